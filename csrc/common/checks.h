@@ -1,0 +1,47 @@
+// Argument checks of the operators. A message names the argument, says what was expected and what
+// came. The Python layer raises ValueError and TypeError first; these are the last line, for
+// callers of torch.ops.facenet_ext, and raise RuntimeError.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <limits>
+#include <optional>
+
+namespace facenet {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+#define FACENET_CHECK(condition, ...) STD_TORCH_CHECK(condition, __VA_ARGS__)
+
+inline bool is_embedding_type(ScalarType type) {
+  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
+         type == ScalarType::BFloat16;
+}
+
+inline void check_embeddings(const char* argument, const Tensor& t) {
+  FACENET_CHECK(t.dim() == 2, argument, ": expected a matrix [rows, dim], got ", t.dim(),
+                " dimension(s)");
+  FACENET_CHECK(is_embedding_type(t.scalar_type()), argument,
+                ": expected float32, float64, float16 or bfloat16");
+  FACENET_CHECK(t.size(0) <= std::numeric_limits<int32_t>::max(), argument,
+                ": expected fewer than 2^31 rows, got ", t.size(0));
+}
+
+inline void check_same_space(const char* a_name, const Tensor& a, const char* b_name,
+                             const Tensor& b) {
+  FACENET_CHECK(a.size(1) == b.size(1), b_name, ": expected ", a.size(1), " columns as ", a_name,
+                " has, got ", b.size(1));
+  FACENET_CHECK(a.scalar_type() == b.scalar_type(), b_name, ": expected the dtype of ", a_name);
+}
+
+// An int64 vector with one entry per row: labels, ids, indices.
+inline void check_index_vector(const char* argument, const Tensor& t, int64_t size) {
+  FACENET_CHECK(t.scalar_type() == ScalarType::Long, argument, ": expected int64");
+  FACENET_CHECK(t.dim() == 1 && t.size(0) == size, argument, ": expected a vector of ", size,
+                " entries, got ", t.numel(), " in ", t.dim(), " dimension(s)");
+}
+
+}  // namespace facenet

@@ -1,0 +1,65 @@
+// The options of the operators: their spelling in the schemas, once.
+#pragma once
+
+#include <string>
+
+#include "common/checks.h"
+#include "semantics/distance.h"
+
+namespace facenet {
+
+enum class PositiveRule { kAll, kHardest, kEasiest };
+enum class NegativeRule { kSemihard, kHardest };
+enum class Fallback { kFarthest, kDrop };
+enum class Reduction { kMean, kMeanNonzero, kSum };
+
+template <class E>
+struct Choice {
+  const char* name;
+  E value;
+};
+
+template <class E, size_t n>
+E parse_option(const char* argument, const std::string& given, const Choice<E> (&choices)[n]) {
+  std::string list;
+  for (const Choice<E>& choice : choices) {
+    if (given == choice.name) return choice.value;
+    list += (list.empty() ? "'" : ", '") + std::string(choice.name) + "'";
+  }
+  FACENET_CHECK(false, argument, ": expected one of ", list, ", got '", given, "'");
+}
+
+inline Distance parse_distance(const std::string& given) {
+  static constexpr Choice<Distance> kChoices[] = {{"sqeuclidean", Distance::kSqEuclidean},
+                                                  {"euclidean", Distance::kEuclidean},
+                                                  {"cosine", Distance::kCosine}};
+  return parse_option("distance", given, kChoices);
+}
+
+inline PositiveRule parse_positives(const std::string& given) {
+  static constexpr Choice<PositiveRule> kChoices[] = {{"all", PositiveRule::kAll},
+                                                      {"hardest", PositiveRule::kHardest},
+                                                      {"easiest", PositiveRule::kEasiest}};
+  return parse_option("positives", given, kChoices);
+}
+
+inline NegativeRule parse_negatives(const std::string& given) {
+  static constexpr Choice<NegativeRule> kChoices[] = {{"semihard", NegativeRule::kSemihard},
+                                                      {"hardest", NegativeRule::kHardest}};
+  return parse_option("negatives", given, kChoices);
+}
+
+inline Fallback parse_fallback(const std::string& given) {
+  static constexpr Choice<Fallback> kChoices[] = {{"farthest", Fallback::kFarthest},
+                                                  {"drop", Fallback::kDrop}};
+  return parse_option("fallback", given, kChoices);
+}
+
+inline Reduction parse_reduction(const std::string& given) {
+  static constexpr Choice<Reduction> kChoices[] = {{"mean", Reduction::kMean},
+                                                   {"mean_nonzero", Reduction::kMeanNonzero},
+                                                   {"sum", Reduction::kSum}};
+  return parse_option("reduction", given, kChoices);
+}
+
+}  // namespace facenet

@@ -1,0 +1,43 @@
+// extremum: the closest or the farthest candidate of each anchor.
+//
+// Most vectors hold no improvement and cost one comparison; a record is rare (about ln N of N).
+#pragma once
+
+#include "cpu/pair_stream.h"
+#include "semantics/order.h"
+
+namespace facenet::FACENET_ISA {
+
+template <class T, Which kPairs, bool kFarthest>
+struct ExtremumEpilogue {
+  static constexpr Which kWhich = kPairs;
+  const Pairs<T>& pairs;
+  Extremum<T> to;
+
+  void consume(int64_t anchor, int64_t first, int count, const T* d) {
+    for (int at = 0; at < count; at += W<T>) {
+      const Vec<T> x = load(d + at);
+      const Vec<T> best = broadcast(to.distance[anchor]);
+      uint32_t lanes = kFarthest ? greater_equal(x, best) : greater_equal(best, x);
+      lanes &= first_lanes<T>(count - at);
+      for (; __builtin_expect(lanes != 0, 0); lanes &= lanes - 1) {
+        const int l = at + __builtin_ctz(lanes);
+        offer(anchor, first + l, d[l]);
+      }
+    }
+  }
+
+  void offer(int64_t anchor, int64_t j, T d) {
+    if (kWhich == Which::kPositives && pairs.excluded(anchor, j)) return;
+    const int32_t best = to.index[anchor];
+    const int64_t best_order = best < 0 ? -1 : pairs.candidate_order[best];
+    const int64_t order = pairs.candidate_order[j];
+    const bool wins = kFarthest ? farther(d, order, to.distance[anchor], best_order)
+                                : closer(d, order, to.distance[anchor], best_order);
+    if (!wins) return;
+    to.distance[anchor] = d;
+    to.index[anchor] = int32_t(j);
+  }
+};
+
+}  // namespace facenet::FACENET_ISA

@@ -1,0 +1,167 @@
+// Compiled once per instruction set: see kernels.h.
+#include "cpu/kernels.h"
+
+#include "cpu/epilogues/extremum.h"
+#include "cpu/epilogues/positives.h"
+#include "cpu/epilogues/store.h"
+#include "cpu/epilogues/successor.h"
+#include "cpu/pair_stream.h"
+#include "cpu/simd.h"
+
+namespace facenet::FACENET_ISA {
+namespace {
+
+// One task packs one panel: kPanel rows, gathered by `order`, transposed block by block.
+template <class T>
+void pack(const T* values, const int32_t* order, int64_t rows, int64_t dim, T* out) {
+  parallel_tasks(panel_count(rows), double(rows) * double(dim), [&](int64_t p) {
+    T* panel = out + p * dim * kPanel;
+    alignas(64) T block[W<T> * W<T>];
+    for (int64_t r = 0; r < kPanel; r += W<T>) {
+      const T* source[W<T>];
+      for (int l = 0; l < W<T>; ++l) {
+        const int64_t i = p * kPanel + r + l;
+        source[l] = i < rows ? values + int64_t(order[i]) * dim : nullptr;
+      }
+      int64_t k = 0;
+      for (; k + W<T> <= dim; k += W<T>) {
+        for (int l = 0; l < W<T>; ++l) {
+          store(block + l * W<T>, source[l] ? load(source[l] + k) : Vec<T>{});
+        }
+        transpose(block, W<T>, panel + k * kPanel + r, kPanel);
+      }
+      for (; k < dim; ++k) {
+        for (int l = 0; l < W<T>; ++l) panel[k * kPanel + r + l] = source[l] ? source[l][k] : T(0);
+      }
+    }
+  });
+}
+
+template <class T>
+void store_all(const Pairs<T>& pairs, Store<T> to) {
+  stream_pairs(pairs, StoreEpilogue<T>{to, pairs.candidates.rows});
+}
+
+template <class T>
+void positives(const Pairs<T>& pairs, Positives<T> to) {
+  stream_pairs(pairs, PositivesEpilogue<T>{pairs, to});
+}
+
+template <class T>
+void extreme_positives(const Pairs<T>& pairs, Extremum<T> to, bool farthest) {
+  if (farthest) {
+    stream_pairs(pairs, ExtremumEpilogue<T, Which::kPositives, true>{pairs, to});
+  } else {
+    stream_pairs(pairs, ExtremumEpilogue<T, Which::kPositives, false>{pairs, to});
+  }
+}
+
+template <class T>
+void successors(const Pairs<T>& pairs, Successors<T> to) {
+  stream_pairs(pairs, SuccessorEpilogue<T>{pairs, to, {pairs, to.farthest}});
+}
+
+// Counting, branch-free: quadratic, and faster than a sort up to some 64 values.
+template <class T>
+void rank(const T* values, int64_t count, int32_t* rank) {
+  for (int64_t k = 0; k < count; ++k) {
+    const T v = values[k];
+    int32_t before = 0;
+    for (int64_t j = 0; j < k; ++j) before += values[j] <= v;
+    for (int64_t j = k + 1; j < count; ++j) before += values[j] < v;
+    rank[k] = before;
+  }
+}
+
+// x * 0 is NaN for NaN and for infinities, and 0 otherwise.
+template <class T>
+bool all_finite(const T* x, int64_t count) {
+  Vec<T> sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * W<T> <= count; i += 4 * W<T>) {
+    for (int s = 0; s < 4; ++s) sum[s] += load(x + i + s * W<T>) * T(0);
+  }
+  const Vec<T> lanes = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  T total = 0;
+  for (int l = 0; l < W<T>; ++l) total += lanes[l];
+  for (; i < count; ++i) total += x[i] * T(0);
+  return total == T(0);
+}
+
+template <class T>
+T squared_distance(const T* a, const T* b, int64_t dim) {
+  Vec<T> sum[4] = {};
+  int64_t k = 0;
+  for (; k + 4 * W<T> <= dim; k += 4 * W<T>) {
+    for (int s = 0; s < 4; ++s) {
+      const Vec<T> difference = load(a + k + s * W<T>) - load(b + k + s * W<T>);
+      sum[s] += difference * difference;
+    }
+  }
+  const Vec<T> lanes = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  T total = 0;
+  for (int l = 0; l < W<T>; ++l) total += lanes[l];
+  for (; k < dim; ++k) total += (a[k] - b[k]) * (a[k] - b[k]);
+  return total;
+}
+
+// kColumns vectors of a row at a time, so that its sum stays in registers over all its edges.
+template <class T, int kColumns>
+void gather_columns(const T* x, int64_t dim, int64_t r, int64_t k, const Edges<T>* sets,
+                    int set_count, T scale, T* out) {
+  Vec<T> own[kColumns], sum[kColumns] = {};
+#pragma GCC unroll 8
+  for (int c = 0; c < kColumns; ++c) own[c] = load(x + r * dim + k + c * W<T>);
+  for (int s = 0; s < set_count; ++s) {
+    const Edges<T>& edges = sets[s];
+    for (int64_t e = edges.begin[r]; e < edges.begin[r + 1]; ++e) {
+      const T* other = edges.rows + int64_t(edges.other[e]) * dim + k;
+#pragma GCC unroll 8
+      for (int c = 0; c < kColumns; ++c) {
+        sum[c] += edges.coefficient[e] * (own[c] - load(other + c * W<T>));
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < kColumns; ++c) store(out + r * dim + k + c * W<T>, scale * sum[c]);
+}
+
+template <class T>
+void gather_edges(const T* x, int64_t dim, int64_t begin, int64_t end, const Edges<T>* sets,
+                  int set_count, T scale, T* out) {
+  for (int64_t r = begin; r < end; ++r) {
+    int64_t k = 0;
+    for (; k + 8 * W<T> <= dim; k += 8 * W<T>) {
+      gather_columns<T, 8>(x, dim, r, k, sets, set_count, scale, out);
+    }
+    for (; k + W<T> <= dim; k += W<T>) {
+      gather_columns<T, 1>(x, dim, r, k, sets, set_count, scale, out);
+    }
+    for (; k < dim; ++k) {
+      T sum = 0;
+      for (int s = 0; s < set_count; ++s) {
+        const Edges<T>& edges = sets[s];
+        for (int64_t e = edges.begin[r]; e < edges.begin[r + 1]; ++e) {
+          sum += edges.coefficient[e] *
+                 (x[r * dim + k] - edges.rows[int64_t(edges.other[e]) * dim + k]);
+        }
+      }
+      out[r * dim + k] = scale * sum;
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+const Kernels<T>& table() {
+  static constexpr Kernels<T> kTable = {pack<T>,       store_all<T>, positives<T>,
+                                        extreme_positives<T>,   successors<T>, rank<T>,
+                                        all_finite<T>, squared_distance<T>, gather_edges<T>};
+  return kTable;
+}
+
+template const Kernels<float>& table();
+template const Kernels<double>& table();
+
+}  // namespace facenet::FACENET_ISA

@@ -1,0 +1,119 @@
+// The functions that are compiled once per instruction set, and the plain structures they take.
+//
+// kernels.cpp is built for AVX-512, for AVX2 with FMA and for the baseline; kernels<T>() returns
+// the table for the processor it runs on. Nothing here owns memory, and nothing in kernels.cpp
+// may use a standard container: an inline function compiled there with wider instructions could
+// be the copy that the linker keeps for everybody.
+#pragma once
+
+#include <cstdint>
+
+#include "semantics/distance.h"
+
+namespace facenet::cpu {
+
+// Rows of a panel. A panel is stored depth-major, [dim][kPanel], so that it serves both as the
+// anchors of a tile (one scalar per row) and as its candidates (one vector per W rows).
+inline constexpr int kPanel = 48;
+
+inline int64_t panel_count(int64_t rows) { return (rows + kPanel - 1) / kPanel; }
+
+// Rows sorted by label, in panels; the last one is padded with zeros.
+template <class T>
+struct Panels {
+  const T* data;            // [panel_count(rows), dim, kPanel]
+  const uint8_t* zero_row;  // [rows], 1 where a cosine has no direction; null: no such row
+  int64_t rows;
+  int64_t dim;
+  const T* panel(int64_t p) const { return data + p * dim * kPanel; }
+};
+
+// All pairs (anchor i, candidate j), both in label-sorted positions.
+template <class T>
+struct Pairs {
+  Panels<T> anchors;     // M rows
+  Panels<T> candidates;  // N rows
+  bool self;             // candidates are the anchors: (i, i) is no positive, d(i, j) = d(j, i)
+  Distance distance;
+  const int32_t* class_begin;      // [M] candidates of the anchor's class: [begin, end)
+  const int32_t* class_end;        // [M]
+  const int32_t* candidate_order;  // [N] index in the caller's order, which decides ties
+  const int64_t* anchor_ids;       // [M] or null
+  const int64_t* candidate_ids;    // [N] or null; equal ids: no positive
+
+  // Of positives only: a negative is one by its label, whatever its id.
+  bool excluded(int64_t i, int64_t j) const {
+    return self ? i == j : anchor_ids != nullptr && anchor_ids[i] == candidate_ids[j];
+  }
+};
+
+// Which pairs an epilogue is given.
+enum class Which { kAll, kPositives, kNegatives };
+
+// store: out[i, j] = distance, [M, N].
+template <class T>
+struct Store {
+  T* out;
+};
+
+// positives: the distances of each anchor's positives, in candidate order.
+template <class T>
+struct Positives {
+  const int64_t* offset;  // [M] where the anchor's slots begin
+  int32_t* count;         // [M] slots filled
+  T* distance;            // [slots]
+  int32_t* index;         // [slots] candidate position
+};
+
+// extremum: one candidate per anchor, the closest or the farthest.
+template <class T>
+struct Extremum {
+  T* distance;     // [M]
+  int32_t* index;  // [M] candidate position, -1 for none
+};
+
+// successor: see semantics/successor.h. Slots are padded: thresholds with +infinity, up to a
+// multiple of kSlotPad.
+inline constexpr int64_t kSlotPad = 16;
+
+template <class T>
+struct Successors {
+  const int64_t* offset;  // [M] where the anchor's slots begin
+  const int32_t* count;   // [M] thresholds; 0: the anchor takes no part
+  const T* threshold;     // [slots] ascending
+  T* best;                // [slots] closest negative of the bucket; the bucket's upper end before
+  int32_t* best_index;    // [slots] candidate position, -1 for none
+  Extremum<T> farthest;   // null pointers where no fallback needs it
+};
+
+// For each row r of `rows`: out[r] = scale * sum over its edges of coefficient * (x[r] - y[other]).
+// Edges in compressed rows; a second set, over another matrix, may be added.
+template <class T>
+struct Edges {
+  const int64_t* begin;  // [rows + 1]
+  const int32_t* other;
+  const T* coefficient;
+  const T* rows;  // the matrix that `other` indexes, [*, dim]
+};
+
+template <class T>
+struct Kernels {
+  // sorted[i] = values[order[i]] in panels: out [panel_count(rows), dim, kPanel]
+  void (*pack)(const T* values, const int32_t* order, int64_t rows, int64_t dim, T* out);
+  void (*store)(const Pairs<T>&, Store<T>);
+  void (*positives)(const Pairs<T>&, Positives<T>);
+  void (*extreme_positives)(const Pairs<T>&, Extremum<T>, bool farthest);
+  void (*successors)(const Pairs<T>&, Successors<T>);
+  // rank[k] = position of value k in ascending order (ties by k), for `count` values
+  void (*rank)(const T* values, int64_t count, int32_t* rank);
+  bool (*all_finite)(const T* x, int64_t count);
+  // sum over k of (a[k] - b[k])^2
+  T (*squared_distance)(const T* a, const T* b, int64_t dim);
+  void (*gather_edges)(const T* x, int64_t dim, int64_t begin, int64_t end, const Edges<T>* sets,
+                       int set_count, T scale, T* out);
+};
+
+template <class T>
+const Kernels<T>& kernels();
+
+}  // namespace facenet::cpu

@@ -1,0 +1,155 @@
+// mined_triplet_loss on the CPU: selection, loss and gradient without listing triplets.
+//
+// The gradient is made here, in the forward, while distances and negatives are at hand; the
+// backward is one multiplication. Its memory is the gradient's, which somebody has to hold anyway.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <limits>
+#include <tuple>
+
+#include "cpu/edges.h"
+#include "cpu/mining.h"
+#include "cpu/parallel.h"
+#include "semantics/hinge.h"
+
+namespace facenet::cpu {
+namespace {
+
+constexpr int64_t kAnchorGrain = 64;
+
+struct LossSum {
+  double loss = 0;
+  int64_t triplets = 0;
+  int64_t nonzero = 0;
+};
+
+// One entry per anchor, added in order: the same sum on any number of threads.
+template <class T>
+LossSum sum_losses(const Mining<T>& mining, T margin, bool smooth) {
+  const Selection<T>& s = mining.selection;
+  const int64_t anchors = mining.emb.count();
+  Buffer<LossSum> parts(anchors);
+  parallel_rows(anchors, kAnchorGrain, double(s.offset[anchors]) * 4, [&](int64_t b, int64_t e) {
+    for (int64_t a = b; a < e; ++a) {
+      LossSum sum;
+      for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
+        if (s.negative[slot] < 0) continue;
+        const T h = hinge(s.d_ap[slot] - s.d_an[slot] + margin, smooth);
+        sum.loss += double(h);
+        sum.triplets += 1;
+        sum.nonzero += h > T(0);
+      }
+      parts[a] = sum;
+    }
+  });
+  LossSum total;
+  for (int64_t a = 0; a < anchors; ++a) {
+    total.loss += parts[a].loss;
+    total.triplets += parts[a].triplets;
+    total.nonzero += parts[a].nonzero;
+  }
+  return total;
+}
+
+// Two edges per triplet whose hinge is active, grouped by anchor, in the caller's rows.
+template <class T>
+EdgeList<T> loss_edges(const Mining<T>& mining, T margin, bool smooth, Distance distance) {
+  const Selection<T>& s = mining.selection;
+  const int64_t anchors = mining.emb.count();
+  const auto slope_of = [&](int64_t slot) {
+    return s.negative[slot] < 0 ? T(0)
+                                : hinge_slope(s.d_ap[slot] - s.d_an[slot] + margin, smooth);
+  };
+  Buffer<int64_t> begin_of(anchors + 1);
+  begin_of[0] = 0;
+  for (int64_t a = 0; a < anchors; ++a) {
+    int64_t active = 0;
+    for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
+      active += slope_of(slot) != T(0);
+    }
+    begin_of[a + 1] = begin_of[a] + 2 * active;
+  }
+  EdgeList<T> edges(anchors, begin_of[anchors]);
+  edges.begin = std::move(begin_of);
+  parallel_rows(anchors, kAnchorGrain, double(edges.edges()) * 4, [&](int64_t b, int64_t e) {
+    for (int64_t a = b; a < e; ++a) {
+      int64_t to = edges.begin[a];
+      for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
+        const T slope = slope_of(slot);
+        if (slope == T(0)) continue;
+        edges.other[to] = mining.row_of(s.positive[slot]);
+        edges.coefficient[to++] = slope * distance_slope(distance, s.d_ap[slot]);
+        edges.other[to] = mining.row_of(s.negative[slot]);
+        edges.coefficient[to++] = -slope * distance_slope(distance, s.d_an[slot]);
+      }
+    }
+  });
+  return edges;
+}
+
+using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
+
+LossAndGradients mined_triplet_loss(
+    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
+    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
+    const std::optional<Tensor>& ref_ids, const std::string& positives,
+    const std::string& negatives, double margin, bool within_margin, const std::string& fallback,
+    const std::string& distance, bool smooth, const std::string& reduction, bool emb_grad,
+    bool ref_grad) {
+  const MiningArguments arguments{emb,        labels,  ref_emb,
+                                  ref_labels, anchor_ids, ref_ids,
+                                  parse_distance(distance)};
+  arguments.check();
+  const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
+                           within_margin, parse_fallback(fallback)};
+  const Reduction how = parse_reduction(reduction);
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
+    using T = decltype(zero);
+    const Mining<T> mining(arguments, rule);
+    const LossSum sum = sum_losses(mining, T(margin), smooth);
+    double scale = 1;
+    if (how == Reduction::kMean) scale = sum.triplets ? 1.0 / double(sum.triplets) : 0;
+    if (how == Reduction::kMeanNonzero) scale = sum.nonzero ? 1.0 / double(sum.nonzero) : 0;
+    if (!mining.finite()) scale = std::numeric_limits<double>::quiet_NaN();
+
+    const ScalarType value = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+    Tensor loss = torch::stable::new_empty(emb, {}, value);
+    *static_cast<T*>(loss.data_ptr()) = T(sum.loss * scale);
+
+    const int64_t dim = emb.size(1);
+    const auto gradient = [&](bool wanted, int64_t rows) {
+      return torch::stable::new_empty(emb, {wanted ? rows : 0, dim}, value);
+    };
+    Tensor emb_out = gradient(emb_grad, emb.size(0));
+    Tensor ref_out = gradient(ref_grad && ref_emb, ref_emb ? ref_emb->size(0) : 0);
+    if (!emb_grad && !ref_grad) return {loss, emb_out, ref_out};
+
+    const Distance kind = arguments.distance;
+    const EdgeList<T> edges = loss_edges(mining, T(margin), smooth, kind);
+    const Rows<T>& x = mining.emb;
+    if (!mining.ref) {
+      const EdgeList<T> reversed = transpose(edges, x.count());
+      gather(x, {edges.view(x.values()), reversed.view(x.values())}, kind, T(scale),
+             static_cast<T*>(emb_out.data_ptr()));
+      return {loss, emb_out, ref_out};
+    }
+    const Rows<T>& y = *mining.ref;
+    if (emb_grad) {
+      gather(x, {edges.view(y.values())}, kind, T(scale), static_cast<T*>(emb_out.data_ptr()));
+    }
+    if (ref_grad) {
+      const EdgeList<T> reversed = transpose(edges, y.count());
+      gather(y, {reversed.view(x.values())}, kind, T(scale), static_cast<T*>(ref_out.data_ptr()));
+    }
+    return {loss, emb_out, ref_out};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, CPU, m) {
+  m.impl("mined_triplet_loss", TORCH_BOX(&mined_triplet_loss));
+}
+
+}  // namespace facenet::cpu

@@ -1,0 +1,92 @@
+// Embeddings as the kernels read them: in the arithmetic's type, sorted by label, in panels.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+
+#include "common/checks.h"
+#include "cpu/buffer.h"
+#include "cpu/kernels.h"
+
+namespace facenet::cpu {
+
+// A matrix [count, dim] in the caller's order, as T: borrowed where the tensor is that already.
+// For the cosine its rows are normalised, and rows of zeros stay zeros.
+template <class T>
+class Rows {
+ public:
+  Rows(const Tensor& embeddings, Distance distance);
+
+  int64_t count() const { return count_; }
+  int64_t dim() const { return dim_; }
+  const T* values() const { return values_; }
+  const T* row(int64_t i) const { return values_ + i * dim_; }
+  bool finite() const { return finite_; }
+  // 1 / |x| of the given rows, 0 for a row of zeros. Cosine only.
+  const T* inverse_norms() const { return inverse_norm_.data(); }
+  bool has_zero_row() const { return has_zero_row_; }
+
+  T distance_to(int64_t i, const Rows& other, int64_t j, Distance kind) const;
+
+ private:
+  int64_t count_, dim_;
+  std::optional<Tensor> contiguous_;
+  Buffer<T> converted_;
+  const T* values_;
+  Buffer<T> inverse_norm_;
+  bool finite_ = true;
+  bool has_zero_row_ = false;
+};
+
+// Rows in panels, in the order of their labels (stable), or in the caller's where there are none.
+template <class T>
+class SortedRows {
+ public:
+  SortedRows(const Rows<T>& rows, const int64_t* labels, const int64_t* ids);
+
+  int64_t count() const { return int64_t(order_.size()); }
+  const Buffer<int32_t>& order() const { return order_; }    // sorted position -> caller's row
+  const Buffer<int64_t>& labels() const { return labels_; }  // sorted
+  const int64_t* ids() const { return ids_.size() ? ids_.data() : nullptr; }
+  Panels<T> panels() const { return panels_; }
+
+ private:
+  Buffer<int32_t> order_;
+  Buffer<int64_t> labels_, ids_;
+  Buffer<uint8_t> zero_row_;
+  Buffer<T> data_;
+  Panels<T> panels_;
+};
+
+// All pairs of anchors and candidates, with the class of each anchor among the candidates.
+// Without reference rows the candidates are the anchors (self mode).
+template <class T>
+class PairSet {
+ public:
+  struct Side {
+    const Rows<T>& rows;
+    const int64_t* labels;  // [rows], null: every pair counts, no classes
+    const int64_t* ids;     // [rows] or null
+  };
+  PairSet(Side anchors, std::optional<Side> reference, Distance distance);
+
+  const SortedRows<T>& anchors() const { return anchors_; }
+  const SortedRows<T>& candidates() const { return reference_ ? *reference_ : anchors_; }
+  bool self() const { return !reference_; }
+  const Pairs<T>& pairs() const { return pairs_; }
+
+ private:
+  SortedRows<T> anchors_;
+  std::optional<SortedRows<T>> reference_;
+  Buffer<int32_t> class_begin_, class_end_;
+  Pairs<T> pairs_;
+};
+
+// Calls f with a value of the type that embeddings of this dtype are computed in.
+template <class F>
+auto dispatch_compute_type(ScalarType type, F&& f) {
+  return type == ScalarType::Double ? f(double()) : f(float());
+}
+
+}  // namespace facenet::cpu

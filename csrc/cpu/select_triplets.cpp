@@ -1,0 +1,81 @@
+// select_triplets on the CPU: the selection, listed in the caller's rows and order.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <tuple>
+
+#include "cpu/mining.h"
+#include "cpu/parallel.h"
+
+namespace facenet::cpu {
+namespace {
+
+using Triplets = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
+                            const std::optional<Tensor>& ref_emb,
+                            const std::optional<Tensor>& ref_labels,
+                            const std::optional<Tensor>& anchor_ids,
+                            const std::optional<Tensor>& ref_ids, const std::string& positives,
+                            const std::string& negatives, double margin, bool within_margin,
+                            const std::string& fallback, const std::string& distance) {
+  const MiningArguments arguments{emb,        labels,  ref_emb,
+                                  ref_labels, anchor_ids, ref_ids,
+                                  parse_distance(distance)};
+  arguments.check();
+  const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
+                           within_margin, parse_fallback(fallback)};
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Triplets {
+    using T = decltype(zero);
+    const Mining<T> mining(arguments, rule);
+    const Selection<T>& s = mining.selection;
+    const int64_t anchors = emb.size(0);
+
+    Buffer<int64_t> first(anchors + 1);  // triplets before the caller's anchor
+    first[0] = 0;
+    for (int64_t a = 0; a < anchors; ++a) {
+      int64_t count = 0;
+      for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
+        count += s.negative[slot] >= 0;
+      }
+      first[a + 1] = first[a] + count;
+    }
+
+    const int64_t total = first[anchors];
+    const ScalarType value = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+    const auto index_tensor = [&] {
+      return torch::stable::new_empty(emb, {total}, ScalarType::Long);
+    };
+    Tensor out_a = index_tensor(), out_p = index_tensor(), out_n = index_tensor();
+    Tensor out_ap = torch::stable::new_empty(emb, {total}, value);
+    Tensor out_an = torch::stable::new_empty(emb, {total}, value);
+    auto* a_data = static_cast<int64_t*>(out_a.data_ptr());
+    auto* p_data = static_cast<int64_t*>(out_p.data_ptr());
+    auto* n_data = static_cast<int64_t*>(out_n.data_ptr());
+    auto* ap_data = static_cast<T*>(out_ap.data_ptr());
+    auto* an_data = static_cast<T*>(out_an.data_ptr());
+    parallel_rows(anchors, 64, 4.0 * double(total), [&](int64_t begin, int64_t end) {
+      for (int64_t a = begin; a < end; ++a) {
+        int64_t t = first[a];
+        for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
+          if (s.negative[slot] < 0) continue;
+          a_data[t] = a;
+          p_data[t] = mining.row_of(s.positive[slot]);
+          n_data[t] = mining.row_of(s.negative[slot]);
+          ap_data[t] = s.d_ap[slot];
+          an_data[t] = s.d_an[slot];
+          ++t;
+        }
+      }
+    });
+    return {out_a, out_p, out_n, out_ap, out_an};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, CPU, m) {
+  m.impl("select_triplets", TORCH_BOX(&select_triplets_op));
+}
+
+}  // namespace facenet::cpu

@@ -1,0 +1,199 @@
+#include "cpu/selection.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "cpu/parallel.h"
+#include "semantics/order.h"
+#include "semantics/successor.h"
+
+namespace facenet::cpu {
+namespace {
+
+constexpr int64_t kAnchorGrain = 64;
+constexpr int64_t kRankByCounting = 64;
+
+// The kernels read whole tables of 16, 32 or 64 thresholds.
+int64_t padded_slots(int64_t count) {
+  if (count <= 0) return 0;
+  for (int64_t size = kSlotPad; size <= 64; size *= 2) {
+    if (count <= size) return size;
+  }
+  return (count + kSlotPad - 1) / kSlotPad * kSlotPad;
+}
+
+template <class T>
+void find_all_positives(const PairSet<T>& set, Selection<T>& s) {
+  const Pairs<T>& pairs = set.pairs();
+  const int64_t anchors = set.anchors().count();
+  s.offset[0] = 0;
+  for (int64_t i = 0; i < anchors; ++i) {
+    const int64_t most = pairs.class_end[i] - pairs.class_begin[i] - int64_t(set.self());
+    s.offset[i + 1] = s.offset[i] + padded_slots(most);
+    s.count[i] = 0;
+  }
+  s.positive = Buffer<int32_t>(s.offset[anchors]);
+  s.d_ap = Buffer<T>(s.offset[anchors]);
+  kernels<T>().positives(
+      pairs, {s.offset.data(), s.count.data(), s.d_ap.data(), s.positive.data()});
+}
+
+template <class T>
+void find_one_positive(const PairSet<T>& set, bool hardest, Selection<T>& s) {
+  const int64_t anchors = set.anchors().count();
+  const T worst = std::numeric_limits<T>::infinity();
+  Buffer<T> distance(anchors);
+  Buffer<int32_t> index(anchors);
+  std::fill(distance.begin(), distance.end(), hardest ? -worst : worst);
+  std::fill(index.begin(), index.end(), -1);
+  kernels<T>().extreme_positives(set.pairs(), {distance.data(), index.data()}, hardest);
+  s.offset[0] = 0;
+  for (int64_t i = 0; i < anchors; ++i) {
+    s.count[i] = index[i] >= 0;
+    s.offset[i + 1] = s.offset[i] + padded_slots(s.count[i]);
+  }
+  s.positive = Buffer<int32_t>(s.offset[anchors]);
+  s.d_ap = Buffer<T>(s.offset[anchors]);
+  for (int64_t i = 0; i < anchors; ++i) {
+    if (s.count[i] == 0) continue;
+    s.positive[s.offset[i]] = index[i];
+    s.d_ap[s.offset[i]] = distance[i];
+  }
+}
+
+template <class T>
+void rank_values(const T* values, int64_t count, int32_t* rank) {
+  if (count <= kRankByCounting) return kernels<T>().rank(values, count, rank);
+  std::vector<int32_t> sorted(count);
+  std::iota(sorted.begin(), sorted.end(), 0);
+  // NaN is put last, so that this stays an order.
+  std::stable_sort(sorted.begin(), sorted.end(), [&](int32_t a, int32_t b) {
+    return values[a] < values[b] || (values[a] == values[a] && values[b] != values[b]);
+  });
+  for (int64_t k = 0; k < count; ++k) rank[sorted[k]] = int32_t(k);
+}
+
+// Thresholds and empty buckets of every anchor. Leaves in s.negative each slot's threshold.
+template <class T>
+struct SuccessorSearch {
+  Buffer<int32_t> count;  // thresholds of the anchor
+  Buffer<T> threshold, best;
+  Buffer<int32_t> best_index;
+  Buffer<T> farthest;
+  Buffer<int32_t> farthest_index;
+
+  SuccessorSearch(const Selection<T>& s, int64_t anchors, bool wants_farthest)
+      : count(anchors),
+        threshold(s.offset[anchors]),
+        best(s.offset[anchors]),
+        best_index(s.offset[anchors]),
+        farthest(wants_farthest ? anchors : 0),
+        farthest_index(wants_farthest ? anchors : 0) {
+    std::fill(farthest.begin(), farthest.end(), -std::numeric_limits<T>::infinity());
+    std::fill(farthest_index.begin(), farthest_index.end(), -1);
+  }
+
+  void set_thresholds(Selection<T>& s, int64_t i, NegativeRule rule) {
+    const T infinity = std::numeric_limits<T>::infinity();
+    const int64_t begin = s.offset[i], end = s.offset[i + 1];
+    int32_t* rank = s.negative.data() + begin;
+    T* t = threshold.data() + begin;
+    std::fill(threshold.data() + begin, threshold.data() + end, infinity);
+    std::fill(best_index.data() + begin, best_index.data() + end, -1);
+    if (rule == NegativeRule::kHardest) {
+      // The closest negative is the successor of minus infinity, for every positive alike.
+      count[i] = s.count[i] > 0;
+      std::fill(rank, rank + s.count[i], 0);
+      if (count[i]) t[0] = -infinity;
+    } else {
+      count[i] = s.count[i];
+      rank_values(s.d_ap.data() + begin, s.count[i], rank);
+      for (int64_t k = 0; k < s.count[i]; ++k) t[rank[k]] = s.d_ap[begin + k];
+    }
+    if (begin == end) return;
+    std::copy(t + 1, t + (end - begin), best.data() + begin);
+    best[end - 1] = infinity;
+  }
+
+  // Turns each bucket's best into its threshold's successor: the closest from here up.
+  void merge_buckets(int64_t begin, int64_t thresholds, const int32_t* order) {
+    for (int64_t k = thresholds - 2; k >= 0; --k) {
+      T& d = best[begin + k];
+      int32_t& j = best_index[begin + k];
+      const T next_d = best[begin + k + 1];
+      const int32_t next = best_index[begin + k + 1];
+      if (next >= 0 && closer(next_d, order[next], d, j < 0 ? -1 : int64_t(order[j]))) {
+        d = next_d;
+        j = next;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+template <class T>
+Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule) {
+  const int64_t anchors = set.anchors().count();
+  Selection<T> s;
+  s.offset = Buffer<int64_t>(anchors + 1);
+  s.count = Buffer<int32_t>(anchors);
+  if (rule.positives == PositiveRule::kAll) {
+    find_all_positives(set, s);
+  } else {
+    find_one_positive(set, rule.positives == PositiveRule::kHardest, s);
+  }
+  const int64_t slots = s.offset[anchors];
+  s.negative = Buffer<int32_t>(slots);
+  s.d_an = Buffer<T>(slots);
+
+  SuccessorSearch<T> search(s, anchors, rule.fallback == Fallback::kFarthest);
+  parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) search.set_thresholds(s, i, rule.negatives);
+  });
+  kernels<T>().successors(
+      set.pairs(),
+      {s.offset.data(), search.count.data(), search.threshold.data(), search.best.data(),
+       search.best_index.data(),
+       {search.farthest.size() ? search.farthest.data() : nullptr, search.farthest_index.data()}});
+
+  const int32_t* order = set.candidates().order().data();
+  const bool within_margin = rule.within_margin && rule.negatives == NegativeRule::kSemihard;
+  parallel_rows(anchors, kAnchorGrain, 4.0 * double(slots), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      search.merge_buckets(s.offset[i], search.count[i], order);
+      for (int64_t slot = s.offset[i]; slot < s.offset[i] + s.count[i]; ++slot) {
+        const int64_t k = s.offset[i] + s.negative[slot];
+        int32_t n = search.best_index[k];
+        T d = search.best[k];
+        const bool comparable = s.d_ap[slot] == s.d_ap[slot];
+        const bool outside = n >= 0 && within_margin &&
+                             !inside_margin(s.d_ap[slot], d, T(rule.margin));
+        if (!comparable || outside) n = -1;
+        if (n < 0 && rule.fallback == Fallback::kFarthest) {
+          n = search.farthest_index[i];
+          d = search.farthest[i];
+        }
+        s.negative[slot] = n;
+        s.d_an[slot] = d;
+      }
+    }
+  });
+  return s;
+}
+
+template <class T>
+Buffer<int32_t> positions_of_rows(const SortedRows<T>& rows) {
+  Buffer<int32_t> position(rows.count());
+  for (int64_t i = 0; i < rows.count(); ++i) position[rows.order()[i]] = int32_t(i);
+  return position;
+}
+
+template Selection<float> select_triplets(const PairSet<float>&, const SelectionRule&);
+template Selection<double> select_triplets(const PairSet<double>&, const SelectionRule&);
+template Buffer<int32_t> positions_of_rows(const SortedRows<float>&);
+template Buffer<int32_t> positions_of_rows(const SortedRows<double>&);
+
+}  // namespace facenet::cpu

@@ -1,0 +1,35 @@
+// Build information and the semantics on plain numbers, for tests: no torch headers in here.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <vector>
+
+#include "cpu/isa.h"
+#include "semantics/distance.h"
+#include "semantics/hinge.h"
+#include "semantics/order.h"
+#include "semantics/successor.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_info, m) {
+  m.attr("compiler") = __VERSION__;
+  m.attr("version") = FACENET_VERSION;
+  m.attr("cuda") = FACENET_CUDA_VERSION;
+  m.def("instruction_set", &facenet::cpu::instruction_set_name);
+
+  m.def("closer", &facenet::closer<double>);
+  m.def("farther", &facenet::farther<double>);
+  m.def("hinge", &facenet::hinge<double>);
+  m.def("hinge_slope", &facenet::hinge_slope<double>);
+  m.def("inside_margin", &facenet::inside_margin<double>);
+  m.def("successor_bucket", [](const std::vector<double>& thresholds, double d) {
+    return facenet::successor_bucket(thresholds.data(), int64_t(thresholds.size()), d);
+  });
+  m.def("distance_from_squares", [](int kind, double squares) {
+    return facenet::distance_from_squares(static_cast<facenet::Distance>(kind), squares);
+  });
+  m.def("distance_slope", [](int kind, double distance) {
+    return facenet::distance_slope(static_cast<facenet::Distance>(kind), distance);
+  });
+}

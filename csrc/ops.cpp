@@ -1,0 +1,38 @@
+// Every operator's schema. Backends register their kernels in csrc/cpu and csrc/cuda; shapes
+// without data and gradients are registered in facenet_ext/ops.
+//
+//   M anchors, N candidates (= M, the anchors themselves, without ref_emb), D dimensions,
+//   T triplets. Floating outputs are float32, or float64 for float64 embeddings.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(facenet_ext, m) {
+  // x [M, D], y [N, D] (none: x) -> [M, N]
+  m.def("pairwise_squared_distance(Tensor x, Tensor? y) -> Tensor");
+
+  // emb [M, D], labels [M], ref_emb [N, D], ref_labels [N], anchor_ids [M], ref_ids [N]
+  //   -> anchor, positive, negative, all [T] int64; d_ap, d_an, both [T]
+  m.def(
+      "select_triplets(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
+      "Tensor? anchor_ids, Tensor? ref_ids, str positives, str negatives, float margin, "
+      "bool within_margin, str fallback, str distance) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+
+  // anchor, positive, negative [T]; the last two are rows of ref_emb where it is given
+  //   -> losses [T]
+  m.def(
+      "triplet_losses(Tensor emb, Tensor? ref_emb, Tensor anchor, Tensor positive, "
+      "Tensor negative, float margin, str distance, bool smooth) -> Tensor");
+  // grad [T] -> gradient of emb [M, D] and of ref_emb [N, D] (empty without it)
+  m.def(
+      "triplet_losses_backward(Tensor grad, Tensor emb, Tensor? ref_emb, Tensor anchor, "
+      "Tensor positive, Tensor negative, float margin, str distance, bool smooth) "
+      "-> (Tensor, Tensor)");
+
+  // select_triplets, triplet_losses, the reduction and the gradient in one pass
+  //   -> loss [], its gradient in emb [M, D] and in ref_emb [N, D] (empty where not asked for)
+  m.def(
+      "mined_triplet_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
+      "Tensor? anchor_ids, Tensor? ref_ids, str positives, str negatives, float margin, "
+      "bool within_margin, str fallback, str distance, bool smooth, str reduction, "
+      "bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor)");
+}

@@ -1,0 +1,13 @@
+// The qualifier of functions that run on the host and on the device.
+//
+// It is keyed on the compiler, not on a build flag: the same header is plain C++ to g++ and
+// host-and-device code to nvcc, so both backends are compiled from one text.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define FACENET_HD __host__ __device__ __forceinline__
+#else
+#define FACENET_HD inline
+#endif

@@ -1,0 +1,38 @@
+"""FaceNet embedding learning with fused kernels.
+
+Triplet selection, the triplet loss and its gradient stream tiles of distances and never hold an
+N x N matrix. ``losses`` and ``miners`` are modules, ``functional`` the functions behind them,
+``reference`` the same semantics in plain float64 PyTorch.
+
+Example:
+    >>> import torch, facenet_ext
+    >>> loss = facenet_ext.TripletSemiHardLoss(margin=0.2)
+    >>> embeddings = torch.nn.functional.normalize(torch.randn(32, 128), dim=1).requires_grad_()
+    >>> loss(embeddings, torch.arange(32) // 4).backward()
+"""
+
+from facenet_ext._library import build_info
+from facenet_ext._types import Triplets
+from facenet_ext.functional import (
+    mined_triplet_loss,
+    pairwise_squared_distance,
+    select_triplets,
+    triplet_loss,
+)
+from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
+from facenet_ext.miners import TripletMiner
+
+__version__ = build_info()["version"]
+
+__all__ = [
+    "TripletHardLoss",
+    "TripletLoss",
+    "TripletMiner",
+    "TripletSemiHardLoss",
+    "Triplets",
+    "build_info",
+    "mined_triplet_loss",
+    "pairwise_squared_distance",
+    "select_triplets",
+    "triplet_loss",
+]

@@ -1,0 +1,25 @@
+"""The types that several modules share."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Triplets(NamedTuple):
+    """Selected triplets, in lexicographic order of (anchor, positive).
+
+    Unpacks into a (anchor, positive, negative) index tuple by its first three fields.
+
+    Attributes:
+        anchor: ``[T]`` int64, rows of the embeddings.
+        positive: ``[T]`` int64, rows of the candidates (the embeddings, or ``ref_emb``).
+        negative: ``[T]`` int64, rows of the candidates.
+        d_ap: ``[T]`` distance of anchor and positive. Carries no gradient.
+        d_an: ``[T]`` distance of anchor and negative. Carries no gradient.
+    """
+
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+    d_ap: Tensor
+    d_an: Tensor

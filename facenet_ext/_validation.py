@@ -1,0 +1,161 @@
+"""Checks of what callers pass: ValueError or TypeError, naming the argument and what to do.
+
+A message says which argument, what was expected and what came. The operators check again, for
+callers of ``torch.ops.facenet_ext``, but can only raise RuntimeError.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+DISTANCES = ("sqeuclidean", "euclidean", "cosine")
+POSITIVES = ("all", "hardest", "easiest")
+NEGATIVES = ("semihard", "hardest")
+FALLBACKS = ("farthest", "drop")
+REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
+
+_FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_INTEGER = (
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
+
+
+def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{argument}: expected one of {expected}, got {value!r}")
+
+
+def check_margin(margin: float) -> None:
+    """Raises ValueError unless the margin is a finite number."""
+    if not isinstance(margin, (int, float)) or not math.isfinite(margin):
+        raise ValueError(f"margin: expected a finite number, got {margin!r}")
+
+
+def check_embeddings(argument: str, value: Tensor) -> None:
+    """Raises unless ``value`` is a floating-point matrix ``[rows, dim]``."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{argument}: expected a tensor, got {type(value).__name__}")
+    if value.dtype not in _FLOATING:
+        raise TypeError(
+            f"{argument}: expected float32, float64, float16 or bfloat16, got {value.dtype}"
+        )
+    if value.dim() != 2:
+        raise ValueError(
+            f"{argument}: expected a matrix [rows, dim], got shape {tuple(value.shape)}"
+        )
+
+
+def check_integers(argument: str, value: Tensor, of: str, like: Tensor) -> Tensor:
+    """One integer per row of ``like`` (which is called ``of``), as int64 on its device."""
+    integers = check_integer_vector(argument, value)
+    if integers.shape[0] != like.shape[0]:
+        raise ValueError(
+            f"{argument}: expected one per row of {of}, {like.shape[0]}, got {integers.shape[0]}"
+        )
+    return integers.to(like.device)
+
+
+def check_integer_vector(argument: str, value: Tensor) -> Tensor:
+    """A vector of integers as int64."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{argument}: expected a tensor of integers, got {type(value).__name__}")
+    if value.dtype not in _INTEGER:
+        raise TypeError(f"{argument}: expected integers, got {value.dtype}")
+    if value.dim() != 1:
+        raise ValueError(f"{argument}: expected one dimension, got shape {tuple(value.shape)}")
+    return value if value.dtype == torch.int64 else value.to(torch.int64)
+
+
+def check_pair(a_name: str, a: Tensor, b_name: str, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two matrices of one space: same dim and device; of two dtypes, both in the wider one."""
+    check_embeddings(b_name, b)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"{b_name}: expected {a.shape[1]} columns as {a_name} has, got {b.shape[1]}"
+        )
+    if a.device != b.device:
+        raise ValueError(f"{b_name}: expected it on {a.device} as {a_name}, got {b.device}")
+    if a.dtype == b.dtype:
+        return a, b
+    wider = torch.promote_types(a.dtype, b.dtype)
+    return a.to(wider), b.to(wider)
+
+
+class Batch:
+    """Embeddings and labels of a mining call, checked and in the operators' types.
+
+    Attributes:
+        emb: ``[M, D]``
+        labels: ``[M]`` int64
+        ref_emb: ``[N, D]`` or None
+        ref_labels: ``[N]`` int64 or None
+        anchor_ids: ``[M]`` int64 or None
+        ref_ids: ``[N]`` int64 or None
+    """
+
+    __slots__ = ("anchor_ids", "emb", "labels", "ref_emb", "ref_ids", "ref_labels")
+
+    def __init__(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ref_emb: Tensor | None,
+        ref_labels: Tensor | None,
+        anchor_ids: Tensor | None,
+        ref_ids: Tensor | None,
+    ) -> None:
+        check_embeddings("embeddings", embeddings)
+        self.emb = embeddings
+        self.labels = check_integers("labels", labels, "embeddings", embeddings)
+        self.ref_emb = self.ref_labels = self.anchor_ids = self.ref_ids = None
+        if ref_emb is None:
+            for name, value in (
+                ("ref_labels", ref_labels),
+                ("anchor_ids", anchor_ids),
+                ("ref_ids", ref_ids),
+            ):
+                if value is not None:
+                    raise ValueError(f"{name}: expected ref_emb with it, got none; pass ref_emb")
+            return
+        if ref_labels is None:
+            raise ValueError("ref_labels: expected one per row of ref_emb, got none")
+        if (anchor_ids is None) != (ref_ids is None):
+            missing = "anchor_ids" if anchor_ids is None else "ref_ids"
+            raise ValueError(f"{missing}: expected anchor_ids and ref_ids together, got one of them")
+        self.emb, self.ref_emb = check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        self.ref_labels = check_integers("ref_labels", ref_labels, "ref_emb", ref_emb)
+        if anchor_ids is not None and ref_ids is not None:
+            self.anchor_ids = check_integers("anchor_ids", anchor_ids, "embeddings", embeddings)
+            self.ref_ids = check_integers("ref_ids", ref_ids, "ref_emb", ref_emb)
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """The operators' first six arguments."""
+        return (
+            self.emb,
+            self.labels,
+            self.ref_emb,
+            self.ref_labels,
+            self.anchor_ids,
+            self.ref_ids,
+        )
+
+
+def check_rows(argument: str, indices: Tensor, rows: int) -> None:
+    """Raises ValueError unless every index is a row. Values are not looked at while compiling."""
+    if torch.compiler.is_compiling() or indices.numel() == 0:
+        return
+    low, high = (int(value) for value in torch.aminmax(indices))
+    if low < 0 or high >= rows:
+        wrong = low if low < 0 else high
+        raise ValueError(f"{argument}: expected rows in [0, {rows}), got {wrong}")

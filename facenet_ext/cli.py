@@ -1,0 +1,60 @@
+"""The ``facenet`` command: one subcommand per job."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "train": ("facenet_ext.train.run", "train an embedding and report how well it verifies"),
+}
+"""Each subcommand with its module, whose ``main(argv, prog)`` runs it, and what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit status.
+
+    A module is imported only when its subcommand runs, and reads all arguments after its name.
+
+    Args:
+        argv: arguments; None takes the process's own.
+
+    Returns:
+        The exit status: 0, 2 where the input cannot be used, 130 where the user stopped it.
+
+    Example:
+        >>> main(["nonsense"])
+        2
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        module = importlib.import_module(COMMANDS[arguments[0]][0])
+        return int(module.main(arguments[1:], prog=f"facenet {arguments[0]}"))
+    return _explain(arguments)
+
+
+def _explain(arguments: list[str]) -> int:
+    """Answer a command line without a subcommand."""
+    listed = "\n".join(f"  {name:10} {does}" for name, (_, does) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="facenet",
+        usage="facenet COMMAND [options]",
+        description="FaceNet-style embeddings: train them and use them.",
+        epilog=f"commands:\n{listed}\n\n'facenet COMMAND --help' tells a command's options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    known, rest = parser.parse_known_args(arguments)
+    if known.version and not rest:
+        from facenet_ext import __version__
+
+        print(f"facenet_ext {__version__}")
+        return 0
+    wrong = f"unknown command {rest[0]!r}" if rest else "no command given"
+    print(f"facenet: error: {wrong}; choose from: {', '.join(COMMANDS)}", file=sys.stderr)
+    return 2

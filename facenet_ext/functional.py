@@ -1,0 +1,274 @@
+"""Distances, triplet selection and triplet losses as functions.
+
+Notation: ``M`` anchors, ``N`` candidates, ``D`` dimensions, ``T`` triplets. Without ``ref_emb``
+the candidates are the anchors themselves (self mode) and an item is never its own positive.
+"""
+
+import torch
+from torch import Tensor
+
+from facenet_ext import _validation as check
+from facenet_ext import ops
+from facenet_ext._types import Triplets
+
+__all__ = [
+    "Triplets",
+    "mined_triplet_loss",
+    "pairwise_squared_distance",
+    "select_triplets",
+    "triplet_loss",
+]
+
+
+def pairwise_squared_distance(x: Tensor, y: Tensor | None = None) -> Tensor:
+    r"""Squared Euclidean distances between all rows of two matrices.
+
+    .. math:: d(i, j) = \lVert x_i - y_j \rVert^2
+
+    Computed from differences, not from the Gram matrix: equal rows are at exactly 0 and a common
+    offset costs no digits. Differentiable twice.
+
+    Args:
+        x: ``[M, D]``, float32, float64, float16 or bfloat16.
+        y: ``[N, D]``; ``x`` itself if None, at half the arithmetic.
+
+    Returns:
+        ``[M, N]`` float32, or float64 for float64.
+
+    Raises:
+        ValueError: a matrix is not 2-D, or the numbers of columns differ.
+        TypeError: a matrix is not floating point.
+
+    Example:
+        >>> pairwise_squared_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+        tensor([[ 0., 25.],
+                [25.,  0.]])
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3: squared distance is face similarity.
+    """
+    check.check_embeddings("x", x)
+    if y is not None:
+        x, y = check.check_pair("x", x, "y", y)
+    return ops.pairwise_squared_distance(x, y)
+
+
+def select_triplets(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    positives: str = "all",
+    negatives: str = "semihard",
+    margin: float = 0.2,
+    within_margin: bool = False,
+    fallback: str = "farthest",
+    distance: str = "sqeuclidean",
+    ref_emb: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    anchor_ids: Tensor | None = None,
+    ref_ids: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Triplets:
+    r"""Triplets (anchor, positive, negative) chosen by a rule, without an N x N matrix.
+
+    The semi-hard negative of anchor a and positive p is the closest one beyond p:
+
+    .. math:: n = \arg\min_{n \in N(a),\ d(a, n) > d(a, p)} d(a, n)
+
+    Ties go to the lowest index. An anchor without a positive or without a negative gives none.
+
+    Args:
+        embeddings: ``[M, D]`` anchors.
+        labels: ``[M]`` integers of any type.
+        positives: ``"all"`` of each anchor's, or its ``"hardest"`` (farthest) or ``"easiest"``.
+        negatives: ``"semihard"`` or ``"hardest"`` (the closest of all).
+        margin: what ``within_margin`` compares with.
+        within_margin: ask semi-hard negatives to satisfy d(a, n) < d(a, p) + margin.
+        fallback: where no negative qualifies: ``"farthest"`` takes the farthest one (as
+            TensorFlow's semi-hard loss does), ``"drop"`` leaves the pair out.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
+        ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
+        ref_labels: ``[N]``
+        anchor_ids: ``[M]`` integers; a candidate with its anchor's id is not a
+            positive of it (an item and its own copy in a memory bank).
+        ref_ids: ``[N]``
+        generator: the seed of random rules; the rules above draw nothing.
+
+    Returns:
+        A :class:`Triplets` in lexicographic order of (anchor, positive). No gradient.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
+        TypeError: embeddings that are not floating point, labels that are not integers.
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]])
+        >>> triplets = select_triplets(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> torch.stack(triplets[:3], dim=1).tolist()
+        [[0, 1, 3], [1, 0, 2], [2, 3, 1], [3, 2, 0]]
+
+    Source: FaceNet, section 3.2 (all anchor-positive pairs, semi-hard negatives); Hermans et al.
+    2017, section 2 (hardest positive and negative).
+    """
+    batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
+    _check_rule(positives, negatives, margin, fallback, distance)
+    return ops.select_triplets(
+        batch, positives, negatives, float(margin), within_margin, fallback, distance
+    )
+
+
+def triplet_loss(
+    embeddings: Tensor,
+    triplets: Triplets | tuple[Tensor, Tensor, Tensor],
+    margin: float = 0.2,
+    *,
+    distance: str = "sqeuclidean",
+    smooth: bool = False,
+    reduction: str = "mean",
+    ref_emb: Tensor | None = None,
+) -> Tensor:
+    r"""The triplet loss of given triplets.
+
+    .. math:: h = \max(0,\ d(a, p) - d(a, n) + \text{margin})
+
+    Args:
+        embeddings: ``[M, D]`` anchors, and candidates too without ``ref_emb``.
+        triplets: a :class:`Triplets`, or three integer tensors ``[T]``: anchor, positive, negative.
+        margin: the margin, in units of the distance.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+        smooth: softplus in place of the hinge.
+        reduction: ``"mean"``, ``"mean_nonzero"`` (over h > 0), ``"sum"`` or ``"none"``.
+        ref_emb: ``[N, D]``, what positive and negative index.
+
+    Returns:
+        A scalar, or ``[T]`` for ``"none"``; float32, or float64 for float64. 0 without triplets,
+        NaN where any embedding is not finite.
+
+    Raises:
+        ValueError: shapes that do not fit, an index out of range, an unknown option, a margin that
+            is not finite.
+        TypeError: embeddings that are not floating point, indices that are not integers.
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]])
+        >>> index = torch.tensor([0]), torch.tensor([1]), torch.tensor([3])
+        >>> triplet_loss(embeddings, index, margin=2.0)
+        tensor(0.7500)
+
+    Source: FaceNet, section 3.1, equation 2.
+    """
+    check.check_embeddings("embeddings", embeddings)
+    check.check_margin(margin)
+    check.check_choice("distance", distance, check.DISTANCES)
+    check.check_choice("reduction", reduction, check.REDUCTIONS)
+    if ref_emb is not None:
+        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+    if len(triplets) < 3:
+        raise ValueError(
+            f"triplets: expected (anchor, positive, negative), got {len(triplets)} entries"
+        )
+    candidates = embeddings if ref_emb is None else ref_emb
+    index = [
+        check.check_integer_vector(f"triplets.{name}", value).to(embeddings.device)
+        for name, value in zip(("anchor", "positive", "negative"), triplets[:3], strict=True)
+    ]
+    for name, value, rows in zip(
+        ("anchor", "positive", "negative"), index, (embeddings, candidates, candidates), strict=True
+    ):
+        if value.shape != index[0].shape:
+            raise ValueError(
+                f"triplets.{name}: expected {index[0].shape[0]} entries as anchor has, "
+                f"got {value.shape[0]}"
+            )
+        check.check_rows(f"triplets.{name}", value, rows.shape[0])
+    losses = ops.triplet_losses(embeddings, ref_emb, *index, float(margin), distance, smooth)
+    return _reduce(losses, reduction)
+
+
+def mined_triplet_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    margin: float = 0.2,
+    *,
+    positives: str = "all",
+    negatives: str = "semihard",
+    within_margin: bool = False,
+    fallback: str = "farthest",
+    distance: str = "sqeuclidean",
+    smooth: bool = False,
+    reduction: str = "mean",
+    ref_emb: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    anchor_ids: Tensor | None = None,
+    ref_ids: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Selects triplets and returns their loss, fused: the path for training.
+
+    The same as :func:`select_triplets` followed by :func:`triplet_loss`, in one pass over tiles
+    of distances that also makes the gradient. Memory is O(M D + pairs), never M x N.
+
+    Args:
+        embeddings: ``[M, D]`` anchors.
+        labels: ``[M]`` integers of any type.
+        margin: the margin, in units of the distance.
+        positives: see :func:`select_triplets`, as every argument not named here.
+        negatives: see there.
+        within_margin: see there.
+        fallback: see there.
+        distance: see there.
+        smooth: softplus in place of the hinge.
+        reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"`` (which is not fused).
+        ref_emb: see there. It receives a gradient too where it asks for one.
+        ref_labels: see there.
+        anchor_ids: see there.
+        ref_ids: see there.
+        generator: see there.
+
+    Returns:
+        A scalar, or ``[T]`` for ``"none"``. 0 without triplets, NaN where any embedding is not
+        finite.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
+        TypeError: embeddings that are not floating point, labels that are not integers.
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]], requires_grad=True)
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> mined_triplet_loss(embeddings, labels, margin=0.5, distance="euclidean").item()
+        0.625
+
+    Source: FaceNet, sections 3.1 and 3.2.
+    """
+    batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
+    _check_rule(positives, negatives, margin, fallback, distance)
+    check.check_choice("reduction", reduction, check.REDUCTIONS)
+    rule = (positives, negatives, float(margin), within_margin, fallback, distance)
+    if reduction != "none":
+        return ops.mined_triplet_loss(batch, *rule, smooth, reduction)
+    triplets = ops.select_triplets(batch, *rule)
+    return ops.triplet_losses(
+        batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth
+    )
+
+
+def _check_rule(
+    positives: str, negatives: str, margin: float, fallback: str, distance: str
+) -> None:
+    check.check_choice("positives", positives, check.POSITIVES)
+    check.check_choice("negatives", negatives, check.NEGATIVES)
+    check.check_margin(margin)
+    check.check_choice("fallback", fallback, check.FALLBACKS)
+    check.check_choice("distance", distance, check.DISTANCES)
+
+
+def _reduce(losses: Tensor, reduction: str) -> Tensor:
+    """The reduction of losses ``[T]``; 0 of none."""
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    if reduction == "mean":
+        return total / max(losses.shape[0], 1)
+    if reduction == "mean_nonzero":
+        return total / (losses > 0).sum().clamp(min=1)
+    return total

@@ -1,0 +1,226 @@
+"""Triplet losses as modules, with pytorch-metric-learning's calling convention."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from facenet_ext import _validation as check
+from facenet_ext import functional as F  # noqa: N812
+
+__all__ = ["TripletHardLoss", "TripletLoss", "TripletSemiHardLoss"]
+
+
+class TripletLoss(nn.Module):
+    r"""The triplet loss over triplets that a rule selects from each batch.
+
+    .. math:: h = \max(0,\ d(a, p) - d(a, n) + \text{margin})
+
+    Args:
+        margin: the margin, in units of the distance.
+        positives: ``"all"``, ``"hardest"`` or ``"easiest"``.
+        negatives: ``"semihard"`` or ``"hardest"``.
+        within_margin: ask semi-hard negatives to lie inside the margin.
+        fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+        smooth: softplus in place of the hinge.
+        reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ValueError: an unknown option, a margin that is not finite.
+
+    Example:
+        >>> import torch
+        >>> loss = TripletLoss(margin=0.5, distance="euclidean")
+        >>> loss(torch.tensor([[0.0], [1.0], [-1.0], [1.5]]), torch.tensor([0, 0, 1, 1]))
+        tensor(0.6250)
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3.
+    """
+
+    _options: ClassVar[tuple[str, ...]] = (
+        "margin",
+        "positives",
+        "negatives",
+        "within_margin",
+        "fallback",
+        "distance",
+        "smooth",
+        "reduction",
+    )
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        *,
+        positives: str = "all",
+        negatives: str = "semihard",
+        within_margin: bool = False,
+        fallback: str = "farthest",
+        distance: str = "sqeuclidean",
+        smooth: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        check.check_margin(margin)
+        check.check_choice("positives", positives, check.POSITIVES)
+        check.check_choice("negatives", negatives, check.NEGATIVES)
+        check.check_choice("fallback", fallback, check.FALLBACKS)
+        check.check_choice("distance", distance, check.DISTANCES)
+        check.check_choice("reduction", reduction, check.REDUCTIONS)
+        self.margin = float(margin)
+        self.positives = positives
+        self.negatives = negatives
+        self.within_margin = within_margin
+        self.fallback = fallback
+        self.distance = distance
+        self.smooth = smooth
+        self.reduction = reduction
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: ``[M, D]``
+            labels: ``[M]`` integers. Not read where ``indices_tuple`` is given.
+            indices_tuple: (anchor, positive, negative), each ``[T]``, in place of selecting.
+            ref_emb: ``[N, D]`` candidates other than the batch itself.
+            ref_labels: ``[N]``
+
+        Returns:
+            A scalar, or ``[T]`` for the reduction ``"none"``.
+
+        Raises:
+            ValueError: neither labels nor triplets, or shapes that do not fit.
+            TypeError: embeddings that are not floating point, labels that are not integers.
+        """
+        if indices_tuple is not None:
+            if len(indices_tuple) != 3 and not isinstance(indices_tuple, F.Triplets):
+                raise ValueError(
+                    "indices_tuple: expected (anchor, positive, negative), "
+                    f"got {len(indices_tuple)} entries"
+                )
+            anchor, positive, negative = indices_tuple[:3]
+            return F.triplet_loss(
+                embeddings,
+                (anchor, positive, negative),
+                self.margin,
+                distance=self.distance,
+                smooth=self.smooth,
+                reduction=self.reduction,
+                ref_emb=ref_emb,
+            )
+        if labels is None:
+            raise ValueError("labels: expected one per row of embeddings, or indices_tuple")
+        return F.mined_triplet_loss(
+            embeddings,
+            labels,
+            self.margin,
+            positives=self.positives,
+            negatives=self.negatives,
+            within_margin=self.within_margin,
+            fallback=self.fallback,
+            distance=self.distance,
+            smooth=self.smooth,
+            reduction=self.reduction,
+            ref_emb=ref_emb,
+            ref_labels=ref_labels,
+        )
+
+    def extra_repr(self) -> str:
+        """The options, as they would be passed."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
+
+
+class TripletSemiHardLoss(TripletLoss):
+    """FaceNet's loss: all anchor-positive pairs, each with its semi-hard negative.
+
+    Args:
+        margin: the margin, 0.2 in the paper.
+        within_margin: ask negatives to lie inside the margin.
+        fallback: ``"farthest"`` (as TensorFlow-Addons' loss of this name) or ``"drop"``.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+        reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ValueError: an unknown option, a margin that is not finite.
+
+    Example:
+        >>> import torch
+        >>> loss = TripletSemiHardLoss(margin=0.5)
+        >>> loss(torch.tensor([[0.0], [1.0], [-1.0], [1.5]]), torch.tensor([0, 0, 1, 1]))
+        tensor(1.8125)
+
+    Source: FaceNet, section 3.2.
+    """
+
+    _options = ("margin", "within_margin", "fallback", "distance", "reduction")
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        *,
+        within_margin: bool = False,
+        fallback: str = "farthest",
+        distance: str = "sqeuclidean",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(
+            margin,
+            within_margin=within_margin,
+            fallback=fallback,
+            distance=distance,
+            reduction=reduction,
+        )
+
+
+class TripletHardLoss(TripletLoss):
+    """Batch hard: each anchor with its farthest positive and its closest negative.
+
+    Args:
+        margin: the margin.
+        soft: softplus in place of the hinge, the paper's soft margin (with ``margin=0``).
+        distance: ``"sqeuclidean"``, ``"euclidean"`` (the paper's) or ``"cosine"``.
+        reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ValueError: an unknown option, a margin that is not finite.
+
+    Example:
+        >>> import torch
+        >>> loss = TripletHardLoss(margin=0.5, distance="euclidean")
+        >>> loss(torch.tensor([[0.0], [1.0], [-1.0], [1.5]]), torch.tensor([0, 0, 1, 1]))
+        tensor(1.5000)
+
+    Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss", 2017, equation 5.
+    """
+
+    _options = ("margin", "soft", "distance", "reduction")
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        *,
+        soft: bool = False,
+        distance: str = "sqeuclidean",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(
+            margin,
+            positives="hardest",
+            negatives="hardest",
+            distance=distance,
+            smooth=soft,
+            reduction=reduction,
+        )
+
+    @property
+    def soft(self) -> bool:
+        """Whether the hinge is softplus."""
+        return self.smooth

@@ -1,0 +1,103 @@
+"""Triplet selection as a module."""
+
+import torch
+from torch import Tensor, nn
+
+from facenet_ext import _validation as check
+from facenet_ext import functional as F  # noqa: N812
+
+__all__ = ["TripletMiner"]
+
+
+class TripletMiner(nn.Module):
+    """:func:`facenet_ext.functional.select_triplets` as a module.
+
+    Args:
+        margin: what ``within_margin`` compares with.
+        positives: ``"all"``, ``"hardest"`` or ``"easiest"``.
+        negatives: ``"semihard"`` or ``"hardest"``.
+        within_margin: ask semi-hard negatives to lie inside the margin.
+        fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+
+    Raises:
+        ValueError: an unknown option, a margin that is not finite.
+
+    Example:
+        >>> miner = TripletMiner()
+        >>> anchor, positive, negative = miner(
+        ...     torch.tensor([[0.0], [1.0], [-1.0], [1.5]]), torch.tensor([0, 0, 1, 1])
+        ... )
+        >>> negative.tolist()
+        [3, 2, 1, 0]
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3.2.
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        *,
+        positives: str = "all",
+        negatives: str = "semihard",
+        within_margin: bool = False,
+        fallback: str = "farthest",
+        distance: str = "sqeuclidean",
+    ) -> None:
+        super().__init__()
+        check.check_margin(margin)
+        check.check_choice("positives", positives, check.POSITIVES)
+        check.check_choice("negatives", negatives, check.NEGATIVES)
+        check.check_choice("fallback", fallback, check.FALLBACKS)
+        check.check_choice("distance", distance, check.DISTANCES)
+        self.margin = float(margin)
+        self.positives = positives
+        self.negatives = negatives
+        self.within_margin = within_margin
+        self.fallback = fallback
+        self.distance = distance
+
+    @torch.no_grad()
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Selects triplets.
+
+        Args:
+            embeddings: ``[M, D]``
+            labels: ``[M]`` integers.
+            ref_emb: ``[N, D]`` candidates other than the batch itself.
+            ref_labels: ``[N]``
+
+        Returns:
+            (anchor, positive, negative), each ``[T]`` int64.
+
+        Raises:
+            ValueError: shapes that do not fit.
+            TypeError: embeddings that are not floating point, labels that are not integers.
+        """
+        triplets = F.select_triplets(
+            embeddings,
+            labels,
+            positives=self.positives,
+            negatives=self.negatives,
+            margin=self.margin,
+            within_margin=self.within_margin,
+            fallback=self.fallback,
+            distance=self.distance,
+            ref_emb=ref_emb,
+            ref_labels=ref_labels,
+        )
+        return triplets.anchor, triplets.positive, triplets.negative
+
+    def extra_repr(self) -> str:
+        """All options, as they would be passed."""
+        return (
+            f"margin={self.margin}, positives={self.positives!r}, negatives={self.negatives!r}, "
+            f"within_margin={self.within_margin}, fallback={self.fallback!r}, "
+            f"distance={self.distance!r}"
+        )

@@ -1,0 +1,121 @@
+"""A small residual network for small aligned images, made to train on a laptop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, relu
+
+__all__ = ["SmallNet"]
+
+
+class SmallNet(nn.Module):
+    r"""Embed small aligned images with a shallow residual network.
+
+    .. math:: f(x) = \frac{g(\hat x)}{\lVert g(\hat x) \rVert_2}, \quad
+        \hat x = \frac{x - \mathrm{mean}(x)}{\mathrm{std}(x) + 0.03}
+
+    A 5x5 convolution of stride 2, then stages of residual blocks in which every stage but the first
+    halves the resolution and doubles the width, then one linear layer over all positions: aligned
+    images have the same feature at the same place, which pooling would throw away. Each image is
+    standardised by itself, so exposure and contrast do not matter.
+
+    This network is facenet_ext's own; it is none of the networks of the FaceNet paper.
+
+    Args:
+        channels: 1 for grey images, 3 for colour.
+        embedding_dim: D, the length of an embedding.
+        input_size: height and width of the images, pixels.
+        width: channels of the first stage.
+        stages: residual blocks in each stage.
+        dropout: share of the last feature map that training drops, in [0, 1).
+
+    Raises:
+        ValueError: the images are too small for that many stages.
+
+    Example:
+        >>> network = SmallNet(input_size=16, width=8, stages=(1, 1)).eval()
+        >>> embeddings = network(torch.rand(2, 1, 16, 16))
+        >>> embeddings.shape, torch.allclose(embeddings.norm(dim=1), torch.ones(2))
+        (torch.Size([2, 128]), True)
+
+    Source: this project; the residual block is He et al., *Deep Residual Learning for Image
+    Recognition*, CVPR 2016, with the average-pooled shortcut of He et al., *Bag of Tricks for Image
+    Classification with Convolutional Neural Networks*, CVPR 2019 (ResNet-D).
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        embedding_dim: int = 128,
+        *,
+        input_size: int = 64,
+        width: int = 32,
+        stages: Sequence[int] = (1, 1, 1, 1),
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if input_size < 2 ** len(stages):
+            raise ValueError(
+                f"input_size must be at least {2 ** len(stages)} for {len(stages)} stages, "
+                f"got {input_size}"
+            )
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+        size, features = (input_size + 1) // 2, width
+        for stage, blocks in enumerate(stages):
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                layers.append(_ResidualBlock(features, width * 2**stage, stride))
+                size, features = (size + stride - 1) // stride, width * 2**stage
+        self.features = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Linear(features * size * size, embedding_dim, bias=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed a batch of images.
+
+        Args:
+            images: [N, channels, input_size, input_size] floating point, in any linear unit.
+
+        Returns:
+            [N, embedding_dim] float32 (float64 for float64), rows of length 1.
+        """
+        mean = images.mean((1, 2, 3), keepdim=True)
+        std = images.std((1, 2, 3), keepdim=True)
+        # The last feature map is flattened channel by channel, whatever the memory format.
+        features = self.features((images - mean) / (std + 0.03)).flatten(1)
+        embeddings = self.embedding(self.dropout(features))
+        # Mixed precision ends here: distances near zero need the mantissa.
+        return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; starts as the identity."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        last_norm = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(last_norm.weight)
+        self.residual = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            last_norm,
+        )
+        shortcut: list[nn.Module] = []
+        if stride > 1:
+            shortcut.append(nn.AvgPool2d(stride, ceil_mode=True))
+        if stride > 1 or inputs != outputs:
+            shortcut.append(nn.Conv2d(inputs, outputs, 1, bias=False))
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return relu(self.residual(features) + self.shortcut(features))

@@ -1,0 +1,55 @@
+"""``facenet_ext::select_triplets``: five [T] tensors; T depends on the data. No gradient."""
+
+import torch
+from torch import Tensor
+
+from facenet_ext import _library as _library
+from facenet_ext._types import Triplets
+from facenet_ext._validation import Batch
+from facenet_ext.ops._types import value_type
+
+_NAME = "facenet_ext::select_triplets"
+
+
+@torch.library.register_fake(_NAME)
+def _fake(
+    emb: Tensor,
+    labels: Tensor,
+    ref_emb: Tensor | None,
+    ref_labels: Tensor | None,
+    anchor_ids: Tensor | None,
+    ref_ids: Tensor | None,
+    positives: str,
+    negatives: str,
+    margin: float,
+    within_margin: bool,
+    fallback: str,
+    distance: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    count = torch.library.get_ctx().new_dynamic_size()
+    value = value_type(emb.dtype)
+    return (
+        emb.new_empty(count, dtype=torch.int64),
+        emb.new_empty(count, dtype=torch.int64),
+        emb.new_empty(count, dtype=torch.int64),
+        emb.new_empty(count, dtype=value),
+        emb.new_empty(count, dtype=value),
+    )
+
+
+def select_triplets(
+    batch: Batch,
+    positives: str,
+    negatives: str,
+    margin: float,
+    within_margin: bool,
+    fallback: str,
+    distance: str,
+) -> Triplets:
+    """The selected triplets: see ``functional``."""
+    with torch.no_grad():
+        return Triplets(
+            *torch.ops.facenet_ext.select_triplets(
+                *batch.tensors(), positives, negatives, margin, within_margin, fallback, distance
+            )
+        )

@@ -1,0 +1,83 @@
+"""``facenet_ext::triplet_losses``: the loss of each given triplet, [T]."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facenet_ext import _library as _library
+from facenet_ext.ops._types import value_type
+
+_NAME = "facenet_ext::triplet_losses"
+
+
+@torch.library.register_fake(_NAME)
+def _fake(
+    emb: Tensor,
+    ref_emb: Tensor | None,
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float,
+    distance: str,
+    smooth: bool,
+) -> Tensor:
+    return emb.new_empty(anchor.shape, dtype=value_type(emb.dtype))
+
+
+@torch.library.register_fake(_NAME + "_backward")
+def _fake_backward(
+    grad: Tensor,
+    emb: Tensor,
+    ref_emb: Tensor | None,
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float,
+    distance: str,
+    smooth: bool,
+) -> tuple[Tensor, Tensor]:
+    value = value_type(emb.dtype)
+    emb_grad = emb.new_empty(emb.shape, dtype=value)
+    ref_rows = 0 if ref_emb is None else ref_emb.shape[0]
+    return emb_grad, emb.new_empty((ref_rows, emb.shape[1]), dtype=value)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    emb, ref_emb, anchor, positive, negative, *ctx.options = inputs
+    ctx.self_mode = ref_emb is None
+    reference = () if ref_emb is None else (ref_emb,)
+    ctx.save_for_backward(emb, anchor, positive, negative, *reference)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    emb, anchor, positive, negative, *reference = ctx.saved_tensors
+    ref_emb = reference[0] if reference else None
+    emb_grad, ref_grad = torch.ops.facenet_ext.triplet_losses_backward(
+        grad, emb, ref_emb, anchor, positive, negative, *ctx.options
+    )
+    return (
+        emb_grad.to(emb.dtype),
+        None if ref_emb is None else ref_grad.to(ref_emb.dtype),
+        *(None,) * 6,
+    )
+
+
+torch.library.register_autograd(_NAME, _backward, setup_context=_setup_context)
+
+
+def triplet_losses(
+    emb: Tensor,
+    ref_emb: Tensor | None,
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float,
+    distance: str,
+    smooth: bool,
+) -> Tensor:
+    """The loss of each triplet, [T]: see ``functional.triplet_loss``."""
+    result: Tensor = torch.ops.facenet_ext.triplet_losses(
+        emb, ref_emb, anchor, positive, negative, margin, distance, smooth
+    )
+    return result

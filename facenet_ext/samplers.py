@@ -1,0 +1,171 @@
+"""Batches of P identities with K images each, the shape that mining inside a batch needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+__all__ = ["MPerClassSampler", "derive_seed"]
+
+
+class MPerClassSampler(Sampler[list[int]]):
+    r"""Draw batches of ``classes`` classes with ``m`` images each, and single images as negatives.
+
+    .. math:: B_s = \bigcup_{c \in C_s} I_c \cup N_s, \quad |C_s| = P,\ |I_c| = m
+
+    The classes of a batch differ; a class of n images is drawn in proportion to ``n ** power``.
+    The images of a class differ too, unless it has fewer than ``m``: then they repeat, each about
+    equally often, for augmentation to tell apart. Classes with fewer than ``min_images`` images
+    can only be negatives; ``negatives`` of them join each batch with one image.
+
+    A batch is a pure function of (``seed``, its position), so training that stopped after ``s``
+    batches continues with the same batches from ``start=s``.
+
+    Args:
+        labels: [N] integers, the class of each image.
+        m: images per class in a batch (K).
+        classes: classes per batch (P).
+        batches: batches in one pass; by default as many as show each image of the classes once, on
+            average.
+        negatives: images per batch of classes that have fewer than ``min_images`` images.
+        negative_copies: how often each of these is repeated. With 2 or more a network that sees
+            each copy under another augmentation also learns from them as positives.
+        min_images: how many images a class must have to be drawn as one of the P.
+        power: 0 draws every class equally often, 1 every image.
+        seed: chooses the batches; not negative.
+        start: position of the first batch, to continue after ``start`` batches.
+
+    Raises:
+        TypeError: the labels are not integers.
+        ValueError: fewer than ``classes`` classes have ``min_images`` images, there are fewer than
+            ``negatives`` others, the labels are not 1-D, or a number is out of range.
+
+    Example:
+        >>> sampler = MPerClassSampler([0, 0, 1, 1, 1, 2, 2, 3], m=2, classes=2, negatives=1)
+        >>> batch = next(iter(sampler))
+        >>> len(batch), batch[-1]
+        (5, 7)
+
+    Source: FaceNet, section 3.2; Hermans, Beyer, Leibe, *In Defense of the Triplet Loss for Person
+    Re-Identification*, 2017, section 2 (batches of P times K).
+    """
+
+    def __init__(
+        self,
+        labels: Tensor | Sequence[int],
+        m: int,
+        classes: int,
+        *,
+        batches: int | None = None,
+        negatives: int = 0,
+        negative_copies: int = 1,
+        min_images: int = 2,
+        power: float = 0.0,
+        seed: int = 0,
+        start: int = 0,
+    ) -> None:
+        for name, value, least in (
+            ("m", m, 1),
+            ("classes", classes, 1),
+            ("batches", 1 if batches is None else batches, 1),
+            ("negatives", negatives, 0),
+            ("negative_copies", negative_copies, 1),
+            ("min_images", min_images, 1),
+            ("power", power, 0),
+            ("seed", seed, 0),
+            ("start", start, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        members = _members(torch.as_tensor(labels))
+        self._classes = [rows for rows in members if len(rows) >= min_images]
+        self._others = [rows for rows in members if len(rows) < min_images]
+        if len(self._classes) < classes:
+            raise ValueError(
+                f"classes={classes} needs that many classes with {min_images} images or more, "
+                f"there are {len(self._classes)}"
+            )
+        if len(self._others) < negatives:
+            raise ValueError(
+                f"negatives={negatives} needs that many classes with fewer than {min_images} "
+                f"images, there are {len(self._others)}"
+            )
+        sizes = torch.tensor([len(rows) for rows in self._classes], dtype=torch.float64)
+        self._weights = sizes**power
+        self.m = m
+        self.classes = classes
+        self.negatives = negatives
+        self.negative_copies = negative_copies
+        self.seed = seed
+        self.start = start
+        self.batches = batches or max(1, round(sizes.sum().item() / (m * classes)))
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole pass, those before ``start`` included."""
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches from ``start`` on, each a list of row numbers."""
+        for position in range(self.start, self.batches):
+            yield self.batch(position)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(m={self.m}, classes={self.classes} of {len(self._classes)}, "
+            f"batches={self.batches}, negatives={self.negatives} of {len(self._others)}, "
+            f"negative_copies={self.negative_copies}, seed={self.seed}, start={self.start})"
+        )
+
+    def batch(self, position: int) -> list[int]:
+        """Return the rows of the batch at a position: class by class, then the negatives."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, position))
+        rows = []
+        for index in torch.multinomial(self._weights, self.classes, generator=generator).tolist():
+            rows += _choose(self._classes[index], self.m, generator)
+        for index in _permutation(len(self._others), generator)[: self.negatives]:
+            rows += _choose(self._others[index], 1, generator) * self.negative_copies
+        return rows
+
+
+def _members(labels: Tensor) -> list[list[int]]:
+    """Return the rows of each class, in increasing order of the label."""
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be 1-D, got shape {tuple(labels.shape)}")
+    if labels.is_floating_point():
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    members: dict[int, list[int]] = {}
+    for row, label in enumerate(labels.tolist()):
+        members.setdefault(label, []).append(row)
+    return [members[label] for label in sorted(members)]
+
+
+def _choose(rows: list[int], m: int, generator: torch.Generator) -> list[int]:
+    """Return m of the rows in random order, taking all of them before one again."""
+    chosen: list[int] = []
+    while len(chosen) < m:
+        chosen += [rows[i] for i in _permutation(len(rows), generator)[: m - len(chosen)]]
+    return chosen
+
+
+def _permutation(n: int, generator: torch.Generator) -> list[int]:
+    return list(torch.randperm(n, generator=generator).tolist())
+
+
+def derive_seed(*numbers: int) -> int:
+    """Return a seed that depends on all the numbers, unlike their sum.
+
+    Args:
+        numbers: non-negative integers, such as the run's seed and a step.
+
+    Returns:
+        A 64-bit seed, the same on every machine.
+
+    Example:
+        >>> derive_seed(0, 1) != derive_seed(1, 0)
+        True
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

@@ -1,0 +1,8 @@
+"""Run ``python -m facenet_ext.train``."""
+
+import sys
+
+from facenet_ext.train.run import main
+
+if __name__ == "__main__":
+    sys.exit(main())

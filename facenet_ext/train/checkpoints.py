@@ -1,0 +1,157 @@
+"""Reads and writes checkpoints, and stops a run so that it can continue."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from facenet_ext.train.errors import InputError, InterruptedRunError
+
+__all__ = ["GracefulStop", "check_model", "find_checkpoint", "read_checkpoint", "save_best"]
+
+RUNS = Path("runs")
+FOLDER = "checkpoints"
+_LAST_FILE = "last.ckpt"
+
+
+def find_checkpoint(resume: str, output: str | None) -> Path:
+    """Find the checkpoint that ``--resume`` means.
+
+    Args:
+        resume: a checkpoint, a run's folder, or "last" for the latest run.
+        output: the folder that ``--output`` names, where "last" looks first.
+
+    Returns:
+        The path of a file ``<run>/checkpoints/<name>.ckpt``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if resume != "last":
+        path = Path(resume)
+        path = path / FOLDER / _LAST_FILE if path.is_dir() else path
+    elif output is not None:
+        path = Path(output) / FOLDER / _LAST_FILE
+    else:
+        found = sorted(RUNS.glob(f"*/{FOLDER}/{_LAST_FILE}"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise InputError(f"--resume: no run in {RUNS}/; give the path of a checkpoint")
+        path = found[-1]
+    if not path.is_file():
+        raise InputError(
+            f"--resume {path}: no such checkpoint; give a run's folder or a .ckpt file"
+        )
+    if not (path.parent.parent / "config.yaml").is_file():
+        raise InputError(f"--resume {path}: not in a run's folder, which has a config.yaml")
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, as data only: nothing in the file is executed.
+
+    Raises:
+        InputError: the file is damaged or was not written by this script.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"--resume {path}: the checkpoint is damaged or no checkpoint ({reason}); "
+            f"try the other one in {path.parent}"
+        ) from None
+    if not isinstance(checkpoint, dict) or "facenet_ext" not in checkpoint:
+        raise InputError(f"--resume {path}: not a checkpoint of this script; give one it wrote")
+    return checkpoint
+
+
+def check_model(checkpoint: dict[str, Any], module: LightningModule, path: Path) -> None:
+    """Check that a checkpoint's weights are those of the module's network.
+
+    Raises:
+        InputError: a weight is missing, left over, or of another shape; the message names one.
+    """
+    theirs = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
+    ours = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    differing = sorted(n for n in theirs.keys() | ours.keys() if theirs.get(n) != ours.get(n))
+    if differing:
+        name = differing[0]
+        raise InputError(
+            f"--resume {path}: the checkpoint is of another model: {name} is "
+            f"{theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here; "
+            "leave the model's options as they were, or start a new run"
+        )
+
+
+def save_best(folder: Path) -> ModelCheckpoint:
+    """Return the callback that keeps the checkpoint of the best accuracy as ``best.ckpt``."""
+    return ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="accuracy",
+        mode="max",
+        enable_version_counter=False,
+    )
+
+
+class GracefulStop(Callback):
+    """Keep ``last.ckpt`` up to date; stop between two steps at Ctrl-C or when time is up.
+
+    A step is never cut in half, so what is saved continues to the result of an uninterrupted run.
+    A second Ctrl-C stops at once, and leaves the checkpoint written before.
+
+    Args:
+        folder: where ``last.ckpt`` goes.
+        steps: steps of the whole run; the last one is saved.
+        every: steps between checkpoints.
+        minutes: stop training after that time, or None.
+
+    Raises:
+        InterruptedRunError: from the trainer, when the user stopped the run.
+    """
+
+    def __init__(self, folder: Path, steps: int, every: int, minutes: float | None) -> None:
+        self.path = folder / _LAST_FILE
+        self.steps = steps
+        self.every = every
+        self.seconds = float("inf") if minutes is None else 60 * minutes
+        self._started = time.monotonic()
+        self._interrupted = False
+        self._handler: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock and take over Ctrl-C."""
+        self._started = time.monotonic()
+        self._handler = signal.signal(signal.SIGINT, self._on_signal)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is due, and stop where it is wanted."""
+        out_of_time = time.monotonic() - self._started > self.seconds
+        step = trainer.global_step
+        due = step % self.every == 0 or step == self.steps
+        if due or out_of_time or self._interrupted:
+            trainer.save_checkpoint(self.path)
+        if self._interrupted:
+            raise InterruptedRunError(self.path)
+        if out_of_time:
+            trainer.should_stop = True
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise InterruptedRunError(self.path if self.path.is_file() else None)
+        self._interrupted = True

@@ -1,0 +1,219 @@
+"""Training batches, and the images and pairs to verify, as a Lightning data module."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from rich.console import Console
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from facenet_ext.samplers import MPerClassSampler
+from facenet_ext.train import sources
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.images import decode
+from facenet_ext.train.options import BatchOptions, DataOptions
+from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
+from facenet_ext.train.sources import ImageFile
+
+__all__ = ["Batches", "Images", "TrainVal", "load"]
+
+_TRAIN_DIGITS = 6
+_EVALUATION_BATCH = 256
+
+
+class Images(Dataset[tuple[Tensor, Tensor]]):
+    """Decoded images with their labels, cut into batches by position.
+
+    Args:
+        pixels: [N, C, H, W] uint8.
+        labels: [N] int64.
+        names: what to call each image in a picture.
+    """
+
+    def __init__(self, pixels: Tensor, labels: Tensor, names: list[str]) -> None:
+        self.pixels = pixels
+        self.labels = labels
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.pixels[index], self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Return the images [B, C, H, W] and labels [B] of a whole batch at once."""
+        rows = torch.tensor(indices)
+        return self.pixels[rows], self.labels[rows]
+
+    def __repr__(self) -> str:
+        identities = len(set(self.labels.tolist()))
+        return f"{len(self)} images of {identities} identities"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainVal:
+    """What a run learns from and what it is judged on: no identity is in both.
+
+    Attributes:
+        train: the images to learn from.
+        val: the images to verify.
+        pairs: pairs of positions in ``val``.
+    """
+
+    train: Images
+    val: Images
+    pairs: Pairs
+
+
+def load(options: DataOptions, console: Console) -> TrainVal:
+    """Load the data that the options name.
+
+    Raises:
+        InputError: the data cannot be used, for any of the reasons of :mod:`.sources`,
+            :mod:`.images` and :mod:`.pairs`.
+    """
+    return _load_digits(options) if options.data == "digits" else _load_faces(options, console)
+
+
+class Batches(LightningDataModule):
+    """Feed the training batches from the current step on, and the images to verify.
+
+    All steps of a run are one Lightning epoch, so that a run can stop and continue at any step.
+
+    Args:
+        data: what :func:`load` returned.
+        options: the batch's shape.
+        seed: chooses the batches.
+        epochs: how often to go over the images, unless ``steps`` is given.
+        steps: number of batches.
+
+    Raises:
+        InputError: the data has too few identities for such a batch.
+    """
+
+    def __init__(
+        self, data: TrainVal, options: BatchOptions, *, seed: int, epochs: int, steps: int | None
+    ) -> None:
+        super().__init__()
+        self.data = data
+        counts = Counter(data.train.labels.tolist())
+        available = sum(count >= options.min_images for count in counts.values())
+        others = len(counts) - available
+        if available < options.identities:
+            raise InputError(
+                f"--identities {options.identities}: only {available} of the {len(counts)} "
+                f"identities to train on have {options.min_images} images or more; "
+                "lower --identities or --min-images"
+            )
+        if others < options.negatives:
+            raise InputError(
+                f"--negatives {options.negatives}: only {others} of the {len(counts)} identities "
+                f"to train on have fewer than {options.min_images} images; lower --negatives"
+            )
+        self.sampler = MPerClassSampler(
+            data.train.labels,
+            m=options.images_per_identity,
+            classes=options.identities,
+            negatives=options.negatives,
+            negative_copies=options.negative_copies,
+            min_images=options.min_images,
+            power=options.identity_power,
+            seed=seed,
+        )
+        self.sampler.batches = steps or self.sampler.batches * epochs
+
+    @property
+    def steps(self) -> int:
+        """The number of training steps of the whole run."""
+        return self.sampler.batches
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Return the batches from the trainer's step on; cutting them needs no workers."""
+        if self.trainer is not None:
+            self.sampler.start = self.trainer.global_step
+        return DataLoader(self.data.train, batch_sampler=self.sampler, collate_fn=_as_is)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Return the images to verify, in order."""
+        return DataLoader(self.data.val, batch_size=_EVALUATION_BATCH, collate_fn=_as_is)
+
+
+def _as_is(batch: Any) -> Any:
+    """Stand in for collation: :class:`Images` returns whole batches."""
+    return batch
+
+
+def _load_digits(options: DataOptions) -> TrainVal:
+    """Return scikit-learn's digits: some to train on, the others to verify."""
+    digits = load_digits()
+    pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
+    pixels = pixels.expand(-1, options.channels, -1, -1).contiguous()
+    labels = torch.from_numpy(digits.target).long()
+    names = [str(label) for label in labels.tolist()]
+
+    def where(mask: Tensor) -> Images:
+        rows = torch.nonzero(mask).flatten().tolist()
+        return Images(pixels[mask], labels[mask], [names[row] for row in rows])
+
+    val = where(labels >= _TRAIN_DIGITS)
+    return TrainVal(where(labels < _TRAIN_DIGITS), val, all_pairs(val.labels))
+
+
+def _load_faces(options: DataOptions, console: Console) -> TrainVal:
+    """Return the images of a folder: its own split, or one by identity."""
+    source = sources.find(options.data)
+    pairs_path = Path(options.pairs) if options.pairs else source.pairs
+    file = read_pairs(pairs_path) if pairs_path else None
+    train_files = sources.list_images(source.train)
+    val_root = Path(options.val) if options.val else source.val
+    if val_root is not None:
+        val_files = sources.list_images(val_root)
+    else:
+        held_out = (
+            {name for name, _ in file.images}
+            if file is not None
+            else _held_out({image.identity for image in train_files}, options.held_out)
+        )
+        val_files = [image for image in train_files if image.identity in held_out]
+        train_files = [image for image in train_files if image.identity not in held_out]
+    if len({image.identity for image in train_files}) < 2:
+        raise InputError(
+            f"--data {options.data}: fewer than two identities are left to train on; give more, "
+            "or a smaller --held-out, or a pairs file that names fewer"
+        )
+    if file is not None and pairs_path is not None:  # decode what the pairs name and no more
+        val_files = file.locate(val_files, pairs_path)
+    train, _ = _decode(train_files, options, console)
+    val, kept = _decode(val_files, options, console)
+    if file is None or pairs_path is None:
+        return TrainVal(train, val, all_pairs(val.labels))
+    if len(kept) < len(val_files):
+        # Say which: the same message as for an image that is not there at all.
+        file.locate([val_files[position] for position in kept], pairs_path)
+    return TrainVal(train, val, file.pairs)
+
+
+def _decode(
+    files: list[ImageFile], options: DataOptions, console: Console
+) -> tuple[Images, list[int]]:
+    """Decode files to images, with the positions of those that could be read."""
+    paths = [file.path for file in files]
+    pixels, kept = decode(paths, options.image_size, options.channels, options.memory, console)
+    numbers = {name: i for i, name in enumerate(sorted({file.identity for file in files}))}
+    labels = torch.tensor([numbers[files[position].identity] for position in kept])
+    return Images(pixels, labels, [files[position].path.stem for position in kept]), kept
+
+
+def _held_out(identities: set[str], share: float) -> set[str]:
+    """Choose a share of the identities to verify on, the same ones whatever the run's seed."""
+    names = sorted(identities)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
+    return {names[i] for i in order[: max(2, round(share * len(names)))]}

@@ -1,0 +1,172 @@
+"""The training step and the validation, as Lightning calls them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from facenet_ext.functional import select_triplets
+from facenet_ext.losses import TripletLoss
+from facenet_ext.models import SmallNet
+from facenet_ext.samplers import derive_seed
+from facenet_ext.train.augmentation import Augmentation, CropResize
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.evaluation import Verification, verify
+from facenet_ext.train.optimization import make_optimizer, make_scheduler
+from facenet_ext.train.options import Options
+from facenet_ext.train.pairs import Pairs
+
+__all__ = ["EmbeddingModule", "build_network"]
+
+
+def build_network(options: Options) -> nn.Module:
+    """Build the network that the options describe.
+
+    Raises:
+        InputError: the network does not fit the size of its input.
+    """
+    try:
+        return SmallNet(
+            options.data.channels,
+            options.model.embedding_dim,
+            input_size=options.data.input_size,
+            width=options.model.width,
+            stages=options.model.stages,
+            dropout=options.model.dropout,
+        )
+    except ValueError as error:
+        raise InputError(f"--stages, --input-size: {error}") from None
+
+
+class EmbeddingModule(LightningModule):
+    """Train a network with the fused triplet loss and verify pairs with it.
+
+    Everything random in a step (augmentation, dropout) is drawn after seeding torch from the run's
+    seed and the step, so a run that continues draws what an uninterrupted one would have.
+
+    Args:
+        options: of the run.
+        steps: steps of the whole run, for the schedule.
+        pairs: pairs to verify, or None.
+        log_every: steps between entries of the history.
+
+    Attributes:
+        history: step, loss and share of active triplets, each a list, at every logged step.
+        verification: the latest, or None.
+    """
+
+    def __init__(
+        self, options: Options, steps: int, pairs: Pairs | None = None, log_every: int = 1
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.steps = steps
+        self.pairs = pairs
+        self.log_every = log_every
+        torch.manual_seed(derive_seed(options.run.seed, 0))
+        self.network = build_network(options)
+        data = options.data
+        self.augment = Augmentation(options.augmentation, data.crop, data.input_size)
+        self.prepare = CropResize(data.crop, data.input_size)
+        rules = options.loss
+        self.loss = TripletLoss(
+            margin=rules.margin,
+            positives=rules.positive_rule,
+            negatives=rules.negative_rule,
+            within_margin=rules.within_margin,
+            fallback=rules.fallback,
+            distance=rules.distance,
+            smooth=rules.smooth,
+            reduction=rules.reduction,
+        )
+        self.history: dict[str, list[float]] = {"step": [], "loss": [], "active": []}
+        self.verification: Verification | None = None
+        self._embeddings: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed [N, C, H, W] uint8 images as they are, without augmentation: [N, D] float32.
+
+        A network that trained on mirrored images embeds each image and its mirror image, and
+        returns the mean direction.
+        """
+        inputs = self.prepare(images).to(memory_format=torch.channels_last)
+        embeddings = self.network(inputs)
+        if self.options.augmentation.flip:
+            embeddings = normalize(embeddings + self.network(inputs.flip(3)))
+        return embeddings  # type: ignore[no-any-return]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make the step's randomness a function of the seed and the step."""
+        torch.manual_seed(derive_seed(self.options.run.seed, 1, self.global_step))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch: [B, C, H, W] uint8 images and [B] labels."""
+        images, labels = batch
+        inputs = self.augment(images).to(memory_format=torch.channels_last)
+        embeddings = self.network(inputs)
+        loss: Tensor = self.loss(embeddings, labels)
+        self.log("loss", loss, prog_bar=True)
+        if (self.global_step + 1) % self.log_every == 0:
+            self._record(loss.item(), embeddings.detach(), labels)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Embed a batch of the images to verify."""
+        self._embeddings.append(self(batch[0]).float().cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Verify the pairs and log the main figures."""
+        embeddings = torch.cat(self._embeddings)
+        self._embeddings.clear()
+        if self.pairs is None or self.trainer.sanity_checking:
+            return
+        if not torch.isfinite(embeddings).all():
+            raise InputError("the embeddings are not finite: lower --lr or set --precision 32-true")
+        self.verification = verify(embeddings, self.pairs)
+        self.log("accuracy", self.verification.accuracy.mean, prog_bar=True)
+        self.log("auc", self.verification.auc)
+        self.log("eer", self.verification.eer)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimizer and its schedule, which moves at every step."""
+        optimizer = make_optimizer(self.network, self.options.optimizer)
+        scheduler = make_scheduler(optimizer, self.options.optimizer, self.steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the options, from which the network can be built again, and the history."""
+        checkpoint["facenet_ext"] = {"options": self.options.flat(), "history": self.history}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the history."""
+        self.history = checkpoint["facenet_ext"]["history"]
+
+    def _record(self, loss: float, embeddings: Tensor, labels: Tensor) -> None:
+        """Add to the history the loss and the share of triplets whose hinge is positive."""
+        step = self.global_step + 1
+        if not torch.isfinite(torch.tensor(loss)):
+            raise InputError(f"the loss is {loss} at step {step}: lower --lr or raise --warmup")
+        rules = self.options.loss
+        triplets = select_triplets(
+            embeddings,
+            labels,
+            positives=rules.positive_rule,
+            negatives=rules.negative_rule,
+            margin=rules.margin,
+            within_margin=rules.within_margin,
+            fallback=rules.fallback,
+            distance=rules.distance,
+        )
+        violated = (triplets.d_ap - triplets.d_an + rules.margin) > 0
+        active = violated.float().mean().item() if violated.numel() else 0.0
+        self.log("active_triplets", active, prog_bar=True)
+        for name, value in (("step", step), ("loss", loss), ("active", active)):
+            self.history[name].append(value)

@@ -1,0 +1,275 @@
+"""The options of a training run: one field each, with its default and its help.
+
+Defaults depend on the kind of data. ``configs/digits.yaml`` and ``configs/faces.yaml`` overlay the
+fields' own; ``--config`` overlays those, and the command line everything. What came out of it is
+shown by ``--help`` and ``--print_config`` and saved with the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+    restricted_number_type,
+)
+
+from facenet_ext.train.errors import InputError
+
+__all__ = ["LAST", "Options", "dump", "parse"]
+
+LAST = "last"
+"""The value of ``--resume`` given without a checkpoint: the latest run's last."""
+
+_CONFIGS = Path(__file__).parent / "configs"
+_Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
+_CropShare = restricted_number_type("CropShare", float, [(">", 0), ("<=", 1)])
+_AtLeastTwo = restricted_number_type("AtLeastTwo", int, (">=", 2))
+_AtLeastEight = restricted_number_type("AtLeastEight", int, (">=", 8))
+
+
+def _option(default: Any, help: str, of: Callable[[Any], Any] | None = None) -> Any:
+    """Declare a field with its help; ``of`` narrows the field's type to the values allowed."""
+    return dataclasses.field(default=default, metadata={"help": help, "type": of})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Data."""
+
+    data: str = _option(
+        "digits",
+        "'digits' (bundled with scikit-learn), or a folder root/<identity>/<image>, or a folder "
+        "with such folders train/ and val/ and perhaps pairs.txt, or a .tar.gz or .zip of one",
+    )
+    val: str | None = _option(None, "folder <identity>/<image> to verify on")
+    pairs: str | None = _option(None, "pairs to verify on, in LFW's pairs.txt format")
+    held_out: float = _option(
+        0.2, "share of the identities to verify on where no folder is set apart", OpenUnitInterval
+    )
+    channels: Literal[1, 3] = _option(1, "1 for grey, 3 for colour")
+    image_size: int = _option(96, "pixels that images are decoded to", _AtLeastEight)
+    crop: float = _option(1.0, "central share of the image that the network sees", _CropShare)
+    input_size: int = _option(64, "pixels of the network's input", _AtLeastEight)
+    memory: float = _option(
+        4.0, "GiB of decoded images to keep in memory; more go to a file", PositiveFloat
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchOptions:
+    """Batches: P identities with K images each, and single images."""
+
+    identities: int = _option(32, "identities per batch (P)", _AtLeastTwo)
+    images_per_identity: int = _option(4, "images of each (K)", _AtLeastTwo)
+    min_images: int = _option(2, "images an identity needs to be one of the P", PositiveInt)
+    identity_power: float = _option(
+        0.0, "0 draws every identity equally often, 1 every image", NonNegativeFloat
+    )
+    negatives: int = _option(
+        0, "images per batch of identities with fewer images, as negatives", NonNegativeInt
+    )
+    negative_copies: int = _option(
+        1, "copies of each, differently augmented: from 2 on they are positives too", PositiveInt
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationOptions:
+    """Augmentation of training images; 0 turns one off."""
+
+    flip: bool = _option(False, "mirror half of the images, and average over the mirror image")
+    rotation: float = _option(0.0, "degrees, at most", NonNegativeFloat)
+    translation: float = _option(0.0, "share of the image, at most", _Share)
+    scale: float = _option(0.0, "share of the size, at most", _Share)
+    aspect: float = _option(0.0, "share of width over height, at most", _Share)
+    shear: float = _option(0.0, "share of the size, at most", _Share)
+    brightness: float = _option(0.0, "share of full white, at most", _Share)
+    contrast: float = _option(0.0, "share of the contrast, at most", _Share)
+    gamma: float = _option(0.0, "share of the exponent, at most", _Share)
+    illumination: float = _option(0.0, "strength of a gradient of light, at most", _Share)
+    blur: float = _option(0.0, "probability", ClosedUnitInterval)
+    noise: float = _option(0.0, "standard deviation, share of full white", _Share)
+    erasing: float = _option(0.0, "probability of blanking a rectangle", ClosedUnitInterval)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """Model."""
+
+    model: Literal["small"] = _option("small", "network: 'small' is this project's own")
+    embedding_dim: int = _option(128, "length of an embedding (D)", PositiveInt)
+    width: int = _option(32, "channels of the first stage", PositiveInt)
+    stages: tuple[PositiveInt, ...] = _option((1, 1, 1, 1), "residual blocks in each stage")
+    dropout: float = _option(0.2, "share of the last features that training drops", _Share)
+
+
+@dataclasses.dataclass(frozen=True)
+class LossOptions:
+    """Triplet loss; the rules are those of facenet_ext.losses.TripletLoss."""
+
+    margin: float = _option(0.2, "how much farther a negative must be", PositiveFloat)
+    positive_rule: Literal["all", "hardest", "easiest"] = _option("all", "which positives")
+    negative_rule: Literal["semihard", "hardest"] = _option(
+        "semihard", "which negative of each (anchor, positive)"
+    )
+    within_margin: bool = _option(False, "semi-hard negatives inside the margin only")
+    fallback: Literal["farthest", "drop"] = _option("farthest", "where no negative is semi-hard")
+    distance: Literal["sqeuclidean", "euclidean", "cosine"] = _option("sqeuclidean", "distance")
+    smooth: bool = _option(False, "softplus in place of the hinge")
+    reduction: Literal["mean", "mean_nonzero", "sum"] = _option("mean", "over triplets")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+    """Optimizer."""
+
+    optimizer: Literal["adagrad", "sgd", "adamw"] = _option("adamw", "optimizer")
+    lr: float = _option(1e-3, "peak learning rate", PositiveFloat)
+    weight_decay: float = _option(0.0, "of weight matrices, not of biases", NonNegativeFloat)
+    momentum: float = _option(0.9, "of sgd", _Share)
+    clip: float = _option(0.0, "largest norm of the gradient; 0 is any", NonNegativeFloat)
+    schedule: Literal["constant", "cosine", "onecycle", "step"] = _option(
+        "cosine", "learning rate over the run; step divides it by 10 at 60 and at 85 percent"
+    )
+    warmup: float = _option(0.0, "share of the run in which the rate grows from 0", _Share)
+    ema: float = _option(0.0, "decay of the averaged weights that are evaluated; 0 is none", _Share)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Run."""
+
+    max_epochs: int = _option(20, "epochs: as many images as the P's identities have", PositiveInt)
+    max_steps: int | None = _option(None, "batches, in place of --max-epochs", PositiveInt)
+    max_minutes: float | None = _option(None, "stop after that time", PositiveFloat)
+    evaluations: int = _option(5, "how often to evaluate during the run", PositiveInt)
+    seed: int = _option(0, "seed of everything random", NonNegativeInt)
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = _option(
+        "auto", "auto is bf16-mixed where the device computes in bfloat16, else 32-true"
+    )
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = _option("auto", "device to train on")
+    threads: int | None = _option(None, "CPU threads; all by default", PositiveInt)
+    output: str | None = _option(None, "folder of the run; runs/<data>-<date>-<time> by default")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Every option of a run, in groups; ``resume`` is none, it belongs to one command only."""
+
+    data: DataOptions = DataOptions()
+    batch: BatchOptions = BatchOptions()
+    augmentation: AugmentationOptions = AugmentationOptions()
+    model: ModelOptions = ModelOptions()
+    loss: LossOptions = LossOptions()
+    optimizer: OptimizerOptions = OptimizerOptions()
+    run: RunOptions = RunOptions()
+
+    def flat(self) -> dict[str, Any]:
+        """Return all options by name, as a config file has them."""
+        flat: dict[str, Any] = {}
+        for group in dataclasses.fields(self):
+            flat |= dataclasses.asdict(getattr(self, group.name))
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in flat.items()}
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
+    """Read the command line.
+
+    Args:
+        argv: arguments; None takes the process's own.
+        prog: the command's name, for the help.
+
+    Returns:
+        The options, and what ``--resume`` said: None, :data:`LAST`, or a path.
+
+    Raises:
+        InputError: an option is unknown or its value is not allowed.
+    """
+    try:
+        # The defaults depend on --data and --resume, so look at these first.
+        first = _parser(prog, None).parse_args(_without_exits(argv))
+        found = _parser(prog, _defaults_file(first)).parse_args(argv)
+    except ArgumentError as error:
+        raise InputError(f"{error}; see --help") from None
+    groups: dict[str, Any] = {}
+    for name, cls in _groups().items():
+        groups[name] = cls(**{f.name: _plain(found[f.name]) for f in dataclasses.fields(cls)})
+    return Options(**groups), found.resume
+
+
+def dump(options: Options) -> str:
+    """Return the options as the text of a config file."""
+    return str(yaml.safe_dump(options.flat(), sort_keys=False))
+
+
+def _groups() -> dict[str, type[Any]]:
+    """Return the class of each group of options."""
+    return get_type_hints(Options)
+
+
+def _parser(prog: str, defaults: Path | None) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog=prog,
+        description="Train an embedding with the FaceNet triplet loss and report how well it "
+        "verifies identities it has never seen.",
+        exit_on_error=False,
+        default_config_files=[str(defaults)] if defaults else [],
+    )
+    parser.add_argument("--config", action="config", help="YAML file of options")
+    for cls in _groups().values():
+        section = parser.add_argument_group(str(cls.__doc__).rstrip("."))
+        types = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            narrowed = field.metadata["type"]
+            optional = type(None) in getattr(types[field.name], "__args__", ())
+            section.add_argument(
+                "--" + field.name.replace("_", "-"),
+                type=(narrowed | None if optional else narrowed) if narrowed else types[field.name],
+                default=field.default,
+                help=field.metadata["help"],
+            )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=LAST,
+        metavar="CHECKPOINT",
+        help="continue a run, with its options; without a checkpoint, the latest run in runs/ or "
+        "the one in --output",
+    )
+    return parser
+
+
+def _plain(value: Any) -> Any:
+    """Undo jsonargparse's number types, which neither YAML nor checkpoints know."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(entry) for entry in value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return int(value) if isinstance(value, int) else float(value)
+    return value
+
+
+def _without_exits(argv: Sequence[str] | None) -> list[str]:
+    """Drop what prints and exits, which belongs to the second look."""
+    given = sys.argv[1:] if argv is None else argv
+    return [a for a in given if a not in ("-h", "--help") and not a.startswith("--print_config")]
+
+
+def _defaults_file(first: Any) -> Path:
+    """Return the file of defaults: of the run to resume, else of the kind of data."""
+    if first.resume is not None:
+        from facenet_ext.train.checkpoints import find_checkpoint
+
+        return find_checkpoint(first.resume, first.output).parent.parent / "config.yaml"
+    return _CONFIGS / ("digits.yaml" if first.data == "digits" else "faces.yaml")

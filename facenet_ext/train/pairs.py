@@ -1,0 +1,171 @@
+"""The pairs to verify: from a file in LFW's format, or all pairs of a set of images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.sources import ImageFile
+
+__all__ = ["Pairs", "PairsFile", "all_pairs", "read_pairs"]
+
+_MOST_PAIRS = 4_000_000
+"""Of each kind; beyond that a sample says the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Pairs of images by position.
+
+    Attributes:
+        first: [N] int64, position of one image.
+        second: [N] int64, position of the other.
+        same: [N] bool, whether they are of one identity.
+        folds: [N] int64, the fold of each pair.
+        balanced: weigh the two kinds of pair equally in accuracy, where one is far more frequent.
+    """
+
+    first: Tensor
+    second: Tensor
+    same: Tensor
+    folds: Tensor
+    balanced: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PairsFile:
+    """The content of a pairs file.
+
+    Attributes:
+        images: every image it names, as (identity, number), each once.
+        pairs: its pairs, by position in ``images``.
+    """
+
+    images: list[tuple[str, int]]
+    pairs: Pairs
+
+    def locate(self, files: Sequence[ImageFile], path: Path) -> list[ImageFile]:
+        """Return the file of each image: ``<name>_<number>``, four digits, whatever its format.
+
+        Args:
+            files: the images there are.
+            path: the pairs file, for messages.
+
+        Raises:
+            InputError: images are missing; the message names the first.
+        """
+        by_name = {(file.identity, file.path.stem): file for file in files}
+        names = [(name, f"{name}_{number:04d}") for name, number in self.images]
+        missing = [f"{name}/{stem}" for name, stem in names if (name, stem) not in by_name]
+        if missing:
+            raise InputError(
+                f"{path}: {len(missing)} of the {len(names)} images it names are missing or cannot "
+                f"be read, first {missing[0]}; give the pairs file that belongs to these images"
+            )
+        return [by_name[name] for name in names]
+
+
+def read_pairs(path: Path) -> PairsFile:
+    """Read a pairs file in LFW's format.
+
+    The first line is ``folds n``. Each fold has n lines ``name i j``, two images of one identity,
+    then n lines ``name1 i name2 j``, of two.
+
+    Args:
+        path: the file; fields are separated by tabs or, where names have no blanks, by blanks.
+
+    Returns:
+        A :class:`PairsFile`.
+
+    Raises:
+        InputError: the file is missing or not in that format; the message tells the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the pairs file cannot be read ({error})") from None
+    rows = [line.split("\t") if "\t" in line else line.split() for line in lines if line.strip()]
+    try:
+        n_folds, per_fold = (int(field) for field in rows[0])
+    except (IndexError, ValueError):
+        raise InputError(f"{path}: line 1 must be 'folds pairs-per-fold', as in '10 300'") from None
+    if n_folds < 2 or per_fold < 1 or len(rows) - 1 != n_folds * 2 * per_fold:
+        raise InputError(
+            f"{path}: line 1 promises {n_folds} folds of {per_fold} same and {per_fold} different "
+            f"pairs, there are {len(rows) - 1} pairs; it needs two folds or more, all complete"
+        )
+    positions: dict[tuple[str, int], int] = {}
+    first, second, same = [], [], []
+    for number, row in enumerate(rows[1:]):
+        is_same = number % (2 * per_fold) < per_fold
+        try:
+            if is_same:
+                name, i, j = row
+                pair = ((name, int(i)), (name, int(j)))
+            else:
+                name, i, other, j = row
+                pair = ((name, int(i)), (other, int(j)))
+        except ValueError:
+            form = "'name i j'" if is_same else "'name i name j'"
+            raise InputError(
+                f"{path}: pair {number + 1} must be {form}, it is {' '.join(row)!r}"
+            ) from None
+        first.append(positions.setdefault(pair[0], len(positions)))
+        second.append(positions.setdefault(pair[1], len(positions)))
+        same.append(is_same)
+    folds = torch.arange(n_folds).repeat_interleave(2 * per_fold)
+    pairs = Pairs(torch.tensor(first), torch.tensor(second), torch.tensor(same), folds)
+    return PairsFile(list(positions), pairs)
+
+
+def all_pairs(labels: Tensor, n_folds: int = 10) -> Pairs:
+    """Return all pairs of images, or a sample of each kind where they are millions.
+
+    Args:
+        labels: [N] int64, the identity of each image.
+        n_folds: folds to deal the pairs out to.
+
+    Returns:
+        :class:`Pairs`, balanced, always the same for the same labels.
+
+    Raises:
+        InputError: there are too few pairs of one kind to measure anything.
+    """
+    generator = torch.Generator().manual_seed(0)
+    n = len(labels)
+    if n * (n - 1) // 2 <= _MOST_PAIRS:
+        first, second = torch.triu_indices(n, n, offset=1)
+    else:
+        first, second = _sample(labels, generator)
+    same = labels[first] == labels[second]
+    for kind, name in ((same, "same"), (~same, "different")):
+        if int(kind.sum()) < n_folds:
+            raise InputError(
+                f"the {n} images to verify on make only {int(kind.sum())} pairs of {name} "
+                f"identities; give at least {n_folds}, by more images or a larger --held-out"
+            )
+    folds = torch.empty(len(same), dtype=torch.int64)
+    for kind in (same, ~same):
+        dealt = torch.arange(int(kind.sum())) % n_folds
+        folds[kind] = dealt[torch.randperm(len(dealt), generator=generator)]
+    return Pairs(first, second, same, folds, balanced=True)
+
+
+def _sample(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return same pairs, up to a most, and random different pairs."""
+    same = []
+    for label in sorted(set(labels.tolist())):
+        rows = torch.nonzero(labels == label).flatten()
+        same.append(rows[torch.triu_indices(len(rows), len(rows), offset=1)])
+    pairs = torch.cat(same, dim=1)
+    pairs = pairs[:, torch.randperm(pairs.shape[1], generator=generator)[:_MOST_PAIRS]]
+    # Drawn with repeats: of so many possible pairs, few are drawn twice.
+    drawn = torch.randint(len(labels), (2, _MOST_PAIRS), generator=generator)
+    different = drawn[:, labels[drawn[0]] != labels[drawn[1]]]
+    first, second = torch.cat([pairs, different], dim=1)
+    return first, second

@@ -1,0 +1,171 @@
+"""Pictures of a run, as PNG files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from torch import Tensor
+
+from facenet_ext.metrics import roc
+from facenet_ext.train.data import Images
+from facenet_ext.train.evaluation import Verification
+
+__all__ = ["draw_all", "draw_distances", "draw_mistakes", "draw_roc", "draw_training"]
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+_SAME, _DIFFERENT, _ACCENT = "#0072B2", "#D55E00", "#444444"
+
+
+def draw_all(
+    folder: Path, verification: Verification, history: dict[str, list[float]], images: Images
+) -> list[Path]:
+    """Draw every picture of a run into its folder and return their paths."""
+    figures = {
+        "roc.png": draw_roc(verification),
+        "distances.png": draw_distances(verification),
+        "training.png": draw_training(history),
+        "mistakes.png": draw_mistakes(verification, images),
+    }
+    for name, figure in figures.items():
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=130)
+        unfinished = folder / f".{name}"
+        unfinished.write_bytes(png.getvalue())
+        unfinished.replace(folder / name)
+    return [folder / name for name in figures]
+
+
+def draw_roc(verification: Verification) -> Figure:
+    """Draw VAL over FAR, on a log axis from the smallest FAR the pairs can measure."""
+    pairs = verification.pairs
+    curve = roc(verification.distances, pairs.same)
+    smallest = 1 / int((~pairs.same).sum())
+    figure, axes = _figure(6.0, 4.5)
+    axes.semilogx(curve.far.clamp(min=smallest / 2), curve.val, color=_SAME, drawstyle="steps-post")
+    for point in verification.val_far:
+        if point.reachable:
+            axes.plot(max(point.far, smallest), point.val, "o", color=_DIFFERENT)
+            axes.annotate(
+                f"VAL {point.val:.1%}\nat FAR {point.wanted_far:g}",
+                (max(point.far, smallest), point.val),
+                xytext=(-8, 4),  # the curve rises to the right: above and left of it is room
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+            )
+    far = torch.logspace(torch.tensor(smallest).log10().item(), 0, 100)
+    axes.plot(far, far, ":", color=_ACCENT, label="chance")
+    axes.set(
+        xlim=(smallest, 1),
+        ylim=(0, 1.02),
+        xlabel=f"FAR: share of {int((~pairs.same).sum()):,} different pairs accepted",
+        ylabel=f"VAL: share of {int(pairs.same.sum()):,} same pairs accepted",
+        title=f"ROC, AUC {verification.auc:.4f}, EER {verification.eer:.1%}",
+    )
+    axes.legend(loc="lower right", frameon=False)
+    return figure
+
+
+def draw_distances(verification: Verification) -> Figure:
+    """Draw how the distances of same and of different pairs are spread, with the threshold."""
+    same = verification.pairs.same
+    distances = verification.distances
+    bins = torch.linspace(0, float(distances.max()) * 1.02, 61).tolist()
+    figure, axes = _figure(6.0, 4.0)
+    for kind, colour, name in ((same, _SAME, "same"), (~same, _DIFFERENT, "different")):
+        label = f"{int(kind.sum()):,} {name} pairs"
+        axes.hist(distances[kind], bins, density=True, color=colour, alpha=0.55, label=label)
+    threshold = verification.threshold
+    axes.axvline(threshold, color=_ACCENT, linestyle="--", label=f"threshold {threshold:.3f}")
+    axes.set(
+        xlim=(0, bins[-1]),
+        xlabel="squared Euclidean distance",
+        ylabel="density",
+        title=f"Distances, accuracy {verification.accuracy.mean:.1%}",
+    )
+    axes.legend(frameon=False)
+    return figure
+
+
+def draw_training(history: dict[str, list[float]]) -> Figure:
+    """Draw the loss and the share of active triplets over the steps."""
+    figure = Figure(figsize=(6.0, 5.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for axes, name, colour in ((upper, "loss", _SAME), (lower, "active", _DIFFERENT)):
+        values = torch.tensor(history[name])
+        axes.plot(history["step"], values, color=colour, alpha=0.35, linewidth=1)
+        axes.plot(history["step"], _smoothed(values), color=colour, linewidth=1.8)
+        axes.set_ylim(bottom=0)
+        _tidy(axes)
+    upper.set(ylabel="triplet loss", title="Training (thick: running mean)")
+    lower.set(ylabel="active triplets (share)", xlabel="step")
+    return figure
+
+
+def draw_mistakes(verification: Verification, images: Images, count: int = 6) -> Figure:
+    """Draw the rejected same pairs that are farthest apart and the accepted different nearest."""
+    pairs, distances = verification.pairs, verification.distances
+    accepted = distances <= verification.threshold
+    rows = (
+        ("same, but far apart", pairs.same & ~accepted, True),
+        ("different, but near", ~pairs.same & accepted, False),
+    )
+    figure = Figure(figsize=(2.1 * count, 6.2), layout="constrained")
+    figure.suptitle(f"The worst mistakes at threshold {verification.threshold:.3f}")
+    halves: list[SubFigure] = list(figure.subfigures(2, 1, squeeze=False)[:, 0])
+    for half, (title, mistakes, farthest) in zip(halves, rows, strict=True):
+        wrong = torch.nonzero(mistakes).flatten()
+        worst = wrong[distances[wrong].argsort(descending=farthest)]
+        half.suptitle(f"{title}: {len(wrong):,} pairs", fontsize="medium")
+        grid = half.subplots(1, count, squeeze=False)[0]
+        for axes, pair in zip(grid, _varied(worst, pairs.first, count), strict=False):
+            first, second = int(pairs.first[pair]), int(pairs.second[pair])
+            upper, lower = images.pixels[first], images.pixels[second]
+            gap = upper.new_full((upper.shape[0], max(1, upper.shape[1] // 16), upper.shape[2]), 255)
+            strip = torch.cat([upper, gap, lower], dim=1)
+            axes.imshow(strip.permute(1, 2, 0).squeeze(2), cmap="gray", vmin=0, vmax=255)
+            names = "\n".join(_short(images.names[i]) for i in (first, second))
+            axes.set_title(f"d = {float(distances[pair]):.3f}", fontsize="small")
+            axes.set_xlabel(names, fontsize="x-small")
+        for axes in grid:
+            axes.set(xticks=[], yticks=[])
+            axes.set_frame_on(False)
+    return figure
+
+
+def _varied(worst: Tensor, first: Tensor, count: int) -> list[int]:
+    """Return the worst pairs, none with a first image that was shown before."""
+    chosen: dict[int, int] = {}
+    for pair in worst.tolist():
+        chosen.setdefault(int(first[pair]), pair)
+        if len(chosen) == count:
+            break
+    return list(chosen.values())
+
+
+def _smoothed(values: Tensor) -> Tensor:
+    """Return the running mean over a tenth of the values, shorter at the ends."""
+    reach = max(1, len(values) // 20)
+    return torch.stack(
+        [values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))]
+    )
+
+
+def _short(name: str, length: int = 22) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    _tidy(axes)
+    return figure, axes
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,55 @@
+"""What a run leaves behind: a table, ``metrics.json``, and pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from facenet_ext.metrics import OperatingPoint
+from facenet_ext.train.evaluation import Verification
+
+__all__ = ["table", "write_json", "write_text"]
+
+
+def table(verification: Verification) -> Table:
+    """Return the figures as a table for the terminal."""
+    pairs = verification.pairs
+    n_same, n_different = int(pairs.same.sum()), int((~pairs.same).sum())
+    result = Table(title=f"verification of {n_same:,} same and {n_different:,} different pairs")
+    result.add_column("figure")
+    result.add_column("value", justify="right")
+    result.add_column("")
+    for point in verification.val_far:
+        result.add_row(f"VAL at FAR {point.wanted_far:g}", *_operating_point(point, n_different))
+    accuracy = verification.accuracy
+    result.add_row(
+        "balanced accuracy" if pairs.balanced else "accuracy",
+        f"{accuracy.mean:.2%} ± {accuracy.standard_error:.2%}",
+        f"{len(accuracy.accuracies)} folds, threshold {verification.threshold:.3f} ± "
+        f"{accuracy.thresholds.std().item():.3f}",
+    )
+    result.add_row("AUC", f"{verification.auc:.4f}", "area under the ROC curve")
+    result.add_row("EER", f"{verification.eer:.2%}", "where FAR = 1 - VAL")
+    return result
+
+
+def _operating_point(point: OperatingPoint, n_different: int) -> tuple[str, str]:
+    if not point.reachable:
+        return "", f"not reachable with this many pairs: {n_different:,} different"
+    return f"{point.val:.2%}", f"really {point.far:.2e}, threshold {point.threshold:.3f}"
+
+
+def write_json(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures as JSON, whole or not at all."""
+    write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that it is whole or not there."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

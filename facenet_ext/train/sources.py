@@ -1,0 +1,147 @@
+"""Finds image files: ``root/<identity>/<image>``, in a folder or in an archive of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from facenet_ext.train.errors import InputError
+
+__all__ = ["ImageFile", "Source", "find", "list_images"]
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFile:
+    """An image on disk and whose it is."""
+
+    identity: str
+    path: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The folders that a ``--data`` argument stands for.
+
+    Attributes:
+        train: holds a folder per identity.
+        val: the same, of identities to verify on; None where they must be split off ``train``.
+        pairs: pairs over ``val``, or None for all pairs.
+    """
+
+    train: Path
+    val: Path | None
+    pairs: Path | None
+
+
+def find(data: str) -> Source:
+    """Find the folders behind a ``--data`` argument, unpacking an archive into the cache.
+
+    Args:
+        data: a folder ``<identity>/<image>``; or one with such folders ``train/`` and ``val/`` and
+            perhaps ``pairs.txt``; or an archive of either.
+
+    Returns:
+        A :class:`Source`.
+
+    Raises:
+        InputError: there is no such folder or archive, or the archive is broken or unsafe.
+    """
+    root = Path(data).expanduser()
+    if root.is_file():
+        root = _unpacked(root)
+    if not root.is_dir():
+        raise InputError(
+            f"--data {data}: no such folder or archive; give 'digits', a folder "
+            f"root/<identity>/<image>, or an archive of one ({', '.join(_ARCHIVES)})"
+        )
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        pairs = root / "pairs.txt"
+        return Source(root / "train", root / "val", pairs if pairs.is_file() else None)
+    return Source(root, None, None)
+
+
+def list_images(root: Path) -> list[ImageFile]:
+    """List the images of each identity in ``root/<identity>/<image>``, in order of their names.
+
+    Args:
+        root: a folder; files right in it, hidden files and files of other kinds are passed over.
+
+    Returns:
+        An :class:`ImageFile` for each image, with one identity's together.
+
+    Raises:
+        InputError: the folder is missing or holds no images, or not those of two identities.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give one with a folder per identity")
+    endings = {e for e, f in Image.registered_extensions().items() if f in Image.OPEN}
+    images = [
+        ImageFile(folder.name, path)
+        for folder in sorted(root.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+    ]
+    identities = {image.identity for image in images}
+    if not images:
+        raise InputError(f"{root}: no images found; put them in {root}/<identity>/<image>")
+    if len(identities) < 2:
+        raise InputError(
+            f"{root}: all {len(images)} images are of one identity ({identities.pop()}); "
+            "telling identities apart needs at least two folders of images"
+        )
+    return images
+
+
+def _unpacked(archive: Path) -> Path:
+    """Return the folder an archive was unpacked to, now or before."""
+    if not archive.name.endswith(_ARCHIVES):
+        raise InputError(f"--data {archive}: not a folder nor an archive ({', '.join(_ARCHIVES)})")
+    status = archive.stat()
+    version = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
+    stem = archive.name.split(".")[0]
+    target = _cache() / f"{stem}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        extract = _extract_zip if archive.suffix == ".zip" else _extract_tar
+        _extract_whole(extract, archive, target)
+    inside = [entry for entry in target.iterdir() if not entry.name.startswith(".")]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
+
+
+def _extract_whole(extract: Callable[[Path, Path], None], archive: Path, target: Path) -> None:
+    """Extract beside the target and rename, so that the target is whole wherever it exists."""
+    unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
+    try:
+        extract(archive, unfinished)
+        unfinished.rename(target)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise InputError(f"--data {archive}: cannot be unpacked ({error})") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _extract_tar(archive: Path, target: Path) -> None:
+    with tarfile.open(archive) as file:
+        file.extractall(target, filter="data")  # refuses paths and links that lead outside
+
+
+def _extract_zip(archive: Path, target: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(target)  # drops drive letters and '..' from the names
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "facenet_ext"

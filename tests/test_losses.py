@@ -1,0 +1,183 @@
+"""The loss modules: their options, their presets, and the calling convention they share."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from helpers import make_batch
+
+from facenet_ext import functional
+from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
+from facenet_ext.miners import TripletMiner
+
+DEFAULTS: dict[str, Any] = {
+    "margin": 0.2,
+    "positives": "all",
+    "negatives": "semihard",
+    "within_margin": False,
+    "fallback": "farthest",
+    "distance": "sqeuclidean",
+    "smooth": False,
+    "reduction": "mean",
+}
+OTHERS: dict[str, Any] = {
+    "margin": 0.75,
+    "positives": "hardest",
+    "negatives": "hardest",
+    "within_margin": True,
+    "fallback": "drop",
+    "distance": "cosine",
+    "smooth": True,
+    "reduction": "mean_nonzero",
+}
+MODULES: list[Callable[[], torch.nn.Module]] = [
+    TripletLoss,
+    TripletSemiHardLoss,
+    TripletHardLoss,
+    lambda: TripletLoss(**OTHERS),
+    lambda: TripletSemiHardLoss(margin=0.4, distance="euclidean"),
+    lambda: TripletHardLoss(margin=0.4, soft=True),
+]
+
+
+def test_the_defaults_are_those_of_the_function() -> None:
+    x, y = make_batch("quads", 49, 7)
+    assert torch.equal(TripletLoss()(x, y), functional.mined_triplet_loss(x, y))
+
+
+@pytest.mark.parametrize("option", OTHERS)
+def test_every_option_reaches_the_function(option: str) -> None:
+    """Each option changes the loss of this batch, and to what the function gives."""
+    x, y = make_batch("quads", 49, 7)
+    # A negative beyond the margin has no loss, and nor has the farthest: only dropping shows.
+    dropping = {"margin": 0.01, "fallback": "drop"}
+    base = DEFAULTS | dropping if option == "within_margin" else DEFAULTS
+    options = base | {option: OTHERS[option]}
+    loss = TripletLoss(**options)(x, y)
+    margin = options.pop("margin")
+    assert torch.equal(loss, functional.mined_triplet_loss(x, y, margin, **options))
+    assert loss != TripletLoss(**base)(x, y)
+
+
+def test_presets() -> None:
+    x, y = make_batch("quads", 49, 7)
+    mined = functional.mined_triplet_loss
+    assert torch.equal(
+        TripletSemiHardLoss(margin=0.3)(x, y),
+        mined(x, y, 0.3, positives="all", negatives="semihard", fallback="farthest"),
+    )
+    hard = {"positives": "hardest", "negatives": "hardest"}
+    assert torch.equal(TripletHardLoss(margin=0.3)(x, y), mined(x, y, 0.3, **hard))
+    assert torch.equal(
+        TripletHardLoss(margin=0.3, soft=True)(x, y), mined(x, y, 0.3, smooth=True, **hard)
+    )
+
+
+@pytest.mark.parametrize(("option", "value"), OTHERS.items())
+def test_repr_shows_every_option(option: str, value: Any) -> None:
+    assert f"{option}={DEFAULTS[option]!r}" in repr(TripletLoss())
+    assert f"{option}={value!r}" in repr(TripletLoss(**OTHERS))
+
+
+def test_repr_of_presets_shows_their_options() -> None:
+    semihard, hard = repr(TripletSemiHardLoss(margin=0.3)), repr(TripletHardLoss(0.3, soft=True))
+    assert semihard.startswith("TripletSemiHardLoss(")
+    assert hard.startswith("TripletHardLoss(")
+    for shown in ("margin=0.3", "distance='sqeuclidean'", "reduction='mean'"):
+        assert shown in semihard
+        assert shown in hard
+    assert "soft=True" in hard
+
+
+@pytest.mark.parametrize("make", MODULES)
+def test_pickle_and_deepcopy(make: Callable[[], torch.nn.Module]) -> None:
+    x, y = make_batch("quads", 25, 7)
+    loss = make()
+    for twin in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
+        assert repr(twin) == repr(loss)
+        assert torch.equal(twin(x, y), loss(x, y))
+    assert list(loss.parameters()) == []
+    assert loss.state_dict() == {}
+
+
+# --- loss(embeddings, labels=None, indices_tuple=None, ref_emb=None, ref_labels=None) ------------
+
+
+@pytest.mark.parametrize("make", MODULES)
+def test_an_indices_tuple_replaces_the_selection(make: Callable[[], torch.nn.Module]) -> None:
+    x, y = make_batch("quads", 49, 7)
+    t = functional.select_triplets(x, y, positives="easiest", fallback="drop")
+    indices = tuple(t[:3])
+    loss = make()
+    expected = loss(x, indices_tuple=indices)
+    assert torch.equal(loss(x, y, indices), expected)
+    assert torch.equal(loss(x, None, indices), expected)
+    assert torch.equal(loss(x, y, t), expected)
+
+
+def test_an_indices_tuple_gives_the_loss_of_these_triplets() -> None:
+    x, y = make_batch("quads", 49, 7)
+    c, z = make_batch("quads", 97, 7, seed=1)
+    t = functional.select_triplets(x, y, ref_emb=c, ref_labels=z)[:3]
+    options = {"distance": "cosine", "smooth": True, "reduction": "sum"}
+    expected = functional.triplet_loss(x, t, 0.3, ref_emb=c, **options)
+    assert torch.equal(TripletLoss(0.3, **options)(x, y, t, c, z), expected)
+    assert torch.equal(TripletLoss(0.3, **options)(x, indices_tuple=t, ref_emb=c), expected)
+
+
+@pytest.mark.parametrize("make", MODULES)
+def test_a_bank_by_position_and_by_name(make: Callable[[], torch.nn.Module]) -> None:
+    x, y = make_batch("quads", 49, 7)
+    c, z = make_batch("quads", 97, 7, seed=1)
+    loss = make()
+    by_name = loss(x, y, ref_emb=c, ref_labels=z)
+    assert torch.equal(loss(x, y, None, c, z), by_name)
+    assert by_name != loss(x, y)
+
+
+@pytest.mark.parametrize("make", MODULES)
+def test_the_loss_trains(make: Callable[[], torch.nn.Module]) -> None:
+    """Twenty steps on a small batch lower the loss."""
+    x, y = make_batch("quads", 40, 7)
+    x.requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=0.01)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = make()(x, y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_loss_and_miner_drop_into_pytorch_metric_learning() -> None:
+    """It calls both with every argument of the convention."""
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    x, y = make_batch("quads", 32, 7)
+    loss = TripletSemiHardLoss(margin=0.2)
+    hard = TripletMiner(positives="hardest", negatives="hardest")
+    several = losses.MultipleLosses([loss, loss], miners=[None, hard], weights=[1.0, 0.5])
+    expected = loss(x, y) + 0.5 * loss(x, y, hard(x, y))
+    torch.testing.assert_close(several(x, y), expected)
+
+
+def test_the_main_names_are_importable_from_the_package() -> None:
+    import facenet_ext
+
+    for name in (
+        "TripletHardLoss",
+        "TripletLoss",
+        "TripletMiner",
+        "TripletSemiHardLoss",
+        "mined_triplet_loss",
+        "pairwise_squared_distance",
+        "select_triplets",
+        "triplet_loss",
+    ):
+        assert hasattr(facenet_ext, name), name

@@ -1,0 +1,127 @@
+"""Claims about the batches of P identities with K images."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facenet_ext.samplers import MPerClassSampler, derive_seed
+
+# Classes 0 to 4 have 5, 4, 3, 2 and 2 images; classes 5 to 9 have one.
+LABELS = [0] * 5 + [1] * 4 + [2] * 3 + [3] * 2 + [4] * 2 + [5, 6, 7, 8, 9]
+
+
+@given(
+    m=st.integers(1, 7),
+    classes=st.integers(1, 5),
+    negatives=st.integers(0, 5),
+    copies=st.integers(1, 3),
+    seed=st.integers(0, 2**40),
+)
+def test_a_batch_is_p_classes_of_k_images_and_the_negatives(
+    m: int, classes: int, negatives: int, copies: int, seed: int
+) -> None:
+    sampler = MPerClassSampler(
+        LABELS, m, classes, negatives=negatives, negative_copies=copies, seed=seed, batches=3
+    )
+    for batch in sampler:
+        labels = [LABELS[row] for row in batch]
+        positives, others = Counter(labels[: m * classes]), Counter(labels[m * classes :])
+        assert len(positives) == classes
+        assert set(positives.values()) == {m}
+        assert all(label < 5 for label in positives)
+        assert len(others) == negatives
+        assert set(others.values()) <= {copies}
+        assert all(label >= 5 for label in others)
+
+
+def test_images_repeat_only_when_a_class_has_too_few() -> None:
+    for batch in MPerClassSampler(LABELS, m=4, classes=5, batches=20):
+        for label, rows in Counter(LABELS[row] for row in batch).items():
+            images = Counter(row for row in batch if LABELS[row] == label)
+            assert rows == 4
+            assert max(images.values()) == (1 if label < 2 else 2)
+
+
+def test_single_images_become_classes_of_their_own_with_min_images_1() -> None:
+    sampler = MPerClassSampler(LABELS, m=2, classes=10, min_images=1)
+    assert {LABELS[row] for row in next(iter(sampler))} == set(range(10))
+
+
+def test_a_pass_shows_as_many_images_as_the_classes_have() -> None:
+    assert len(MPerClassSampler(LABELS, m=2, classes=2)) == 4  # 16 images, 4 per batch
+    assert len(list(MPerClassSampler(LABELS, m=2, classes=2))) == 4
+
+
+def test_continuing_from_a_position_gives_the_rest_of_the_batches() -> None:
+    def batches(start: int) -> list[list[int]]:
+        return list(
+            MPerClassSampler(LABELS, 2, 3, batches=10, negatives=2, seed=7, start=start)
+        )
+
+    assert batches(4) == batches(0)[4:]
+    assert len(MPerClassSampler(LABELS, 2, 3, batches=10, start=4)) == 10
+
+
+def test_the_seed_alone_chooses_the_batches() -> None:
+    torch.manual_seed(1)
+    first = list(MPerClassSampler(LABELS, 2, 3, batches=5, seed=3))
+    torch.manual_seed(2)
+    assert first == list(MPerClassSampler(LABELS, 2, 3, batches=5, seed=3))
+    assert first != list(MPerClassSampler(LABELS, 2, 3, batches=5, seed=4))
+
+
+@pytest.mark.parametrize(("power", "ratio"), [(0.0, 1.0), (0.5, 2.0), (1.0, 4.0)])
+def test_power_sets_how_much_more_often_large_classes_come(power: float, ratio: float) -> None:
+    labels = [0] * 16 + [1] * 4
+    sampler = MPerClassSampler(labels, m=1, classes=1, batches=4000, power=power)
+    drawn = Counter(labels[batch[0]] for batch in sampler)
+    assert drawn[0] / drawn[1] == pytest.approx(ratio, rel=0.15)
+
+
+def test_labels_may_be_a_tensor_of_any_integer_dtype() -> None:
+    for dtype in (torch.int64, torch.int32, torch.uint8):
+        labels = torch.tensor(LABELS, dtype=dtype)
+        assert list(MPerClassSampler(labels, 2, 2)) == list(MPerClassSampler(LABELS, 2, 2))
+
+
+def test_the_repr_shows_the_options() -> None:
+    text = repr(MPerClassSampler(LABELS, m=2, classes=3, negatives=1, seed=5))
+    assert "m=2, classes=3 of 5" in text
+    assert "negatives=1 of 5" in text
+    assert "seed=5" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 6}, "classes=6 needs that many classes with 2 images or more, there are 5"),
+        ({"negatives": 6}, "negatives=6 needs .* there are 5"),
+        ({"m": 0}, "m must be at least 1"),
+        ({"classes": 0}, "classes must be at least 1"),
+        ({"batches": 0}, "batches must be at least 1"),
+        ({"min_images": 0}, "min_images must be at least 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"power": -0.5}, "power must be at least 0"),
+    ],
+)
+def test_bad_options_raise(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MPerClassSampler(LABELS, **({"m": 2, "classes": 2} | options))  # type: ignore[arg-type]
+
+
+def test_bad_labels_raise() -> None:
+    with pytest.raises(TypeError, match="integers"):
+        MPerClassSampler(torch.rand(8), 2, 2)
+    with pytest.raises(ValueError, match="1-D"):
+        MPerClassSampler(torch.zeros(4, 2, dtype=torch.int64), 2, 2)
+    with pytest.raises(ValueError, match="there are 0"):
+        MPerClassSampler([], 2, 2)
+
+
+def test_derived_seeds_differ_and_are_the_same_everywhere() -> None:
+    seeds = {derive_seed(a, b) for a in range(30) for b in range(30)}
+    assert len(seeds) == 900
+    assert derive_seed(0, 1, 2) == 8532188018571867180
