@@ -223,13 +223,14 @@ def eer(distances: Tensor, same: Tensor) -> EqualErrorRate:
 
     Source: Maio et al., *FVC2000: Fingerprint Verification Competition*, PAMI 2002, section 4.
     """
-    curve = roc(distances, same)
-    balance = curve.far + curve.val - 1
+    thresholds, same_accepted, different_accepted = _count(*_check_pairs(distances, same))
+    n_same, n_different = int(same_accepted[-1]), int(different_accepted[-1])
+    # FAR + VAL - 1 times both numbers of pairs: whole numbers, so the crossing is exact.
+    balance = different_accepted * n_same + same_accepted * n_different - n_same * n_different
     after = int((balance < 0).sum())
-    before = after - 1
-    share = -balance[before] / (balance[after] - balance[before])
-    rate = curve.far[before] + share * (curve.far[after] - curve.far[before])
-    return EqualErrorRate(rate.item(), curve.thresholds[after].item())
+    share = int(-balance[after - 1]) / int(balance[after] - balance[after - 1])
+    far = different_accepted[after - 1 : after + 1].double() / n_different
+    return EqualErrorRate(far[0].lerp(far[1], share).item(), thresholds[after].item())
 
 
 def kfold_accuracy(

@@ -135,7 +135,7 @@ def _members(labels: Tensor) -> list[list[int]]:
     """Return the rows of each class, in increasing order of the label."""
     if labels.ndim != 1:
         raise ValueError(f"labels must be 1-D, got shape {tuple(labels.shape)}")
-    if labels.is_floating_point():
+    if labels.is_floating_point() and labels.numel():
         raise TypeError(f"labels must be integers, got {labels.dtype}")
     members: dict[int, list[int]] = {}
     for row, label in enumerate(labels.tolist()):

@@ -44,7 +44,7 @@ void store_all(const Pairs<T>& pairs, Store<T> to) {
 
 template <class T>
 void positives(const Pairs<T>& pairs, Positives<T> to) {
-  stream_pairs(pairs, PositivesEpilogue<T>{pairs, to});
+  stream_pairs(pairs, PositivesEpilogue<T>{to});
 }
 
 template <class T>

@@ -18,71 +18,65 @@ namespace {
 
 constexpr int64_t kAnchorGrain = 64;
 
+// What the triplets of one anchor, or of all, add up to.
 struct LossSum {
   double loss = 0;
   int64_t triplets = 0;
   int64_t nonzero = 0;
+  int64_t active = 0;  // with a gradient
 };
 
-// One entry per anchor, added in order: the same sum on any number of threads.
-template <class T>
-LossSum sum_losses(const Mining<T>& mining, T margin, bool smooth) {
+// The hinge of every triplet of the caller's anchor a: f(slot, value before the hinge).
+template <class T, class F>
+void for_each_triplet(const Mining<T>& mining, T margin, int64_t a, F&& f) {
   const Selection<T>& s = mining.selection;
-  const int64_t anchors = mining.emb.count();
-  Buffer<LossSum> parts(anchors);
-  parallel_rows(anchors, kAnchorGrain, double(s.offset[anchors]) * 4, [&](int64_t b, int64_t e) {
-    for (int64_t a = b; a < e; ++a) {
+  for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
+    if (s.negative[slot] >= 0) f(slot, s.d_ap[slot] - s.d_an[slot] + margin);
+  }
+}
+
+template <class T>
+Buffer<LossSum> sum_per_anchor(const Mining<T>& mining, T margin, bool smooth) {
+  Buffer<LossSum> sums(mining.emb.count());
+  const double work = 4.0 * double(mining.selection.negative.size());
+  parallel_rows(mining.emb.count(), kAnchorGrain, work, [&](int64_t begin, int64_t end) {
+    for (int64_t a = begin; a < end; ++a) {
       LossSum sum;
-      for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
-        if (s.negative[slot] < 0) continue;
-        const T h = hinge(s.d_ap[slot] - s.d_an[slot] + margin, smooth);
+      for_each_triplet(mining, margin, a, [&](int64_t, T v) {
+        const T h = hinge(v, smooth);
         sum.loss += double(h);
         sum.triplets += 1;
         sum.nonzero += h > T(0);
-      }
-      parts[a] = sum;
+        sum.active += hinge_slope(v, smooth) != T(0);
+      });
+      sums[a] = sum;
     }
   });
-  LossSum total;
-  for (int64_t a = 0; a < anchors; ++a) {
-    total.loss += parts[a].loss;
-    total.triplets += parts[a].triplets;
-    total.nonzero += parts[a].nonzero;
-  }
-  return total;
+  return sums;
 }
 
-// Two edges per triplet whose hinge is active, grouped by anchor, in the caller's rows.
+// Two edges per triplet that has a gradient, grouped by anchor, in the caller's rows.
 template <class T>
-EdgeList<T> loss_edges(const Mining<T>& mining, T margin, bool smooth, Distance distance) {
+EdgeList<T> loss_edges(const Mining<T>& mining, const Buffer<LossSum>& sums, T margin, bool smooth,
+                       Distance distance) {
   const Selection<T>& s = mining.selection;
   const int64_t anchors = mining.emb.count();
-  const auto slope_of = [&](int64_t slot) {
-    return s.negative[slot] < 0 ? T(0)
-                                : hinge_slope(s.d_ap[slot] - s.d_an[slot] + margin, smooth);
-  };
-  Buffer<int64_t> begin_of(anchors + 1);
-  begin_of[0] = 0;
-  for (int64_t a = 0; a < anchors; ++a) {
-    int64_t active = 0;
-    for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
-      active += slope_of(slot) != T(0);
-    }
-    begin_of[a + 1] = begin_of[a] + 2 * active;
-  }
-  EdgeList<T> edges(anchors, begin_of[anchors]);
-  edges.begin = std::move(begin_of);
-  parallel_rows(anchors, kAnchorGrain, double(edges.edges()) * 4, [&](int64_t b, int64_t e) {
-    for (int64_t a = b; a < e; ++a) {
+  int64_t total = 0;
+  for (int64_t a = 0; a < anchors; ++a) total += 2 * sums[a].active;
+  EdgeList<T> edges(anchors, total);
+  edges.begin[0] = 0;
+  for (int64_t a = 0; a < anchors; ++a) edges.begin[a + 1] = edges.begin[a] + 2 * sums[a].active;
+  parallel_rows(anchors, kAnchorGrain, double(total) * 4, [&](int64_t begin, int64_t end) {
+    for (int64_t a = begin; a < end; ++a) {
       int64_t to = edges.begin[a];
-      for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
-        const T slope = slope_of(slot);
-        if (slope == T(0)) continue;
+      for_each_triplet(mining, margin, a, [&](int64_t slot, T v) {
+        const T slope = hinge_slope(v, smooth);
+        if (slope == T(0)) return;
         edges.other[to] = mining.row_of(s.positive[slot]);
         edges.coefficient[to++] = slope * distance_slope(distance, s.d_ap[slot]);
         edges.other[to] = mining.row_of(s.negative[slot]);
         edges.coefficient[to++] = -slope * distance_slope(distance, s.d_an[slot]);
-      }
+      });
     }
   });
   return edges;
@@ -107,7 +101,13 @@ LossAndGradients mined_triplet_loss(
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
     const Mining<T> mining(arguments, rule);
-    const LossSum sum = sum_losses(mining, T(margin), smooth);
+    const Buffer<LossSum> sums = sum_per_anchor(mining, T(margin), smooth);
+    LossSum sum;  // added in order: the same on any number of threads
+    for (int64_t a = 0; a < mining.emb.count(); ++a) {
+      sum.loss += sums[a].loss;
+      sum.triplets += sums[a].triplets;
+      sum.nonzero += sums[a].nonzero;
+    }
     double scale = 1;
     if (how == Reduction::kMean) scale = sum.triplets ? 1.0 / double(sum.triplets) : 0;
     if (how == Reduction::kMeanNonzero) scale = sum.nonzero ? 1.0 / double(sum.nonzero) : 0;
@@ -126,7 +126,7 @@ LossAndGradients mined_triplet_loss(
     if (!emb_grad && !ref_grad) return {loss, emb_out, ref_out};
 
     const Distance kind = arguments.distance;
-    const EdgeList<T> edges = loss_edges(mining, T(margin), smooth, kind);
+    const EdgeList<T> edges = loss_edges(mining, sums, T(margin), smooth, kind);
     const Rows<T>& x = mining.emb;
     if (!mining.ref) {
       const EdgeList<T> reversed = transpose(edges, x.count());

@@ -12,9 +12,8 @@
 //
 // An epilogue is a class with
 //   static constexpr Which kWhich;
-//   void consume(int64_t anchor, int64_t first, int count, const T* d);
-// where candidates first .. first + count - 1 lie at d[0 .. count - 1]. d may be read up to W
-// lanes past its end.
+//   void consume(const TileRanges<T, kWhich>& ranges);
+// and walks the ranges of candidates it asked for, anchor by anchor.
 #pragma once
 
 #include <algorithm>
@@ -71,18 +70,27 @@ inline void microtile(const T* a, const T* b, int64_t depth, bool first, T* out)
   }
 }
 
-// Distances of anchor panel p to candidate panel q.
+// Rows of a tile that somebody will read.
+struct RowRange {
+  int begin = 0, end = kPanel;
+};
+
+// Distances of anchor panel p to candidate panel q, at least in the given rows and in the columns
+// that exist.
 template <class T>
-void compute_tile(const Pairs<T>& pairs, int64_t p, int64_t q, Tile<T>& tile) {
+void compute_tile(const Pairs<T>& pairs, int64_t p, int64_t q, RowRange rows, Tile<T>& tile) {
   static_assert(kPanel % kRows == 0 && kPanel % (kCols * W<T>) == 0);
+  const int row_end = int(std::min<int64_t>(rows.end, pairs.anchors.rows - p * kPanel));
+  const int row_begin = rows.begin / kRows * kRows;
+  const int column_end = int(std::min<int64_t>(kPanel, pairs.candidates.rows - q * kPanel));
   const int64_t dim = pairs.anchors.dim;
   const T* a = pairs.anchors.panel(p);
   const T* b = pairs.candidates.panel(q);
   if (dim == 0) std::fill_n(&tile.d[0][0], kPanel * kPanel, T(0));
   for (int64_t k = 0; k < dim; k += kDepth) {
     const int64_t depth = dim - k < kDepth ? dim - k : kDepth;
-    for (int c = 0; c < kPanel; c += kCols * W<T>) {
-      for (int r = 0; r < kPanel; r += kRows) {
+    for (int c = 0; c < column_end; c += kCols * W<T>) {
+      for (int r = row_begin; r < row_end; r += kRows) {
         microtile(a + k * kPanel + r, b + k * kPanel + c, depth, k == 0, &tile.d[r][c]);
       }
     }
@@ -123,31 +131,42 @@ inline void transpose_tile(const Tile<T>& tile, Tile<T>& out) {
   }
 }
 
-// Gives the rows of a tile (anchors of panel p, candidates of panel q) to the epilogue, cut at
-// the borders of each anchor's class.
-template <class T, class Epilogue>
-inline void consume_rows(const Pairs<T>& pairs, Epilogue& epilogue, int64_t p, int64_t q,
-                         const Tile<T>& tile) {
-  const int64_t first = q * kPanel;
-  const int64_t last = std::min(first + kPanel, pairs.candidates.rows);
-  const int64_t anchors = std::min<int64_t>(kPanel, pairs.anchors.rows - p * kPanel);
-  for (int64_t r = 0; r < anchors; ++r) {
-    const int64_t i = p * kPanel + r;
-    const T* d = tile.d[r];
-    if constexpr (Epilogue::kWhich == Which::kAll) {
-      epilogue.consume(i, first, int(last - first), d);
-    } else {
-      const int64_t begin = std::clamp<int64_t>(pairs.class_begin[i], first, last);
-      const int64_t end = std::clamp<int64_t>(pairs.class_end[i], first, last);
-      if constexpr (Epilogue::kWhich == Which::kPositives) {
-        if (begin < end) epilogue.consume(i, begin, int(end - begin), d + (begin - first));
+// The rows of a tile (anchors of panel p, candidates of panel q), cut at the borders of each
+// anchor's class.
+template <class T, Which kWhich>
+struct TileRanges {
+  const Pairs<T>& pairs;
+  int64_t p, q;
+  const Tile<T>& tile;
+
+  int64_t first_anchor() const { return p * kPanel; }
+  int64_t first_candidate() const { return q * kPanel; }
+
+  // Calls f(anchor, first, count, d) for each range: candidates first .. first + count - 1 lie at
+  // d[0 .. count - 1], and W lanes may be read from anywhere in there.
+  template <class F>
+  void for_each(F&& f) const {
+    const int64_t first = first_candidate();
+    const int64_t last = std::min(first + kPanel, pairs.candidates.rows);
+    const int64_t anchors = std::min<int64_t>(kPanel, pairs.anchors.rows - first_anchor());
+    for (int64_t r = 0; r < anchors; ++r) {
+      const int64_t i = first_anchor() + r;
+      const T* d = tile.d[r];
+      if constexpr (kWhich == Which::kAll) {
+        f(i, first, int(last - first), d);
       } else {
-        if (first < begin) epilogue.consume(i, first, int(begin - first), d);
-        if (end < last) epilogue.consume(i, end, int(last - end), d + (end - first));
+        const int64_t begin = std::clamp<int64_t>(pairs.class_begin[i], first, last);
+        const int64_t end = std::clamp<int64_t>(pairs.class_end[i], first, last);
+        if constexpr (kWhich == Which::kPositives) {
+          if (begin < end) f(i, begin, int(end - begin), d + (begin - first));
+        } else {
+          if (first < begin) f(i, first, int(begin - first), d);
+          if (end < last) f(i, end, int(last - end), d + (end - first));
+        }
       }
     }
   }
-}
+};
 
 class PanelLocks {
  public:
@@ -181,34 +200,46 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
       const int64_t last = std::min((p + 1) * kPanel, pairs.anchors.rows) - 1;
       const int64_t begin = pairs.class_begin[p * kPanel], end = pairs.class_end[last];
       for (int64_t q = begin / kPanel; q * kPanel < end; ++q) {
-        compute_tile(pairs, p, q, tile);
-        consume_rows(pairs, epilogue, p, q, tile);
+        // Classes ascend: anchors whose class reaches into panel q are neighbours.
+        const auto reaches = [&](int r) {
+          const int64_t i = p * kPanel + r;
+          return pairs.class_begin[i] < (q + 1) * kPanel && pairs.class_end[i] > q * kPanel;
+        };
+        RowRange rows{0, int(last - p * kPanel) + 1};
+        while (rows.begin < rows.end && !reaches(rows.begin)) ++rows.begin;
+        while (rows.begin < rows.end && !reaches(rows.end - 1)) --rows.end;
+        if (rows.begin == rows.end) continue;
+        compute_tile(pairs, p, q, rows, tile);
+        epilogue.consume({pairs, p, q, tile});
       }
     });
     return;
   }
 
-  // Tasks in row-major order; in self mode those that lie wholly below the diagonal are skipped.
+  // Neighbouring tasks have other anchors and start at other candidates, so that workers seldom
+  // want the same panel's lock; the group of candidates stays in the cache from task to task. In
+  // self mode what lies below the diagonal is left out.
   const int64_t groups = (q_count + kGroup - 1) / kGroup;
   const bool self = pairs.self;
   std::atomic<bool>* flags = new std::atomic<bool>[std::max<int64_t>(p_count, 1)]();
   PanelLocks locks(flags);
   const double work = tile_work * double(p_count) * double(q_count) * (self ? 0.5 : 1.0);
   parallel_tasks(p_count * groups, work, [&](int64_t task) {
-    const int64_t p = task / groups;
-    const int64_t begin = std::max(task % groups * kGroup, self ? p : 0);
-    const int64_t end = std::min((task % groups + 1) * kGroup, q_count);
+    const int64_t p = task % p_count, group = task / p_count;
+    const int64_t begin = std::max(group * kGroup, self ? p : 0);
+    const int64_t end = std::min((group + 1) * kGroup, q_count);
     Epilogue epilogue = prototype;
     Tile<T> tile, transposed;
-    for (int64_t q = begin; q < end; ++q) {
-      compute_tile(pairs, p, q, tile);
+    for (int64_t step = 0; step < end - begin; ++step) {
+      const int64_t q = begin + (step + p) % (end - begin);
+      compute_tile(pairs, p, q, RowRange(), tile);
       locks.lock(p);
-      consume_rows(pairs, epilogue, p, q, tile);
+      epilogue.consume({pairs, p, q, tile});
       locks.unlock(p);
       if (self && p != q) {
         transpose_tile(tile, transposed);
         locks.lock(q);
-        consume_rows(pairs, epilogue, q, p, transposed);
+        epilogue.consume({pairs, q, p, transposed});
         locks.unlock(q);
       }
     }

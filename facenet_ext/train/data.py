@@ -34,13 +34,13 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
     Args:
         pixels: [N, C, H, W] uint8.
         labels: [N] int64.
-        names: what to call each image in a picture.
+        names: what to call each image in a picture; by default its label.
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor, names: list[str]) -> None:
+    def __init__(self, pixels: Tensor, labels: Tensor, names: list[str] | None = None) -> None:
         self.pixels = pixels
         self.labels = labels
-        self.names = names
+        self.names = names if names is not None else [str(label) for label in labels.tolist()]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -152,19 +152,27 @@ def _as_is(batch: Any) -> Any:
 
 
 def _load_digits(options: DataOptions) -> TrainVal:
-    """Return scikit-learn's digits: some to train on, the others to verify."""
+    """Return scikit-learn's digits: six to train on, the other four to verify.
+
+    Six classes are few to learn from what makes things differ. As is usual with Omniglot's
+    characters, each digit turned by a right angle, and mirrored, counts as another class: 48.
+    """
     digits = load_digits()
     pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
     pixels = pixels.expand(-1, options.channels, -1, -1).contiguous()
     labels = torch.from_numpy(digits.target).long()
-    names = [str(label) for label in labels.tolist()]
-
-    def where(mask: Tensor) -> Images:
-        rows = torch.nonzero(mask).flatten().tolist()
-        return Images(pixels[mask], labels[mask], [names[row] for row in rows])
-
-    val = where(labels >= _TRAIN_DIGITS)
-    return TrainVal(where(labels < _TRAIN_DIGITS), val, all_pairs(val.labels))
+    train, val = labels < _TRAIN_DIGITS, labels >= _TRAIN_DIGITS
+    views = [
+        view.rot90(turns, (2, 3))
+        for view in (pixels[train], pixels[train].flip(3))
+        for turns in range(4)
+    ]
+    view_labels = [labels[train] + 10 * number for number in range(len(views))]
+    return TrainVal(
+        Images(torch.cat(views), torch.cat(view_labels)),
+        Images(pixels[val], labels[val]),
+        all_pairs(labels[val]),
+    )
 
 
 def _load_faces(options: DataOptions, console: Console) -> TrainVal:

@@ -73,7 +73,7 @@ def decode(
     if not unreadable:
         return images, list(range(len(paths)))
     for error in list(unreadable.values())[:_NAMED]:
-        console.print(f"skipped, cannot be read: {error}", highlight=False, soft_wrap=True)
+        console.print(f"skipped, cannot be read: {error}", soft_wrap=True)
     console.print(f"skipped {len(unreadable)} of {len(paths)} images that cannot be read")
     kept = [position for position in range(len(paths)) if position not in unreadable]
     return images[kept], kept

@@ -125,7 +125,9 @@ def draw_mistakes(verification: Verification, images: Images, count: int = 6) ->
         for axes, pair in zip(grid, _varied(worst, pairs.first, count), strict=False):
             first, second = int(pairs.first[pair]), int(pairs.second[pair])
             upper, lower = images.pixels[first], images.pixels[second]
-            gap = upper.new_full((upper.shape[0], max(1, upper.shape[1] // 16), upper.shape[2]), 255)
+            gap = upper.new_full(
+                (upper.shape[0], max(1, upper.shape[1] // 16), upper.shape[2]), 255
+            )
             strip = torch.cat([upper, gap, lower], dim=1)
             axes.imshow(strip.permute(1, 2, 0).squeeze(2), cmap="gray", vmin=0, vmax=255)
             names = "\n".join(_short(images.names[i]) for i in (first, second))

@@ -92,7 +92,9 @@ def train(options: Options, checkpoint: Path | None = None) -> Path:
     module = EmbeddingModule(options, batches.steps, data.pairs, log_every)
     if state is not None and checkpoint is not None:
         checkpoints.check_model(state, module, checkpoint)
-    console.print(f"train on {data.train!r}, verify {data.val!r}; {batches.steps} steps")
+    console.print(
+        f"train on {data.train!r}, verify {data.val!r}; {batches.steps} steps", soft_wrap=True
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", dump(options))
@@ -112,7 +114,7 @@ def _report(
     console.print(table(verification))
     write_json(folder / "metrics.json", {"steps": steps} | verification.as_dict())
     draw_all(folder, verification, module.history, batches.data.val)
-    console.print(f"metrics.json, pictures and checkpoints are in {folder}", highlight=False)
+    console.print(f"metrics.json, pictures and checkpoints are in {folder}", soft_wrap=True)
 
 
 def _folder(options: Options, checkpoint: Path | None) -> Path:
@@ -189,7 +191,7 @@ class _Lines(Callback):
             for name in ("loss", "active_triplets", "accuracy", "auc", "eer")
             if name in figures
         )
-        self.console.print(f"step {trainer.global_step}/{self.steps}: {shown}", highlight=False)
+        self.console.print(f"step {trainer.global_step}/{self.steps}: {shown}", soft_wrap=True)
 
 
 def _quiet() -> None:

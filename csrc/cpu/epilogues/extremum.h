@@ -14,7 +14,13 @@ struct ExtremumEpilogue {
   const Pairs<T>& pairs;
   Extremum<T> to;
 
-  void consume(int64_t anchor, int64_t first, int count, const T* d) {
+  void consume(const TileRanges<T, kWhich>& ranges) {
+    ranges.for_each([&](int64_t anchor, int64_t first, int count, const T* d) {
+      consume_range(anchor, first, count, d);
+    });
+  }
+
+  void consume_range(int64_t anchor, int64_t first, int count, const T* d) {
     for (int at = 0; at < count; at += W<T>) {
       const Vec<T> x = load(d + at);
       const Vec<T> best = broadcast(to.distance[anchor]);

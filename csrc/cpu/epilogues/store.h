@@ -11,9 +11,11 @@ struct StoreEpilogue {
   Store<T> to;
   int64_t row_length;
 
-  void consume(int64_t anchor, int64_t first, int count, const T* d) {
-    T* out = to.out + anchor * row_length + first;
-    for (int l = 0; l < count; ++l) out[l] = d[l];
+  void consume(const TileRanges<T, kWhich>& ranges) {
+    ranges.for_each([&](int64_t anchor, int64_t first, int count, const T* d) {
+      T* out = to.out + anchor * row_length + first;
+      for (int l = 0; l < count; ++l) out[l] = d[l];
+    });
   }
 };
 

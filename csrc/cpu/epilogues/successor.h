@@ -48,38 +48,47 @@ struct SuccessorEpilogue {
   Successors<T> to;
   ExtremumEpilogue<T, Which::kNegatives, true> farthest;
 
-  void consume(int64_t anchor, int64_t first, int count, const T* d) {
-    const int64_t thresholds = to.count[anchor];
-    if (thresholds == 0) return;
-    if (farthest.to.distance != nullptr) farthest.consume(anchor, first, count, d);
-    const T* t = to.threshold + to.offset[anchor];
-    const T* best = to.best + to.offset[anchor];
+  void consume(const TileRanges<T, kWhich>& ranges) {
 #if defined(__AVX512F__)
-    if (thresholds > kLinear && thresholds <= 4 * W<T>) {
-      Improvements<T> found;
-      if (thresholds <= W<T>) {
-        find_improvements<T, 1>(t, best, count, d, found);
-      } else if (thresholds <= 2 * W<T>) {
-        find_improvements<T, 2>(t, best, count, d, found);
-      } else {
-        find_improvements<T, 4>(t, best, count, d, found);
+    Improvements<T> found;
+#endif
+    ranges.for_each([&](int64_t anchor, int64_t first, int count, const T* d) {
+      const int64_t thresholds = to.count[anchor];
+      if (thresholds == 0) return;
+      if (farthest.to.distance != nullptr) farthest.consume_range(anchor, first, count, d);
+      const T* t = to.threshold + to.offset[anchor];
+      const T* best = to.best + to.offset[anchor];
+#if defined(__AVX512F__)
+      if (thresholds > kLinear && thresholds <= 4 * W<T>) {
+        const int row = int(anchor - ranges.first_anchor());
+        const int column = int(first - ranges.first_candidate());
+        if (thresholds <= W<T>) {
+          find_improvements<T, 1>(t, best, count, d, row, column, found);
+        } else if (thresholds <= 2 * W<T>) {
+          find_improvements<T, 2>(t, best, count, d, row, column, found);
+        } else {
+          find_improvements<T, 4>(t, best, count, d, row, column, found);
+        }
+        return;
       }
-      for (int e = 0; e < found.size; ++e) {
-        const int l = found.lane(e);
-        offer(anchor, found.bucket(e), first + l, d[l]);
+#endif
+      for (int at = 0; at < count; at += W<T>) {
+        uint32_t lanes = thresholds <= kLinear
+                             ? improving_linear<T>(load(d + at), t, best, thresholds)
+                             : improving_scalar<T>(d + at, t, best, thresholds);
+        for (lanes &= first_lanes<T>(count - at); lanes != 0; lanes &= lanes - 1) {
+          const int l = at + __builtin_ctz(lanes);
+          offer(anchor, successor_bucket(t, thresholds, d[l]), first + l, d[l]);
+        }
       }
-      return;
+    });
+#if defined(__AVX512F__)
+    for (int e = 0; e < found.size; ++e) {
+      const int row = found.row(e), column = found.column(e);
+      offer(ranges.first_anchor() + row, found.bucket(e), ranges.first_candidate() + column,
+            ranges.tile.d[row][column]);
     }
 #endif
-    for (int at = 0; at < count; at += W<T>) {
-      uint32_t lanes = thresholds <= kLinear
-                           ? improving_linear<T>(load(d + at), t, best, thresholds)
-                           : improving_scalar<T>(d + at, t, best, thresholds);
-      for (lanes &= first_lanes<T>(count - at); lanes != 0; lanes &= lanes - 1) {
-        const int l = at + __builtin_ctz(lanes);
-        offer(anchor, successor_bucket(t, thresholds, d[l]), first + l, d[l]);
-      }
-    }
   }
 
   // Bucket k of the anchor meets candidate j at distance d.

@@ -1,0 +1,35 @@
+"""Small data and small runs of the training script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_runs import TINY, Facenet, write_faces
+
+from facenet_ext.train.run import main
+
+
+@pytest.fixture
+def facenet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Facenet:
+    """Run ``facenet train`` with tiny defaults in an empty folder: status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*arguments: object, tiny: bool = True) -> tuple[int, str, str]:
+        capsys.readouterr()
+        given = [str(argument) for argument in arguments]
+        status = main((TINY if tiny else []) + given, prog="facenet train")
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """A folder of ten people with four images each and four with one."""
+    people = {f"Person_{i:02d}": 4 for i in range(10)}
+    return write_faces(tmp_path / "faces", people | {f"Single_{i}": 1 for i in range(4)})

@@ -1,0 +1,190 @@
+"""Claims about whole runs: what they leave behind, and that they learn."""
+
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from small_runs import Facenet, write_faces, write_pairs
+from PIL import Image
+from rich.console import Console
+
+from facenet_ext.train.data import Batches, load
+from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.options import parse
+
+PICTURES = ("roc.png", "distances.png", "training.png", "mistakes.png")
+LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
+
+
+def test_a_run_on_digits_leaves_figures_pictures_and_checkpoints(facenet: Facenet) -> None:
+    status, out, err = facenet("--output", "run", "--seed", 3)
+    assert (status, err) == (0, "")
+    assert "VAL at FAR 0.001" in out
+    assert "step 4/4" in out
+
+    figures = json.loads(Path("run/metrics.json").read_text())
+    assert figures["steps"] == 4
+    assert figures["pairs"]["same"] + figures["pairs"]["different"] == 714 * 713 / 2
+    assert [point["wanted_far"] for point in figures["val_far"]] == [1e-3, 1e-2]
+    assert all(point["reachable"] and point["far"] <= 1e-2 for point in figures["val_far"])
+    assert 0.5 < figures["accuracy"]["mean"] <= 1
+    assert 0.5 < figures["auc"] <= 1
+    assert 0 <= figures["eer"] < 0.5
+
+    for picture in PICTURES:
+        with Image.open(Path("run") / picture) as image:
+            assert min(image.size) > 400
+            assert len(image.convert("L").getcolors() or ()) > 20
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert (config["seed"], config["data"], config["stages"]) == (3, "digits", [1, 1])
+    assert {path.name for path in Path("run/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list(Path("run/tensorboard").glob("events*"))
+    assert not [path for path in Path("run").rglob(".*") if path.is_file()]
+
+
+def test_a_checkpoint_is_plain_data_from_which_the_network_can_be_built(facenet: Facenet) -> None:
+    facenet("--output", "run", "--ema", 0.5)
+    checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["facenet_ext"]["options"]["embedding_dim"] == 8
+    assert checkpoint["facenet_ext"]["history"]["step"] == [1, 2, 3, 4]
+
+
+def test_the_defaults_for_digits_learn_in_a_few_steps() -> None:
+    options, _ = parse(["--threads", "1"], "facenet train")
+    data = load(options.data, Console())
+    batches = Batches(data, options.batch, seed=0, epochs=1, steps=30)
+    assert batches.steps == 30
+    module = EmbeddingModule(options, batches.steps, data.pairs)
+    optimizer = torch.optim.AdamW(module.network.parameters(), lr=options.optimizer.lr)
+    losses = []
+    for rows in batches.sampler:
+        images, labels = data.train.__getitems__(rows)
+        loss = module.loss(module.network(module.augment(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.92 * sum(losses[:5])
+
+
+def test_a_folder_of_faces_is_split_by_identity(facenet: Facenet, faces: Path) -> None:
+    status, out, err = facenet("--data", faces, "--output", "run", "--held-out", 0.4)
+    assert (status, err) == (0, "")
+    assert "train on" in out
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert config["flip"] is True  # one of the defaults for faces
+
+
+def test_a_folder_with_train_val_and_pairs_is_used_as_it_is(
+    facenet: Facenet, faces: Path, tmp_path: Path
+) -> None:
+    root = _train_val(faces, tmp_path)
+    status, out, err = facenet("--data", root, "--negatives", 3, "--negative-copies", 2)
+    assert (status, err) == (0, "")
+    assert "train on 28 images of 10 identities, verify 8 images of 4 identities" in out
+    assert "not reachable with this many pairs: 4 different" in out
+    (run,) = Path("runs").iterdir()
+    assert run.name.startswith("both-")
+    figures = json.loads((run / "metrics.json").read_text())
+    assert figures["pairs"] == {"same": 4, "different": 4, "folds": 2}
+    assert not figures["val_far"][0]["reachable"]
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
+def test_an_archive_is_unpacked_once_and_used_as_its_folder(
+    facenet: Facenet, faces: Path, tmp_path: Path, ending: str
+) -> None:
+    root = _train_val(faces, tmp_path)
+    archive = tmp_path / f"faces96{ending}"
+    if ending == ".zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            for path in root.rglob("*"):
+                file.write(path, path.relative_to(tmp_path))
+    else:
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(root, "both")
+    assert facenet("--data", archive, "--output", "a")[0] == 0
+    (unpacked,) = (tmp_path / "cache" / "facenet_ext").iterdir()
+    before = unpacked.stat().st_mtime_ns
+    assert facenet("--data", archive, "--output", "b")[0] == 0
+    assert unpacked.stat().st_mtime_ns == before
+
+
+def test_colour_images_and_a_val_folder_of_their_own(facenet: Facenet, tmp_path: Path) -> None:
+    train = write_faces(tmp_path / "train_faces", {f"a{i}": 3 for i in range(5)})
+    val = write_faces(tmp_path / "val_faces", {f"b{i}": 5 for i in range(5)})
+    status, _, err = facenet("--data", train, "--val", val, "--channels", 3, "--output", "run")
+    assert (status, err) == (0, "")
+
+
+def test_images_that_exceed_the_memory_are_kept_in_a_file(
+    facenet: Facenet, faces: Path, tmp_path: Path
+) -> None:
+    root = _train_val(faces, tmp_path)
+    for output, memory in (("a", 4.0), ("b", 1e-6)):
+        assert facenet("--data", root, "--memory", memory, "--output", output)[0] == 0
+    assert Path("a/metrics.json").read_text() == Path("b/metrics.json").read_text()
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adamw"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle", "step"])
+def test_every_optimizer_runs_with_every_schedule(
+    facenet: Facenet, faces: Path, optimizer: str, schedule: str
+) -> None:
+    status, _, err = facenet(
+        *("--data", faces, "--held-out", 0.4, "--optimizer", optimizer, "--schedule", schedule),
+        *("--warmup", 0.25, "--max-steps", 2, "--output", "run"),
+    )
+    assert (status, err) == (0, "")
+
+
+def test_mixed_precision_and_epochs(facenet: Facenet, faces: Path) -> None:
+    status, out, err = facenet(
+        *("--data", faces, "--held-out", 0.4, "--precision", "bf16-mixed", "--output", "run"),
+        *("--max-steps", "null", "--max-epochs", 3),
+    )
+    assert (status, err) == (0, "")
+    assert json.loads(Path("run/metrics.json").read_text())["steps"] % 3 == 0
+
+
+def test_max_minutes_stops_early_and_still_reports(facenet: Facenet) -> None:
+    status, out, _ = facenet("--max-steps", 100_000, "--max-minutes", 0.005, "--output", "run")
+    assert status == 0
+    steps = json.loads(Path("run/metrics.json").read_text())["steps"]
+    assert 1 <= steps < 1000
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == steps
+
+
+def test_the_package_can_be_run() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "facenet_ext.train", "--help"], capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert "usage: python -m facenet_ext.train" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LFW96.is_file(), reason=f"{LFW96.name} is not there")
+def test_faces_in_the_wild_are_told_apart_after_a_minute(facenet: Facenet) -> None:
+    status, _, _ = facenet(
+        *("--data", LFW96, "--max-steps", 60, "--evaluations", 1, "--output", "run"), tiny=False
+    )
+    assert status == 0
+    assert json.loads(Path("run/metrics.json").read_text())["accuracy"]["mean"] > 0.68
+
+
+def _train_val(faces: Path, tmp_path: Path) -> Path:
+    """Arrange the faces as train/, val/ and pairs.txt."""
+    root = tmp_path / "both"
+    (root / "val").mkdir(parents=True)
+    faces.rename(root / "train")
+    for number in range(6, 10):
+        (root / "train" / f"Person_{number:02d}").rename(root / "val" / f"Person_{number:02d}")
+    write_pairs(root / "pairs.txt")
+    return root
