@@ -12,9 +12,9 @@ namespace facenet::cpu {
 
 template <class T>
 struct EdgeList {
-  Buffer<int64_t> begin;   // [rows + 1]
-  Buffer<int32_t> other;   // [edges]
-  Buffer<T> coefficient;   // [edges]
+  Buffer<int64_t> begin;  // [rows + 1]
+  Buffer<int32_t> other;  // [edges]
+  Buffer<T> coefficient;  // [edges]
   int64_t rows = 0;
 
   EdgeList(int64_t row_count, int64_t edges)

@@ -84,16 +84,17 @@ EdgeList<T> loss_edges(const Mining<T>& mining, const Buffer<LossSum>& sums, T m
 
 using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
 
-LossAndGradients mined_triplet_loss(
-    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
-    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
-    const std::optional<Tensor>& ref_ids, const std::string& positives,
-    const std::string& negatives, double margin, bool within_margin, const std::string& fallback,
-    const std::string& distance, bool smooth, const std::string& reduction, bool emb_grad,
-    bool ref_grad) {
-  const MiningArguments arguments{emb,        labels,  ref_emb,
-                                  ref_labels, anchor_ids, ref_ids,
-                                  parse_distance(distance)};
+LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
+                                    const std::optional<Tensor>& ref_emb,
+                                    const std::optional<Tensor>& ref_labels,
+                                    const std::optional<Tensor>& anchor_ids,
+                                    const std::optional<Tensor>& ref_ids,
+                                    const std::string& positives, const std::string& negatives,
+                                    double margin, bool within_margin, const std::string& fallback,
+                                    const std::string& distance, bool smooth,
+                                    const std::string& reduction, bool emb_grad, bool ref_grad) {
+  const MiningArguments arguments{
+      emb, labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance)};
   arguments.check();
   const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
                            within_margin, parse_fallback(fallback)};

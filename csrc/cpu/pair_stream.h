@@ -189,8 +189,7 @@ template <class T, class Epilogue>
 void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
   const int64_t p_count = panel_count(pairs.anchors.rows);
   const int64_t q_count = panel_count(pairs.candidates.rows);
-  const double tile_work =
-      double(kPanel) * kPanel * double(pairs.anchors.dim + kDepth) / W<T>;
+  const double tile_work = double(kPanel) * kPanel * double(pairs.anchors.dim + kDepth) / W<T>;
 
   if constexpr (Epilogue::kWhich == Which::kPositives) {
     // Only tiles that hold pairs of one class; anchors of a panel have neighbouring classes.

@@ -20,7 +20,9 @@ Tensor pairwise_squared_distance(const Tensor& x, const std::optional<Tensor>& y
     const Rows<T> anchors(x, Distance::kSqEuclidean);
     std::optional<Rows<T>> reference;
     std::optional<typename PairSet<T>::Side> side;
-    if (y) side.emplace(typename PairSet<T>::Side{reference.emplace(*y, Distance::kSqEuclidean), nullptr, nullptr});
+    if (y)
+      side.emplace(typename PairSet<T>::Side{reference.emplace(*y, Distance::kSqEuclidean), nullptr,
+                                             nullptr});
     const PairSet<T> set({anchors, nullptr, nullptr}, side, Distance::kSqEuclidean);
     Tensor out = torch::stable::new_empty(
         x, {x.size(0), y ? y->size(0) : x.size(0)},

@@ -154,7 +154,7 @@ PairSet<T>::PairSet(Side anchors, std::optional<Side> reference, Distance distan
       class_end_[i] = int32_t(end);
     }
   }
-  pairs_ = {anchors_.panels(), c.panels(),         self(),          distance,       class_begin_.data(),
+  pairs_ = {anchors_.panels(), c.panels(),       self(),         distance, class_begin_.data(),
             class_end_.data(), c.order().data(), anchors_.ids(), c.ids()};
 }
 

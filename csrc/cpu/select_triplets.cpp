@@ -19,9 +19,8 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
                             const std::optional<Tensor>& ref_ids, const std::string& positives,
                             const std::string& negatives, double margin, bool within_margin,
                             const std::string& fallback, const std::string& distance) {
-  const MiningArguments arguments{emb,        labels,  ref_emb,
-                                  ref_labels, anchor_ids, ref_ids,
-                                  parse_distance(distance)};
+  const MiningArguments arguments{
+      emb, labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance)};
   arguments.check();
   const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
                            within_margin, parse_fallback(fallback)};

@@ -36,8 +36,8 @@ void find_all_positives(const PairSet<T>& set, Selection<T>& s) {
   }
   s.positive = Buffer<int32_t>(s.offset[anchors]);
   s.d_ap = Buffer<T>(s.offset[anchors]);
-  kernels<T>().positives(
-      pairs, {s.offset.data(), s.count.data(), s.d_ap.data(), s.positive.data()});
+  kernels<T>().positives(pairs,
+                         {s.offset.data(), s.count.data(), s.d_ap.data(), s.positive.data()});
 }
 
 template <class T>
@@ -153,11 +153,13 @@ Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule) {
   parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) search.set_thresholds(s, i, rule.negatives);
   });
-  kernels<T>().successors(
-      set.pairs(),
-      {s.offset.data(), search.count.data(), search.threshold.data(), search.best.data(),
-       search.best_index.data(),
-       {search.farthest.size() ? search.farthest.data() : nullptr, search.farthest_index.data()}});
+  kernels<T>().successors(set.pairs(), {s.offset.data(),
+                                        search.count.data(),
+                                        search.threshold.data(),
+                                        search.best.data(),
+                                        search.best_index.data(),
+                                        {search.farthest.size() ? search.farthest.data() : nullptr,
+                                         search.farthest_index.data()}});
 
   const int32_t* order = set.candidates().order().data();
   const bool within_margin = rule.within_margin && rule.negatives == NegativeRule::kSemihard;
@@ -169,8 +171,8 @@ Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule) {
         int32_t n = search.best_index[k];
         T d = search.best[k];
         const bool comparable = s.d_ap[slot] == s.d_ap[slot];
-        const bool outside = n >= 0 && within_margin &&
-                             !inside_margin(s.d_ap[slot], d, T(rule.margin));
+        const bool outside =
+            n >= 0 && within_margin && !inside_margin(s.d_ap[slot], d, T(rule.margin));
         if (!comparable || outside) n = -1;
         if (n < 0 && rule.fallback == Fallback::kFarthest) {
           n = search.farthest_index[i];

@@ -73,9 +73,9 @@ struct TripletRows {
   }
 };
 
-Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb,
-                      const Tensor& anchor, const Tensor& positive, const Tensor& negative,
-                      double margin, const std::string& distance, bool smooth) {
+Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
+                      const Tensor& positive, const Tensor& negative, double margin,
+                      const std::string& distance, bool smooth) {
   const TripletArguments arguments(emb, ref_emb, anchor, positive, negative);
   const Distance kind = parse_distance(distance);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) {
@@ -99,19 +99,20 @@ Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb,
   });
 }
 
-std::tuple<Tensor, Tensor> triplet_losses_backward(
-    const Tensor& grad, const Tensor& emb, const std::optional<Tensor>& ref_emb,
-    const Tensor& anchor, const Tensor& positive, const Tensor& negative, double margin,
-    const std::string& distance, bool smooth) {
+std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Tensor& emb,
+                                                   const std::optional<Tensor>& ref_emb,
+                                                   const Tensor& anchor, const Tensor& positive,
+                                                   const Tensor& negative, double margin,
+                                                   const std::string& distance, bool smooth) {
   const TripletArguments arguments(emb, ref_emb, anchor, positive, negative);
   const Distance kind = parse_distance(distance);
   using Gradients = std::tuple<Tensor, Tensor>;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Gradients {
     using T = decltype(zero);
     const ScalarType value = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-    FACENET_CHECK(grad.scalar_type() == value && grad.dim() == 1 &&
-                      grad.size(0) == arguments.count(),
-                  "grad: expected one entry per triplet, in the type of the losses");
+    FACENET_CHECK(
+        grad.scalar_type() == value && grad.dim() == 1 && grad.size(0) == arguments.count(),
+        "grad: expected one entry per triplet, in the type of the losses");
     const Tensor weights = torch::stable::contiguous(grad);
     const T* weight = static_cast<const T*>(weights.data_ptr());
     const TripletRows<T> rows(arguments, kind);
@@ -145,8 +146,7 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(
 
     const T scale = rows.finite() ? T(1) : std::numeric_limits<T>::quiet_NaN();
     Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), dim}, value);
-    Tensor ref_grad =
-        torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, dim}, value);
+    Tensor ref_grad = torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, dim}, value);
     T* emb_out = static_cast<T*>(emb_grad.data_ptr());
     if (rows.ref) {
       gather(rows.emb, {edges.view(rows.ref->values())}, kind, scale, emb_out);

@@ -24,7 +24,7 @@ def table(verification: Verification) -> Table:
     result.add_column("value", justify="right")
     result.add_column("")
     for point in verification.val_far:
-        result.add_row(f"VAL at FAR {point.wanted_far:g}", *_operating_point(point, n_different))
+        result.add_row(f"VAL at FAR {point.wanted_far:g}", *_operating_point(point))
     accuracy = verification.accuracy
     result.add_row(
         "balanced accuracy" if pairs.balanced else "accuracy",
@@ -37,9 +37,9 @@ def table(verification: Verification) -> Table:
     return result
 
 
-def _operating_point(point: OperatingPoint, n_different: int) -> tuple[str, str]:
+def _operating_point(point: OperatingPoint) -> tuple[str, str]:
     if not point.reachable:
-        return "", f"not reachable with this many pairs: {n_different:,} different"
+        return "", "not reachable with this many pairs"
     return f"{point.val:.2%}", f"really {point.far:.2e}, threshold {point.threshold:.3f}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_runs import TINY, Facenet, write_faces
 
+import facenet_ext.train.run
 from facenet_ext.train.run import main
 
 
@@ -14,14 +15,22 @@ from facenet_ext.train.run import main
 def facenet(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Facenet:
-    """Run ``facenet train`` with tiny defaults in an empty folder: status, stdout and stderr."""
+    """Run ``facenet train`` with tiny defaults in an empty folder: status, stdout and stderr.
+
+    Drawing takes longer than everything else of such a run, so it is left out unless asked for.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def run(*arguments: object, tiny: bool = True) -> tuple[int, str, str]:
+    def run(
+        *arguments: object, tiny: bool = True, pictures: bool = False
+    ) -> tuple[int, str, str]:
         capsys.readouterr()
         given = [str(argument) for argument in arguments]
-        status = main((TINY if tiny else []) + given, prog="facenet train")
+        with monkeypatch.context() as patch:
+            if not pictures:
+                patch.setattr(facenet_ext.train.run, "draw_all", lambda *_: [])
+            status = main((TINY if tiny else []) + given, prog="facenet train")
         out, err = capsys.readouterr()
         return status, out, err
 

@@ -23,7 +23,7 @@ LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
 
 
 def test_a_run_on_digits_leaves_figures_pictures_and_checkpoints(facenet: Facenet) -> None:
-    status, out, err = facenet("--output", "run", "--seed", 3)
+    status, out, err = facenet("--output", "run", "--seed", 3, pictures=True)
     assert (status, err) == (0, "")
     assert "VAL at FAR 0.001" in out
     assert "step 4/4" in out
@@ -49,7 +49,7 @@ def test_a_run_on_digits_leaves_figures_pictures_and_checkpoints(facenet: Facene
 
 
 def test_a_checkpoint_is_plain_data_from_which_the_network_can_be_built(facenet: Facenet) -> None:
-    facenet("--output", "run", "--ema", 0.5)
+    facenet("--output", "run", "--ema", 0.5, "--evaluations", 1)
     checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["facenet_ext"]["options"]["embedding_dim"] == 8
     assert checkpoint["facenet_ext"]["history"]["step"] == [1, 2, 3, 4]
@@ -88,7 +88,7 @@ def test_a_folder_with_train_val_and_pairs_is_used_as_it_is(
     status, out, err = facenet("--data", root, "--negatives", 3, "--negative-copies", 2)
     assert (status, err) == (0, "")
     assert "train on 28 images of 10 identities, verify 8 images of 4 identities" in out
-    assert "not reachable with this many pairs: 4 different" in out
+    assert "not reachable with this many pairs" in out
     (run,) = Path("runs").iterdir()
     assert run.name.startswith("both-")
     figures = json.loads((run / "metrics.json").read_text())

@@ -125,8 +125,8 @@ struct Improvements {
 };
 
 template <class T, int kRegisters>
-inline void find_improvements(const T* t, const T* best, int count, const T* d, int row,
-                              int column, Improvements<T>& found) {
+inline void find_improvements(const T* t, const T* best, int count, const T* d, int row, int column,
+                              Improvements<T>& found) {
   const RegisterTable<T, kRegisters> thresholds(t), bests(best);
   const Vec<T> coarse = thresholds.every(), lowest = broadcast(t[0]);
   __m512i place = plus(T(), lane_numbers(T()), lanes_of(T(), column + (row << 8)));

@@ -1,0 +1,60 @@
+# `make train` and `make test` set up all they need; see README.md.
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := $(shell find csrc -type f) CMakeLists.txt pyproject.toml constraints.txt
+PACKAGES := facenet_ext tests benchmarks
+TESTS := --pyargs tests facenet_ext README.md
+
+.PHONY: train test test-all lint format bench clean
+
+train: $(VENV)/.train
+	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/ruff check $(PACKAGES)
+	$(BIN)/mypy
+	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format $(PACKAGES)
+	$(BIN)/ruff check --fix $(PACKAGES)
+	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf build dist $(VENV)
+
+# The environment, in steps that each remember themselves. The build tools come first, since the
+# package is built without isolation, against the torch that it will run with.
+$(VENV)/.base: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) torch numpy scikit-build-core pybind11 cmake ninja
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.base $(SOURCES)
+	$(PIP) --no-build-isolation --editable '.[train]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(PIP) --no-build-isolation --editable '.[train,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.train
+	$(PIP) --no-build-isolation --editable '.[train,bench]'
+	@touch $@
