@@ -24,7 +24,7 @@ def _find(name: str) -> Path:
 def _load(name: str) -> None:
     path = _find(name)
     try:
-        torch.ops.load_library(path)
+        torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise ImportError(
             f"{path} cannot be loaded under torch {torch.__version__} (it needs 2.10 or later): "

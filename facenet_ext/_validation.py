@@ -132,14 +132,18 @@ class Batch:
             raise ValueError("ref_labels: expected one per row of ref_emb, got none")
         if (anchor_ids is None) != (ref_ids is None):
             missing = "anchor_ids" if anchor_ids is None else "ref_ids"
-            raise ValueError(f"{missing}: expected anchor_ids and ref_ids together, got one of them")
+            raise ValueError(
+                f"{missing}: expected anchor_ids and ref_ids together, got one of them"
+            )
         self.emb, self.ref_emb = check_pair("embeddings", embeddings, "ref_emb", ref_emb)
         self.ref_labels = check_integers("ref_labels", ref_labels, "ref_emb", ref_emb)
         if anchor_ids is not None and ref_ids is not None:
             self.anchor_ids = check_integers("anchor_ids", anchor_ids, "embeddings", embeddings)
             self.ref_ids = check_integers("ref_ids", ref_ids, "ref_emb", ref_emb)
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def tensors(
+        self,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """The operators' first six arguments."""
         return (
             self.emb,
@@ -151,11 +155,16 @@ class Batch:
         )
 
 
-def check_rows(argument: str, indices: Tensor, rows: int) -> None:
-    """Raises ValueError unless every index is a row. Values are not looked at while compiling."""
-    if torch.compiler.is_compiling() or indices.numel() == 0:
-        return
-    low, high = (int(value) for value in torch.aminmax(indices))
-    if low < 0 or high >= rows:
+def check_rows(argument: str, indices: Tensor, matrix: Tensor) -> Tensor:
+    """Indices of rows of ``matrix``, as int64 on its device.
+
+    While compiling, only the operator looks at the values.
+    """
+    integers = check_integer_vector(argument, indices).to(matrix.device)
+    if torch.compiler.is_compiling() or integers.numel() == 0:
+        return integers
+    low, high = (int(value) for value in torch.aminmax(integers))
+    if low < 0 or high >= matrix.shape[0]:
         wrong = low if low < 0 else high
-        raise ValueError(f"{argument}: expected rows in [0, {rows}), got {wrong}")
+        raise ValueError(f"{argument}: expected rows in [0, {matrix.shape[0]}), got {wrong}")
+    return integers

@@ -167,20 +167,24 @@ def triplet_loss(
             f"triplets: expected (anchor, positive, negative), got {len(triplets)} entries"
         )
     candidates = embeddings if ref_emb is None else ref_emb
-    index = [
-        check.check_integer_vector(f"triplets.{name}", value).to(embeddings.device)
-        for name, value in zip(("anchor", "positive", "negative"), triplets[:3], strict=True)
-    ]
-    for name, value, rows in zip(
-        ("anchor", "positive", "negative"), index, (embeddings, candidates, candidates), strict=True
-    ):
-        if value.shape != index[0].shape:
+    anchor, positive, negative = (
+        check.check_rows(f"triplets.{name}", index, rows)
+        for name, index, rows in zip(
+            ("anchor", "positive", "negative"),
+            triplets[:3],
+            (embeddings, candidates, candidates),
+            strict=True,
+        )
+    )
+    for name, index in (("positive", positive), ("negative", negative)):
+        if index.shape != anchor.shape:
             raise ValueError(
-                f"triplets.{name}: expected {index[0].shape[0]} entries as anchor has, "
-                f"got {value.shape[0]}"
+                f"triplets.{name}: expected {anchor.shape[0]} entries as anchor has, "
+                f"got {index.shape[0]}"
             )
-        check.check_rows(f"triplets.{name}", value, rows.shape[0])
-    losses = ops.triplet_losses(embeddings, ref_emb, *index, float(margin), distance, smooth)
+    losses = ops.triplet_losses(
+        embeddings, ref_emb, anchor, positive, negative, float(margin), distance, smooth
+    )
     return _reduce(losses, reduction)
 
 

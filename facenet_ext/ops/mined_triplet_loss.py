@@ -7,13 +7,13 @@ from torch import Tensor
 
 from facenet_ext import _library as _library
 from facenet_ext._validation import Batch
-from facenet_ext.ops._types import value_type
+from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::mined_triplet_loss"
 _ARGUMENTS = 16
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     emb: Tensor,
     labels: Tensor,
@@ -103,10 +103,7 @@ def mined_triplet_loss(
     differentiable = torch.is_grad_enabled()
     emb_grad = differentiable and batch.emb.requires_grad
     ref_grad = differentiable and batch.ref_emb is not None and batch.ref_emb.requires_grad
-    call = _MinedTripletLoss.apply
-    if torch.compiler.is_compiling() or not (emb_grad or ref_grad):
-        call = torch.ops.facenet_ext.mined_triplet_loss
-    output = call(
+    arguments = (
         *batch.tensors(),
         positives,
         negatives,
@@ -119,5 +116,9 @@ def mined_triplet_loss(
         emb_grad,
         ref_grad,
     )
-    loss: Tensor = output if isinstance(output, Tensor) else output[0]
+    loss: Tensor
+    if (emb_grad or ref_grad) and not torch.compiler.is_compiling():
+        loss = _MinedTripletLoss.apply(*arguments)  # type: ignore[no-untyped-call]
+    else:
+        loss, _, _ = torch.ops.facenet_ext.mined_triplet_loss(*arguments)
     return loss

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext.ops._types import value_type
+from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::pairwise_squared_distance"
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(x: Tensor, y: Tensor | None) -> Tensor:
     columns = x.shape[0] if y is None else y.shape[0]
     return x.new_empty((x.shape[0], columns), dtype=value_type(x.dtype))

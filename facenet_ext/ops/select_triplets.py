@@ -6,12 +6,12 @@ from torch import Tensor
 from facenet_ext import _library as _library
 from facenet_ext._types import Triplets
 from facenet_ext._validation import Batch
-from facenet_ext.ops._types import value_type
+from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::select_triplets"
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     emb: Tensor,
     labels: Tensor,

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext.ops._types import value_type
+from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::triplet_losses"
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     emb: Tensor,
     ref_emb: Tensor | None,
@@ -25,7 +25,7 @@ def _fake(
     return emb.new_empty(anchor.shape, dtype=value_type(emb.dtype))
 
 
-@torch.library.register_fake(_NAME + "_backward")
+@register_fake(_NAME + "_backward")
 def _fake_backward(
     grad: Tensor,
     emb: Tensor,
