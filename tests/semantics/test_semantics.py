@@ -1,0 +1,94 @@
+"""csrc/semantics on plain numbers: what a result is, before any tile or thread."""
+
+import bisect
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facenet_ext import _info
+
+NONE = -1
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+candidates = st.lists(st.tuples(st.integers(0, 5).map(float), st.integers(0, 9)), min_size=1)
+
+
+def winner(beats, candidates):
+    best = (math.nan, NONE)
+    for d, index in candidates:
+        if beats(d, index, *best):
+            best = (d, index)
+    return best
+
+
+@given(candidates)
+def test_closer_is_the_minimum_and_ties_go_to_the_lowest_index(candidates):
+    assert winner(_info.closer, candidates) == min(candidates)
+
+
+@given(candidates)
+def test_farther_is_the_maximum_and_ties_go_to_the_lowest_index(candidates):
+    assert winner(_info.farther, candidates) == min(candidates, key=lambda c: (-c[0], c[1]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3).map(float), st.integers(0, 9)), max_size=4))
+def test_the_order_of_meeting_does_not_show(candidates):
+    orders = itertools.permutations(candidates)
+    assert len({winner(_info.closer, order) for order in orders} - {(math.nan, NONE)}) <= 1
+
+
+@pytest.mark.parametrize("beats", [_info.closer, _info.farther])
+def test_nan_beats_nothing_and_anything_beats_none(beats):
+    assert not beats(math.nan, 0, 1.0, 1)
+    assert not beats(math.nan, 0, 0.0, NONE)
+    assert beats(math.inf, 3, math.inf, NONE)
+    assert not beats(1.0, 4, 1.0, 4)
+
+
+@given(st.lists(numbers).map(sorted), numbers)
+def test_bucket_counts_the_thresholds_strictly_below(thresholds, d):
+    assert _info.successor_bucket(thresholds, d) == bisect.bisect_left(thresholds, d) - 1
+
+
+def test_a_negative_at_a_threshold_is_not_beyond_it():
+    assert _info.successor_bucket([1.0, 2.0, 2.0, 3.0], 2.0) == 0
+    assert _info.successor_bucket([1.0, 2.0, 2.0, 3.0], 2.5) == 2
+    assert _info.successor_bucket([1.0], 1.0) == -1
+
+
+def test_the_margin_is_open_at_its_upper_end():
+    assert _info.inside_margin(1.0, 1.49, 0.5)
+    assert not _info.inside_margin(1.0, 1.5, 0.5)
+
+
+@pytest.mark.parametrize(("v", "h", "slope"), [(-1.0, 0.0, 0.0), (0.0, 0.0, 0.0), (2.0, 2.0, 1.0)])
+def test_hinge(v, h, slope):
+    assert (_info.hinge(v, False), _info.hinge_slope(v, False)) == (h, slope)
+
+
+@given(st.floats(-500, 500))
+def test_softplus_and_its_slope(v):
+    expected = max(v, 0.0) + math.log1p(math.exp(-abs(v)))
+    assert _info.hinge(v, True) == pytest.approx(expected, rel=1e-12)
+    assert _info.hinge_slope(v, True) == pytest.approx(
+        0.5 * (1 + math.tanh(v / 2)), rel=1e-9, abs=1e-15
+    )
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_hinge_passes_nan_on(smooth):
+    assert math.isnan(_info.hinge(math.nan, smooth))
+
+
+@pytest.mark.parametrize(
+    ("kind", "distance", "slope"), [(0, 9.0, 2.0), (1, 3.0, 1 / 3), (2, 4.5, 1.0)]
+)
+def test_distances_of_nine_squares(kind, distance, slope):
+    assert _info.distance_from_squares(kind, 9.0) == distance
+    assert _info.distance_slope(kind, distance) == pytest.approx(slope)
+
+
+def test_the_slope_of_the_euclidean_distance_at_zero_is_zero():
+    assert _info.distance_slope(1, 0.0) == 0.0
