@@ -10,7 +10,7 @@ from collections.abc import Sequence
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "train": ("facenet_ext.train.run", "train an embedding and report how well it verifies"),
+    "train": ("facenet_ext.train.command", "train an embedding and report how well it verifies"),
 }
 """Each subcommand with its module, whose ``main(argv, prog)`` runs it, and what it does."""
 

@@ -17,7 +17,8 @@ class MPerClassSampler(Sampler[list[int]]):
 
     .. math:: B_s = \bigcup_{c \in C_s} I_c \cup N_s, \quad |C_s| = P,\ |I_c| = m
 
-    The classes of a batch differ; a class of n images is drawn in proportion to ``n ** power``.
+    The classes of a batch differ; a class of n images is drawn in proportion to
+    ``min(n, size_cap)``.
     The images of a class differ too, unless it has fewer than ``m``: then they repeat, each about
     equally often, for augmentation to tell apart. Classes with fewer than ``min_images`` images
     can only be negatives; ``negatives`` of them join each batch with one image.
@@ -35,7 +36,8 @@ class MPerClassSampler(Sampler[list[int]]):
         negative_copies: how often each of these is repeated. With 2 or more a network that sees
             each copy under another augmentation also learns from them as positives.
         min_images: how many images a class must have to be drawn as one of the P.
-        power: 0 draws every class equally often, 1 every image.
+        size_cap: 1 draws every class equally often; the larger it is, the more often those with
+            many images.
         seed: chooses the batches; not negative.
         start: position of the first batch, to continue after ``start`` batches.
 
@@ -64,7 +66,7 @@ class MPerClassSampler(Sampler[list[int]]):
         negatives: int = 0,
         negative_copies: int = 1,
         min_images: int = 2,
-        power: float = 0.0,
+        size_cap: int = 1,
         seed: int = 0,
         start: int = 0,
     ) -> None:
@@ -75,7 +77,7 @@ class MPerClassSampler(Sampler[list[int]]):
             ("negatives", negatives, 0),
             ("negative_copies", negative_copies, 1),
             ("min_images", min_images, 1),
-            ("power", power, 0),
+            ("size_cap", size_cap, 1),
             ("seed", seed, 0),
             ("start", start, 0),
         ):
@@ -95,7 +97,7 @@ class MPerClassSampler(Sampler[list[int]]):
                 f"images, there are {len(self._others)}"
             )
         sizes = torch.tensor([len(rows) for rows in self._classes], dtype=torch.float64)
-        self._weights = sizes**power
+        self._weights = sizes.clamp(max=size_cap)
         self.m = m
         self.classes = classes
         self.negatives = negatives

@@ -57,9 +57,7 @@ def test_a_pass_shows_as_many_images_as_the_classes_have() -> None:
 
 def test_continuing_from_a_position_gives_the_rest_of_the_batches() -> None:
     def batches(start: int) -> list[list[int]]:
-        return list(
-            MPerClassSampler(LABELS, 2, 3, batches=10, negatives=2, seed=7, start=start)
-        )
+        return list(MPerClassSampler(LABELS, 2, 3, batches=10, negatives=2, seed=7, start=start))
 
     assert batches(4) == batches(0)[4:]
     assert len(MPerClassSampler(LABELS, 2, 3, batches=10, start=4)) == 10
@@ -73,10 +71,10 @@ def test_the_seed_alone_chooses_the_batches() -> None:
     assert first != list(MPerClassSampler(LABELS, 2, 3, batches=5, seed=4))
 
 
-@pytest.mark.parametrize(("power", "ratio"), [(0.0, 1.0), (0.5, 2.0), (1.0, 4.0)])
-def test_power_sets_how_much_more_often_large_classes_come(power: float, ratio: float) -> None:
+@pytest.mark.parametrize(("cap", "ratio"), [(1, 1.0), (8, 2.0), (100, 4.0)])
+def test_the_size_cap_sets_how_much_more_often_large_classes_come(cap: int, ratio: float) -> None:
     labels = [0] * 16 + [1] * 4
-    sampler = MPerClassSampler(labels, m=1, classes=1, batches=4000, power=power)
+    sampler = MPerClassSampler(labels, m=1, classes=1, batches=4000, size_cap=cap)
     drawn = Counter(labels[batch[0]] for batch in sampler)
     assert drawn[0] / drawn[1] == pytest.approx(ratio, rel=0.15)
 
@@ -104,7 +102,7 @@ def test_the_repr_shows_the_options() -> None:
         ({"batches": 0}, "batches must be at least 1"),
         ({"min_images": 0}, "min_images must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
-        ({"power": -0.5}, "power must be at least 0"),
+        ({"size_cap": 0}, "size_cap must be at least 1"),
     ],
 )
 def test_bad_options_raise(options: dict[str, int], message: str) -> None:

@@ -72,8 +72,8 @@ struct Extremum {
   int32_t* index;  // [M] candidate position, -1 for none
 };
 
-// successor: see semantics/successor.h. Slots are padded: thresholds with +infinity, up to a
-// multiple of kSlotPad.
+// successor: see semantics/successor.h. An anchor's slots are padded to a power of two, kSlotPad
+// at least, and its thresholds there with +infinity.
 inline constexpr int64_t kSlotPad = 16;
 
 template <class T>

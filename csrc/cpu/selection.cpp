@@ -15,13 +15,12 @@ namespace {
 constexpr int64_t kAnchorGrain = 64;
 constexpr int64_t kRankByCounting = 64;
 
-// The kernels read whole tables of 16, 32 or 64 thresholds.
+// The kernels search tables whose size is a power of two.
 int64_t padded_slots(int64_t count) {
   if (count <= 0) return 0;
-  for (int64_t size = kSlotPad; size <= 64; size *= 2) {
-    if (count <= size) return size;
-  }
-  return (count + kSlotPad - 1) / kSlotPad * kSlotPad;
+  int64_t size = kSlotPad;
+  while (size < count) size *= 2;
+  return size;
 }
 
 template <class T>

@@ -1,11 +1,13 @@
 // Vectors of the instruction set this translation unit is compiled for.
 //
 // Arithmetic is the compiler's vector extension (g++ and clang). Only what it cannot say well is
-// spelled in intrinsics: a comparison as a bit mask. `W` lanes of `T` fill one register.
+// spelled in intrinsics: comparisons as bit masks, permutations and gathers. `W` lanes of `T` fill
+// one register; an `Index` has an integer of T's size in each lane.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__x86_64__)
@@ -34,13 +36,17 @@ struct VectorOf;
 template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t index __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t index __attribute__((vector_size(kVectorBytes)));
 };
 template <class T>
 using Vec = typename VectorOf<T>::type;
+template <class T>
+using Index = typename VectorOf<T>::index;
 
 template <class T>
 inline Vec<T> load(const T* p) {
@@ -57,6 +63,18 @@ inline void store(T* p, Vec<T> v) {
 template <class T>
 inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
+}
+
+template <class T>
+inline Index<T> index(int value) {
+  return value - Index<T>{};
+}
+
+template <class T>
+inline Index<T> lane_numbers() {
+  Index<T> lanes{};
+  for (int l = 0; l < W<T>; ++l) lanes[l] = l;
+  return lanes;
 }
 
 // Bit l is set where the comparison holds in lane l; a comparison with NaN never holds.
@@ -118,6 +136,100 @@ inline uint32_t greater_equal(V a, V b) {
 template <class T>
 inline uint32_t first_lanes(int count) {
   return count >= W<T> ? (1u << W<T>)-1 : (1u << count) - 1;
+}
+
+#if defined(__AVX512F__)
+// Lane l of the result: a[i[l]], or of a and b one after the other.
+inline Vec<float> pick(Vec<float> a, Index<float> i) {
+  return (Vec<float>)_mm512_permutexvar_ps((__m512i)i, (__m512)a);
+}
+inline Vec<double> pick(Vec<double> a, Index<double> i) {
+  return (Vec<double>)_mm512_permutexvar_pd((__m512i)i, (__m512d)a);
+}
+inline Vec<float> pick(Vec<float> a, Vec<float> b, Index<float> i) {
+  return (Vec<float>)_mm512_permutex2var_ps((__m512)a, (__m512i)i, (__m512)b);
+}
+inline Vec<double> pick(Vec<double> a, Vec<double> b, Index<double> i) {
+  return (Vec<double>)_mm512_permutex2var_pd((__m512d)a, (__m512i)i, (__m512d)b);
+}
+inline Vec<float> choose(uint32_t lanes, Vec<float> yes, Vec<float> no) {
+  return (Vec<float>)_mm512_mask_mov_ps((__m512)no, __mmask16(lanes), (__m512)yes);
+}
+inline Vec<double> choose(uint32_t lanes, Vec<double> yes, Vec<double> no) {
+  return (Vec<double>)_mm512_mask_mov_pd((__m512d)no, __mmask8(lanes), (__m512d)yes);
+}
+inline uint32_t any_bit(Index<float> a, Index<float> b) {
+  return _mm512_test_epi32_mask((__m512i)a, (__m512i)b);
+}
+inline uint32_t any_bit(Index<double> a, Index<double> b) {
+  return _mm512_test_epi64_mask((__m512i)a, (__m512i)b);
+}
+inline Vec<float> gather(const float* base, Index<float> i) {
+  return (Vec<float>)_mm512_i32gather_ps((__m512i)i, base, 4);
+}
+inline Vec<double> gather(const double* base, Index<double> i) {
+  return (Vec<double>)_mm512_i64gather_pd((__m512i)i, base, 8);
+}
+#elif defined(__AVX2__)
+inline Vec<float> pick(Vec<float> a, Index<float> i) {
+  return (Vec<float>)_mm256_permutevar8x32_ps((__m256)a, (__m256i)i);
+}
+inline Vec<float> gather(const float* base, Index<float> i) {
+  return (Vec<float>)_mm256_i32gather_ps(base, (__m256i)i, 4);
+}
+inline Vec<double> gather(const double* base, Index<double> i) {
+  return (Vec<double>)_mm256_i64gather_pd(base, (__m256i)i, 8);
+}
+#else
+template <class T>
+inline Vec<T> gather(const T* base, Index<T> i) {
+  Vec<T> v{};
+  for (int l = 0; l < W<T>; ++l) v[l] = base[i[l]];
+  return v;
+}
+#endif
+
+// Whether a register can be indexed per lane.
+template <class T>
+inline constexpr bool kCanPick =
+    kVectorBytes == 64 || (kVectorBytes == 32 && std::is_same_v<T, float>);
+
+// i + step in the lanes where x > value.
+template <class T>
+inline Index<T> add_where_greater(Index<T> i, Vec<T> x, Vec<T> value, int step) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    return (Index<T>)_mm512_mask_add_epi32((__m512i)i, __mmask16(greater(x, value)), (__m512i)i,
+                                           (__m512i)index<T>(step));
+  } else {
+    return (Index<T>)_mm512_mask_add_epi64((__m512i)i, __mmask8(greater(x, value)), (__m512i)i,
+                                           (__m512i)index<T>(step));
+  }
+#else
+  return i + ((Index<T>)(x > value) & index<T>(step));
+#endif
+}
+
+// Stores the chosen lanes one after the other, with up to W entries of scratch behind them;
+// returns how many.
+template <class T, class Entry>
+inline int store_lanes(Entry* to, Index<T> values, uint32_t lanes) {
+  static_assert(sizeof(Entry) == sizeof(T));
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(__mmask16(lanes), (__m512i)values));
+  } else {
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(__mmask8(lanes), (__m512i)values));
+  }
+  return __builtin_popcount(lanes);
+#else
+  int count = 0;
+  for (int l = 0; l < W<T>; ++l) {
+    to[count] = Entry(values[l]);
+    count += int(lanes >> l & 1);
+  }
+  return count;
+#endif
 }
 
 namespace detail {

@@ -2,8 +2,10 @@
 
 | file | what it does |
 |---|---|
+| `command.py` | the command: exit status, one line for each thing that can go wrong |
 | `options.py` | the options, their defaults per kind of data, and the command line |
 | `run.py` | the run from options to report |
+| `folders.py` | where runs and checkpoints lie |
 | `sources.py` | finds the image files of each identity: folders, archives |
 | `images.py` | decodes them once into one uint8 tensor |
 | `pairs.py` | the pairs to verify: LFW's file format, or all pairs |
@@ -11,7 +13,8 @@
 | `augmentation.py` | changes whole batches on the training device |
 | `module.py` | the training step and the validation, for Lightning |
 | `optimization.py` | optimizers, schedules, averaged weights |
-| `checkpoints.py` | reads and writes checkpoints, stops at Ctrl-C |
+| `checkpoints.py` | reads and writes checkpoints, stops between two steps at Ctrl-C |
+| `progress.py` | the progress bar, and a line at each evaluation |
 | `evaluation.py` | distances of the pairs, and every metric of them |
 | `report.py`, `pictures.py` | what a run leaves behind |
 """

@@ -2,7 +2,7 @@
 
 import sys
 
-from facenet_ext.train.run import main
+from facenet_ext.train.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

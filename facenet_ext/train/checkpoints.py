@@ -13,44 +13,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from facenet_ext.train.errors import InputError, InterruptedRunError
+from facenet_ext.train.folders import LAST_FILE
 
-__all__ = ["GracefulStop", "check_model", "find_checkpoint", "read_checkpoint", "save_best"]
-
-RUNS = Path("runs")
-FOLDER = "checkpoints"
-_LAST_FILE = "last.ckpt"
-
-
-def find_checkpoint(resume: str, output: str | None) -> Path:
-    """Find the checkpoint that ``--resume`` means.
-
-    Args:
-        resume: a checkpoint, a run's folder, or "last" for the latest run.
-        output: the folder that ``--output`` names, where "last" looks first.
-
-    Returns:
-        The path of a file ``<run>/checkpoints/<name>.ckpt``.
-
-    Raises:
-        InputError: there is none.
-    """
-    if resume != "last":
-        path = Path(resume)
-        path = path / FOLDER / _LAST_FILE if path.is_dir() else path
-    elif output is not None:
-        path = Path(output) / FOLDER / _LAST_FILE
-    else:
-        found = sorted(RUNS.glob(f"*/{FOLDER}/{_LAST_FILE}"), key=lambda p: p.stat().st_mtime)
-        if not found:
-            raise InputError(f"--resume: no run in {RUNS}/; give the path of a checkpoint")
-        path = found[-1]
-    if not path.is_file():
-        raise InputError(
-            f"--resume {path}: no such checkpoint; give a run's folder or a .ckpt file"
-        )
-    if not (path.parent.parent / "config.yaml").is_file():
-        raise InputError(f"--resume {path}: not in a run's folder, which has a config.yaml")
-    return path
+__all__ = ["GracefulStop", "check_model", "read_checkpoint", "save_best"]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -118,7 +83,7 @@ class GracefulStop(Callback):
     """
 
     def __init__(self, folder: Path, steps: int, every: int, minutes: float | None) -> None:
-        self.path = folder / _LAST_FILE
+        self.path = folder / LAST_FILE
         self.steps = steps
         self.every = every
         self.seconds = float("inf") if minutes is None else 60 * minutes

@@ -125,7 +125,7 @@ class Batches(LightningDataModule):
             negatives=options.negatives,
             negative_copies=options.negative_copies,
             min_images=options.min_images,
-            power=options.identity_power,
+            size_cap=options.size_cap,
             seed=seed,
         )
         self.sampler.batches = steps or self.sampler.batches * epochs
@@ -199,25 +199,24 @@ def _load_faces(options: DataOptions, console: Console) -> TrainVal:
         )
     if file is not None and pairs_path is not None:  # decode what the pairs name and no more
         val_files = file.locate(val_files, pairs_path)
-    train, _ = _decode(train_files, options, console)
-    val, kept = _decode(val_files, options, console)
+    files = train_files + val_files
+    paths = [image.path for image in files]
+    pixels, kept = decode(paths, options.image_size, options.channels, options.memory, console)
+    train_count = sum(position < len(train_files) for position in kept)
+    kept_files = [files[position] for position in kept]
+    train = _images(pixels[:train_count], kept_files[:train_count])
+    val = _images(pixels[train_count:], kept_files[train_count:])
     if file is None or pairs_path is None:
         return TrainVal(train, val, all_pairs(val.labels))
-    if len(kept) < len(val_files):
-        # Say which: the same message as for an image that is not there at all.
-        file.locate([val_files[position] for position in kept], pairs_path)
+    file.locate(kept_files[train_count:], pairs_path)  # tells of an image that cannot be read
     return TrainVal(train, val, file.pairs)
 
 
-def _decode(
-    files: list[ImageFile], options: DataOptions, console: Console
-) -> tuple[Images, list[int]]:
-    """Decode files to images, with the positions of those that could be read."""
-    paths = [file.path for file in files]
-    pixels, kept = decode(paths, options.image_size, options.channels, options.memory, console)
+def _images(pixels: Tensor, files: list[ImageFile]) -> Images:
+    """Label decoded images by the order of their identities' names."""
     numbers = {name: i for i, name in enumerate(sorted({file.identity for file in files}))}
-    labels = torch.tensor([numbers[files[position].identity] for position in kept])
-    return Images(pixels, labels, [files[position].path.stem for position in kept]), kept
+    labels = torch.tensor([numbers[file.identity] for file in files])
+    return Images(pixels, labels, [file.path.stem for file in files])
 
 
 def _held_out(identities: set[str], share: float) -> set[str]:

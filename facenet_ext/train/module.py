@@ -110,7 +110,7 @@ class EmbeddingModule(LightningModule):
         inputs = self.augment(images).to(memory_format=torch.channels_last)
         embeddings = self.network(inputs)
         loss: Tensor = self.loss(embeddings, labels)
-        self.log("loss", loss, prog_bar=True)
+        self.log("loss", loss)
         if (self.global_step + 1) % self.log_every == 0:
             self._record(loss.item(), embeddings.detach(), labels)
         return loss
@@ -128,7 +128,7 @@ class EmbeddingModule(LightningModule):
         if not torch.isfinite(embeddings).all():
             raise InputError("the embeddings are not finite: lower --lr or set --precision 32-true")
         self.verification = verify(embeddings, self.pairs)
-        self.log("accuracy", self.verification.accuracy.mean, prog_bar=True)
+        self.log("accuracy", self.verification.accuracy.mean)
         self.log("auc", self.verification.auc)
         self.log("eer", self.verification.eer)
 
@@ -146,8 +146,10 @@ class EmbeddingModule(LightningModule):
         checkpoint["facenet_ext"] = {"options": self.options.flat(), "history": self.history}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the history."""
+        """Take up the history, and go on from a run's last step if there are more steps now."""
         self.history = checkpoint["facenet_ext"]["history"]
+        if checkpoint["global_step"] < self.steps:
+            checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
     def _record(self, loss: float, embeddings: Tensor, labels: Tensor) -> None:
         """Add to the history the loss and the share of triplets whose hinge is positive."""
@@ -167,6 +169,6 @@ class EmbeddingModule(LightningModule):
         )
         violated = (triplets.d_ap - triplets.d_an + rules.margin) > 0
         active = violated.float().mean().item() if violated.numel() else 0.0
-        self.log("active_triplets", active, prog_bar=True)
+        self.log("active_triplets", active)
         for name, value in (("step", step), ("loss", loss), ("active", active)):
             self.history[name].append(value)

@@ -26,11 +26,9 @@ from jsonargparse.typing import (
 )
 
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
 
-__all__ = ["LAST", "Options", "dump", "parse"]
-
-LAST = "last"
-"""The value of ``--resume`` given without a checkpoint: the latest run's last."""
+__all__ = ["Options", "dump", "parse"]
 
 _CONFIGS = Path(__file__).parent / "configs"
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
@@ -74,8 +72,8 @@ class BatchOptions:
     identities: int = _option(32, "identities per batch (P)", _AtLeastTwo)
     images_per_identity: int = _option(4, "images of each (K)", _AtLeastTwo)
     min_images: int = _option(2, "images an identity needs to be one of the P", PositiveInt)
-    identity_power: float = _option(
-        0.0, "0 draws every identity equally often, 1 every image", NonNegativeFloat
+    size_cap: int = _option(
+        1, "identities are drawn in proportion to their images, up to so many", PositiveInt
     )
     negatives: int = _option(
         0, "images per batch of identities with fewer images, as negatives", NonNegativeInt
@@ -192,7 +190,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
         prog: the command's name, for the help.
 
     Returns:
-        The options, and what ``--resume`` said: None, :data:`LAST`, or a path.
+        The options, and what ``--resume`` said: None, :data:`.folders.LAST`, or a path.
 
     Raises:
         InputError: an option is unknown or its value is not allowed.
@@ -269,7 +267,5 @@ def _without_exits(argv: Sequence[str] | None) -> list[str]:
 def _defaults_file(first: Any) -> Path:
     """Return the file of defaults: of the run to resume, else of the kind of data."""
     if first.resume is not None:
-        from facenet_ext.train.checkpoints import find_checkpoint
-
-        return find_checkpoint(first.resume, first.output).parent.parent / "config.yaml"
+        return find_checkpoint(first.resume, first.output).parent.parent / CONFIG
     return _CONFIGS / ("digits.yaml" if first.data == "digits" else "faces.yaml")

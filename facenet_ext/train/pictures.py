@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import torch
@@ -45,7 +46,12 @@ def draw_roc(verification: Verification) -> Figure:
     curve = roc(verification.distances, pairs.same)
     smallest = 1 / int((~pairs.same).sum())
     figure, axes = _figure(6.0, 4.5)
-    axes.semilogx(curve.far.clamp(min=smallest / 2), curve.val, color=_SAME, drawstyle="steps-post")
+    axes.semilogx(
+        curve.far.clamp(min=smallest / 2).numpy(),
+        curve.val.numpy(),
+        color=_SAME,
+        drawstyle="steps-post",
+    )
     for point in verification.val_far:
         if point.reachable:
             axes.plot(max(point.far, smallest), point.val, "o", color=_DIFFERENT)
@@ -57,7 +63,7 @@ def draw_roc(verification: Verification) -> Figure:
                 ha="right",
                 va="bottom",
             )
-    far = torch.logspace(torch.tensor(smallest).log10().item(), 0, 100)
+    far = torch.logspace(math.log10(smallest), 0, 100).tolist()
     axes.plot(far, far, ":", color=_ACCENT, label="chance")
     axes.set(
         xlim=(smallest, 1),
@@ -75,10 +81,12 @@ def draw_distances(verification: Verification) -> Figure:
     same = verification.pairs.same
     distances = verification.distances
     bins = torch.linspace(0, float(distances.max()) * 1.02, 61).tolist()
-    figure, axes = _figure(6.0, 4.0)
+    figure, axes = _figure(6.0, 4.2)
     for kind, colour, name in ((same, _SAME, "same"), (~same, _DIFFERENT, "different")):
         label = f"{int(kind.sum()):,} {name} pairs"
-        axes.hist(distances[kind], bins, density=True, color=colour, alpha=0.55, label=label)
+        axes.hist(
+            distances[kind].numpy(), bins, density=True, color=colour, alpha=0.55, label=label
+        )
     threshold = verification.threshold
     axes.axvline(threshold, color=_ACCENT, linestyle="--", label=f"threshold {threshold:.3f}")
     axes.set(
@@ -87,7 +95,7 @@ def draw_distances(verification: Verification) -> Figure:
         ylabel="density",
         title=f"Distances, accuracy {verification.accuracy.mean:.1%}",
     )
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncol=3, frameon=False)
     return figure
 
 
@@ -97,8 +105,8 @@ def draw_training(history: dict[str, list[float]]) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, name, colour in ((upper, "loss", _SAME), (lower, "active", _DIFFERENT)):
         values = torch.tensor(history[name])
-        axes.plot(history["step"], values, color=colour, alpha=0.35, linewidth=1)
-        axes.plot(history["step"], _smoothed(values), color=colour, linewidth=1.8)
+        axes.plot(history["step"], values.numpy(), color=colour, alpha=0.35, linewidth=1)
+        axes.plot(history["step"], _smoothed(values).numpy(), color=colour, linewidth=1.8)
         axes.set_ylim(bottom=0)
         _tidy(axes)
     upper.set(ylabel="triplet loss", title="Training (thick: running mean)")
@@ -129,7 +137,7 @@ def draw_mistakes(verification: Verification, images: Images, count: int = 6) ->
                 (upper.shape[0], max(1, upper.shape[1] // 16), upper.shape[2]), 255
             )
             strip = torch.cat([upper, gap, lower], dim=1)
-            axes.imshow(strip.permute(1, 2, 0).squeeze(2), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(strip.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
             names = "\n".join(_short(images.names[i]) for i in (first, second))
             axes.set_title(f"d = {float(distances[pair]):.3f}", fontsize="small")
             axes.set_xlabel(names, fontsize="x-small")
@@ -157,7 +165,7 @@ def _smoothed(values: Tensor) -> Tensor:
     )
 
 
-def _short(name: str, length: int = 22) -> str:
+def _short(name: str, length: int = 30) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 

@@ -1,62 +1,30 @@
-"""The run: from the command line to the report."""
+"""The run: from the options to the report."""
 
 from __future__ import annotations
 
-import datetime
-import logging
-import sys
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from facenet_ext.train import checkpoints
 from facenet_ext.train.data import Batches, load
-from facenet_ext.train.errors import InputError, InterruptedRunError
+from facenet_ext.train.errors import InterruptedRunError
+from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, run_folder
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.optimization import AveragedWeights
-from facenet_ext.train.options import Options, dump, parse
+from facenet_ext.train.options import Options, dump
 from facenet_ext.train.pictures import draw_all
+from facenet_ext.train.progress import ShowProgress
 from facenet_ext.train.report import table, write_json, write_text
 
-__all__ = ["main", "train"]
+__all__ = ["train"]
 
 _LOGGED_STEPS = 200
 """About how many points a curve of the training has."""
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
-    """Run the command and return its exit status.
-
-    Args:
-        argv: arguments; None takes the process's own.
-        prog: the command's name, for messages.
-
-    Returns:
-        0; 2 where the input cannot be used; 130 where the user stopped the run.
-    """
-    _quiet()
-    try:
-        options, resume = parse(argv, prog)
-        output = options.run.output
-        train(options, checkpoints.find_checkpoint(resume, output) if resume else None)
-    except InputError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except InterruptedRunError as stop:
-        how = f"continue with {prog} --resume {stop.checkpoint}" if stop.checkpoint else "no steps"
-        print(f"{prog}: stopped; {how}", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print(f"{prog}: stopped before the first step; nothing was written", file=sys.stderr)
-        return 130
-    return 0
 
 
 def train(options: Options, checkpoint: Path | None = None) -> Path:
@@ -78,7 +46,7 @@ def train(options: Options, checkpoint: Path | None = None) -> Path:
     console = Console()
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
-    folder = _folder(options, checkpoint)
+    folder = run_folder(options.run.output, options.data.data, checkpoint)
     state = checkpoints.read_checkpoint(checkpoint) if checkpoint else None
     data = load(options.data, console)
     batches = Batches(
@@ -97,11 +65,15 @@ def train(options: Options, checkpoint: Path | None = None) -> Path:
     )
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", dump(options))
+    write_text(folder / CONFIG, dump(options))
     trainer = _trainer(options, folder, batches.steps, log_every, console)
-    trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
-    trainer.validate(module, batches, verbose=False)
-    _report(folder, module, batches, trainer.global_step, console)
+    try:
+        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+        trainer.validate(module, batches, verbose=False)
+        _report(folder, module, batches, trainer.global_step, console)
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C outside the steps: Lightning makes it an exit
+        last = folder / CHECKPOINTS / LAST_FILE
+        raise InterruptedRunError(last if last.is_file() else None) from None
     return folder
 
 
@@ -117,30 +89,12 @@ def _report(
     console.print(f"metrics.json, pictures and checkpoints are in {folder}", soft_wrap=True)
 
 
-def _folder(options: Options, checkpoint: Path | None) -> Path:
-    """Return the run's folder: a new one, or that of the checkpoint."""
-    if checkpoint is not None:
-        return checkpoint.parent.parent
-    if options.run.output is not None:
-        folder = Path(options.run.output)
-        if (folder / "config.yaml").exists():
-            raise InputError(
-                f"--output {folder} already holds a run; "
-                "continue it with --resume, or choose another folder"
-            )
-        return folder
-    name = Path(options.data.data).name.split(".")[0]
-    return checkpoints.RUNS / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-
-
 def _trainer(
     options: Options, folder: Path, steps: int, log_every: int, console: Console
 ) -> Trainer:
     interval = max(1, steps // options.run.evaluations)
-    saved = folder / checkpoints.FOLDER
-    callbacks: list[Callback] = [_Lines(steps, console)]
-    if console.is_terminal:
-        callbacks.append(RichProgressBar(leave=True))
+    saved = folder / CHECKPOINTS
+    callbacks: list[Callback] = [ShowProgress(steps, console)]
     if options.optimizer.ema:
         callbacks.append(AveragedWeights(options.optimizer.ema))
     callbacks.append(checkpoints.GracefulStop(saved, steps, interval, options.run.max_minutes))
@@ -156,7 +110,7 @@ def _trainer(
         gradient_clip_val=options.optimizer.clip or None,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         callbacks=callbacks,
-        enable_progress_bar=console.is_terminal,
+        enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
     )
@@ -172,31 +126,3 @@ def _precision(wanted: str, accelerator: str) -> Any:
         cpu = torch.cpu.get_capabilities()
         fast = bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16") or cpu.get("bf16"))
     return "bf16-mixed" if fast else "32-true"
-
-
-class _Lines(Callback):
-    """Print a line at each evaluation, which also stays in a log file."""
-
-    def __init__(self, steps: int, console: Console) -> None:
-        self.steps = steps
-        self.console = console
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the step and the main figures."""
-        if trainer.state.fn != "fit":
-            return
-        figures = trainer.callback_metrics
-        shown = ", ".join(
-            f"{name} {figures[name].item():.4f}"
-            for name in ("loss", "active_triplets", "accuracy", "auc", "eer")
-            if name in figures
-        )
-        self.console.print(f"step {trainer.global_step}/{self.steps}: {shown}", soft_wrap=True)
-
-
-def _quiet() -> None:
-    """Silence what Lightning tells its own developers; errors stay."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", category=FutureWarning)

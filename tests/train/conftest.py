@@ -8,7 +8,7 @@ import pytest
 from small_runs import TINY, Facenet, write_faces
 
 import facenet_ext.train.run
-from facenet_ext.train.run import main
+from facenet_ext.train.command import main
 
 
 @pytest.fixture
@@ -22,15 +22,13 @@ def facenet(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def run(
-        *arguments: object, tiny: bool = True, pictures: bool = False
-    ) -> tuple[int, str, str]:
+    def run(*arguments: object, tiny: bool = True, pictures: bool = False) -> tuple[int, str, str]:
         capsys.readouterr()
-        given = [str(argument) for argument in arguments]
+        given = [str(argument) for argument in (*(TINY if tiny else ()), *arguments)]
         with monkeypatch.context() as patch:
             if not pictures:
                 patch.setattr(facenet_ext.train.run, "draw_all", lambda *_: [])
-            status = main((TINY if tiny else []) + given, prog="facenet train")
+            status = main(given, prog="facenet train")
         out, err = capsys.readouterr()
         return status, out, err
 

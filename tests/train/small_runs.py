@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from PIL import Image
 Facenet = Callable[..., tuple[int, str, str]]
 
 # A network and batches so small that a run is a matter of a second.
-TINY = """
+TINY: list[str] = shlex.split("""
     --input-size 16 --width 4 --stages [1,1] --embedding-dim 8 --threads 1 --accelerator cpu
     --precision 32-true --identities 4 --images-per-identity 3 --negatives 0 --max-steps 4
     --evaluations 2
-""".split()
+""")
 
 
 def write_faces(root: Path, counts: dict[str, int], size: int = 20) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,14 +15,15 @@ import pytest
 import torch
 from small_runs import TINY, Facenet
 
+import facenet_ext.train.run
 from facenet_ext.train.module import EmbeddingModule
 
 # Everything random or stateful at once.
-EVERYTHING = """
+EVERYTHING: list[str] = shlex.split("""
     --max-steps 9 --evaluations 3 --ema 0.9 --dropout 0.5 --flip true --rotation 10
     --brightness 0.1 --contrast 0.1 --gamma 0.2 --illumination 0.1 --blur 0.5 --noise 0.1
     --erasing 0.5 --schedule onecycle --clip 1 --seed 5 --held-out 0.4
-""".split()
+""")
 
 
 def interrupt_before(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +82,7 @@ def test_a_run_that_was_stopped_continues_to_the_same_result(
     assert last("stopped")["global_step"] == step + 1
     assert not Path("stopped/metrics.json").exists()
 
-    status, out, err = facenet("--resume", "stopped", tiny=False)
+    status, _, err = facenet("--resume", "stopped", tiny=False)
     assert (status, err) == (0, "")
     straight, stopped = last("straight"), last("stopped")
     for part in (
@@ -111,7 +113,18 @@ def test_resuming_a_finished_run_only_reports_again(facenet: Facenet, faces: Pat
 
 
 def test_a_finished_run_can_be_made_longer(facenet: Facenet, faces: Path) -> None:
-    constant = ["--data", faces, "--held-out", 0.4, "--schedule", "constant", "--dropout", 0.5, "--ema", 0.9]
+    constant = [
+        "--data",
+        faces,
+        "--held-out",
+        0.4,
+        "--schedule",
+        "constant",
+        "--dropout",
+        0.5,
+        "--ema",
+        0.9,
+    ]
     assert facenet(*constant, "--max-steps", 6, "--output", "long")[0] == 0
     assert facenet(*constant, "--max-steps", 3, "--output", "short")[0] == 0
     assert facenet("--resume", "short", "--max-steps", 6, tiny=False)[0] == 0
@@ -131,10 +144,45 @@ def test_two_runs_with_one_seed_are_equal_and_with_two_differ(
     facenet: Facenet, faces: Path
 ) -> None:
     for output, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert facenet("--data", faces, "--held-out", 0.4, "--output", output, "--seed", seed)[0] == 0
+        assert (
+            facenet("--data", faces, "--held-out", 0.4, "--output", output, "--seed", seed)[0] == 0
+        )
     assert_same(last("a")["state_dict"], last("b")["state_dict"])
     weight = "network.embedding.weight"
     assert not torch.equal(last("a")["state_dict"][weight], last("c")["state_dict"][weight])
+
+
+@pytest.mark.parametrize(("place", "checkpoint"), [("load", False), ("table", True)])
+def test_ctrl_c_outside_the_steps_tells_the_truth_too(
+    facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch, place: str, checkpoint: bool
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(facenet_ext.train.run, place, interrupted)
+    status, _, err = facenet("--data", faces, "--held-out", 0.4, "--output", "run")
+    assert status == 130
+    assert err.count("\n") == 1
+    assert ("--resume run/checkpoints/last.ckpt" in err) is checkpoint
+    assert Path("run").exists() is checkpoint
+
+
+def test_a_second_ctrl_c_stops_at_once_and_keeps_the_checkpoint_before(
+    facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = EmbeddingModule.training_step
+
+    def training_step(self: EmbeddingModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(EmbeddingModule, "training_step", training_step)
+    status, _, err = facenet("--data", faces, "--held-out", 0.4, "--output", "run")
+    assert status == 130
+    assert "--resume run/checkpoints/last.ckpt" in err
+    assert last("run")["global_step"] == 2
 
 
 def test_ctrl_c_ends_the_process_with_one_line_and_a_checkpoint(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from small_runs import Facenet, write_faces, write_pairs
 from PIL import Image
 from rich.console import Console
+from small_runs import Facenet, write_faces, write_pairs
 
 from facenet_ext.train.data import Batches, load
 from facenet_ext.train.module import EmbeddingModule
@@ -145,7 +145,7 @@ def test_every_optimizer_runs_with_every_schedule(
 
 
 def test_mixed_precision_and_epochs(facenet: Facenet, faces: Path) -> None:
-    status, out, err = facenet(
+    status, _, err = facenet(
         *("--data", faces, "--held-out", 0.4, "--precision", "bf16-mixed", "--output", "run"),
         *("--max-steps", "null", "--max-epochs", 3),
     )
@@ -154,7 +154,7 @@ def test_mixed_precision_and_epochs(facenet: Facenet, faces: Path) -> None:
 
 
 def test_max_minutes_stops_early_and_still_reports(facenet: Facenet) -> None:
-    status, out, _ = facenet("--max-steps", 100_000, "--max-minutes", 0.005, "--output", "run")
+    status, _, _ = facenet("--max-steps", 100_000, "--max-minutes", 0.005, "--output", "run")
     assert status == 0
     steps = json.loads(Path("run/metrics.json").read_text())["steps"]
     assert 1 <= steps < 1000

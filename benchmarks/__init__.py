@@ -1,0 +1,19 @@
+"""What the fused operators cost beside their peers: `python -m benchmarks`, or `make bench`.
+
+cases.py      the batches that are measured
+peers.py      the mined loss, ours and others': what each computes, where it is left out
+distances.py  the same for pairwise distances
+agreement.py  peers that claim the same loss have the same loss and gradient
+bench_*.py    time, as pytest-benchmark groups: `pytest benchmarks/bench_*.py --benchmark-only`
+memory.py     peak memory, each point in a process of its own
+targets.py    what is to be reached, as data
+results.py    what was measured, as data and as JSON
+table.py      results as tables
+plots.py      results as pictures
+"""
+
+import os
+
+# Compiling in this process keeps torch.compile's worker processes from running beside a
+# measurement. torch reads this when it is first asked to compile.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")

@@ -1,0 +1,83 @@
+"""Measures everything, prints it, writes it to JSON and draws it: `python -m benchmarks`."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import cases, memory, plots, table
+from benchmarks.machine import ROOT, describe
+from benchmarks.results import Results, Timing
+from benchmarks.targets import judge
+
+HERE = Path(__file__).parent
+SCRATCH = HERE / "out"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--threads", type=int, default=2, help="torch's threads [2]")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"only up to N = {cases.QUICK_N}, in about a minute, to {SCRATCH.relative_to(ROOT)}",
+    )
+    parser.add_argument(
+        "--redraw", action="store_true", help="measure nothing: tables and pictures of the last run"
+    )
+    return parser.parse_args()
+
+
+def _times(threads: int, quick: bool) -> list[Timing]:
+    """Runs the pytest-benchmark files, in one process of their own."""
+    SCRATCH.mkdir(exist_ok=True)
+    report = SCRATCH / "pytest-benchmark.json"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", *map(str, sorted(HERE.glob("bench_*.py")))]
+    command += ["--benchmark-only", "--benchmark-quiet", f"--benchmark-json={report}"]
+    command += ["-q", "-rN", "--disable-warnings", "-p", "no:cacheprovider"]
+    command += ["--bench-lines", f"--bench-threads={threads}"]
+    command += ["--bench-quick"] if quick else []
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        sys.exit("the benchmarks failed: see above")
+    entries = json.loads(report.read_text())["benchmarks"]
+    return [Timing.from_pytest_benchmark(entry) for entry in entries]
+
+
+def main() -> None:
+    arguments = _arguments()
+    console = Console(width=max(Console().width, 140))
+    results_path = (SCRATCH if arguments.quick else HERE / "results") / "cpu.json"
+    images = SCRATCH if arguments.quick else ROOT / "docs" / "images"
+
+    if arguments.redraw:
+        results = Results.load(results_path)
+    else:
+        if os.getloadavg()[0] > 0.3:
+            console.print("The machine is busy: its load is above 0.3.", style="yellow")
+        start = time.perf_counter()
+        machine = describe(arguments.threads)
+        console.print("Time, after a check that the peers agree", style="bold")
+        times = _times(arguments.threads, arguments.quick)
+        console.print("Peak memory", style="bold")
+        weighed = cases.within(cases.WEIGHED, arguments.quick)
+        peaks = memory.measure(weighed, arguments.threads, console.print)
+        results = Results(machine, times, peaks)
+        console.print(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.\n")
+
+    verdicts = judge(results)
+    if not arguments.redraw:
+        results.save(results_path, [verdict.as_dict() for verdict in verdicts])
+    table.show(console, results, verdicts)
+    pictures = plots.draw(results, images)
+    for path in (results_path, *pictures):
+        console.print(f"wrote {path.relative_to(ROOT)}", style="dim")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Peak memory of a forward and a backward, over the inputs: each point in a process of its own.
+
+    python -m benchmarks.memory PEER N PER_CLASS THREADS
+
+prints the growth in bytes. The process first runs the peer on a tiny batch (torch.compile: on the
+batch itself, so that the compiler's memory is not counted), gives free memory back to the system,
+resets the kernel's mark of the peak, and then runs once.
+"""
+
+import ctypes
+import gc
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from benchmarks import peers
+from benchmarks.cases import Case
+from benchmarks.machine import ROOT
+from benchmarks.results import Peak
+
+# Compiled sort + searchsorted holds what the uncompiled one holds.
+PEERS = (
+    peers.OURS,
+    peers.MM,
+    peers.COMPILED_MINIMUM,
+    peers.SORT,
+    peers.SENTENCE_TRANSFORMERS,
+    peers.METRIC_LEARNING,
+)
+TINY = Case(32, 4)
+LONGEST = 180.0  # seconds
+
+
+def measure(cases: Iterable[Case], threads: int, report: Callable[[str], None]) -> list[Peak]:
+    """The peaks of all peers on all cases, two processes at a time."""
+    points = [(peer, case) for case in cases for peer in PEERS if peer.left_out(case) is None]
+
+    def point(number: int) -> Peak | None:
+        peer, case = points[number]
+        found = _in_process_of_its_own(peer, case, threads)
+        shown = "failed" if found is None else f"{found / 2**20:11.1f} MiB"
+        report(f"  {number + 1:3}/{len(points)}  {case!s:<24} {peer!s:<32} {shown}")
+        return None if found is None else Peak(peer.name, case.n, case.per_class, found)
+
+    with ThreadPoolExecutor(2) as pool:
+        return [peak for peak in pool.map(point, range(len(points))) if peak is not None]
+
+
+def _in_process_of_its_own(peer: peers.Peer, case: Case, threads: int) -> int | None:
+    command = [sys.executable, "-m", "benchmarks.memory"]
+    command += [peer.name, str(case.n), str(case.per_class), str(threads)]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=LONGEST
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        # A process that the system ended for want of memory says nothing on its own.
+        print(f"{peer} on {case}: {error}\n{error.stderr or ''}", file=sys.stderr)
+        return None
+    return int(done.stdout.splitlines()[-1])
+
+
+def growth(peer: peers.Peer, case: Case) -> int:
+    """Bytes by which a forward and a backward raise this process's peak."""
+    peer.step(*(case if peer.compiled else TINY).batch())()
+    step = peer.step(*case.batch())
+    if peer.compiled:
+        step()
+    gc.collect()
+    before = _rest()
+    step()
+    return max(_peak() - before, 0)
+
+
+def _rest() -> int:
+    """Memory in use now, from which the peak will be counted."""
+    if not sys.platform.startswith("linux"):
+        return _peak()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the mark of the peak falls to the present
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    if sys.platform.startswith("linux"):
+        return _status("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def main() -> None:
+    name, n, per_class, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    peer = next(peer for peer in PEERS if peer.name == name)
+    print(growth(peer, Case(int(n), int(per_class))))
+
+
+if __name__ == "__main__":
+    main()

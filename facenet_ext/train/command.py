@@ -1,0 +1,58 @@
+"""The command: reads the options, runs, and tells what went wrong in one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from facenet_ext.train.errors import InputError, InterruptedRunError
+from facenet_ext.train.folders import find_checkpoint
+from facenet_ext.train.options import parse
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
+    """Run the command and return its exit status.
+
+    Args:
+        argv: arguments; None takes the process's own.
+        prog: the command's name, for messages.
+
+    Returns:
+        0; 2 where the input cannot be used; 130 where the user stopped the run.
+    """
+    try:
+        options, resume = parse(argv, prog)
+        checkpoint = find_checkpoint(resume, options.run.output) if resume else None
+        from facenet_ext.train.run import train  # takes seconds: not for --help or a wrong option
+
+        _quiet()
+        train(options, checkpoint)
+    except InputError as error:
+        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except InterruptedRunError as stop:
+        print(f"{prog}: stopped; {_how_to_continue(prog, stop.checkpoint)}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print(f"{prog}: stopped; {_how_to_continue(prog, None)}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _how_to_continue(prog: str, checkpoint: Path | None) -> str:
+    if checkpoint is None:
+        return "there is no checkpoint yet, start again"
+    return f"continue with {prog} --resume {checkpoint}"
+
+
+def _quiet() -> None:
+    """Silence what Lightning and its kin tell their own developers; errors stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", category=FutureWarning)

@@ -1,0 +1,74 @@
+"""Where a run and its checkpoints lie: ``runs/<name>/checkpoints/<name>.ckpt``."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from facenet_ext.train.errors import InputError
+
+__all__ = ["CHECKPOINTS", "CONFIG", "LAST", "LAST_FILE", "find_checkpoint", "run_folder"]
+
+LAST = "last"
+"""The value of ``--resume`` given without a checkpoint: the last one of the latest run."""
+
+CHECKPOINTS = "checkpoints"
+LAST_FILE = "last.ckpt"
+CONFIG = "config.yaml"
+_RUNS = Path("runs")
+
+
+def find_checkpoint(resume: str, output: str | None) -> Path:
+    """Find the checkpoint that ``--resume`` means.
+
+    Args:
+        resume: a checkpoint, a run's folder, or "last" for the latest run.
+        output: the folder that ``--output`` names, where "last" looks first.
+
+    Returns:
+        The path of a file ``<run>/checkpoints/<name>.ckpt``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if resume != LAST:
+        path = Path(resume)
+        path = path / CHECKPOINTS / LAST_FILE if path.is_dir() else path
+    elif output is not None:
+        path = Path(output) / CHECKPOINTS / LAST_FILE
+    else:
+        found = sorted(_RUNS.glob(f"*/{CHECKPOINTS}/{LAST_FILE}"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise InputError(f"--resume: no run in {_RUNS}/; give the path of a checkpoint")
+        path = found[-1]
+    if not path.is_file():
+        raise InputError(
+            f"--resume {path}: no such checkpoint; give a run's folder or a .ckpt file"
+        )
+    if not (path.parent.parent / CONFIG).is_file():
+        raise InputError(f"--resume {path}: not in a run's folder, which has a {CONFIG}")
+    return path
+
+
+def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
+    """Return the folder of a run: that of the checkpoint it continues, else a new one.
+
+    Args:
+        output: the folder that ``--output`` names.
+        data: what ``--data`` says, which gives a run its name.
+        checkpoint: where the run continues, or None.
+
+    Raises:
+        InputError: the folder holds another run already.
+    """
+    if checkpoint is not None:
+        return checkpoint.parent.parent
+    if output is None:
+        name = Path(data).name.split(".")[0]
+        return _RUNS / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if (Path(output) / CONFIG).exists():
+        raise InputError(
+            f"--output {output} already holds a run; "
+            "continue it with --resume, or choose another folder"
+        )
+    return Path(output)

@@ -1,0 +1,230 @@
+"""Claims about bad input: one line that says what to do, status 2, and nothing left behind."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_runs import Facenet, write_faces, write_pairs
+
+
+def assert_told(result: tuple[int, str, str], *parts: str) -> None:
+    status, _, err = result
+    assert status == 2, err
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    assert err.startswith("facenet train: error: ")
+    for part in parts:
+        assert part in err
+    assert not list(Path().glob("runs/*"))
+    assert not Path("run").exists()
+
+
+def test_no_such_data(facenet: Facenet) -> None:
+    assert_told(facenet("--data", "nowhere"), "nowhere: no such folder or archive; give 'digits'")
+
+
+def test_a_file_that_is_no_archive(facenet: Facenet, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("1,2")
+    assert_told(facenet("--data", "data.csv"), "not a folder nor an archive", ".tar.gz")
+
+
+@pytest.mark.parametrize("name", ["broken.tar.gz", "broken.zip"])
+def test_a_broken_archive(facenet: Facenet, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not an archive")
+    assert_told(facenet("--data", name), f"{name}: cannot be unpacked")
+    assert not list((tmp_path / "cache" / "facenet_ext").iterdir())
+
+
+def test_an_archive_that_reaches_outside_its_folder(
+    facenet: Facenet, faces: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as file:
+        file.add(faces, "faces")
+        file.add(faces / "Single_0/Single_0_0001.png", "../../escaped.png")
+    assert_told(facenet("--data", "evil.tar.gz"), "cannot be unpacked", "outside")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../../escaped.png", b"")
+    assert_told(facenet("--data", "evil.zip"))
+    assert not list(tmp_path.rglob("../escaped.png"))
+    assert not list((tmp_path / "cache").glob("escaped.png"))
+
+
+def test_an_empty_folder(facenet: Facenet, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_told(facenet("--data", "empty"), "no images found", "put them in empty/<identity>")
+
+
+def test_images_without_folders_of_identities(facenet: Facenet, faces: Path) -> None:
+    assert_told(facenet("--data", faces / "Person_00"), "no images found", "<identity>/<image>")
+
+
+def test_one_identity(facenet: Facenet, tmp_path: Path) -> None:
+    write_faces(tmp_path / "one", {"Alone": 30})
+    assert_told(facenet("--data", "one"), "all 30 images are of one identity (Alone)")
+
+
+def test_fewer_identities_than_p(facenet: Facenet, faces: Path) -> None:
+    result = facenet("--data", faces, "--held-out", 0.4, "--identities", 50)
+    assert_told(result, "--identities 50: only", "2 images or more; lower --identities")
+
+
+def test_fewer_single_images_than_negatives(facenet: Facenet, faces: Path) -> None:
+    result = facenet("--data", faces, "--held-out", 0.4, "--negatives", 50)
+    assert_told(result, "--negatives 50: only", "lower --negatives")
+
+
+def test_too_few_pairs_to_verify(facenet: Facenet, tmp_path: Path) -> None:
+    write_faces(tmp_path / "few", {f"P{i}": 2 for i in range(8)})
+    result = facenet("--data", "few")
+    assert_told(result, "pairs of same identities; give at least 10", "larger --held-out")
+
+
+def test_an_unreadable_image_is_named_and_skipped(facenet: Facenet, tmp_path: Path) -> None:
+    root = write_faces(tmp_path / "faces", {f"P{i}": 12 for i in range(10)})
+    (root / "P3" / "P3_0002.png").write_bytes(b"no image")
+    status, out, err = facenet("--data", root, "--held-out", 0.4, "--output", "run")
+    assert (status, err) == (0, "")
+    assert "P3_0002.png" in out
+    assert "skipped 1 of " in out
+
+
+def test_more_than_one_percent_of_unreadable_images(facenet: Facenet, faces: Path) -> None:
+    (faces / "Person_03" / "Person_03_0002.png").write_bytes(b"no image")
+    result = facenet("--data", faces, "--held-out", 0.4)
+    assert_told(result, "cannot be read, more than one percent", "Person_03_0002.png")
+
+
+def test_a_truncated_image_counts_as_unreadable(facenet: Facenet, faces: Path) -> None:
+    path = faces / "Person_03" / "Person_03_0002.png"
+    path.write_bytes(path.read_bytes()[:60])
+    assert_told(facenet("--data", faces, "--held-out", 0.4), "Person_03_0002.png")
+
+
+def test_a_pairs_file_that_names_missing_images(facenet: Facenet, faces: Path) -> None:
+    pairs = write_pairs(faces.parent / "pairs.txt")
+    (faces / "Person_07" / "Person_07_0002.png").unlink()
+    result = facenet("--data", faces, "--pairs", pairs)
+    assert_told(result, "1 of the 8 images it names are missing", "Person_07/Person_07_0002")
+
+
+def test_no_such_pairs_file(facenet: Facenet, faces: Path) -> None:
+    assert_told(facenet("--data", faces, "--pairs", "none.txt"), "none.txt: the pairs file cannot")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "line 1 must be 'folds pairs-per-fold'"),
+        ("ten 300\n", "line 1 must be"),
+        ("2 1\na 1 2\na 1 b 1\n", "promises 2 folds of 1 same and 1 different pairs, there are 2"),
+        ("1 1\na 1 2\na 1 b 1\n", "two folds or more"),
+        ("2 1\na 1 2\na 1 b 1\na 1\na 1 b 2\n", "pair 3 must be 'name i j', it is 'a 1'"),
+        ("2 1\na 1 2\na 1 b x\na 1 3\na 1 b 2\n", "pair 2 must be 'name i name j'"),
+    ],
+)
+def test_a_malformed_pairs_file(facenet: Facenet, faces: Path, text: str, told: str) -> None:
+    (faces.parent / "pairs.txt").write_text(text)
+    assert_told(facenet("--data", faces, "--pairs", "pairs.txt"), "pairs.txt: ", told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--nonsense", "3"], "--nonsense"),
+        (["--lr", "-1"], "lr"),
+        (["--lr", "fast"], "lr"),
+        (["--margin", "nan"], "margin"),
+        (["--identities", "1"], "identities"),
+        (["--images-per-identity", "1"], "images_per_identity"),
+        (["--optimizer", "adam"], "optimizer"),
+        (["--held-out", "1.5"], "held_out"),
+        (["--crop", "0"], "crop"),
+        (["--seed", "-1"], "seed"),
+        (["--stages", "[1,0]"], "stages"),
+        (["--max-steps", "0"], "max_steps"),
+        (["--stages", "[1,1,1,1,1]"], "--stages, --input-size: input_size must be at least 32"),
+        (["--config", "none.yaml"], "none.yaml"),
+    ],
+)
+def test_nonsense_options(facenet: Facenet, arguments: list[str], told: str) -> None:
+    assert_told(facenet(*arguments), told)
+
+
+@pytest.mark.parametrize("text", ["widht: 3\n", "width: [\n", "- 1\n"])
+def test_a_bad_config_file(facenet: Facenet, tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    assert_told(facenet("--config", "bad.yaml"), "")
+
+
+def test_an_output_folder_that_holds_a_run(facenet: Facenet, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.yaml").write_text("{}")
+    assert_told(facenet("--output", "old"), "already holds a run; continue it with --resume")
+
+
+def test_nothing_to_resume(facenet: Facenet) -> None:
+    assert_told(facenet("--resume"), "--resume: no run in runs/; give the path of a checkpoint")
+    assert_told(facenet("--resume", "gone.ckpt"), "gone.ckpt: no such checkpoint")
+
+
+@pytest.fixture
+def finished(facenet: Facenet, faces: Path) -> Path:
+    """The folder of a finished run."""
+    assert facenet("--data", faces, "--held-out", 0.4, "--output", "finished")[0] == 0
+    return Path("finished")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut short"])
+def test_a_damaged_checkpoint(facenet: Facenet, finished: Path, content: bytes) -> None:
+    (finished / "checkpoints" / "last.ckpt").write_bytes(content)
+    result = facenet("--resume", "finished", tiny=False)
+    assert_told(result, "the checkpoint is damaged or no checkpoint", "try the other one")
+
+
+def test_a_truncated_checkpoint(facenet: Facenet, finished: Path) -> None:
+    path = finished / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert_told(facenet("--resume", "finished", tiny=False), "damaged")
+
+
+def test_a_file_of_weights_that_is_no_checkpoint(facenet: Facenet, finished: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, finished / "checkpoints" / "last.ckpt")
+    assert_told(facenet("--resume", "finished", tiny=False), "not a checkpoint of this script")
+
+
+def test_a_checkpoint_that_would_run_code(facenet: Facenet, finished: Path) -> None:
+    torch.save({"facenet_ext": pytest.fail}, finished / "checkpoints" / "last.ckpt")
+    assert_told(facenet("--resume", "finished", tiny=False), "damaged or no checkpoint")
+
+
+def test_a_checkpoint_of_another_model(facenet: Facenet, finished: Path) -> None:
+    before = (finished / "config.yaml").read_text()
+    result = facenet("--resume", "finished", "--width", 8, tiny=False)
+    assert_told(result, "is of another model: network.", "leave the model's options as they were")
+    assert (finished / "config.yaml").read_text() == before
+
+
+def test_a_checkpoint_without_its_run(facenet: Facenet, finished: Path) -> None:
+    (finished / "checkpoints" / "last.ckpt").rename("alone.ckpt")
+    assert_told(facenet("--resume", "alone.ckpt", tiny=False), "not in a run's folder")
+
+
+def test_a_learning_rate_that_diverges(facenet: Facenet, faces: Path) -> None:
+    status, _, err = facenet(
+        *("--data", faces, "--held-out", 0.4, "--optimizer", "sgd", "--lr", "1e30"),
+    )
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "lower --lr" in err
+
+
+def test_an_image_larger_than_a_bomb_is_skipped_not_decoded(
+    facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert_told(facenet("--data", faces, "--held-out", 0.4), "exceeds limit")

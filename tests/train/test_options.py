@@ -1,0 +1,119 @@
+"""Claims about the options and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facenet_ext import __version__, cli
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.options import Options, dump, parse
+
+
+def options(*argv: str) -> Options:
+    return parse(argv, "facenet train")[0]
+
+
+def test_defaults_depend_on_the_kind_of_data() -> None:
+    assert options().batch.negatives == 0
+    assert options("--data", "some/folder").batch.negatives > 0
+
+
+def test_the_command_line_overlays_the_config_file_overlays_the_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("data: some/folder\nwidth: 17\nlr: 0.5\n")
+    found = options("--config", str(config), "--lr", "0.25")
+    assert (found.model.width, found.optimizer.lr) == (17, 0.25)
+    assert found.batch.negatives == options("--data", "some/folder").batch.negatives
+
+
+def test_what_is_saved_reads_back_as_the_same_options(tmp_path: Path) -> None:
+    found = options("--data", "x", "--stages", "[2,1]", "--max-minutes", "3", "--pairs", "p.txt")
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(dump(found))
+    assert options("--config", str(saved)) == found
+    assert all(type(v) in (int, float, str, bool, list, type(None)) for v in found.flat().values())
+
+
+def test_every_option_has_help_and_one_group() -> None:
+    fields = [
+        field
+        for group in dataclasses.fields(Options)
+        for field in dataclasses.fields(group.default)  # type: ignore[arg-type]
+    ]
+    assert all(field.metadata["help"] for field in fields)
+    assert len({field.name for field in fields}) == len(fields)
+
+
+def test_every_config_file_names_only_options() -> None:
+    folder = Path(sys.modules[Options.__module__].__file__ or "").parent / "configs"
+    files = sorted(folder.glob("*.yaml"))
+    assert [file.stem for file in files] == ["digits", "faces"]
+    for file in files:
+        assert yaml.safe_load(file.read_text()).keys() <= Options().flat().keys()
+
+
+def test_help_shows_every_option_with_its_default_for_the_data(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for data in ("digits", "some/folder"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["train", "--data", data, "--help"])
+        text = capsys.readouterr().out
+        assert "usage: facenet train" in text
+        for name, value in options("--data", data).flat().items():
+            assert f"--{name.replace('_', '-')}" in text
+            if isinstance(value, int) and name != "data":
+                line = re.search(rf"\n  --{name.replace('_', '-')} .*?default: (\w+)", text, re.S)
+                assert line is not None
+                assert line[1] == str(value)
+
+
+def test_help_is_there_before_the_training_libraries_are() -> None:
+    code = (
+        "import sys; from facenet_ext.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'lightning', 'kornia', 'matplotlib'} & sys.modules.keys()"
+    )
+    environment = dict(os.environ, COLUMNS="100")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
+
+
+def test_print_config_prints_what_a_run_would_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", "--lr", "0.125", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["lr"] == 0.125
+
+
+def test_an_error_says_where_the_choices_are() -> None:
+    with pytest.raises(InputError, match=r"adagrad.*sgd.*adamw.*see --help"):
+        options("--optimizer", "adam")
+
+
+def test_the_facenet_command_tells_its_version_and_its_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"facenet_ext {__version__}\n"
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["--nonsense"], ["Train"]])
+def test_the_facenet_command_refuses_what_it_does_not_know(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "choose from: train" in err

@@ -1,0 +1,176 @@
+"""Claims about the parts of the training script that whole runs do not show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from small_runs import write_faces, write_pairs
+
+from facenet_ext.train.augmentation import Augmentation, CropResize
+from facenet_ext.train.evaluation import verify
+from facenet_ext.train.images import decode
+from facenet_ext.train.optimization import make_optimizer, rate
+from facenet_ext.train.options import AugmentationOptions, OptimizerOptions
+from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
+from facenet_ext.train.sources import list_images
+
+STRONG = AugmentationOptions(
+    flip=True,
+    rotation=20,
+    translation=0.1,
+    scale=0.2,
+    aspect=0.2,
+    shear=0.1,
+    brightness=0.2,
+    contrast=0.2,
+    gamma=0.3,
+    illumination=0.3,
+    blur=0.5,
+    noise=0.1,
+    erasing=0.5,
+)
+
+
+def test_the_central_crop_keeps_the_middle_pixels() -> None:
+    images = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8)
+    middle = CropResize(crop=0.5, size=4)(images)
+    torch.testing.assert_close(middle, images[:, :, 2:6, 2:6] / 255)
+
+
+def test_no_augmentation_leaves_the_images_alone() -> None:
+    images = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    plain = Augmentation(AugmentationOptions(), crop=1.0, size=8)(images)
+    torch.testing.assert_close(plain, images / 255)
+
+
+def test_flip_mirrors_about_half_of_the_images() -> None:
+    images = torch.randint(256, (1, 1, 8, 8), dtype=torch.uint8).expand(400, -1, -1, -1)
+    torch.manual_seed(0)
+    augmented = Augmentation(AugmentationOptions(flip=True), crop=1.0, size=8)(images)
+    mirrored = torch.isclose(augmented, (images / 255).flip(3), atol=1e-5).flatten(1).all(1)
+    kept = torch.isclose(augmented, images / 255, atol=1e-5).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert 150 < mirrored.sum() < 250
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmentation_depends_on_the_seed_alone_and_differs_per_image(channels: int) -> None:
+    images = torch.randint(256, (1, channels, 32, 32), dtype=torch.uint8).expand(6, -1, -1, -1)
+    augment = Augmentation(STRONG, crop=0.9, size=24)
+    torch.manual_seed(4)
+    first = augment(images)
+    torch.manual_seed(4)
+    assert torch.equal(first, augment(images))
+    assert first.shape == (6, channels, 24, 24)
+    assert torch.isfinite(first).all()
+    assert (torch.cdist(first.flatten(1), first.flatten(1)) + torch.eye(6)).min() > 0.1
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle", "step"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_a_schedule_peaks_at_one_after_the_warmup(schedule: str, warmup: float) -> None:
+    rates = [rate(schedule, step, steps=100, warmup=warmup) for step in range(101)]
+    start = 30 if schedule == "onecycle" and not warmup else round(100 * warmup)
+    assert max(rates) == rates[start] == 1
+    assert rates[:start] == sorted(rates[:start])
+    assert rates[start:] == sorted(rates[start:], reverse=True)
+    assert all(r > 0 for r in rates[:-1])
+    end = {"constant": 1.0, "cosine": 0.0, "onecycle": 0.0, "step": 0.01}[schedule]
+    assert rates[100] == pytest.approx(end)
+
+
+def test_weight_decay_spares_biases_and_norms() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    optimizer = make_optimizer(network, OptimizerOptions(weight_decay=0.5))
+    decay = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: decay[p] for name, p in network.named_parameters()} == {
+        "0.weight": 0.5,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+    }
+
+
+def test_a_pairs_file_is_read_as_it_stands(tmp_path: Path) -> None:
+    file = read_pairs(write_pairs(tmp_path / "pairs.txt"))
+    named = [
+        (file.images[i], file.images[j], same)
+        for i, j, same in zip(
+            file.pairs.first.tolist(),
+            file.pairs.second.tolist(),
+            file.pairs.same.tolist(),
+            strict=True,
+        )
+    ]
+    assert named[0] == (("Person_06", 1), ("Person_06", 2), True)
+    assert named[3] == (("Person_06", 2), ("Person_07", 2), False)
+    assert file.pairs.folds.tolist() == [0] * 4 + [1] * 4
+    assert not file.pairs.balanced
+
+
+def test_all_pairs_are_all_and_each_fold_has_both_kinds() -> None:
+    labels = torch.arange(60) // 6
+    pairs = all_pairs(labels)
+    assert len(pairs.same) == 60 * 59 / 2
+    assert (pairs.first < pairs.second).all()
+    assert int(pairs.same.sum()) == 10 * 15
+    for fold in range(10):
+        assert pairs.same[pairs.folds == fold].sum() == 15
+
+
+def test_millions_of_pairs_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facenet_ext.train.pairs._MOST_PAIRS", 200)
+    labels = torch.arange(120) // 4
+    pairs = all_pairs(labels)
+    assert 100 <= len(pairs.same) <= 400
+    assert torch.equal(pairs.same, labels[pairs.first] == labels[pairs.second])
+    assert (pairs.first != pairs.second).all()
+    assert torch.equal(all_pairs(labels).first, pairs.first)
+
+
+def test_perfect_embeddings_verify_perfectly() -> None:
+    labels = torch.arange(40) // 4
+    result = verify(torch.eye(10)[labels], all_pairs(labels))
+    assert (result.accuracy.mean, result.auc, result.eer) == (1, 1, 0)
+    assert result.threshold == 1  # half-way between 0 and 2
+
+
+def test_figures_without_a_number_are_null() -> None:
+    pairs = Pairs(
+        torch.tensor([0, 0, 0, 0]),
+        torch.tensor([1, 2, 1, 2]),
+        torch.tensor([True, False, True, False]),
+        torch.tensor([0, 0, 1, 1]),
+    )
+    figures = verify(torch.ones(3, 2), pairs).as_dict()
+    assert [point["threshold"] for point in figures["val_far"]] == [None, None]
+
+
+def test_images_are_decoded_upright_in_the_order_given(tmp_path: Path) -> None:
+    image = Image.new("L", (10, 20))
+    image.putpixel((0, 0), 255)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # taken upside down
+    image.save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGBA", (30, 30), (255, 0, 0, 255)).save(tmp_path / "colour.png")
+    paths = [tmp_path / "turned.png", tmp_path / "colour.png"]
+    pixels, kept = decode(paths, 10, 3, memory=1.0, console=Console(quiet=True))
+    assert kept == [0, 1]
+    assert pixels.shape == (2, 3, 10, 10)
+    assert pixels[1, :, 5, 5].tolist() == [255, 0, 0]
+
+
+def test_only_images_in_folders_of_identities_are_listed(tmp_path: Path) -> None:
+    root = write_faces(tmp_path / "faces", {"B": 2, "A": 1, ".hidden": 3})
+    (root / "notes.txt").write_text("")
+    (root / "A" / "notes.txt").write_text("")
+    (root / "A" / ".A_0009.png").write_bytes(b"")
+    assert [(image.identity, image.path.name) for image in list_images(root)] == [
+        ("A", "A_0001.png"),
+        ("B", "B_0001.png"),
+        ("B", "B_0002.png"),
+    ]
