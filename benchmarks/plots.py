@@ -130,6 +130,8 @@ def _dress(
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True, axis="y", color="#eaeef2", linewidth=0.8)
     axes.set_axisbelow(True)
+    highest = max(value for _, curve in curves for _, value in curve)
+    axes.set_ylim(top=6 * highest)  # room above curves that end early, for their labels
 
 
 def _slopes(axes: Axes, curves: list[tuple[Style, Curve]]) -> None:

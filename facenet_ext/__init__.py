@@ -21,10 +21,12 @@ from facenet_ext.functional import (
 )
 from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
 from facenet_ext.miners import TripletMiner
+from facenet_ext.samplers import MPerClassSampler
 
 __version__ = build_info()["version"]
 
 __all__ = [
+    "MPerClassSampler",
     "TripletHardLoss",
     "TripletLoss",
     "TripletMiner",

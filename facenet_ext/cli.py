@@ -32,7 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        module = importlib.import_module(COMMANDS[arguments[0]][0])
+        try:
+            module = importlib.import_module(COMMANDS[arguments[0]][0])
+        except ModuleNotFoundError as missing:
+            print(
+                f"facenet: error: {arguments[0]} needs {missing.name}, which is not installed; "
+                "pip install 'facenet-ext[train]'",
+                file=sys.stderr,
+            )
+            return 2
         return int(module.main(arguments[1:], prog=f"facenet {arguments[0]}"))
     return _explain(arguments)
 

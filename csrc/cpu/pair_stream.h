@@ -16,6 +16,8 @@
 // and walks the ranges of candidates it asked for, anchor by anchor.
 #pragma once
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 
@@ -41,10 +43,10 @@ inline constexpr int kRows = 4, kCols = 2;  // 8 of 16 registers
 template <class T>
 struct alignas(64) Tile {
   T d[kPanel][kPanel];
-  T pad[W<T>];
+  T pad[kGroup * W<T>];  // for vectors that begin in the last row
 };
 
-template <class T>
+template <class T, int kCols>
 inline void microtile(const T* a, const T* b, int64_t depth, bool first, T* out) {
   Vec<T> sum[kRows][kCols] = {};
   for (int64_t k = 0; k < depth; ++k) {
@@ -89,9 +91,15 @@ void compute_tile(const Pairs<T>& pairs, int64_t p, int64_t q, RowRange rows, Ti
   if (dim == 0) std::fill_n(&tile.d[0][0], kPanel * kPanel, T(0));
   for (int64_t k = 0; k < dim; k += kDepth) {
     const int64_t depth = dim - k < kDepth ? dim - k : kDepth;
-    for (int c = 0; c < column_end; c += kCols * W<T>) {
+    int c = 0;
+    for (; c + (kCols - 1) * W<T> < column_end; c += kCols * W<T>) {
       for (int r = row_begin; r < row_end; r += kRows) {
-        microtile(a + k * kPanel + r, b + k * kPanel + c, depth, k == 0, &tile.d[r][c]);
+        microtile<T, kCols>(a + k * kPanel + r, b + k * kPanel + c, depth, k == 0, &tile.d[r][c]);
+      }
+    }
+    for (; c < column_end; c += W<T>) {
+      for (int r = row_begin; r < row_end; r += kRows) {
+        microtile<T, 1>(a + k * kPanel + r, b + k * kPanel + c, depth, k == 0, &tile.d[r][c]);
       }
     }
   }
@@ -143,7 +151,7 @@ struct TileRanges {
   int64_t first_candidate() const { return q * kPanel; }
 
   // Calls f(anchor, first, count, d) for each range: candidates first .. first + count - 1 lie at
-  // d[0 .. count - 1], and W lanes may be read from anywhere in there.
+  // d[0 .. count - 1], and a group of vectors may be read from anywhere in there.
   template <class F>
   void for_each(F&& f) const {
     const int64_t first = first_candidate();
@@ -172,7 +180,8 @@ class PanelLocks {
  public:
   PanelLocks(std::atomic<bool>* flags) : flags_(flags) {}
   void lock(int64_t p) {
-    while (flags_[p].exchange(true, std::memory_order_acquire)) {
+    for (int spins = 0; flags_[p].exchange(true, std::memory_order_acquire); ++spins) {
+      if (spins % 64 == 63) sched_yield();  // its owner may have lost the processor
     }
   }
   void unlock(int64_t p) { flags_[p].store(false, std::memory_order_release); }
@@ -181,9 +190,9 @@ class PanelLocks {
   std::atomic<bool>* flags_;
 };
 
-// Tasks of the stream: anchor panel p against kGroup candidate panels, which fit the L2 cache
+// Tasks of the stream: anchor panel p against kPanelGroup candidate panels, which fit the L2 cache
 // with room to spare at the usual dimensions.
-inline constexpr int64_t kGroup = 8;
+inline constexpr int64_t kPanelGroup = 8;
 
 template <class T, class Epilogue>
 void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
@@ -218,15 +227,15 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
   // Neighbouring tasks have other anchors and start at other candidates, so that workers seldom
   // want the same panel's lock; the group of candidates stays in the cache from task to task. In
   // self mode what lies below the diagonal is left out.
-  const int64_t groups = (q_count + kGroup - 1) / kGroup;
+  const int64_t groups = (q_count + kPanelGroup - 1) / kPanelGroup;
   const bool self = pairs.self;
   std::atomic<bool>* flags = new std::atomic<bool>[std::max<int64_t>(p_count, 1)]();
   PanelLocks locks(flags);
   const double work = tile_work * double(p_count) * double(q_count) * (self ? 0.5 : 1.0);
   parallel_tasks(p_count * groups, work, [&](int64_t task) {
     const int64_t p = task % p_count, group = task / p_count;
-    const int64_t begin = std::max(group * kGroup, self ? p : 0);
-    const int64_t end = std::min((group + 1) * kGroup, q_count);
+    const int64_t begin = std::max(group * kPanelGroup, self ? p : 0);
+    const int64_t end = std::min((group + 1) * kPanelGroup, q_count);
     Epilogue epilogue = prototype;
     Tile<T> tile, transposed;
     for (int64_t step = 0; step < end - begin; ++step) {

@@ -132,10 +132,33 @@ inline uint32_t greater_equal(V a, V b) {
 }
 #endif
 
-// The lowest `count` lanes, all of them from W on.
+// The lowest `count` lanes, count >= 1; the rest of a vector or group is not there.
+inline uint64_t first_lanes(int count) {
+  return count >= 64 ? ~uint64_t(0) : (uint64_t(1) << count) - 1;
+}
+
+// low < x <= high
 template <class T>
-inline uint32_t first_lanes(int count) {
-  return count >= W<T> ? (1u << W<T>)-1 : (1u << count) - 1;
+inline uint32_t inside(Vec<T> x, Vec<T> low, Vec<T> high) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    return _mm512_mask_cmp_ps_mask(__mmask16(greater(x, low)), (__m512)x, (__m512)high, _CMP_LE_OQ);
+  } else {
+    return _mm512_mask_cmp_pd_mask(__mmask8(greater(x, low)), (__m512d)x, (__m512d)high,
+                                   _CMP_LE_OQ);
+  }
+#else
+  return greater(x, low) & greater_equal(high, x);
+#endif
+}
+
+// Vectors that are tested together, for one branch on the outcome: 48 floats on AVX-512.
+inline constexpr int kGroup = 3;
+
+// The lanes of a group's vectors as one mask.
+template <class T>
+inline uint64_t join(const uint32_t (&lanes)[kGroup]) {
+  return lanes[0] | uint64_t(lanes[1]) << W<T> | uint64_t(lanes[2]) << 2 * W<T>;
 }
 
 #if defined(__AVX512F__)

@@ -11,6 +11,7 @@ from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::mined_triplet_loss"
 _ARGUMENTS = 16
+_OPERATOR = torch.ops.facenet_ext.mined_triplet_loss.default
 
 
 @register_fake(_NAME)
@@ -43,25 +44,33 @@ def _fake(
     )
 
 
+def _save_gradients(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    ctx.has_emb_grad, ctx.has_ref_grad = inputs[-2:]
+    ctx.dtype = inputs[0].dtype
+    ctx.save_for_backward(*output[1:])
+
+
 def _setup_context(
     ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
 ) -> None:
-    _, emb_grad, ref_grad = output
-    ctx.has_emb_grad, ctx.has_ref_grad = inputs[-2:]
-    ctx.dtype = inputs[0].dtype
-    ctx.mark_non_differentiable(emb_grad, ref_grad)
-    ctx.save_for_backward(emb_grad, ref_grad)
+    _save_gradients(ctx, inputs, output)
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _input_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    # In the accumulation type up to here: a loss scale must reach the product before the cast.
+    emb_grad, ref_grad = ctx.saved_tensors
+    return (
+        (emb_grad * grad).to(ctx.dtype) if ctx.has_emb_grad else None,
+        (ref_grad * grad).to(ctx.dtype) if ctx.has_ref_grad else None,
+    )
 
 
 def _backward(ctx: Any, grad: Tensor, _emb: Any, _ref: Any) -> tuple[Tensor | None, ...]:
-    # In the accumulation type up to here: a loss scale must reach the product before the cast.
-    emb_grad, ref_grad = ctx.saved_tensors
-    result: list[Tensor | None] = [None] * _ARGUMENTS
-    if ctx.has_emb_grad:
-        result[0] = (emb_grad * grad).to(ctx.dtype)
-    if ctx.has_ref_grad:
-        result[2] = (ref_grad * grad).to(ctx.dtype)
-    return tuple(result)
+    emb_grad, ref_grad = _input_gradients(ctx, grad)
+    return emb_grad, None, ref_grad, *(None,) * (_ARGUMENTS - 3)
 
 
 torch.library.register_autograd(_NAME, _backward, setup_context=_setup_context)
@@ -70,22 +79,23 @@ torch.library.register_autograd(_NAME, _backward, setup_context=_setup_context)
 class _MinedTripletLoss(torch.autograd.Function):
     """The operator's gradient for eager mode, without ``register_autograd``'s wrapper.
 
-    The same two functions as above. The wrapper alone takes as long as the kernel does on a batch
-    of 64 (80 of 160 microseconds were measured), so it is left to ``torch.compile``, which traces
-    it away, and to direct calls of the operator.
+    That wrapper alone takes as long as the kernel does on a batch of 64 (80 of 160 microseconds
+    were measured), so it is left to ``torch.compile``, which traces it away, and to direct calls
+    of the operator. Only what may need a gradient is an argument of its own.
     """
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
+    def forward(
+        ctx: Any, emb: Tensor, ref_emb: Tensor | None, arguments: tuple[Any, ...]
+    ) -> Tensor:
         with torch._C._AutoDispatchBelowAutograd():
-            output = torch.ops.facenet_ext.mined_triplet_loss.default(*inputs)
-        _setup_context(ctx, inputs, output)
-        loss: Tensor = output[0]
-        return loss
+            output = _OPERATOR(*arguments)
+        _save_gradients(ctx, arguments, output)
+        return output[0]  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grads[0], None, None)
+        return *_input_gradients(ctx, grads[0]), None
 
 
 def mined_triplet_loss(
@@ -118,7 +128,9 @@ def mined_triplet_loss(
     )
     loss: Tensor
     if (emb_grad or ref_grad) and not torch.compiler.is_compiling():
-        loss = _MinedTripletLoss.apply(*arguments)  # type: ignore[no-untyped-call]
+        loss = _MinedTripletLoss.apply(  # type: ignore[no-untyped-call]
+            batch.emb, batch.ref_emb, arguments
+        )
     else:
-        loss, _, _ = torch.ops.facenet_ext.mined_triplet_loss(*arguments)
+        loss, _, _ = _OPERATOR(*arguments)
     return loss

@@ -21,19 +21,25 @@ struct ExtremumEpilogue {
   }
 
   void consume_range(int64_t anchor, int64_t first, int count, const T* d) {
-    for (int at = 0; at < count; at += W<T>) {
-      const Vec<T> x = load(d + at);
+    for (int at = 0; at < count; at += kGroup * W<T>) {
       const Vec<T> best = broadcast(to.distance[anchor]);
-      uint32_t lanes = kFarthest ? greater_equal(x, best) : greater_equal(best, x);
-      lanes &= first_lanes<T>(count - at);
+      uint32_t level[kGroup];
+#pragma GCC unroll 3
+      for (int v = 0; v < kGroup; ++v) {
+        const Vec<T> x = load(d + at + v * W<T>);
+        level[v] = kFarthest ? greater_equal(x, best) : greater_equal(best, x);
+      }
+      uint64_t lanes = join<T>(level) & first_lanes(count - at);
       for (; __builtin_expect(lanes != 0, 0); lanes &= lanes - 1) {
-        const int l = at + __builtin_ctz(lanes);
+        const int l = at + __builtin_ctzll(lanes);
         offer(anchor, first + l, d[l]);
       }
     }
   }
 
   void offer(int64_t anchor, int64_t j, T d) {
+    // Most lanes of the first vectors were ahead of what an earlier lane has set since.
+    if (kFarthest ? d < to.distance[anchor] : d > to.distance[anchor]) return;
     if (kWhich == Which::kPositives && pairs.excluded(anchor, j)) return;
     const int32_t best = to.index[anchor];
     const int64_t best_order = best < 0 ? -1 : pairs.candidate_order[best];

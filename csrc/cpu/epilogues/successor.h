@@ -17,16 +17,6 @@
 
 namespace facenet::FACENET_ISA {
 
-// Lanes of x that lie in (t[k], best[k]] for some k < count, tested threshold by threshold.
-template <class T>
-inline uint32_t improving_linear(Vec<T> x, const T* t, const T* best, int64_t count) {
-  uint32_t lanes = 0;
-  for (int64_t k = 0; k < count; ++k) {
-    lanes |= greater(x, broadcast(t[k])) & greater_equal(broadcast(best[k]), x);
-  }
-  return lanes;
-}
-
 template <class T>
 struct SuccessorEpilogue {
   static constexpr Which kWhich = Which::kNegatives;
@@ -61,10 +51,18 @@ struct SuccessorEpilogue {
     const int64_t thresholds = to.count[anchor];
     const T* t = to.threshold + to.offset[anchor];
     const T* best = to.best + to.offset[anchor];
-    for (int at = 0; at < count; at += W<T>) {
-      uint32_t lanes = improving_linear<T>(load(d + at), t, best, thresholds);
-      for (lanes &= first_lanes<T>(count - at); lanes != 0; lanes &= lanes - 1) {
-        const int l = at + __builtin_ctz(lanes);
+    for (int at = 0; at < count; at += kGroup * W<T>) {
+      uint32_t improving[kGroup] = {};
+      for (int64_t k = 0; k < thresholds; ++k) {
+        const Vec<T> low = broadcast(t[k]), high = broadcast(best[k]);
+#pragma GCC unroll 3
+        for (int v = 0; v < kGroup; ++v) {
+          improving[v] |= inside<T>(load(d + at + v * W<T>), low, high);
+        }
+      }
+      uint64_t lanes = join<T>(improving) & first_lanes(count - at);
+      for (; __builtin_expect(lanes != 0, 0); lanes &= lanes - 1) {
+        const int l = at + __builtin_ctzll(lanes);
         offer(anchor, successor_bucket(t, thresholds, d[l]), first + l, d[l]);
       }
     }

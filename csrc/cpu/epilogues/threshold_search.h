@@ -88,8 +88,7 @@ inline void find_improvements(const T* t, const T* best, int slots, int count, c
   for (int at = 0; at < count; at += W<T>) {
     const Vec<T> x = load(d + at);
     const Index<T> k = last_below<T>(thresholds, coarse, x);
-    const uint32_t lanes =
-        greater(x, lowest) & greater_equal(bests[k], x) & first_lanes<T>(count - at);
+    const uint32_t lanes = inside<T>(x, lowest, bests[k]) & uint32_t(first_lanes(count - at));
     found.size += store_lanes<T>(found.entry + found.size, place + (k << (2 * kBits)), lanes);
     place += W<T>;
   }
