@@ -15,7 +15,7 @@ Choose = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def squared_distances(x: Tensor) -> Tensor:
-    """The Gram identity, the fastest way to distances in plain torch: one ``[N, N]`` and no more."""
+    """The Gram identity, plain torch's fastest way to distances: one ``[N, N]`` and no more."""
     norms = x.square().sum(1)
     return torch.addmm(norms[None, :], x, x.T, alpha=-2).add_(norms[:, None]).relu_()
 

@@ -68,7 +68,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
             ),
             _picture(
                 folder / "benchmark_memory.png",
-                f"Semi-hard triplet loss, forward + backward: memory\npeak over the inputs, {setting}",
+                "Semi-hard triplet loss, forward + backward: memory\n"
+                f"peak over the inputs, {setting}",
                 [(s, _curve(cases.SWEEP, s.peer, results.peak, 1 / MIB)) for s in STYLES],
                 _mebibytes,
             ),

@@ -11,6 +11,7 @@ Example:
     >>> loss(embeddings, torch.arange(32) // 4).backward()
 """
 
+from facenet_ext import functional, losses, metrics, miners, reference, samplers
 from facenet_ext._library import build_info
 from facenet_ext._types import Triplets
 from facenet_ext.functional import (
@@ -33,8 +34,14 @@ __all__ = [
     "TripletSemiHardLoss",
     "Triplets",
     "build_info",
+    "functional",
+    "losses",
+    "metrics",
     "mined_triplet_loss",
+    "miners",
     "pairwise_squared_distance",
+    "reference",
+    "samplers",
     "select_triplets",
     "triplet_loss",
 ]

@@ -5,6 +5,7 @@ callers of ``torch.ops.facenet_ext``, but can only raise RuntimeError.
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -38,7 +39,11 @@ def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
 
 def check_margin(margin: float) -> None:
     """Raises ValueError unless the margin is a finite number."""
-    if not isinstance(margin, (int, float)) or not math.isfinite(margin):
+    try:
+        finite = isinstance(margin, numbers.Real) and math.isfinite(margin)
+    except OverflowError:  # an integer beyond every float
+        finite = False
+    if not finite:
         raise ValueError(f"margin: expected a finite number, got {margin!r}")
 
 

@@ -140,8 +140,8 @@ def triplet_loss(
         ref_emb: ``[N, D]``, what positive and negative index.
 
     Returns:
-        A scalar, or ``[T]`` for ``"none"``; float32, or float64 for float64. 0 without triplets,
-        NaN where any embedding is not finite.
+        A scalar, or ``[T]`` for ``"none"``; float32, or float64 for float64. 0 without triplets;
+        with them, NaN where any embedding is not finite. Differentiable once.
 
     Raises:
         ValueError: shapes that do not fit, an index out of range, an unknown option, a margin that
@@ -162,7 +162,7 @@ def triplet_loss(
     check.check_choice("reduction", reduction, check.REDUCTIONS)
     if ref_emb is not None:
         embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
-    if len(triplets) < 3:
+    if len(triplets) != 3 and not isinstance(triplets, Triplets):
         raise ValueError(
             f"triplets: expected (anchor, positive, negative), got {len(triplets)} entries"
         )
@@ -185,7 +185,7 @@ def triplet_loss(
     losses = ops.triplet_losses(
         embeddings, ref_emb, anchor, positive, negative, float(margin), distance, smooth
     )
-    return _reduce(losses, reduction)
+    return _reduce(losses, reduction, smooth)
 
 
 def mined_triplet_loss(
@@ -230,7 +230,7 @@ def mined_triplet_loss(
 
     Returns:
         A scalar, or ``[T]`` for ``"none"``. 0 without triplets, NaN where any embedding is not
-        finite.
+        finite. Differentiable once.
 
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
@@ -266,12 +266,12 @@ def _check_rule(
     check.check_choice("distance", distance, check.DISTANCES)
 
 
-def _reduce(losses: Tensor, reduction: str) -> Tensor:
-    """The reduction of losses ``[T]``; 0 of none."""
+def _reduce(losses: Tensor, reduction: str, smooth: bool) -> Tensor:
+    """The reduction of losses ``[T]``; 0 of none. Softplus is positive, whatever it rounds to."""
     if reduction == "none":
         return losses
     total = losses.sum()
-    if reduction == "mean":
+    if reduction == "mean" or (smooth and reduction == "mean_nonzero"):
         return total / max(losses.shape[0], 1)
     if reduction == "mean_nonzero":
         return total / (losses > 0).sum().clamp(min=1)

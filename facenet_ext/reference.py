@@ -229,9 +229,9 @@ def triplet_loss(
     with h(t) > 0), "sum", or "none". Without triplets the loss is 0 with a zero gradient ("none":
     empty), and it still requires a gradient when the embeddings do.
 
-    A NaN or an infinity in a row that a triplet names makes the loss NaN. The formula alone would
-    hide an infinitely far negative (h = 0), so each h(t) carries a *poison* term: 0 times its two
-    distances, which is 0 unless one of them is not finite.
+    A NaN or an infinity in any row makes the loss of every triplet NaN. The formula alone would
+    hide an infinitely far negative (h = 0), so each h(t) carries a *poison* term: 0 times the sum
+    of all embeddings, which is 0 unless one of them is not finite.
 
     Args:
         embeddings: anchors, [M, D].
@@ -267,7 +267,9 @@ def triplet_loss(
     d_an = _distance(x[anchor], candidates[negative], distance)
     gap = d_ap - d_an + margin
     h = torch.logaddexp(gap, torch.zeros_like(gap)) if smooth else torch.relu(gap)
-    return _REDUCTIONS[reduction](h + 0.0 * (d_ap + d_an))
+    if smooth and reduction == "mean_nonzero":
+        reduction = "mean"  # softplus is positive, whatever it rounds to
+    return _REDUCTIONS[reduction](h + 0.0 * (x.sum() + candidates.sum()))
 
 
 def mined_triplet_loss(

@@ -23,8 +23,9 @@ class MPerClassSampler(Sampler[list[int]]):
     equally often, for augmentation to tell apart. Classes with fewer than ``min_images`` images
     can only be negatives; ``negatives`` of them join each batch with one image.
 
-    A batch is a pure function of (``seed``, its position), so training that stopped after ``s``
-    batches continues with the same batches from ``start=s``.
+    A batch is a pure function of (``seed``, its position in the run). Each pass goes on where the
+    one before it ended, so no two show the same batches, and training that stopped after ``s``
+    batches continues with the same ones from ``start=s``.
 
     Args:
         labels: [N] integers, the class of each image.
@@ -39,7 +40,7 @@ class MPerClassSampler(Sampler[list[int]]):
         size_cap: 1 draws every class equally often; the larger it is, the more often those with
             many images.
         seed: chooses the batches; not negative.
-        start: position of the first batch, to continue after ``start`` batches.
+        start: batches of the run that are over; the first pass is what is left of its own.
 
     Raises:
         TypeError: the labels are not integers.
@@ -107,12 +108,14 @@ class MPerClassSampler(Sampler[list[int]]):
         self.batches = batches or max(1, round(sizes.sum().item() / (m * classes)))
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole pass, those before ``start`` included."""
+        """Return the number of batches of a whole pass; the first may have fewer left."""
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches from ``start`` on, each a list of row numbers."""
-        for position in range(self.start, self.batches):
+        """Yield the batches of the next pass, each a list of row numbers."""
+        first = self.start
+        self.start = (first // self.batches + 1) * self.batches
+        for position in range(first, self.start):
             yield self.batch(position)
 
     def __repr__(self) -> str:

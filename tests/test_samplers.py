@@ -63,6 +63,14 @@ def test_continuing_from_a_position_gives_the_rest_of_the_batches() -> None:
     assert len(MPerClassSampler(LABELS, 2, 3, batches=10, start=4)) == 10
 
 
+def test_every_pass_shows_other_batches() -> None:
+    sampler = MPerClassSampler(LABELS, 2, 3, batches=5, seed=7)
+    both = list(sampler) + list(sampler)
+    assert both == list(MPerClassSampler(LABELS, 2, 3, batches=10, seed=7))
+    assert both[:5] != both[5:]
+    assert both[8:] == list(MPerClassSampler(LABELS, 2, 3, batches=5, seed=7, start=8))
+
+
 def test_the_seed_alone_chooses_the_batches() -> None:
     torch.manual_seed(1)
     first = list(MPerClassSampler(LABELS, 2, 3, batches=5, seed=3))

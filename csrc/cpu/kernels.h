@@ -59,7 +59,7 @@ struct Store {
 // positives: the distances of each anchor's positives, in candidate order.
 template <class T>
 struct Positives {
-  const int64_t* offset;  // [M] where the anchor's slots begin
+  const int64_t* offset;  // [M + 1] where the anchor's slots begin; none: it takes no part
   int32_t* count;         // [M] slots filled
   T* distance;            // [slots]
   int32_t* index;         // [slots] candidate position

@@ -46,7 +46,7 @@ Buffer<LossSum> sum_per_anchor(const Mining<T>& mining, T margin, bool smooth) {
         const T h = hinge(v, smooth);
         sum.loss += double(h);
         sum.triplets += 1;
-        sum.nonzero += h > T(0);
+        sum.nonzero += smooth || h > T(0);  // softplus is positive, whatever it rounds to
         sum.active += hinge_slope(v, smooth) != T(0);
       });
       sums[a] = sum;

@@ -29,7 +29,9 @@ void find_all_positives(const PairSet<T>& set, Selection<T>& s) {
   const int64_t anchors = set.anchors().count();
   s.offset[0] = 0;
   for (int64_t i = 0; i < anchors; ++i) {
-    const int64_t most = pairs.class_end[i] - pairs.class_begin[i] - int64_t(set.self());
+    const int64_t own_class = pairs.class_end[i] - pairs.class_begin[i];
+    const bool has_negative = own_class < set.candidates().count();
+    const int64_t most = has_negative ? own_class - int64_t(set.self()) : 0;
     s.offset[i + 1] = s.offset[i] + padded_slots(most);
     s.count[i] = 0;
   }

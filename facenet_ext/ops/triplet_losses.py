@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from facenet_ext import _library as _library
 from facenet_ext.ops._registration import register_fake, value_type
@@ -63,7 +64,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-torch.library.register_autograd(_NAME, _backward, setup_context=_setup_context)
+torch.library.register_autograd(_NAME, once_differentiable(_backward), setup_context=_setup_context)
 
 
 def triplet_losses(

@@ -43,7 +43,7 @@ def check_model(checkpoint: dict[str, Any], module: LightningModule, path: Path)
     Raises:
         InputError: a weight is missing, left over, or of another shape; the message names one.
     """
-    theirs = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
+    theirs = {name: tuple(w.shape) for name, w in checkpoint.get("state_dict", {}).items()}
     ours = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     differing = sorted(n for n in theirs.keys() | ours.keys() if theirs.get(n) != ours.get(n))
     if differing:

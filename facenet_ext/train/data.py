@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from rich.console import Console
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facenet_ext.samplers import MPerClassSampler
 from facenet_ext.train import sources
@@ -80,13 +81,21 @@ def load(options: DataOptions, console: Console) -> TrainVal:
         InputError: the data cannot be used, for any of the reasons of :mod:`.sources`,
             :mod:`.images` and :mod:`.pairs`.
     """
-    return _load_digits(options) if options.data == "digits" else _load_faces(options, console)
+    if options.data != "digits":
+        return _load_faces(options, console)
+    for name in ("val", "pairs"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name}: the digits have their own split; leave it out")
+    return _load_digits(options)
 
 
 class Batches(LightningDataModule):
     """Feed the training batches from the current step on, and the images to verify.
 
     All steps of a run are one Lightning epoch, so that a run can stop and continue at any step.
+
+    Attributes:
+        steps: the number of training steps of the whole run.
 
     Args:
         data: what :func:`load` returned.
@@ -128,22 +137,30 @@ class Batches(LightningDataModule):
             size_cap=options.size_cap,
             seed=seed,
         )
-        self.sampler.batches = steps or self.sampler.batches * epochs
-
-    @property
-    def steps(self) -> int:
-        """The number of training steps of the whole run."""
-        return self.sampler.batches
+        self.steps = steps or self.sampler.batches * epochs
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Return the batches from the trainer's step on; cutting them needs no workers."""
-        if self.trainer is not None:
-            self.sampler.start = self.trainer.global_step
-        return DataLoader(self.data.train, batch_sampler=self.sampler, collate_fn=_as_is)
+        done = self.trainer.global_step if self.trainer is not None else 0
+        batches = _Rest(self.sampler, done, self.steps)
+        return DataLoader(self.data.train, batch_sampler=batches, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Return the images to verify, in order."""
         return DataLoader(self.data.val, batch_size=_EVALUATION_BATCH, collate_fn=_as_is)
+
+
+class _Rest(Sampler[list[int]]):
+    """The batches from one step on; its length is that of the whole run, as Lightning counts."""
+
+    def __init__(self, sampler: MPerClassSampler, start: int, steps: int) -> None:
+        self.sampler, self.start, self.steps = sampler, start, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.sampler.batch, range(self.start, self.steps))
 
 
 def _as_is(batch: Any) -> Any:
@@ -208,8 +225,11 @@ def _load_faces(options: DataOptions, console: Console) -> TrainVal:
     val = _images(pixels[train_count:], kept_files[train_count:])
     if file is None or pairs_path is None:
         return TrainVal(train, val, all_pairs(val.labels))
-    file.locate(kept_files[train_count:], pairs_path)  # tells of an image that cannot be read
-    return TrainVal(train, val, file.pairs)
+    pairs = file.pairs.among([position - len(train_files) for position in kept[train_count:]])
+    left_out = len(file.pairs.same) - len(pairs.same)
+    if left_out:
+        console.print(f"skipped {left_out} pairs of images that cannot be read", soft_wrap=True)
+    return TrainVal(train, val, pairs)
 
 
 def _images(pixels: Tensor, files: list[ImageFile]) -> Images:

@@ -36,6 +36,17 @@ class Pairs:
     folds: Tensor
     balanced: bool = False
 
+    def among(self, kept: Sequence[int]) -> Pairs:
+        """Return the pairs whose images are both kept, by their positions among the kept ones."""
+        images = torch.tensor(kept, dtype=torch.int64)
+        place = torch.full((int(max(self.first.max(), self.second.max(), images.max())) + 1,), -1)
+        place[images] = torch.arange(len(images))
+        first, second = place[self.first], place[self.second]
+        whole = (first >= 0) & (second >= 0)
+        return Pairs(
+            first[whole], second[whole], self.same[whole], self.folds[whole], self.balanced
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class PairsFile:

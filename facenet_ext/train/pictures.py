@@ -88,7 +88,8 @@ def draw_distances(verification: Verification) -> Figure:
             distances[kind].numpy(), bins, density=True, color=colour, alpha=0.55, label=label
         )
     threshold = verification.threshold
-    axes.axvline(threshold, color=_ACCENT, linestyle="--", label=f"threshold {threshold:.3f}")
+    if math.isfinite(threshold):  # -inf accepts nothing: the two kinds are not told apart
+        axes.axvline(threshold, color=_ACCENT, linestyle="--", label=f"threshold {threshold:.3f}")
     axes.set(
         xlim=(0, bins[-1]),
         xlabel="squared Euclidean distance",

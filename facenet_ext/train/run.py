@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from facenet_ext.train import checkpoints
 from facenet_ext.train.data import Batches, load
-from facenet_ext.train.errors import InterruptedRunError
+from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, run_folder
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.optimization import AveragedWeights
@@ -64,9 +65,15 @@ def train(options: Options, checkpoint: Path | None = None) -> Path:
         f"train on {data.train!r}, verify {data.val!r}; {batches.steps} steps", soft_wrap=True
     )
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG, dump(options))
-    trainer = _trainer(options, folder, batches.steps, log_every, console)
+    try:
+        trainer = _trainer(options, folder, batches.steps, log_every, console)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise InputError(f"--accelerator, --precision: {error}") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, dump(options))
+    except OSError as error:
+        raise InputError(f"--output {folder}: cannot be written to ({error.strerror})") from None
     try:
         trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
         trainer.validate(module, batches, verbose=False)

@@ -113,7 +113,6 @@ def _unpacked(archive: Path) -> Path:
     stem = archive.name.split(".")[0]
     target = _cache() / f"{stem}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
     if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
         extract = _extract_zip if archive.suffix == ".zip" else _extract_tar
         _extract_whole(extract, archive, target)
     inside = [entry for entry in target.iterdir() if not entry.name.startswith(".")]
@@ -122,14 +121,17 @@ def _unpacked(archive: Path) -> Path:
 
 def _extract_whole(extract: Callable[[Path, Path], None], archive: Path, target: Path) -> None:
     """Extract beside the target and rename, so that the target is whole wherever it exists."""
-    unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
+    unfinished = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
         extract(archive, unfinished)
         unfinished.rename(target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except Exception as error:  # each format has errors of its own: damaged, encrypted, unsafe
         raise InputError(f"--data {archive}: cannot be unpacked ({error})") from None
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _extract_tar(archive: Path, target: Path) -> None:

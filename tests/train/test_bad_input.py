@@ -93,6 +93,35 @@ def test_an_unreadable_image_is_named_and_skipped(facenet: Facenet, tmp_path: Pa
     assert "skipped 1 of " in out
 
 
+def test_pairs_of_an_unreadable_image_are_skipped(facenet: Facenet, tmp_path: Path) -> None:
+    root = write_faces(tmp_path / "faces", {f"P{i}": 20 for i in range(10)})
+    (root / "P0" / "P0_0002.png").write_bytes(b"no image")
+    lines = ["2\t2"]
+    for a, b in (("P0", "P1"), ("P2", "P3")):
+        lines += [f"{a}\t1\t2", f"{a}\t3\t4", f"{a}\t3\t{b}\t1", f"{a}\t4\t{b}\t2"]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    status, out, err = facenet("--data", root, "--pairs", "pairs.txt", "--output", "run")
+    assert (status, err) == (0, "")
+    assert "skipped 1 pairs" in out
+
+
+def test_digits_have_their_own_split(facenet: Facenet) -> None:
+    assert_told(facenet("--pairs", "pairs.txt"), "--pairs: the digits", "leave it out")
+
+
+def test_an_output_that_is_a_file(facenet: Facenet, faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    result = facenet("--data", faces, "--held-out", 0.4, "--output", "taken")
+    assert_told(result, "--output taken: cannot be written to")
+
+
+def test_a_device_that_is_not_there(facenet: Facenet, faces: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = facenet("--data", faces, "--held-out", 0.4, "--accelerator", "gpu")
+    assert_told(result, "--accelerator")
+
+
 def test_more_than_one_percent_of_unreadable_images(facenet: Facenet, faces: Path) -> None:
     (faces / "Person_03" / "Person_03_0002.png").write_bytes(b"no image")
     result = facenet("--data", faces, "--held-out", 0.4)

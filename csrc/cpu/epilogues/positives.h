@@ -12,6 +12,7 @@ struct PositivesEpilogue {
 
   void consume(const TileRanges<T, kWhich>& ranges) {
     ranges.for_each([&](int64_t anchor, int64_t first, int count, const T* d) {
+      if (to.offset[anchor] == to.offset[anchor + 1]) return;  // takes no part
       int64_t slot = to.offset[anchor] + to.count[anchor];
       for (int l = 0; l < count; ++l) {
         if (ranges.pairs.excluded(anchor, first + l)) continue;

@@ -7,6 +7,7 @@
 //
 //   up to kLinear thresholds   two comparisons per threshold
 //   more                       a binary search of all lanes at once: threshold_search.h
+//   over a million             one of each lane
 #pragma once
 
 #include "cpu/epilogues/extremum.h"
@@ -33,6 +34,13 @@ struct SuccessorEpilogue {
       if (farthest.to.distance != nullptr) farthest.consume_range(anchor, first, count, d);
       if (thresholds <= kLinear) {
         test_each(anchor, first, count, d);
+        return;
+      }
+      if (thresholds > Improvements<T>::kMostBuckets) {
+        for (int l = 0; l < count; ++l) {
+          const int64_t k = successor_bucket(to.threshold + to.offset[anchor], thresholds, d[l]);
+          if (k >= 0) offer(anchor, k, first + l, d[l]);
+        }
         return;
       }
       int slots = int(kSlotPad);

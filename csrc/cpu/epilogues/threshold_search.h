@@ -68,6 +68,7 @@ template <class T>
 struct Improvements {
   static constexpr int kBits = 6;  // of a row, of a column; the rest is the bucket
   static_assert(kPanel <= 1 << kBits);
+  static constexpr int64_t kMostBuckets = int64_t(1) << (32 - 2 * kBits);
   using Entry = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
   alignas(64) Entry entry[kPanel * kPanel + W<T>];
   int size = 0;

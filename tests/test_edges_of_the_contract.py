@@ -1,0 +1,80 @@
+"""Claims at the edges: second derivatives, odd tuples, underflow, classes without negatives."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import facenet_ext
+from facenet_ext import functional, reference
+
+LABELS = torch.arange(12) // 3
+
+
+def embeddings(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(12, 5, generator=generator, dtype=dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("mined", [True, False])
+def test_second_derivatives_are_refused_not_wrong(mined: bool) -> None:
+    x = embeddings(torch.float64)
+    if mined:
+        loss = functional.mined_triplet_loss(x, LABELS, margin=1.0)
+    else:
+        triplets = functional.select_triplets(x, LABELS)
+        loss = functional.triplet_loss(x, triplets, margin=1.0)
+    (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"differentiate twice|once_differentiable"):
+        grad.pow(2).sum().backward()
+
+
+@pytest.mark.parametrize("entries", [2, 4, 5])
+def test_triplets_are_three_tensors(entries: int) -> None:
+    index = torch.tensor([0])
+    with pytest.raises(ValueError, match=rf"triplets: expected .*, got {entries} entries"):
+        functional.triplet_loss(embeddings(), (index,) * entries)
+
+
+def test_every_softplus_counts_as_nonzero() -> None:
+    """Softplus is positive; in float32 it rounds to 0 from about -104 on."""
+    x = torch.tensor([[0.0], [1.0], [20.0], [21.0]])
+    labels = torch.tensor([0, 0, 1, 1])
+    options = {"margin": 0.0, "smooth": True}
+    for reduction in ("mean", "mean_nonzero"):
+        ours = functional.mined_triplet_loss(x, labels, reduction=reduction, **options)
+        oracle = reference.mined_triplet_loss(x, labels, reduction=reduction, **options)
+        assert ours.double() == pytest.approx(oracle.item(), abs=1e-12)
+
+
+def test_margins_may_be_any_real_number() -> None:
+    numpy = pytest.importorskip("numpy")
+    expected = functional.mined_triplet_loss(embeddings(), LABELS, margin=0.25)
+    assert (
+        functional.mined_triplet_loss(embeddings(), LABELS, margin=numpy.float32(0.25)) == expected
+    )
+    with pytest.raises(ValueError, match="margin: expected a finite number"):
+        functional.mined_triplet_loss(embeddings(), LABELS, margin=10**400)
+
+
+def test_the_modules_are_there_after_one_import() -> None:
+    for name in ("functional", "losses", "metrics", "miners", "reference", "samplers"):
+        assert hasattr(facenet_ext, name)
+
+
+def test_a_class_without_negatives_takes_no_memory() -> None:
+    """6,000 rows of one class have 36 million pairs and not one triplet."""
+    code = (
+        "import resource, torch, facenet_ext\n"
+        "x, y = torch.randn(6000, 8, requires_grad=True), torch.zeros(6000, dtype=torch.int64)\n"
+        "facenet_ext.mined_triplet_loss(x[:100], y[:100]).backward()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "loss = facenet_ext.mined_triplet_loss(x, y)\n"
+        "loss.backward()\n"
+        "assert loss == 0 and not x.grad.any()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    unit = 1024 if sys.platform == "linux" else 1
+    assert int(shown.stdout) * unit < 16 * 2**20
