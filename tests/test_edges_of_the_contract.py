@@ -26,7 +26,7 @@ def test_second_derivatives_are_refused_not_wrong(mined: bool) -> None:
         triplets = functional.select_triplets(x, LABELS)
         loss = functional.triplet_loss(x, triplets, margin=1.0)
     (grad,) = torch.autograd.grad(loss, x, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"differentiate twice|once_differentiable"):
+    with pytest.raises(RuntimeError, match="no second derivative"):
         grad.pow(2).sum().backward()
 
 

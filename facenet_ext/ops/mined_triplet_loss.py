@@ -4,11 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from facenet_ext import _library as _library
 from facenet_ext._validation import Batch
-from facenet_ext.ops._registration import register_fake, value_type
+from facenet_ext.ops._registration import differentiable_once, register_fake, value_type
 
 _NAME = "facenet_ext::mined_triplet_loss"
 _ARGUMENTS = 16
@@ -74,7 +73,7 @@ def _backward(ctx: Any, grad: Tensor, _emb: Any, _ref: Any) -> tuple[Tensor | No
     return emb_grad, None, ref_grad, *(None,) * (_ARGUMENTS - 3)
 
 
-torch.library.register_autograd(_NAME, once_differentiable(_backward), setup_context=_setup_context)
+torch.library.register_autograd(_NAME, differentiable_once(_backward), setup_context=_setup_context)
 
 
 class _MinedTripletLoss(torch.autograd.Function):
@@ -95,7 +94,7 @@ class _MinedTripletLoss(torch.autograd.Function):
         return output[0]  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         return *_input_gradients(ctx, grads[0]), None
 

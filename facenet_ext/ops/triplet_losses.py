@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from facenet_ext import _library as _library
-from facenet_ext.ops._registration import register_fake, value_type
+from facenet_ext.ops._registration import differentiable_once, register_fake, value_type
 
 _NAME = "facenet_ext::triplet_losses"
 
@@ -64,7 +63,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-torch.library.register_autograd(_NAME, once_differentiable(_backward), setup_context=_setup_context)
+torch.library.register_autograd(_NAME, differentiable_once(_backward), setup_context=_setup_context)
 
 
 def triplet_losses(
