@@ -1,15 +1,18 @@
 """What the fused operators cost beside their peers: `python -m benchmarks`, or `make bench`.
 
-cases.py      the batches that are measured
-peers.py      the mined loss, ours and others': what each computes, where it is left out
-distances.py  the same for pairwise distances
-agreement.py  peers that claim the same loss have the same loss and gradient
-bench_*.py    time, as pytest-benchmark groups: `pytest benchmarks/bench_*.py --benchmark-only`
-memory.py     peak memory, each point in a process of its own
-targets.py    what is to be reached, as data
-results.py    what was measured, as data and as JSON
-table.py      results as tables
-plots.py      results as pictures
+cases.py        the batches that are measured
+peers.py        the mined loss, ours and others': what each computes, where it is left out
+plain_torch.py  the plain torch among them
+distances.py    peers for pairwise distances
+agreement.py    peers that claim the same result have the same result, and gradient
+conftest.py     how a call is timed
+bench_*.py      time, as pytest-benchmark groups: `pytest benchmarks/bench_*.py --benchmark-only`
+memory.py       peak memory, each point in a process of its own
+machine.py      what it was measured on
+targets.py      what is to be reached, as data
+results.py      what was measured, as data and as JSON
+table.py        results as tables
+plots.py        results as pictures
 """
 
 import os

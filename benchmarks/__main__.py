@@ -25,7 +25,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"only up to N = {cases.QUICK_N}, in about a minute, to {SCRATCH.relative_to(ROOT)}",
+        help=f"only up to N = {cases.QUICK_N}, in a minute or two, to {SCRATCH.relative_to(ROOT)}",
     )
     parser.add_argument(
         "--redraw", action="store_true", help="measure nothing: tables and pictures of the last run"
@@ -75,7 +75,7 @@ def main() -> None:
         results.save(results_path, [verdict.as_dict() for verdict in verdicts])
     table.show(console, results, verdicts)
     pictures = plots.draw(results, images)
-    for path in (results_path, *pictures):
+    for path in pictures if arguments.redraw else (results_path, *pictures):
         console.print(f"wrote {path.relative_to(ROOT)}", style="dim")
 
 

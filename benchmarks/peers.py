@@ -48,7 +48,8 @@ class Peer:
     def left_out(self, case: Case) -> str | None:
         """Why this peer is not measured on a case, if it is not."""
         if self.bytes(case) > LARGEST:
-            return f"about {self.bytes(case) / GIB:.0f} GiB"
+            size = self.bytes(case) / GIB
+            return f"about {size:.0f} GiB" if size < 1024 else f"about {size / 1024:.0f} TiB"
         if self.seconds(case) > LONGEST:
             return f"about {self.seconds(case):.0f} s"
         return None
@@ -165,14 +166,14 @@ SENTENCE_TRANSFORMERS = Peer(
     "sentence-transformers",
     SAME,
     _sentence_transformers,
-    bytes=lambda case: 60.0 * case.n**2,
+    bytes=lambda case: 64.0 * case.n**2,
     seconds=lambda case: 150e-9 * case.n**2,
 )
 METRIC_LEARNING = Peer(
     "pytorch-metric-learning",
     "all negatives within the margin, not the closest; mean of the non-zero",
     _pytorch_metric_learning,
-    bytes=lambda case: 70.0 * case.triplets + (case.n**3 if case.n < 1291 else 0),
+    bytes=lambda case: 57.0 * case.triplets + (case.n**3 if case.n < 1291 else 0),
     seconds=lambda case: 100e-9 * case.triplets,
 )
 ADDONS = Peer(

@@ -28,14 +28,15 @@ class Style:
     ours: bool = False
 
 
-# From the slowest to the fastest. The same sort compiled lies on the sort; TensorFlow-Addons'
-# algorithm ends before the curves begin to tell.
+# From the slowest to the fastest. pytorch-metric-learning lists triplets by an N x N x N mask while
+# that has fewer than 2^31 entries, anchor by anchor beyond: hence its dip. The same sort compiled
+# lies on the sort; TensorFlow-Addons' algorithm ends before the curves begin to tell.
 STYLES = (
     Style(peers.METRIC_LEARNING, "pytorch-metric-learning", "#8250df"),
     Style(peers.SENTENCE_TRANSFORMERS, "sentence-transformers", "#bf8700"),
     Style(peers.SORT, "sort + searchsorted", "#0969da"),
     Style(peers.COMPILED_MINIMUM, "torch.compile,\nmasked minimum", "#1b7c83"),
-    Style(peers.MM, "torch.mm(x, x.T)\nalone", MUTED),
+    Style(peers.MM, "torch.mm(x, x.T)\nalone, forward", MUTED),
     Style(peers.OURS, "facenet_ext", "#cf222e", ours=True),
 )
 
@@ -131,8 +132,6 @@ def _dress(
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True, axis="y", color="#eaeef2", linewidth=0.8)
     axes.set_axisbelow(True)
-    highest = max(value for _, curve in curves for _, value in curve)
-    axes.set_ylim(top=6 * highest)  # room above curves that end early, for their labels
 
 
 def _slopes(axes: Axes, curves: list[tuple[Style, Curve]]) -> None:
@@ -154,12 +153,14 @@ def _slopes(axes: Axes, curves: list[tuple[Style, Curve]]) -> None:
 
 
 def _label_ends(axes: Axes, curves: list[tuple[Style, Curve]]) -> None:
-    """Each line's name at its end: beside it, pushed up where ends are close; or above the end of a
-    line that stops early, with what the next N would have taken."""
+    """Each line's name at its end, pushed up where names would meet: beside the end, or above the
+    end of a line that stops early, with what the next N would have taken."""
     largest = max(n for _, curve in curves for n, _ in curve)
+    highest = max(value for _, curve in curves for _, value in curve)
+    axes.set_ylim(top=6 * highest)  # room above curves that end early, for their names
     axes.figure.canvas.draw()
     pixels_per_point = axes.figure.dpi / 72
-    floor = float("-inf")
+    floor = early = float("-inf")
     for style, curve in sorted(curves, key=lambda entry: entry[1][-1][1]):
         n, value = curve[-1]
         if n == largest:
@@ -171,8 +172,11 @@ def _label_ends(axes: Axes, curves: list[tuple[Style, Curve]]) -> None:
             offset = (10.0, shift / pixels_per_point)
         else:
             next_n = min(case.n for case in cases.SWEEP if case.n > n)
-            text = f"{style.label}\n{next_n:,}: {style.peer.left_out(Case(next_n, 4))}"
-            align, offset = ("right", "bottom"), (4.0, 7.0)
+            text = f"{style.label}\nat {next_n:,}: {style.peer.left_out(Case(next_n, 4))}"
+            _, y = axes.transData.transform((n, value))
+            base = max(y / pixels_per_point + 7, early)
+            early = base + 28
+            align, offset = ("right", "bottom"), (4.0, base - y / pixels_per_point)
         axes.annotate(
             text,
             (n, value),

@@ -20,6 +20,7 @@ class Operator:
     title: str
     cases: Sequence[Case]
     peers: Sequence[Peer]
+    weighed: bool
 
 
 OPERATORS = (
@@ -28,12 +29,14 @@ OPERATORS = (
         "Semi-hard triplet loss, forward + backward",
         cases.TIMED,
         peers.PEERS,
+        weighed=True,
     ),
     Operator(
         "pairwise_squared_distance",
         "All pairwise distances, forward",
         distances.CASES,
         distances.PEERS,
+        weighed=False,
     ),
 )
 
@@ -50,7 +53,8 @@ def _operator(operator: Operator, results: Results) -> Table:
     table = Table(title=operator.title, title_justify="left", title_style="bold")
     for name in ("case", "peer", "computes"):
         table.add_column(name)
-    for name in ("median", "of ours", "peak memory"):
+    numbers = ("median", "of ours", "peak memory") if operator.weighed else ("median", "of ours")
+    for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     for case in operator.cases:
         ours = results.time(peers.OURS.name, case, operator.name)
@@ -58,14 +62,14 @@ def _operator(operator: Operator, results: Results) -> Table:
             continue
         for peer in operator.peers:
             time = results.time(peer.name, case, operator.name)
-            peak = results.peak(peer.name, case) if operator is OPERATORS[0] else None
+            peak = results.peak(peer.name, case) if operator.weighed else None
             table.add_row(
                 str(case) if peer is operator.peers[0] else "",
                 Text(str(peer), style="bold" if peer.name == peers.OURS.name else ""),
                 peer.computes,
                 f"({peer.left_out(case)})" if time is None else seconds(time),
                 "" if time is None else ratio(time / ours),
-                "" if peak is None else mebibytes(peak),
+                *(["" if peak is None else mebibytes(peak)] if operator.weighed else []),
             )
         table.add_section()
     return table

@@ -34,11 +34,15 @@ class CropResize(nn.Module):
         self.size = size
         self.augment = augment
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return [N, C, size, size] float32 in [0, 1] from [N, C, H, W] uint8."""
+    def forward(self, images: Tensor, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """Return [N, C, size, size] float32 in [0, 1] from [N, C, H, W] uint8.
+
+        The crop's centre is moved by ``shift``, right and down, shares of the image.
+        """
         pixels = images.float() / 255
         n, channels = images.shape[:2]
         theta = self._theta(n, images.device)
+        theta[:, :, 2] += 2 * torch.tensor(shift, device=images.device)
         grid = affine_grid(theta, [n, channels, self.size, self.size], align_corners=False)
         return grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 

@@ -91,14 +91,18 @@ class EmbeddingModule(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Embed [N, C, H, W] uint8 images as they are, without augmentation: [N, D] float32.
 
-        A network that trained on mirrored images embeds each image and its mirror image, and
-        returns the mean direction.
+        The mean direction over nine shifted crops, where ``--test-shift`` asks for them, and over
+        mirror images, where the network trained on these.
         """
-        inputs = self.prepare(images).to(memory_format=torch.channels_last)
-        embeddings = self.network(inputs)
-        if self.options.augmentation.flip:
-            embeddings = normalize(embeddings + self.network(inputs.flip(3)))
-        return embeddings  # type: ignore[no-any-return]
+        shift = self.options.data.test_shift
+        moves = [(x, y) for x in (-shift, 0, shift) for y in (-shift, 0, shift)] if shift else []
+        views = []
+        for move in moves or [(0.0, 0.0)]:
+            inputs = self.prepare(images, move).to(memory_format=torch.channels_last)
+            views.append(self.network(inputs))
+            if self.options.augmentation.flip:
+                views.append(self.network(inputs.flip(3)))
+        return views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the step's randomness a function of the seed and the step."""

@@ -59,6 +59,12 @@ class DataOptions:
     channels: Literal[1, 3] = _option(1, "1 for grey, 3 for colour")
     image_size: int = _option(96, "pixels that images are decoded to", _AtLeastEight)
     crop: float = _option(1.0, "central share of the image that the network sees", _CropShare)
+    test_shift: float = _option(
+        0.0,
+        "embed an image as the mean over nine crops, moved by that share of the image: steadier "
+        "where faces are not well centred; 0 is one crop",
+        _Share,
+    )
     input_size: int = _option(64, "pixels of the network's input", _AtLeastEight)
     memory: float = _option(
         4.0, "GiB of decoded images to keep in memory; more go to a file", PositiveFloat
