@@ -174,3 +174,12 @@ def test_only_images_in_folders_of_identities_are_listed(tmp_path: Path) -> None
         ("B", "B_0001.png"),
         ("B", "B_0002.png"),
     ]
+
+
+def test_a_shift_moves_the_crop_right_and_down() -> None:
+    images = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)
+    images[0, 0, 12, 11] = 255  # below and right of the centre
+    still = CropResize(0.5, 10)(images)
+    moved = CropResize(0.5, 10)(images, (0.05, 0.1))  # by one pixel right, by two down
+    assert still[0, 0, 7, 6] == 1
+    assert moved[0, 0, 5, 5] == pytest.approx(1, abs=1e-4)

