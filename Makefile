@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := $(shell find csrc -type f) CMakeLists.txt pyproject.toml constraints.txt
+SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 PACKAGES := facenet_ext tests benchmarks
 TESTS := --pyargs tests facenet_ext README.md
 

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_info, m) {
   m.attr("compiler") = __VERSION__;
   m.attr("version") = FACENET_VERSION;
   m.attr("cuda") = FACENET_CUDA_VERSION;
+  m.attr("cuda_architectures") = py::str(FACENET_CUDA_ARCHITECTURES).attr("split")();
   m.def("instruction_set", &facenet::cpu::instruction_set_name);
 
   m.def("closer", &facenet::closer<double>);

@@ -29,10 +29,11 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "-> (Tensor, Tensor)");
 
   // select_triplets, triplet_losses, the reduction and the gradient in one pass
+  // max_per_class: no label has more candidates (0: not known), so that no one need count them
   //   -> loss [], its gradient in emb [M, D] and in ref_emb [N, D] (empty where not asked for)
   m.def(
       "mined_triplet_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
       "Tensor? anchor_ids, Tensor? ref_ids, str positives, str negatives, float margin, "
-      "bool within_margin, str fallback, str distance, bool smooth, str reduction, "
-      "bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor)");
+      "bool within_margin, str fallback, str distance, int max_per_class, bool smooth, "
+      "str reduction, bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor)");
 }

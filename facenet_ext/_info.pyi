@@ -1,6 +1,7 @@
 version: str
 compiler: str
 cuda: str
+cuda_architectures: list[str]
 
 def instruction_set() -> str: ...
 def closer(d: float, index: int, best_d: float, best_index: int, /) -> bool: ...

@@ -1,8 +1,9 @@
 """Loads the compiled operators into ``torch.ops.facenet_ext``."""
 
 import sys
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -32,25 +33,109 @@ def _load(name: str) -> None:
         ) from error
 
 
+def _driver_version() -> int | None:
+    """The newest CUDA that the driver serves, as 1000 * major + 10 * minor; 0 without a driver.
+
+    None where torch cannot tell. Asking loads the driver and creates no context.
+    """
+    ask = getattr(torch._C, "_cuda_getDriverVersion", None)
+    if ask is None:
+        return None
+    try:
+        return int(ask())
+    except RuntimeError:
+        return None
+
+
+def _load_cuda() -> str | None:
+    """Loads the CUDA operators where they can work; returns why they are not loaded.
+
+    What was chosen (a torch without CUDA, a machine without a GPU, a build without nvcc) is kept
+    for ``build_info``; what is broken is warned about.
+    """
+    if torch.version.hip is not None:
+        return f"torch {torch.__version__} is a ROCm build and the CUDA kernels are for NVIDIA GPUs"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a CPU build"
+    if not _info.cuda:
+        return (
+            "facenet_ext was built without its CUDA library: "
+            "install it from source with nvcc on PATH and FACENET_EXT_CUDA=ON"
+        )
+    driver = _driver_version()
+    if driver == 0:
+        return "there is no NVIDIA driver on this machine"
+    problem = None
+    # Within a major version drivers serve the toolkits to come, so that it alone counts. The
+    # runtime inside the library is its own: the CUDA that torch was built with does not matter.
+    major = int(_info.cuda.split(".")[0])
+    if driver is not None and driver // 1000 < major:
+        problem = (
+            f"the NVIDIA driver serves CUDA up to {driver // 1000}.{driver % 1000 // 10} and "
+            f"facenet_ext was built with {_info.cuda}: update the driver to one for CUDA {major}, "
+            f"or build facenet_ext with nvcc {driver // 1000}"
+        )
+    else:
+        try:
+            _load("libfacenet_ext_cuda.so")
+        except ImportError as error:
+            problem = f"{error}; reinstall facenet_ext for this torch"
+    if problem is not None:
+        warnings.warn(
+            f"facenet_ext works on CPU tensors only: {problem}", UserWarning, stacklevel=2
+        )
+    return problem
+
+
+def _refuse_cuda_tensors(problem: str) -> torch.library.Library:
+    """Registers operators for CUDA tensors that say why there are none, while the result lives."""
+
+    def refuse(*arguments: Any) -> NoReturn:
+        raise NotImplementedError(f"facenet_ext does not work on CUDA tensors here: {problem}")
+
+    library = torch.library.Library("facenet_ext", "IMPL")  # type: ignore[no-untyped-call]
+    for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
+        namespace, _, operator = name.partition("::")
+        if namespace == "facenet_ext":
+            library.impl(operator, refuse, "CUDA")  # type: ignore[no-untyped-call]
+    return library
+
+
 def build_info() -> dict[str, Any]:
     """What this build was made with, and which CPU kernels it uses here.
 
     Returns:
         ``version``, ``compiler``, ``cuda`` (the toolkit's version, None without the CUDA library),
+        ``cuda_architectures`` (those compiled for, as "90a"; "120+PTX" serves later GPUs too),
+        ``cuda_loaded`` (whether CUDA tensors can be used), ``cuda_problem`` (why not, or None),
         ``cpu_instruction_set`` ("avx512", "avx2" or "baseline") and ``torch``.
 
     Example:
         >>> import facenet_ext
-        >>> sorted(facenet_ext.build_info())
-        ['compiler', 'cpu_instruction_set', 'cuda', 'torch', 'version']
+        >>> for name in facenet_ext.build_info():
+        ...     print(name)
+        version
+        compiler
+        cuda
+        cuda_architectures
+        cuda_loaded
+        cuda_problem
+        cpu_instruction_set
+        torch
     """
     return {
         "version": _info.version,
         "compiler": _info.compiler,
         "cuda": _info.cuda or None,
+        "cuda_architectures": list(getattr(_info, "cuda_architectures", [])),
+        "cuda_loaded": _cuda_problem is None,
+        "cuda_problem": _cuda_problem,
         "cpu_instruction_set": _info.instruction_set(),
         "torch": torch.__version__,
     }
 
 
 _load("libfacenet_ext_cpu.so")
+_cuda_problem = _load_cuda()
+if _cuda_problem is not None and torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+    _refusal = _refuse_cuda_tensors(_cuda_problem)

@@ -47,6 +47,15 @@ def check_margin(margin: float) -> None:
         raise ValueError(f"margin: expected a finite number, got {margin!r}")
 
 
+def check_max_per_class(value: int | None) -> int:
+    """The bound as operators take it: 0 without one."""
+    if value is None:
+        return 0
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"max_per_class: expected a whole number from 1, or None, got {value!r}")
+    return int(value)
+
+
 def check_embeddings(argument: str, value: Tensor) -> None:
     """Raises unless ``value`` is a floating-point matrix ``[rows, dim]``."""
     if not isinstance(value, Tensor):

@@ -204,6 +204,7 @@ def mined_triplet_loss(
     ref_labels: Tensor | None = None,
     anchor_ids: Tensor | None = None,
     ref_ids: Tensor | None = None,
+    max_per_class: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Selects triplets and returns their loss, fused: the path for training.
@@ -226,6 +227,9 @@ def mined_triplet_loss(
         ref_labels: see there.
         anchor_ids: see there.
         ref_ids: see there.
+        max_per_class: no label has more candidates than this, as a sampler of so many per class
+            knows. Then a CUDA device is never waited for and the call can be captured in a CUDA
+            graph. Where a class has more, a CPU raises RuntimeError and a GPU returns NaN.
         generator: see there.
 
     Returns:
@@ -247,9 +251,10 @@ def mined_triplet_loss(
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
     _check_rule(positives, negatives, margin, fallback, distance)
     check.check_choice("reduction", reduction, check.REDUCTIONS)
+    bound = check.check_max_per_class(max_per_class)
     rule = (positives, negatives, float(margin), within_margin, fallback, distance)
     if reduction != "none":
-        return ops.mined_triplet_loss(batch, *rule, smooth, reduction)
+        return ops.mined_triplet_loss(batch, *rule, bound, smooth, reduction)
     triplets = ops.select_triplets(batch, *rule)
     return ops.triplet_losses(
         batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth

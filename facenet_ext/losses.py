@@ -24,6 +24,7 @@ class TripletLoss(nn.Module):
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         smooth: softplus in place of the hinge.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
+        max_per_class: a bound on the rows of a class, see :func:`mined_triplet_loss`.
 
     Raises:
         ValueError: an unknown option, a margin that is not finite.
@@ -46,6 +47,7 @@ class TripletLoss(nn.Module):
         "distance",
         "smooth",
         "reduction",
+        "max_per_class",
     )
 
     def __init__(
@@ -59,6 +61,7 @@ class TripletLoss(nn.Module):
         distance: str = "sqeuclidean",
         smooth: bool = False,
         reduction: str = "mean",
+        max_per_class: int | None = None,
     ) -> None:
         super().__init__()
         check.check_margin(margin)
@@ -75,6 +78,8 @@ class TripletLoss(nn.Module):
         self.distance = distance
         self.smooth = smooth
         self.reduction = reduction
+        check.check_max_per_class(max_per_class)
+        self.max_per_class = max_per_class
 
     def forward(
         self,
@@ -131,6 +136,7 @@ class TripletLoss(nn.Module):
             reduction=self.reduction,
             ref_emb=ref_emb,
             ref_labels=ref_labels,
+            max_per_class=self.max_per_class,
         )
 
     def extra_repr(self) -> str:
@@ -147,6 +153,7 @@ class TripletSemiHardLoss(TripletLoss):
         fallback: ``"farthest"`` (as TensorFlow-Addons' loss of this name) or ``"drop"``.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
+        max_per_class: a bound on the rows of a class, see :func:`mined_triplet_loss`.
 
     Raises:
         ValueError: an unknown option, a margin that is not finite.
@@ -160,7 +167,7 @@ class TripletSemiHardLoss(TripletLoss):
     Source: FaceNet, section 3.2.
     """
 
-    _options = ("margin", "within_margin", "fallback", "distance", "reduction")
+    _options = ("margin", "within_margin", "fallback", "distance", "reduction", "max_per_class")
 
     def __init__(
         self,
@@ -170,6 +177,7 @@ class TripletSemiHardLoss(TripletLoss):
         fallback: str = "farthest",
         distance: str = "sqeuclidean",
         reduction: str = "mean",
+        max_per_class: int | None = None,
     ) -> None:
         super().__init__(
             margin,
@@ -177,6 +185,7 @@ class TripletSemiHardLoss(TripletLoss):
             fallback=fallback,
             distance=distance,
             reduction=reduction,
+            max_per_class=max_per_class,
         )
 
 
@@ -188,6 +197,7 @@ class TripletHardLoss(TripletLoss):
         soft: softplus in place of the hinge, the paper's soft margin (with ``margin=0``).
         distance: ``"sqeuclidean"``, ``"euclidean"`` (the paper's) or ``"cosine"``.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
+        max_per_class: a bound on the rows of a class, see :func:`mined_triplet_loss`.
 
     Raises:
         ValueError: an unknown option, a margin that is not finite.
@@ -201,7 +211,7 @@ class TripletHardLoss(TripletLoss):
     Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss", 2017, equation 5.
     """
 
-    _options = ("margin", "soft", "distance", "reduction")
+    _options = ("margin", "soft", "distance", "reduction", "max_per_class")
 
     def __init__(
         self,
@@ -210,6 +220,7 @@ class TripletHardLoss(TripletLoss):
         soft: bool = False,
         distance: str = "sqeuclidean",
         reduction: str = "mean",
+        max_per_class: int | None = None,
     ) -> None:
         super().__init__(
             margin,
@@ -218,6 +229,7 @@ class TripletHardLoss(TripletLoss):
             distance=distance,
             smooth=soft,
             reduction=reduction,
+            max_per_class=max_per_class,
         )
 
     @property

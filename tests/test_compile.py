@@ -46,9 +46,9 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
         (OPS.triplet_losses, (x, c, *given)),
         (OPS.triplet_losses_backward, (torch.ones(3, dtype=d), detached[0], None, *given)),
         (OPS.triplet_losses_backward, (torch.ones(3, dtype=d), *detached, *given)),
-        (OPS.mined_triplet_loss, (*batch, *RULE, False, "mean", grad, False)),
-        (OPS.mined_triplet_loss, (*bank, *RULE, True, "sum", grad, grad)),
-        (OPS.mined_triplet_loss, (*with_ids, *RULE, False, "mean_nonzero", False, grad)),
+        (OPS.mined_triplet_loss, (*batch, *RULE, 0, False, "mean", grad, False)),
+        (OPS.mined_triplet_loss, (*bank, *RULE, 0, True, "sum", grad, grad)),
+        (OPS.mined_triplet_loss, (*with_ids, *RULE, 0, False, "mean_nonzero", False, grad)),
     ]
 
 
@@ -68,7 +68,7 @@ def test_empty_inputs_pass_opcheck() -> None:
     torch.library.opcheck(OPS.pairwise_squared_distance.default, (x, None))
     batch = (x.requires_grad_(), y, None, None, None, None)
     torch.library.opcheck(
-        OPS.mined_triplet_loss.default, (*batch, *RULE, False, "mean", True, False)
+        OPS.mined_triplet_loss.default, (*batch, *RULE, 0, False, "mean", True, False)
     )
 
 

@@ -21,6 +21,10 @@ inline bool is_embedding_type(ScalarType type) {
          type == ScalarType::BFloat16;
 }
 
+// The type of distances and losses, and of gradients until they are the caller's.
+template <class T>
+constexpr ScalarType kValueType = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
+
 inline void check_embeddings(const char* argument, const Tensor& t) {
   FACENET_CHECK(t.dim() == 2, argument, ": expected a matrix [rows, dim], got ", t.dim(),
                 " dimension(s)");
@@ -42,6 +46,13 @@ inline void check_index_vector(const char* argument, const Tensor& t, int64_t si
   FACENET_CHECK(t.scalar_type() == ScalarType::Long, argument, ": expected int64");
   FACENET_CHECK(t.dim() == 1 && t.size(0) == size, argument, ": expected a vector of ", size,
                 " entries, got ", t.numel(), " in ", t.dim(), " dimension(s)");
+}
+
+
+// Calls f with a value of the type that embeddings of this dtype are computed in.
+template <class F>
+auto dispatch_compute_type(ScalarType type, F&& f) {
+  return type == ScalarType::Double ? f(double()) : f(float());
 }
 
 }  // namespace facenet

@@ -13,6 +13,14 @@ enum class NegativeRule { kSemihard, kHardest };
 enum class Fallback { kFarthest, kDrop };
 enum class Reduction { kMean, kMeanNonzero, kSum };
 
+struct SelectionRule {
+  PositiveRule positives;
+  NegativeRule negatives;
+  double margin;       // what within_margin compares with
+  bool within_margin;  // of semi-hard negatives; other rules have no such bound
+  Fallback fallback;
+};
+
 template <class E>
 struct Choice {
   const char* name;

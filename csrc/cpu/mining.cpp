@@ -33,26 +33,19 @@ std::optional<Rows<T>> load_reference(const std::optional<Tensor>& ref, Distance
   return rows;
 }
 
-}  // namespace
-
-void MiningArguments::check() const {
-  check_embeddings("emb", emb);
-  check_index_vector("labels", labels, emb.size(0));
-  FACENET_CHECK(ref_emb.has_value() == ref_labels.has_value(),
-                "ref_emb and ref_labels: expected both or neither");
-  FACENET_CHECK(anchor_ids.has_value() == ref_ids.has_value(),
-                "anchor_ids and ref_ids: expected both or neither");
-  FACENET_CHECK(!anchor_ids || ref_emb, "anchor_ids: expected ref_emb with it, got none");
-  if (ref_emb) {
-    check_embeddings("ref_emb", *ref_emb);
-    check_same_space("emb", emb, "ref_emb", *ref_emb);
-    check_index_vector("ref_labels", *ref_labels, ref_emb->size(0));
+// max_per_class costs nothing to check here; the CUDA kernels answer NaN, for they do not wait.
+template <class T>
+const PairSet<T>& check_class_sizes(const PairSet<T>& set, int64_t max_per_class) {
+  const Pairs<T>& pairs = set.pairs();
+  for (int64_t i = 0; max_per_class > 0 && i < set.anchors().count(); ++i) {
+    const int64_t size = pairs.class_end[i] - pairs.class_begin[i];
+    FACENET_CHECK(size <= max_per_class, "max_per_class: expected classes of at most ",
+                  max_per_class, " rows, got one of ", size);
   }
-  if (anchor_ids) {
-    check_index_vector("anchor_ids", *anchor_ids, emb.size(0));
-    check_index_vector("ref_ids", *ref_ids, ref_emb->size(0));
-  }
+  return set;
 }
+
+}  // namespace
 
 template <class T>
 Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
@@ -63,7 +56,7 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
       anchor_ids_(read_indices(arguments.anchor_ids)),
       ref_ids_(read_indices(arguments.ref_ids)),
       set(make_pairs(emb, ref, labels_, ref_labels_, anchor_ids_, ref_ids_, arguments.distance)),
-      selection(select_triplets(set, rule)),
+      selection(select_triplets(check_class_sizes(set, arguments.max_per_class), rule)),
       position(positions_of_rows(set.anchors())) {}
 
 template class Mining<float>;

@@ -2,24 +2,11 @@
 #pragma once
 
 #include <optional>
-#include <string>
 
-#include "common/options.h"
+#include "common/mining_arguments.h"
 #include "cpu/selection.h"
 
 namespace facenet::cpu {
-
-struct MiningArguments {
-  const Tensor& emb;
-  const Tensor& labels;
-  const std::optional<Tensor>& ref_emb;
-  const std::optional<Tensor>& ref_labels;
-  const std::optional<Tensor>& anchor_ids;
-  const std::optional<Tensor>& ref_ids;
-  Distance distance;
-
-  void check() const;
-};
 
 // Everything a selection needs, owned in one place.
 template <class T>

@@ -82,11 +82,4 @@ class PairSet {
   Buffer<int32_t> class_begin_, class_end_;
   Pairs<T> pairs_;
 };
-
-// Calls f with a value of the type that embeddings of this dtype are computed in.
-template <class F>
-auto dispatch_compute_type(ScalarType type, F&& f) {
-  return type == ScalarType::Double ? f(double()) : f(float());
-}
-
 }  // namespace facenet::cpu

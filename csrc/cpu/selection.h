@@ -7,14 +7,6 @@
 
 namespace facenet::cpu {
 
-struct SelectionRule {
-  PositiveRule positives;
-  NegativeRule negatives;
-  double margin;       // what within_margin compares with
-  bool within_margin;  // of semi-hard negatives; other rules have no such bound
-  Fallback fallback;
-};
-
 // Slots of anchors in label-sorted order; slot k of anchor i is offset[i] + k, k < count[i].
 // Positions are sorted ones, of the candidates.
 template <class T>

@@ -28,6 +28,7 @@ def _fake(
     within_margin: bool,
     fallback: str,
     distance: str,
+    max_per_class: int,
     smooth: bool,
     reduction: str,
     emb_grad: bool,
@@ -107,6 +108,7 @@ def mined_triplet_loss(
     within_margin: bool,
     fallback: str,
     distance: str,
+    max_per_class: int,
     smooth: bool,
     reduction: str,
 ) -> Tensor:
@@ -122,6 +124,7 @@ def mined_triplet_loss(
         within_margin,
         fallback,
         distance,
+        max_per_class,
         smooth,
         reduction,
         emb_grad,

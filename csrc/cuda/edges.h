@@ -1,0 +1,68 @@
+// The gradient of a sum over pairs: edges (i, j) with weight w push x_i by w (x_i - y_j).
+//
+// No atomics on floating-point numbers: every row gathers what pushes it, in a fixed order. An
+// anchor's own edges lie in its slots; those that come in from other rows are sorted by the row
+// they push, which is stable, so that equal calls add in equal order.
+#pragma once
+
+#include "cuda/device.h"
+#include "cuda/labels.h"
+#include "cuda/rows.cuh"
+#include "cuda/slots.cuh"
+
+namespace facenet::cuda {
+
+// What pushes a row: `weight` times (row - other).
+template <class T>
+struct Edge {
+  int32_t other;  // the caller's row
+  T weight;
+};
+
+// Edges grouped by the row that they push: ascending rows, then unused edges.
+template <class T>
+struct EdgeList {
+  const uint32_t* row;   // [count]; kNoRow where unused
+  const Edge<T>* edge;   // [count]
+  int64_t count;
+};
+
+constexpr uint32_t kNoRow = 0x7fffffffu;
+
+// Sorts edges by the row that they push; `rows` bounds those that do push one.
+template <class T>
+void sort_edges(const Device& device, const Tensor& like, int64_t rows, const EdgeList<T>& from,
+                uint32_t* row, Edge<T>* edge);
+
+// The edges of anchors, in their slots: those to positives, the k-th row of the class, and those to
+// negatives.
+template <class T>
+struct SlotEdges {
+  Slots slots;
+  const T* positive;              // [slots] weights; 0: no edge
+  const Edge<T>* negative;        // [slots] by bucket; weight 0: no edge
+  const int32_t* negative_count;  // [M] buckets
+  const Edge<T>* farthest;        // [M]
+  const int32_t* class_begin;     // [M] of the anchor among the candidates
+};
+
+// Which edges push the rows of a gradient.
+template <class T>
+struct Gathered {
+  Rows<T> rows;     // whose gradient, in sorted order
+  Rows<T> others;   // what they are pushed from
+  bool as_anchors;     // by their own slots' edges
+  bool as_candidates;  // by the positive edges of the anchors of their class
+  SlotEdges<T> slot_edges;
+  const int32_t* anchors_begin;  // [rows] sorted anchors of the row's class
+  const int32_t* anchors_end;
+  EdgeList<T> incoming;
+  const T* scale;  // one number, on the device
+};
+
+// out[r, :] = scale * sum of weight * (x_r - other), carried back through the normalisation where
+// the distance is the cosine. [rows, dim]
+template <class T>
+void gather(const Device& device, const Gathered<T>& from, T* out);
+
+}  // namespace facenet::cuda

@@ -1,0 +1,124 @@
+// extremum: the closest or the farthest negative of each anchor.
+//
+// A *key* (semantics/key.h) in global memory decides, by an atomic minimum; a *bound* per anchor in
+// shared memory, which may lag behind the key, rejects nearly every pair with one comparison. The
+// result is the minimum of all keys, whatever the bounds let through and in whatever order.
+//
+// Shared memory: one word per row of the tile.
+#pragma once
+
+#include "cuda/epilogues/negatives.cuh"
+#include "semantics/key.h"
+
+namespace facenet::cuda {
+
+struct ExtremumArguments {
+  uint64_t* key;  // kNoKey at first; null: not wanted
+};
+
+// Atomic minimum with a look first: most offers come too late.
+__device__ inline void offer_key(uint64_t* key, uint64_t offered) {
+  if (offered < load_relaxed(key)) {
+    atomicMin(reinterpret_cast<unsigned long long*>(key), static_cast<unsigned long long>(offered));
+  }
+}
+
+template <bool kFarthest>
+class Extremum {
+ public:
+  __host__ __device__ static constexpr int shared_bytes(int tile) { return tile * int(sizeof(uint32_t)); }
+
+  __device__ Extremum(const ExtremumArguments& to, unsigned char* shared)
+      : key_(to.key), bound_(reinterpret_cast<uint32_t*>(shared)) {}
+
+  // Row `row` of the block's tile has the key number `at`.
+  __device__ void begin_row(int row, int64_t at, bool takes_part) {
+    // Bits lose against a bound of 0 where the smallest wins, of INT_MAX where the largest does.
+    uint32_t bound = kFarthest ? 0x7fffffffu : 0u;
+    if (key_ != nullptr && takes_part) {
+      const uint64_t key = load_relaxed(key_ + at);
+      bound = kFarthest ? (key == kNoKey ? 0u : ~uint32_t(key >> 32)) : uint32_t(key >> 32);
+    }
+    bound_[row] = bound;
+  }
+
+  // `bits`: the distances of one row of the tile that this thread has, kNoPair where none counts.
+  template <class IndexOf>
+  __device__ void consume_row(int row, int64_t at, const uint32_t (&bits)[8],
+                              const IndexOf& index_of) {
+    const uint32_t bound = load_relaxed(bound_ + row);
+    uint32_t best = bits[0];
+#pragma unroll
+    for (int c = 1; c < 8; ++c) {
+      best = kFarthest ? uint32_t(max(int32_t(best), int32_t(bits[c]))) : min(best, bits[c]);
+    }
+    if (kFarthest ? int32_t(best) < int32_t(bound) : best > bound) return;
+    if (best > 0x7f800000u) return;  // none counts, or not a number
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      if (bits[c] != best) continue;
+      const float d = value_of(best);
+      offer_key(key_ + at, kFarthest ? farther_key(d, index_of(c)) : closer_key(d, index_of(c)));
+    }
+    if (kFarthest) {
+      atomicMax(reinterpret_cast<int*>(bound_ + row), int(best));
+    } else {
+      atomicMin(bound_ + row, best);
+    }
+  }
+
+ private:
+  uint64_t* key_;
+  uint32_t* bound_;
+};
+
+// The epilogue on its own: the closest negative of every anchor, and the farthest where wanted.
+class HardestEpilogue {
+ public:
+  struct Arguments {
+    Slots slots;
+    ExtremumArguments closest;   // [slots] at each anchor's first
+    ExtremumArguments farthest;  // [M]
+  };
+
+  __host__ __device__ static constexpr int shared_bytes(int tile) {
+    return Extremum<false>::shared_bytes(tile) + Extremum<true>::shared_bytes(tile);
+  }
+
+  __device__ HardestEpilogue(const Arguments& to, const Pairs<float>& pairs, unsigned char* shared)
+      : to_(to), pairs_(pairs), shared_(shared) {}
+
+  template <class Loop>
+  __device__ void begin(int32_t first_anchor) {
+    first_anchor_ = first_anchor;
+    Extremum<false> closest(to_.closest, shared_);
+    Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTile));
+    for (int row = int(threadIdx.x); row < Loop::kTile; row += Loop::kThreads) {
+      const int32_t i = first_anchor + row;
+      const bool takes_part = i < pairs_.anchors.count && to_.slots.count[i] > 0;
+      closest.begin_row(row, takes_part ? to_.slots.offset[i] : 0, takes_part);
+      farthest.begin_row(row, i, takes_part);
+    }
+    __syncthreads();
+  }
+
+  template <class Loop>
+  __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
+    Extremum<false> closest(to_.closest, shared_);
+    Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTile));
+    for_each_row_of_negatives<Loop>(
+        pairs_, to_.slots, first_anchor_, first_candidate, tile,
+        [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
+          closest.consume_row(row, to_.slots.offset[i], bits, index_of);
+          if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
+        });
+  }
+
+ private:
+  const Arguments& to_;
+  const Pairs<float>& pairs_;
+  unsigned char* shared_;
+  int32_t first_anchor_ = 0;
+};
+
+}  // namespace facenet::cuda

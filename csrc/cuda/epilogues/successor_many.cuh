@@ -1,0 +1,158 @@
+// successor, any number of thresholds: the closest negative beyond each of the positive distances.
+//
+// Of all pairs few improve the bucket that they fall into, so a table per row rejects the others:
+// kCells cells of equal width from the first threshold to the last, each with the largest distance
+// that may still improve a bucket there. What passes is searched for among the thresholds, by all
+// lanes of a warp together, and offered to its bucket's key. Tables are made anew as keys shrink,
+// after 1, 2, 4, ... tiles; an old one lets more through and nothing less.
+//
+// Shared memory, per row of the tile: kCells cells; the first threshold, the cells' scale and the
+// farthest's bound.
+#pragma once
+
+#include "cuda/epilogues/negatives.cuh"
+#include "cuda/epilogues/successor.cuh"
+#include "semantics/successor.h"
+
+namespace facenet::cuda {
+
+class SuccessorManyEpilogue {
+ public:
+  using Arguments = SuccessorArguments;
+  static constexpr int kCells = 32;
+  static constexpr int kLongestPause = 16;  // tiles between two makings of the tables
+
+  __host__ __device__ static constexpr int shared_bytes(int tile) {
+    return (kCells + 2) * tile * int(sizeof(float)) + Extremum<true>::shared_bytes(tile);
+  }
+
+  __device__ SuccessorManyEpilogue(const Arguments& to, const Pairs<float>& pairs,
+                                   unsigned char* shared)
+      : to_(to), pairs_(pairs), shared_(shared) {}
+
+  template <class Loop>
+  __device__ void begin(int32_t first_anchor) {
+    first_anchor_ = first_anchor;
+    Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
+    for (int row = int(threadIdx.x); row < Loop::kTile; row += Loop::kThreads) {
+      const int32_t i = first_anchor + row;
+      const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
+      farthest.begin_row(row, i, count > 0);
+      float first = INFINITY, scale = 0;
+      if (count > 0) {
+        const float* t = to_.threshold + to_.slots.offset[i];
+        first = t[0];
+        // A range too small to be divided by, or not finite, is one cell.
+        const float range = t[count - 1] - first;
+        if (range > 1e-30f && range < 1e30f) scale = float(kCells - 1) / range;
+      }
+      firsts<Loop>()[row] = first;
+      scales<Loop>()[row] = scale;
+    }
+    __syncthreads();
+    make_tables<Loop>();
+  }
+
+  template <class Loop>
+  __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
+    Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
+    for_each_row_of_negatives<Loop>(
+        pairs_, to_.slots, first_anchor_, first_candidate, tile,
+        [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
+          const float first = firsts<Loop>()[row], scale = scales<Loop>()[row];
+          const float* cells = tables<Loop>() + kCells * row;
+          uint32_t passing = 0;
+#pragma unroll
+          for (int c = 0; c < 8; ++c) {
+            const float d = value_of(bits[c]);  // not a number fails both comparisons
+            const bool passes = d > first && d <= cells[cell(d, first, scale)];
+            passing |= uint32_t(passes) << c;
+          }
+          if (passing != 0) offer(i, bits, passing, index_of);
+          if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
+        });
+    if (++tiles_ == next_tables_) {
+      next_tables_ += min(tiles_, kLongestPause);
+      __syncthreads();  // all are done with the old ones
+      make_tables<Loop>();
+    }
+  }
+
+ private:
+  // Ascends with d, which is all that the tables need: the same rounding makes and reads them.
+  __device__ static int cell(float d, float first, float scale) {
+    // Adding 2^23 leaves an integer in the low bits.
+    const float place = fmaf(d - first, scale, 8388608.0f);
+    const float inside = fminf(fmaxf(place, 8388608.0f), 8388608.0f + float(kCells - 1));
+    return int(bits_of(inside) & (kCells - 1));
+  }
+
+  template <class IndexOf>
+  __device__ void offer(int32_t i, const uint32_t (&bits)[8], uint32_t passing,
+                        const IndexOf& index_of) const {
+    const int64_t offset = to_.slots.offset[i];
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      if ((passing >> c & 1) == 0) continue;
+      const float d = value_of(bits[c]);
+      const int64_t bucket = successor_bucket(to_.threshold + offset, to_.threshold_count[i], d);
+      if (bucket >= 0) offer_key(to_.key + offset + bucket, closer_key(d, index_of(c)));
+    }
+  }
+
+  // A warp per row, a lane per bucket: the interval (threshold, best so far] opens its cells.
+  template <class Loop>
+  __device__ void make_tables() const {
+    const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+    for (int row = warp; row < Loop::kTile; row += Loop::kThreads / 32) {
+      float* cells = tables<Loop>() + kCells * row;
+      for (int c = lane; c < kCells; c += 32) cells[c] = 0;
+      __syncwarp();
+      const int32_t i = first_anchor_ + row;
+      const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
+      const int64_t offset = count > 0 ? to_.slots.offset[i] : 0;
+      const float first = firsts<Loop>()[row], scale = scales<Loop>()[row];
+      for (int32_t k = lane; k < count; k += 32) {
+        const float low = to_.threshold[offset + k];
+        const uint64_t key = load_relaxed(to_.key + offset + k);
+        const float end = k + 1 < count ? to_.threshold[offset + k + 1] : INFINITY;
+        const float high = key == kNoKey ? end : closer_key_distance(key);
+        if (!(high > low)) continue;
+        const int to = cell(high, first, scale);
+        for (int c = cell(low, first, scale); c < to; ++c) raise(cells + c, INFINITY);
+        raise(cells + to, high);
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ static void raise(float* cell, float high) {
+    atomicMax(reinterpret_cast<int*>(cell), int(bits_of(high)));
+  }
+
+  template <class Loop>
+  __device__ float* tables() const {
+    return reinterpret_cast<float*>(shared_);
+  }
+  template <class Loop>
+  __device__ float* firsts() const {
+    return tables<Loop>() + kCells * Loop::kTile;
+  }
+  template <class Loop>
+  __device__ float* scales() const {
+    return firsts<Loop>() + Loop::kTile;
+  }
+  template <class Loop>
+  __device__ unsigned char* farthest_shared() const {
+    return reinterpret_cast<unsigned char*>(scales<Loop>() + Loop::kTile);
+  }
+
+  const Arguments& to_;
+  const Pairs<float>& pairs_;
+  unsigned char* shared_;
+  int32_t first_anchor_ = 0;
+  int32_t tiles_ = 0;
+  int32_t next_tables_ = 1;
+};
+
+}  // namespace facenet::cuda

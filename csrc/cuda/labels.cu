@@ -1,0 +1,161 @@
+#include "cuda/labels.h"
+
+#include <cub/device/device_radix_sort.cuh>
+#include <cub/device/device_scan.cuh>
+
+#include "cuda/launch.h"
+#include "cuda/ptx.cuh"
+#include "cuda/warp.cuh"
+
+namespace facenet::cuda {
+namespace {
+
+// Up to here counting the rows that come before costs less than a radix sort's passes over the
+// eight bytes of a label.
+constexpr int64_t kCountUpTo = 4096;
+
+// Warp i finds the place of row i. labels [count] -> order, sorted [count]
+__global__ void __launch_bounds__(kBlock, 2)
+    place_by_counting(const int64_t* labels, int32_t count, int32_t* order, int64_t* sorted) {
+  const int32_t i = int32_t(warp_number());
+  if (i >= count) return;
+  const int64_t label = labels[i];
+  int32_t before = 0;
+  for (int32_t j = lane(); j < count; j += 32) {
+    before += labels[j] < label || (labels[j] == label && j < i);
+  }
+  before = warp_sum(before);
+  if (lane() == 0) {
+    order[before] = i;
+    sorted[before] = label;
+  }
+}
+
+__global__ void __launch_bounds__(kBlock) number_rows(int32_t count, int32_t* row) {
+  const int64_t i = thread_number();
+  if (i < count) row[i] = int32_t(i);
+}
+
+// The first of the sorted labels that is at least (kAbove: above) the label.
+template <bool kAbove>
+__device__ int32_t bound_of(const int64_t* labels, int32_t count, int64_t label) {
+  int32_t begin = 0;
+  for (int32_t size = count; size > 0;) {
+    const int32_t half = size / 2;
+    const int64_t middle = labels[begin + half];
+    const bool up = kAbove ? middle <= label : middle < label;
+    begin = up ? begin + half + 1 : begin;
+    size = up ? size - half - 1 : half;
+  }
+  return begin;
+}
+
+// of [count], among [n], both sorted -> begin, end [count]
+__global__ void __launch_bounds__(kBlock, 2)
+    class_ranges(const int64_t* of, int32_t count, const int64_t* among, int32_t n, int32_t* begin,
+                 int32_t* end) {
+  const int64_t i = thread_number();
+  if (i >= count) return;
+  begin[i] = bound_of<false>(among, n, of[i]);
+  end[i] = bound_of<true>(among, n, of[i]);
+}
+
+// begin, end [M] -> count [M]; offset [M + 1] where there is a bound, else its summands.
+__global__ void __launch_bounds__(kBlock, 2)
+    count_slots(const int32_t* begin, const int32_t* end, int32_t anchors, int32_t candidates,
+                bool self, int64_t bound, int64_t* offset, int32_t* count, ClassSizes* sizes) {
+  const int64_t i = thread_number();
+  if (i > anchors) return;
+  int32_t size = 0;
+  if (i < anchors) {
+    size = end[i] - begin[i];
+    if (size <= int32_t(self) || size == candidates) size = 0;
+    if (bound > 0 && size > bound) {
+      atomicExch(&sizes->over_the_bound, 1);
+      size = 0;
+    }
+    count[i] = size;
+    if (size > load_relaxed(&sizes->largest)) atomicMax(&sizes->largest, size);
+  }
+  offset[i] = bound > 0 ? bound * i : size;
+}
+
+__global__ void total_slots(const int64_t* offset, int32_t anchors, ClassSizes* sizes) {
+  sizes->slots = offset[anchors];
+}
+
+}  // namespace
+
+void LabelOrder::place(Workspace& w) {
+  order = w.take<int32_t>(count);
+  labels = w.take<int64_t>(count);
+}
+
+void ClassRanges::place(Workspace& w) {
+  begin = w.take<int32_t>(count);
+  end = w.take<int32_t>(count);
+}
+
+void SlotTable::place(Workspace& w) {
+  offset = w.take<int64_t>(anchors + 1);
+  count = w.take<int32_t>(anchors);
+  sizes = w.take<ClassSizes>(1);
+}
+
+void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder& to) {
+  const std::string sizes = "labels=" + std::to_string(to.count);
+  const int64_t* from = static_cast<const int64_t*>(labels.data_ptr());
+  const int32_t count = int32_t(to.count);
+  if (count == 0) return;
+  if (count <= kCountUpTo) {
+    launch("place_by_counting", sizes, device.stream(), {blocks_of_warps(to.count), kBlock},
+           place_by_counting, from, count, to.order, to.labels);
+    return;
+  }
+  const Tensor rows = torch::stable::new_empty(labels, {to.count}, ScalarType::Int);
+  int32_t* row = static_cast<int32_t*>(rows.data_ptr());
+  launch("number_rows", sizes, device.stream(), {blocks_of_threads(to.count), kBlock}, number_rows, count,
+         row);
+  with_temporary(labels, [&](void* temporary, size_t& bytes) {
+    check_cuda(cub::DeviceRadixSort::SortPairs(temporary, bytes, from, to.labels, row, to.order,
+                                               count, 0, 64, device.stream()),
+               ("sorting " + sizes).c_str());
+  });
+}
+
+void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
+                  const ClassRanges& to) {
+  launch("class_ranges", "of=" + std::to_string(of.count) + " among=" + std::to_string(among.count),
+         device.stream(), {blocks_of_threads(of.count), kBlock}, class_ranges, of.labels, int32_t(of.count),
+         among.labels, int32_t(among.count), to.begin, to.end);
+}
+
+void make_slots(const Device& device, const Tensor& like, const ClassRanges& classes,
+                int64_t candidates, bool self,
+                int64_t bound, const SlotTable& to) {
+  const std::string sizes = "anchors=" + std::to_string(to.anchors);
+  const int32_t anchors = int32_t(to.anchors);
+  check_cuda(cudaMemsetAsync(to.sizes, 0, sizeof(ClassSizes), device.stream()), "clearing sizes");
+  launch("count_slots", sizes, device.stream(), {blocks_of_threads(to.anchors + 1), kBlock}, count_slots,
+         classes.begin, classes.end, anchors, int32_t(candidates), self, bound, to.offset, to.count,
+         to.sizes);
+  if (bound > 0) return;
+  with_temporary(like, [&](void* temporary, size_t& bytes) {
+    check_cuda(cub::DeviceScan::ExclusiveSum(temporary, bytes, to.offset, to.offset, anchors + 1,
+                                             device.stream()),
+               ("adding up slots of " + sizes).c_str());
+  });
+}
+
+ClassSizes read_sizes(const Device& device, const SlotTable& slots) {
+  launch("total_slots", "", device.stream(), {1, 1}, total_slots, slots.offset,
+         int32_t(slots.anchors), slots.sizes);
+  ClassSizes sizes;
+  check_cuda(cudaMemcpyAsync(&sizes, slots.sizes, sizeof sizes, cudaMemcpyDeviceToHost,
+                             device.stream()),
+             "reading class sizes");
+  check_cuda(cudaStreamSynchronize(device.stream()), "reading class sizes");
+  return sizes;
+}
+
+}  // namespace facenet::cuda

@@ -1,0 +1,58 @@
+// Rows in the order of their labels, each anchor's class among the candidates, and its slots.
+#pragma once
+
+#include "cuda/device.h"
+#include "cuda/slots.cuh"
+#include "cuda/workspace.h"
+
+namespace facenet::cuda {
+
+// One side's rows sorted by label, stable.
+struct LabelOrder {
+  int64_t count = 0;
+  int32_t* order = nullptr;   // [count] the caller's row of each sorted position
+  int64_t* labels = nullptr;  // [count] sorted
+
+  void place(Workspace& w);
+};
+
+// Where the rows of one side find their class on the other: sorted positions, [count].
+struct ClassRanges {
+  int64_t count = 0;
+  int32_t* begin = nullptr;
+  int32_t* end = nullptr;
+
+  void place(Workspace& w);
+};
+
+// What the host learns of a batch, in one copy.
+struct ClassSizes {
+  int64_t slots;           // in all
+  int32_t largest;         // the most slots of an anchor
+  int32_t over_the_bound;  // 1: some class has more rows than max_per_class
+};
+
+struct SlotTable {
+  int64_t anchors = 0;
+  int64_t* offset = nullptr;   // [M + 1]
+  int32_t* count = nullptr;    // [M]
+  ClassSizes* sizes = nullptr;  // on the device
+
+  void place(Workspace& w);
+  Slots view() const { return {offset, count}; }
+};
+
+void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder& to);
+
+void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
+                  const ClassRanges& to);
+
+// Slots for every anchor that has a positive and a negative. With a bound every anchor gets
+// `bound` of them, and no host has to wait for a sum; classes beyond it get none, and say so.
+void make_slots(const Device& device, const Tensor& like, const ClassRanges& classes,
+                int64_t candidates, bool self, int64_t bound, const SlotTable& to);
+
+// Waits for the device: the one time that a call without a bound does.
+ClassSizes read_sizes(const Device& device, const SlotTable& slots);
+
+}  // namespace facenet::cuda

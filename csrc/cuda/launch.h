@@ -1,0 +1,49 @@
+// Launching a kernel, checked: an error carries the kernel's name and the shapes it was given.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "common/checks.h"
+
+namespace facenet::cuda {
+
+inline void check_cuda(cudaError_t status, const char* what) {
+  FACENET_CHECK(status == cudaSuccess, what, ": ", cudaGetErrorName(status), ", ",
+                cudaGetErrorString(status));
+}
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  size_t shared_bytes = 0;  // dynamic
+};
+
+// `sizes` says what the kernel works on ("M=1800 N=1800 D=128"), for the error message.
+template <class... Parameters, class... Arguments>
+void launch(const char* name, const std::string& sizes, cudaStream_t stream, LaunchShape shape,
+            void (*kernel)(Parameters...), Arguments&&... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  const auto check = [&](cudaError_t status, const char* step) {
+    FACENET_CHECK(status == cudaSuccess, name, " (", sizes, "): ", step, " with grid (",
+                  shape.grid.x, ", ", shape.grid.y, ", ", shape.grid.z, "), ", shape.block.x,
+                  " threads and ", shape.shared_bytes, " bytes of shared memory failed: ",
+                  cudaGetErrorName(status), ", ", cudaGetErrorString(status));
+  };
+  // More than 48 KiB has to be asked for.
+  if (shape.shared_bytes > 48 * 1024) {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               int(shape.shared_bytes)),
+          "asking for shared memory");
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), "launching");
+}
+
+}  // namespace facenet::cuda

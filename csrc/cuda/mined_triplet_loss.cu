@@ -1,0 +1,257 @@
+// mined_triplet_loss on CUDA: selection, loss and gradient without listing triplets.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <tuple>
+
+#include "cuda/edges.h"
+#include "cuda/launch.h"
+#include "cuda/mining.h"
+#include "cuda/warp.cuh"
+#include "semantics/hinge.h"
+
+namespace facenet::cuda {
+namespace {
+
+constexpr int kReduceThreads = 1024;
+
+// What the triplets of the anchors add up to, [M] each.
+template <class T>
+struct Sums {
+  T* loss;
+  int32_t* triplets;
+  int32_t* nonzero;
+};
+
+// What the gradient is made of. [slots] but for the farthest, [M]; see edges.h.
+template <class T>
+struct EdgeArrays {
+  T* slope;
+  T* positive;
+  Edge<T>* negative;
+  Edge<T>* farthest;
+  uint32_t* row;     // [slots + M] the row that a negative edge pushes the other way,
+  Edge<T>* incoming;  // and that edge
+};
+
+template <class T>
+struct LossArrays {
+  int64_t anchors = 0, slots = 0, edges = 0;
+  bool gradient = false;
+  Sums<T> sums{};
+  EdgeArrays<T> of{};
+  uint32_t* sorted_row = nullptr;
+  Edge<T>* sorted_edge = nullptr;
+  T* scale = nullptr;
+
+  void place(Workspace& w) {
+    sums = {w.take<T>(anchors), w.take<int32_t>(anchors), w.take<int32_t>(anchors)};
+    scale = w.take<T>(1);
+    if (!gradient) return;
+    edges = slots + anchors;
+    of = {w.take<T>(slots),       w.take<T>(slots),        w.take<Edge<T>>(slots),
+          w.take<Edge<T>>(anchors), w.take<uint32_t>(edges), w.take<Edge<T>>(edges)};
+    sorted_row = w.take<uint32_t>(edges);
+    sorted_edge = w.take<Edge<T>>(edges);
+  }
+};
+
+// A warp per anchor: the hinges of its triplets, added up in a fixed order; with `gradient` its
+// edges too. The triplets that share a negative share one edge to it.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    anchor_losses(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
+                  const T margin, const bool smooth, const bool gradient, const Sums<T> sums,
+                  const EdgeArrays<T> to, const int64_t slot_total) {
+  const int64_t i = warp_number();
+  if (i >= pairs.anchors.count) return;
+  const int64_t offset = slots.offset[i], end = slots.offset[i + 1];
+  const int32_t count = slots.count[i], buckets = selection.threshold_count[i];
+  const Distance kind = pairs.anchors.distance;
+  T loss = 0, farthest_slopes = 0;
+  int32_t triplets = 0, nonzero = 0;
+  for (int32_t k = lane(); k < count; k += 32) {
+    const int64_t slot = offset + k;
+    T slope = 0;
+    if (selection.selected(slot)) {
+      const T d_an = selection.d_an(int32_t(i), offset, slot);
+      const T v = selection.d_ap[slot] - d_an + margin;
+      const T h = hinge(v, smooth);
+      loss += h;
+      triplets += 1;
+      nonzero += smooth || h > T(0);  // softplus is positive, whatever it rounds to
+      slope = hinge_slope(v, smooth);
+      if (selection.choice[slot] == kFarthest) farthest_slopes += slope;
+    }
+    if (!gradient) continue;
+    to.slope[slot] = slope;
+    to.positive[slot] =
+        slope == T(0) ? T(0) : slope * distance_slope(kind, selection.d_ap[slot]);
+  }
+  loss = warp_sum(loss);
+  triplets = warp_sum(triplets);
+  nonzero = warp_sum(nonzero);
+  farthest_slopes = warp_sum(farthest_slopes);
+  if (lane() == 0) {
+    sums.loss[i] = loss;
+    sums.triplets[i] = triplets;
+    sums.nonzero[i] = nonzero;
+  }
+  if (!gradient) return;
+  __syncwarp();
+  const int32_t row = pairs.anchors.row(int32_t(i));
+  for (int32_t k = lane(); k < int32_t(end - offset); k += 32) {
+    const int64_t slot = offset + k;
+    T slopes = 0;
+    if (k < buckets && selection.bucket.has(slot)) {
+      for (int32_t other = 0; other < count; ++other) {
+        if (selection.choice[offset + other] == k) slopes += to.slope[offset + other];
+      }
+    }
+    const bool there = slopes != T(0);
+    const T weight =
+        there ? -slopes * distance_slope(kind, selection.bucket.closer_distance(slot)) : T(0);
+    const uint32_t negative = there ? selection.bucket.row(slot) : 0;
+    to.negative[slot] = {int32_t(negative), weight};
+    to.row[slot] = there ? negative : kNoRow;
+    to.incoming[slot] = {row, weight};
+  }
+  if (lane() == 0) {
+    const bool there = farthest_slopes != T(0);
+    const T weight =
+        there ? -farthest_slopes * distance_slope(kind, selection.farthest.farther_distance(i))
+              : T(0);
+    const uint32_t negative = there ? selection.farthest.row(i) : 0;
+    to.farthest[i] = {int32_t(negative), weight};
+    to.row[slot_total + i] = there ? negative : kNoRow;
+    to.incoming[slot_total + i] = {row, weight};
+  }
+}
+
+// One block adds up the anchors, always in the same order. Shared memory: a word of each per warp.
+template <class T>
+__global__ void __launch_bounds__(kReduceThreads)
+    reduce_losses(const Sums<T> sums, const int32_t anchors, const Reduction how,
+                  const RowFlags* flags, const ClassSizes* sizes, T* loss_out, T* scale_out) {
+  __shared__ T losses[32];
+  __shared__ int64_t triplet_counts[32], nonzero_counts[32];
+  T loss = 0;
+  int64_t triplets = 0, nonzero = 0;
+  for (int32_t i = int32_t(threadIdx.x); i < anchors; i += kReduceThreads) {
+    loss += sums.loss[i];
+    triplets += sums.triplets[i];
+    nonzero += sums.nonzero[i];
+  }
+  const int warp = int(threadIdx.x) / 32;
+  loss = warp_sum(loss);
+  triplets = warp_sum(triplets);
+  nonzero = warp_sum(nonzero);
+  if (lane() == 0) {
+    losses[warp] = loss;
+    triplet_counts[warp] = triplets;
+    nonzero_counts[warp] = nonzero;
+  }
+  __syncthreads();
+  if (warp != 0) return;
+  loss = warp_sum(losses[lane()]);
+  triplets = warp_sum(triplet_counts[lane()]);
+  nonzero = warp_sum(nonzero_counts[lane()]);
+  if (lane() != 0) return;
+  T scale = 1;
+  if (how == Reduction::kMean) scale = triplets > 0 ? T(1) / T(triplets) : T(0);
+  if (how == Reduction::kMeanNonzero) scale = nonzero > 0 ? T(1) / T(nonzero) : T(0);
+  if (flags->not_finite != 0 || sizes->over_the_bound != 0) scale = T(NAN);
+  *loss_out = loss * scale;
+  *scale_out = scale;
+}
+
+using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
+
+LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
+                                    const std::optional<Tensor>& ref_emb,
+                                    const std::optional<Tensor>& ref_labels,
+                                    const std::optional<Tensor>& anchor_ids,
+                                    const std::optional<Tensor>& ref_ids,
+                                    const std::string& positives, const std::string& negatives,
+                                    double margin, bool within_margin, const std::string& fallback,
+                                    const std::string& distance, int64_t max_per_class,
+                                    bool smooth, const std::string& reduction, bool emb_grad,
+                                    bool ref_grad) {
+  const MiningArguments arguments{emb,        labels,  ref_emb,
+                                  ref_labels, anchor_ids, ref_ids,
+                                  parse_distance(distance), max_per_class};
+  arguments.check();
+  const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
+                           within_margin, parse_fallback(fallback)};
+  const Reduction how = parse_reduction(reduction);
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
+    using T = decltype(zero);
+    const Mining<T> mining(arguments, rule);
+    const Device& device = mining.device;
+    const Pairs<T>& pairs = mining.pairs;
+    const SelectionArrays<T>& selection = mining.selection();
+    const bool gradient = emb_grad || (ref_grad && ref_emb);
+    LossArrays<T> sizes;
+    sizes.anchors = emb.size(0);
+    sizes.slots = mining.slot_count;
+    sizes.gradient = gradient;
+    const Scratch<LossArrays<T>> arrays(emb, sizes);
+    const std::string shapes = "M=" + std::to_string(pairs.anchors.count) +
+                               " N=" + std::to_string(pairs.candidates.count) +
+                               " slots=" + std::to_string(mining.slot_count);
+    launch("anchor_losses", shapes, device.stream(),
+           {blocks_of_warps(pairs.anchors.count), kBlock}, anchor_losses<T>, pairs, mining.slots(),
+           selection, T(margin), smooth, gradient, arrays.sums, arrays.of, mining.slot_count);
+
+    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
+    launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T>,
+           arrays.sums, pairs.anchors.count, how, mining.flags(), mining.class_sizes(),
+           static_cast<T*>(loss.data_ptr()), arrays.scale);
+
+    const auto gradient_of = [&](bool wanted, int64_t rows) {
+      return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
+    };
+    Tensor emb_out = gradient_of(emb_grad, emb.size(0));
+    Tensor ref_out = gradient_of(ref_grad && ref_emb, ref_emb ? ref_emb->size(0) : 0);
+    if (!gradient) return {loss, emb_out, ref_out};
+
+    const bool incoming = pairs.self || ref_grad;
+    if (incoming) {
+      sort_edges<T>(device, emb, pairs.candidates.count,
+                    {arrays.of.row, arrays.of.incoming, arrays.edges}, arrays.sorted_row,
+                    arrays.sorted_edge);
+    }
+    const EdgeList<T> sorted{arrays.sorted_row, arrays.sorted_edge, arrays.edges};
+    Gathered<T> g{};
+    g.slot_edges = {mining.slots(),    arrays.of.positive,        arrays.of.negative,
+                    selection.threshold_count, arrays.of.farthest, pairs.class_begin};
+    g.anchors_begin = mining.anchor_classes().begin;
+    g.anchors_end = mining.anchor_classes().end;
+    g.scale = arrays.scale;
+    if (emb_grad) {
+      g.rows = pairs.anchors;
+      g.others = pairs.candidates;
+      g.as_anchors = true;
+      g.as_candidates = pairs.self;
+      if (pairs.self) g.incoming = sorted;
+      gather(device, g, static_cast<T*>(emb_out.data_ptr()));
+    }
+    if (ref_grad && ref_emb) {
+      g.rows = pairs.candidates;
+      g.others = pairs.anchors;
+      g.as_anchors = false;
+      g.as_candidates = true;
+      g.incoming = sorted;
+      gather(device, g, static_cast<T*>(ref_out.data_ptr()));
+    }
+    return {loss, emb_out, ref_out};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
+  m.impl("mined_triplet_loss", TORCH_BOX(&mined_triplet_loss));
+}
+
+}  // namespace facenet::cuda

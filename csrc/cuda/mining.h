@@ -1,0 +1,73 @@
+// Everything that select_triplets and mined_triplet_loss have in common: arguments, rows, selection.
+#pragma once
+
+#include <optional>
+
+#include "common/mining_arguments.h"
+#include "cuda/labels.h"
+#include "cuda/prepare.h"
+#include "cuda/selection.h"
+
+namespace facenet::cuda {
+
+// One tensor's rows and what was found out about them.
+template <class T>
+struct SideArrays {
+  int64_t count = 0;
+  bool cosine = false;
+  bool by_products = false;
+  LabelOrder order;
+  T* inverse_norms = nullptr;  // [count] where cosine
+  T* terms = nullptr;          // [count] where by products
+
+  void place(Workspace& w);
+};
+
+template <class T>
+struct MiningArrays {
+  SideArrays<T> anchors;
+  SideArrays<T> candidates;  // in reference mode
+  bool reference = false;
+  ClassRanges classes;          // of the anchors among the candidates
+  ClassRanges anchor_classes;   // of the candidates among the anchors, in reference mode
+  SlotTable slots;
+  RowFlags* flags = nullptr;
+  float* partial = nullptr;  // of look_for_offset
+  int64_t partials = 0;
+
+  void place(Workspace& w);
+};
+
+template <class T>
+class Mining {
+ public:
+  // Waits for the device once, to learn the number of slots, unless max_per_class bounds it.
+  Mining(const MiningArguments& arguments, const SelectionRule& rule);
+
+  const Device device;
+
+ private:
+  const Tensor emb_, labels_;
+  const std::optional<Tensor> ref_emb_, ref_labels_, anchor_ids_, ref_ids_;
+  const Scratch<MiningArrays<T>> arrays_;
+  std::optional<Scratch<SelectionArrays<T>>> selection_;
+
+ public:
+  Pairs<T> pairs;
+  int64_t slot_count = 0;
+
+  Slots slots() const { return arrays_.slots.view(); }
+  const SelectionArrays<T>& selection() const { return *selection_; }
+  const RowFlags* flags() const { return arrays_.flags; }
+  const ClassSizes* class_sizes() const { return arrays_.slots.sizes; }
+  // Of the candidates among the anchors: the same as the other way round in self mode.
+  const ClassRanges& anchor_classes() const {
+    return arrays_.reference ? arrays_.anchor_classes : arrays_.classes;
+  }
+
+ private:
+  static MiningArrays<T> sizes_of(const MiningArguments& arguments, const Device& device,
+                                  const Tensor& emb, const std::optional<Tensor>& ref_emb);
+};
+
+}  // namespace facenet::cuda

@@ -1,0 +1,241 @@
+// Main loop (b) of the pair stream: mma.sync on tiles that cp.async brings, from sm_80.
+//
+// Products x.y by the matrix units, accumulated in float32; the distance is |x|^2 + |y|^2 - 2 x.y,
+// clamped at 0, or 1 - cos. This serves the *search*: what it finds is measured again by direct
+// differences (verify.cuh). The host asks for this loop only where rows are 16-byte aligned, and a
+// guard leaves to FmaLoop what a common offset would cost it in digits (centre.cu).
+//
+//   In               instruction                   products per step
+//   bfloat16, half   mma.m16n8k16                  1
+//   float            mma.m16n8k8 on TF32, 3 times  big.big + big.small + small.big (3xTF32): the
+//                                                  22 bits that are kept make it float32's equal
+//
+// 256 threads own a tile of 128 x 128: warp (u, v) of 2 x 4 owns 64 x 32 of it, as 4 x 4
+// fragments, of which thread (g, t) = (lane / 4, lane % 4) holds rows g, g+8 and columns 2t, 2t+1.
+//
+// Shared memory: a *chunk* is 128 rows of 128 bytes (64 or 32 columns), 16 KiB, its 16-byte units
+// exchanged within a row (unit ^ row % 8) so that neither copies nor ldmatrix meet in a bank.
+// Candidates stream through a ring of `stages` chunks; the anchors' chunks stay where they fit
+// (`resident`), else they stream beside the candidates'. Copies for the next steps are under way
+// while a tile is multiplied and while the epilogue looks at it.
+#pragma once
+
+#include "cuda/pair_tile.cuh"
+#include "cuda/ptx.cuh"
+#include "cuda/rows.cuh"
+
+namespace facenet::cuda {
+
+struct MmaArguments {
+  Pairs<float> pairs;
+  // [M], [N] by sorted position: |x|^2, or 1 / |x| for the cosine.
+  const float* anchor_terms;
+  const float* candidate_terms;
+  int32_t stages;    // 2 or more
+  int32_t resident;  // the number of chunks of a row where the anchors stay, else 0
+};
+
+template <class In>
+class MmaLoop {
+ public:
+  using Value = float;
+  using Arguments = MmaArguments;
+  static constexpr int kTile = 128;
+  static constexpr int kThreads = 256;
+  static constexpr int kBlocksPerProcessor = 1;
+  static constexpr int kChunkBytes = 128;  // of one row
+  static constexpr int kDepth = kChunkBytes / int(sizeof(In));
+  static constexpr int kPanelBytes = kTile * kChunkBytes;
+
+  static int chunks(int32_t dim) { return (dim + kDepth - 1) / kDepth; }
+  static int shared_bytes(int stages, int resident) {
+    return (stages + (resident > 0 ? resident : stages)) * kPanelBytes;
+  }
+
+  __device__ static int tile_row(int r) {
+    return 64 * (int(threadIdx.x) / 128) + 16 * (r / 2) + 8 * (r % 2) + lane() / 4;
+  }
+  __device__ static int tile_column(int c) {
+    return 32 * (int(threadIdx.x) / 32 % 4) + 8 * (c / 2) + 2 * (lane() % 4) + c % 2;
+  }
+
+  __device__ MmaLoop(const Arguments& arguments, unsigned char* shared)
+      : arguments_(arguments),
+        b_(shared),
+        a_(shared + arguments.stages * kPanelBytes),
+        chunks_((arguments.pairs.anchors.dim + kDepth - 1) / kDepth) {}
+
+  template <class Consume>
+  __device__ void run(int32_t first_anchor, int32_t begin, int32_t end, const Consume& consume) {
+    const int32_t stages = arguments_.stages;
+    const int32_t tiles = (end - begin + kTile - 1) / kTile;
+    const int32_t steps = tiles * chunks_;
+    for (int32_t s = 0; s < stages - 1; ++s) fetch(first_anchor, begin, s, steps);
+    int32_t step = 0;
+    for (int32_t tile_number = 0; tile_number < tiles; ++tile_number) {
+      ThreadTile<float> tile;
+#pragma unroll
+      for (int r = 0; r < 8; ++r)
+#pragma unroll
+        for (int c = 0; c < 8; ++c) tile.d[r][c] = 0;
+      for (int32_t chunk = 0; chunk < chunks_; ++chunk, ++step) {
+        if (stages == 2) {
+          cp_async_wait<0>();
+        } else {
+          cp_async_wait<1>();
+        }
+        __syncthreads();  // this step's chunks are there for all, the last step's are read no more
+        fetch(first_anchor, begin, step + stages - 1, steps);
+        multiply(a_panel(step, chunk), b_ + step % stages * kPanelBytes, tile);
+      }
+      finish(first_anchor, begin + tile_number * kTile, tile);
+      consume(begin + tile_number * kTile, tile);
+    }
+    cp_async_wait<0>();
+    __syncthreads();
+  }
+
+ private:
+  __device__ static int lane() { return int(threadIdx.x) % 32; }
+
+  __device__ unsigned char* a_panel(int32_t step, int32_t chunk) const {
+    return a_ + (arguments_.resident > 0 ? chunk : step % arguments_.stages) * kPanelBytes;
+  }
+
+  // Starts the copies of a step and closes their group; beyond the last step the group is empty.
+  __device__ void fetch(int32_t first_anchor, int32_t begin, int32_t step, int32_t steps) const {
+    if (step < steps) {
+      const int32_t tile = step / chunks_, chunk = step % chunks_;
+      copy(arguments_.pairs.candidates, begin + tile * kTile, chunk,
+           b_ + step % arguments_.stages * kPanelBytes);
+      if (arguments_.resident == 0 || tile == 0) {
+        copy(arguments_.pairs.anchors, first_anchor, chunk, a_panel(step, chunk));
+      }
+    }
+    cp_async_commit();
+  }
+
+  __device__ static void copy(const Rows<float>& rows, int32_t first, int32_t chunk,
+                              unsigned char* panel) {
+    const int unit = int(threadIdx.x) % 8;
+    const int32_t column = chunk * kDepth + unit * int(16 / sizeof(In));
+    const int bytes_there = max(0, min(16, (rows.dim - column) * int(sizeof(In))));
+#pragma unroll
+    for (int i = 0; i < kTile / (kThreads / 8); ++i) {
+      const int r = int(threadIdx.x) / 8 + i * (kThreads / 8);
+      const int32_t position = first + r;
+      const int bytes = position < rows.count ? bytes_there : 0;
+      const int64_t at = bytes > 0 ? int64_t(rows.row(position)) * rows.dim + column : 0;
+      cp_async_16(panel + r * kChunkBytes + (unit ^ r % 8) * 16,
+                  static_cast<const In*>(rows.data) + at, bytes);
+    }
+  }
+
+  // The four 8 x 16-byte matrices of 16 rows and two units, as ldmatrix takes their addresses.
+  __device__ static const unsigned char* matrix_row(const unsigned char* panel, int row, int unit) {
+    return panel + row * kChunkBytes + (unit ^ row % 8) * 16;
+  }
+
+  __device__ void multiply(const unsigned char* a_panel, const unsigned char* b_panel,
+                           ThreadTile<float>& tile) const {
+    const int first_row = 64 * (int(threadIdx.x) / 128);
+    const int first_column = 32 * (int(threadIdx.x) / 32 % 4);
+    const int l = lane();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {  // steps of 32 bytes
+      uint32_t b[4][2];
+#pragma unroll
+      for (int pair = 0; pair < 2; ++pair) {
+        uint32_t m[4];
+        ldmatrix_x4(m, matrix_row(b_panel, first_column + 16 * pair + l / 16 * 8 + l % 8,
+                                  2 * k + l / 8 % 2));
+        b[2 * pair][0] = m[0];
+        b[2 * pair][1] = m[1];
+        b[2 * pair + 1][0] = m[2];
+        b[2 * pair + 1][1] = m[3];
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        uint32_t a[4];
+        ldmatrix_x4(a, matrix_row(a_panel, first_row + 16 * i + l % 16, 2 * k + l / 16));
+        multiply_fragments(a, b, i, tile);
+      }
+    }
+  }
+
+  __device__ static void multiply_fragments(const uint32_t (&a)[4], const uint32_t (&b)[4][2],
+                                            int i, ThreadTile<float>& tile) {
+    if constexpr (sizeof(In) == 2) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) accumulate(a, b[j], i, j, tile);
+    } else {
+      uint32_t big_a[4], small_a[4];
+      split(a, big_a, small_a);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        uint32_t big_b[2], small_b[2];
+        split(b[j], big_b, small_b);
+        accumulate(small_a, big_b, i, j, tile);
+        accumulate(big_a, small_b, i, j, tile);
+        accumulate(big_a, big_b, i, j, tile);
+      }
+    }
+  }
+
+  template <int n>
+  __device__ static void split(const uint32_t (&x)[n], uint32_t (&big)[n], uint32_t (&small)[n]) {
+#pragma unroll
+    for (int v = 0; v < n; ++v) {
+      big[v] = to_tf32(__uint_as_float(x[v]));
+      small[v] = to_tf32(__uint_as_float(x[v]) - __uint_as_float(big[v]));
+    }
+  }
+
+  __device__ static void accumulate(const uint32_t (&a)[4], const uint32_t (&b)[2], int i, int j,
+                                    ThreadTile<float>& tile) {
+    float c[4] = {tile.d[2 * i][2 * j], tile.d[2 * i][2 * j + 1], tile.d[2 * i + 1][2 * j],
+                  tile.d[2 * i + 1][2 * j + 1]};
+    if constexpr (sizeof(In) == 2) {
+      mma_m16n8k16(c, a, b, static_cast<const In*>(nullptr));
+    } else {
+      mma_m16n8k8_tf32(c, a, b);
+    }
+    tile.d[2 * i][2 * j] = c[0];
+    tile.d[2 * i][2 * j + 1] = c[1];
+    tile.d[2 * i + 1][2 * j] = c[2];
+    tile.d[2 * i + 1][2 * j + 1] = c[3];
+  }
+
+  // From products to distances. Rows and columns beyond the last keep whatever they have.
+  __device__ void finish(int32_t first_anchor, int32_t first_candidate,
+                         ThreadTile<float>& tile) const {
+    const Pairs<float>& pairs = arguments_.pairs;
+    const Distance kind = pairs.anchors.distance;
+    float y[8];
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      const int32_t j = first_candidate + tile_column(c);
+      y[c] = j < pairs.candidates.count ? arguments_.candidate_terms[j] : 0.0f;
+    }
+#pragma unroll
+    for (int r = 0; r < 8; ++r) {
+      const int32_t i = first_anchor + tile_row(r);
+      const float x = i < pairs.anchors.count ? arguments_.anchor_terms[i] : 0.0f;
+#pragma unroll
+      for (int c = 0; c < 8; ++c) {
+        const float product = tile.d[r][c];
+        float d = kind == Distance::kCosine ? fmaf(-product * x, y[c], 1.0f)
+                                            : fmaf(-2.0f, product, x + y[c]);
+        d = d < 0.0f ? 0.0f : d;
+        tile.d[r][c] = kind == Distance::kEuclidean ? sqrtf(d) : d;
+      }
+    }
+  }
+
+  const Arguments& arguments_;
+  unsigned char* b_;
+  unsigned char* a_;
+  int32_t chunks_;
+};
+
+}  // namespace facenet::cuda

@@ -1,0 +1,142 @@
+#include "cuda/prepare.h"
+
+#include "cuda/launch.h"
+#include "cuda/ptx.cuh"
+#include "cuda/warp.cuh"
+
+namespace facenet::cuda {
+namespace {
+
+template <class T>
+std::string sizes_of(const Rows<T>& rows) {
+  return "rows=" + std::to_string(rows.count) + " D=" + std::to_string(rows.dim);
+}
+
+// A warp per sorted position.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    look_at_rows(const Rows<T> rows, T* inverse_norms, T* terms, RowFlags* flags) {
+  const int64_t position = warp_number();
+  if (position >= rows.count) return;
+  const int32_t row = rows.row(int32_t(position));
+  T largest = 0, squares = 0;
+  bool finite = true;
+  for (int32_t k = lane(); k < rows.dim; k += 32) {
+    const T x = rows.raw(row, k);
+    finite = finite && x - x == T(0);
+    largest = max(largest, T(fabs(x)));
+    squares = fma(x, x, squares);
+  }
+  largest = warp_max(largest);
+  finite = __all_sync(kAllLanes, finite) != 0;
+  T term = warp_sum(squares);
+  if (rows.distance == Distance::kCosine) {
+    // Scaled by the largest entry, so that squares neither overflow nor vanish.
+    T scaled = 0;
+    for (int32_t k = lane(); k < rows.dim && largest > T(0); k += 32) {
+      const T x = rows.raw(row, k) / largest;
+      scaled = fma(x, x, scaled);
+    }
+    scaled = warp_sum(scaled);
+    term = largest > T(0) ? T(1) / (sqrt(scaled) * largest) : T(0);
+    if (!finite) term = T(NAN);
+    if (lane() == 0) inverse_norms[row] = term;
+  }
+  if (lane() != 0) return;
+  if (terms != nullptr) terms[position] = term;
+  if (!finite) atomicExch(&flags->not_finite, 1);
+}
+
+// Gram products carry an error of eps (|x|^2 + |y|^2), differences one of eps |x - y|^2. A common
+// offset of the rows makes the first much larger than the second; up to this ratio of the mean's
+// square to the variance it stays within a few roundings.
+constexpr float kMostOffset = 3.0f;
+constexpr int kSamples = 1024;
+constexpr int kColumnsPerBlock = 32;
+
+// Block b takes columns 32 b .. 32 b + 31 of up to kSamples rows, evenly spaced: warp w every 8th
+// of them, lane l column l. Shared memory: 2 x 8 x 32 floats. The last block to be done adds up
+// all blocks' sums, in order.
+__global__ void __launch_bounds__(kBlock, 2)
+    measure_offset(const Rows<float> rows, float* partial, RowFlags* flags) {
+  __shared__ float sums[2][kBlock / 32][kColumnsPerBlock];
+  const int warp = int(threadIdx.x) / 32;
+  const int32_t column = int32_t(blockIdx.x) * kColumnsPerBlock + lane();
+  const bool there = column < rows.dim;
+  const int32_t samples = min(rows.count, kSamples);
+  const auto value = [&](int32_t sample) {
+    const int32_t row = rows.row(int32_t(int64_t(sample) * rows.count / samples));
+    return rows.raw(row, column) * rows.factor(row);
+  };
+  const float origin = there ? value(0) : 0.0f;  // differences from it lose no digits
+  float sum = 0, squares = 0;
+  for (int32_t s = warp; there && s < samples; s += kBlock / 32) {
+    const float x = value(s) - origin;
+    sum += x;
+    squares = fmaf(x, x, squares);
+  }
+  sums[0][warp][lane()] = sum;
+  sums[1][warp][lane()] = squares;
+  __syncthreads();
+  if (warp != 0) return;
+  sum = squares = 0;
+  for (int w = 0; w < kBlock / 32; ++w) {
+    sum += sums[0][w][lane()];
+    squares += sums[1][w][lane()];
+  }
+  sum /= float(samples);
+  const float variance = fmaxf(squares / float(samples) - sum * sum, 0.0f);
+  const float mean = sum + origin;
+  const float mean_squares = warp_sum(there ? mean * mean : 0.0f);
+  const float variances = warp_sum(there ? variance : 0.0f);
+  if (lane() != 0) return;
+  partial[2 * blockIdx.x] = mean_squares;
+  partial[2 * blockIdx.x + 1] = variances;
+  __threadfence();
+  if (atomicAdd(&flags->blocks_done, 1) + 1 < int(gridDim.x)) return;
+  __threadfence();
+  float offset = 0, spread = 0;
+  for (unsigned b = 0; b < gridDim.x; ++b) {
+    offset += load_relaxed(partial + 2 * b);
+    spread += load_relaxed(partial + 2 * b + 1);
+  }
+  // Not a number fails the comparison, and gets differences.
+  flags->needs_direct = offset <= kMostOffset * spread && load_relaxed(&flags->not_finite) == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+template <class T>
+Rows<T> rows_of(const Tensor& contiguous, Distance distance) {
+  Element element = Element::kFloat;
+  if (contiguous.scalar_type() == ScalarType::Double) element = Element::kDouble;
+  if (contiguous.scalar_type() == ScalarType::Half) element = Element::kHalf;
+  if (contiguous.scalar_type() == ScalarType::BFloat16) element = Element::kBFloat16;
+  const void* data = contiguous.data_ptr();
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % 16 == 0;
+  return {data,    nullptr,  nullptr, int32_t(contiguous.size(0)), int32_t(contiguous.size(1)),
+          element, distance, aligned};
+}
+
+template <class T>
+void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms, T* terms,
+                  RowFlags* flags) {
+  launch("look_at_rows", sizes_of(rows), device.stream(), {blocks_of_warps(rows.count), kBlock},
+         look_at_rows<T>, rows, inverse_norms, terms, flags);
+}
+
+int64_t centre_blocks(int64_t dim) { return (dim + kColumnsPerBlock - 1) / kColumnsPerBlock; }
+
+void look_for_offset(const Device& device, const Rows<float>& rows, float* partial,
+                     RowFlags* flags) {
+  if (rows.count == 0) return;
+  launch("measure_offset", sizes_of(rows), device.stream(), {unsigned(centre_blocks(rows.dim)), kBlock},
+         measure_offset, rows, partial, flags);
+}
+
+template Rows<float> rows_of(const Tensor&, Distance);
+template Rows<double> rows_of(const Tensor&, Distance);
+template void prepare_rows(const Device&, const Rows<float>&, float*, float*, RowFlags*);
+template void prepare_rows(const Device&, const Rows<double>&, double*, double*, RowFlags*);
+
+}  // namespace facenet::cuda

@@ -1,0 +1,32 @@
+// What is found out about the rows of a call before any pair is looked at.
+#pragma once
+
+#include "cuda/device.h"
+#include "cuda/rows.cuh"
+#include "cuda/workspace.h"
+
+namespace facenet::cuda {
+
+// On the device, zero at first.
+struct RowFlags {
+  int32_t not_finite;    // 1: some embedding is infinite or not a number
+  int32_t needs_direct;  // 1: products would lose too many digits, so differences must do
+  int32_t blocks_done;
+};
+
+// The rows of a tensor in their own type and the caller's order.
+template <class T>
+Rows<T> rows_of(const Tensor& contiguous, Distance distance);
+
+// Looks at every row: flags->not_finite; `inverse_norms` [count] by the caller's row (null unless
+// cosine); `terms` [count] by sorted position, as MmaArguments wants them (null: not wanted).
+template <class T>
+void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms, T* terms,
+                  RowFlags* flags);
+
+// Decides flags->needs_direct from a sample of the rows. `partial` [2 * centre_blocks(dim)].
+int64_t centre_blocks(int64_t dim);
+void look_for_offset(const Device& device, const Rows<float>& rows, float* partial,
+                     RowFlags* flags);
+
+}  // namespace facenet::cuda

@@ -1,0 +1,155 @@
+// A batch as the kernels read it: rows in the caller's memory and type, found through the order
+// that sorts them by label. No sorted or converted copy is ever made.
+//
+// T is the arithmetic's type, float or double; rows hold float, half or bfloat16 under a float.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "common/checks.h"
+#include "semantics/distance.h"
+
+namespace facenet::cuda {
+
+enum class Element : int32_t { kFloat, kDouble, kHalf, kBFloat16 };
+
+template <class T>
+struct Rows {
+  const void* data;        // [count, dim]
+  const T* inverse_norms;  // [count] by the caller's row; null unless the distance is the cosine
+  const int32_t* order;    // [count] the caller's row of each sorted position; null: the same
+  int32_t count;
+  int32_t dim;
+  Element element;
+  Distance distance;
+  bool aligned;  // data, to 16 bytes
+
+  __device__ int32_t row(int32_t position) const {
+    return order == nullptr ? position : order[position];
+  }
+  // What a row is multiplied by: it makes a unit vector of it where the distance is the cosine.
+  __device__ T factor(int32_t row) const {
+    return inverse_norms == nullptr ? T(1) : inverse_norms[row];
+  }
+  __device__ bool is_zero(int32_t row) const {
+    return inverse_norms != nullptr && inverse_norms[row] == T(0);
+  }
+  __device__ T raw(int32_t row, int32_t k) const {
+    const int64_t at = int64_t(row) * dim + k;
+    if constexpr (sizeof(T) == 8) {
+      return static_cast<const double*>(data)[at];
+    } else {
+      switch (element) {
+        case Element::kHalf:
+          return __half2float(static_cast<const __half*>(data)[at]);
+        case Element::kBFloat16:
+          return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[at]);
+        default:
+          return static_cast<const float*>(data)[at];
+      }
+    }
+  }
+};
+
+__device__ __forceinline__ float widened(float x) { return x; }
+__device__ __forceinline__ double widened(double x) { return x; }
+__device__ __forceinline__ float widened(__half x) { return __half2float(x); }
+__device__ __forceinline__ float widened(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+// n elements that lie together, in reads of up to 16 bytes.
+template <int n, class X, class T>
+__device__ __forceinline__ void load_together(const X* from, T factor, T (&out)[n]) {
+  struct alignas(n * sizeof(X) < 16 ? n * sizeof(X) : 16) Vector {
+    X x[n * sizeof(X) < 16 ? n : 16 / sizeof(X)];
+  };
+  constexpr int kEach = int(sizeof(Vector) / sizeof(X));
+#pragma unroll
+  for (int v = 0; v < n / kEach; ++v) {
+    const Vector vector = reinterpret_cast<const Vector*>(from)[v];
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) out[v * kEach + e] = widened(vector.x[e]) * factor;
+  }
+}
+
+template <int n, class X, class T>
+__device__ __forceinline__ void load_typed(const X* from, int32_t there, bool aligned, T factor,
+                                           T (&out)[n]) {
+  if (aligned && there >= n) return load_together(from, factor, out);
+#pragma unroll
+  for (int i = 0; i < n; ++i) out[i] = i < there ? widened(from[i]) * factor : T(0);
+}
+
+// Columns k0 .. k0 + n - 1 of a row, times `factor`; zero beyond the last. n is 4 or 8 and divides
+// k0.
+template <int n, class T>
+__device__ __forceinline__ void load_columns(const Rows<T>& rows, int32_t row, int32_t k0, T factor,
+                                             T (&out)[n]) {
+  const int64_t at = int64_t(row) * rows.dim + k0;
+  const int32_t there = rows.dim - k0;
+  const bool aligned = rows.aligned && rows.dim % n == 0;
+  if constexpr (sizeof(T) == 8) {
+    load_typed(static_cast<const double*>(rows.data) + at, there, aligned, factor, out);
+  } else {
+    switch (rows.element) {
+      case Element::kHalf:
+        return load_typed(static_cast<const __half*>(rows.data) + at, there, aligned, factor, out);
+      case Element::kBFloat16:
+        return load_typed(static_cast<const __nv_bfloat16*>(rows.data) + at, there, aligned, factor,
+                          out);
+      default:
+        return load_typed(static_cast<const float*>(rows.data) + at, there, aligned, factor, out);
+    }
+  }
+}
+
+// The sum of squared differences of two rows, in the order of the columns: the same chain of
+// operations as in FmaLoop, so that equal rows are at equal distances wherever they are computed.
+template <class T>
+__device__ T squared_difference(const Rows<T>& x, int32_t i, const Rows<T>& y, int32_t j) {
+  const T fi = x.factor(i), fj = y.factor(j);
+  T sum = 0;
+#pragma unroll 1
+  for (int32_t k = 0; k < x.dim; k += 8) {
+    T a[8], b[8];
+    load_columns(x, i, k, fi, a);
+    load_columns(y, j, k, fj, b);
+#pragma unroll
+    for (int v = 0; v < 8; ++v) sum = fma(a[v] - b[v], a[v] - b[v], sum);
+  }
+  return sum;
+}
+
+template <class T>
+__device__ T finish_distance(const Rows<T>& x, int32_t i, const Rows<T>& y, int32_t j, T squares) {
+  // A row of zeros is at distance 1 from everything; not a number stays one.
+  if (x.is_zero(i) || y.is_zero(j)) return T(1) + (squares - squares);
+  return distance_from_squares(x.distance, squares);
+}
+
+template <class T>
+__device__ T row_distance(const Rows<T>& x, int32_t i, const Rows<T>& y, int32_t j) {
+  return finish_distance(x, i, y, j, squared_difference(x, i, y, j));
+}
+
+// Anchors and candidates of one call. In self mode both are the same rows.
+template <class T>
+struct Pairs {
+  Rows<T> anchors;
+  Rows<T> candidates;
+  const int32_t* class_begin;  // [M] sorted positions of the candidates of the anchor's class
+  const int32_t* class_end;
+  const int64_t* anchor_ids;  // [M], [N] by the caller's row, or null
+  const int64_t* ref_ids;
+  bool self;
+
+  // Whether the candidate may not be the anchor's positive. Sorted positions.
+  __device__ bool excluded(int32_t anchor, int32_t candidate) const {
+    if (self) return anchor == candidate;
+    return anchor_ids != nullptr &&
+           anchor_ids[anchors.row(anchor)] == ref_ids[candidates.row(candidate)];
+  }
+};
+
+}  // namespace facenet::cuda

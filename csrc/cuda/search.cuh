@@ -1,0 +1,89 @@
+// Launching the pair stream: stripes that fill the device, shared memory that fits it.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/fma_loop.cuh"
+#include "cuda/mma_loop.cuh"
+#include "cuda/pair_stream.cuh"
+#include "cuda/search.h"
+
+namespace facenet::cuda {
+
+template <class T>
+std::string sizes_of(const Pairs<T>& pairs) {
+  return "M=" + std::to_string(pairs.anchors.count) + " N=" +
+         std::to_string(pairs.candidates.count) + " D=" + std::to_string(pairs.anchors.dim);
+}
+
+inline int64_t tiles_of(int64_t rows, int64_t tile) { return (rows + tile - 1) / tile; }
+
+// Stripes of candidates: enough blocks for every multiprocessor, each as long as it can be.
+inline dim3 grid_of(const Device& device, int64_t anchors, int64_t candidates, int64_t tile,
+                    int64_t blocks_per_processor, Stripes& stripes) {
+  const int64_t rows = tiles_of(anchors, tile), columns = tiles_of(candidates, tile);
+  const int64_t wanted = std::max<int64_t>(1, blocks_per_processor * device.processors() / rows);
+  const int64_t length = tiles_of(columns, std::min<int64_t>({wanted, columns, 65535}));
+  stripes.tiles_per_stripe = int32_t(length);
+  return dim3(unsigned(rows), unsigned(tiles_of(columns, length)), 1);
+}
+
+template <class T, class Epilogue>
+void stream_by_differences(const char* name, const Device& device, const Pairs<T>& pairs,
+                           const typename Epilogue::Arguments& to, Guard guard) {
+  using Loop = FmaLoop<T>;
+  if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
+  Stripes stripes{};
+  const dim3 grid =
+      grid_of(device, pairs.anchors.count, pairs.candidates.count, Loop::kTile, 16, stripes);
+  launch(name, sizes_of(pairs), device.stream(),
+         {grid, dim3(Loop::kThreads),
+          size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTile))},
+         pair_stream<Loop, Epilogue>, pairs, to, stripes, guard, Loop::kSharedBytes);
+}
+
+template <class In, class Epilogue>
+void stream_by_products(const char* name, const Device& device, const Pairs<float>& pairs,
+                        const SearchPlan& plan, const typename Epilogue::Arguments& to,
+                        Guard guard) {
+  using Loop = MmaLoop<In>;
+  if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
+  Stripes stripes{};
+  const dim3 grid =
+      grid_of(device, pairs.anchors.count, pairs.candidates.count, Loop::kTile, 2, stripes);
+  // The anchors stay in shared memory where that leaves room for three stages of candidates.
+  const int chunks = Loop::chunks(pairs.anchors.dim);
+  const int rest = Epilogue::shared_bytes(Loop::kTile);
+  const int limit = device.shared_bytes();
+  MmaArguments arguments{pairs, plan.anchor_terms, plan.candidate_terms, 3, chunks};
+  if (Loop::shared_bytes(3, chunks) + rest > limit) arguments.resident = 0;
+  if (Loop::shared_bytes(3, arguments.resident) + rest > limit) arguments.stages = 2;
+  const int loop_bytes = Loop::shared_bytes(arguments.stages, arguments.resident);
+  launch(name, sizes_of(pairs), device.stream(),
+         {grid, dim3(Loop::kThreads), size_t(loop_bytes + rest)}, pair_stream<Loop, Epilogue>,
+         arguments, to, stripes, guard, loop_bytes);
+}
+
+// The main loop that the plan names; where it is the one by products, the other stands by.
+template <class Epilogue>
+void stream(const char* name, const Device& device, const Pairs<float>& pairs,
+            const SearchPlan& plan, const typename Epilogue::Arguments& to) {
+  if (!plan.by_products) {
+    stream_by_differences<float, Epilogue>(name, device, pairs, to, {nullptr, 0});
+    return;
+  }
+  const Guard products{&plan.flags->needs_direct, 0}, differences{&plan.flags->needs_direct, 1};
+  switch (pairs.anchors.element) {
+    case Element::kHalf:
+      stream_by_products<__half, Epilogue>(name, device, pairs, plan, to, products);
+      break;
+    case Element::kBFloat16:
+      stream_by_products<__nv_bfloat16, Epilogue>(name, device, pairs, plan, to, products);
+      break;
+    default:
+      stream_by_products<float, Epilogue>(name, device, pairs, plan, to, products);
+  }
+  stream_by_differences<float, Epilogue>(name, device, pairs, to, differences);
+}
+
+}  // namespace facenet::cuda

@@ -1,0 +1,21 @@
+// The pass over all pairs, on the pair stream.
+#pragma once
+
+#include "cuda/selection.h"
+
+namespace facenet::cuda {
+
+// Fills the keys of `to` (buckets, and the farthest where wanted) from all negatives.
+void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
+            int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
+            const SelectionArrays<float>& to);
+
+// The distances of each anchor's own class, to its slots.
+template <class T>
+void find_positives(const Device& device, const Pairs<T>& pairs, const Slots& slots, T* d_ap);
+
+// [M, N], every distance.
+template <class T>
+void store_distances(const Device& device, const Pairs<T>& pairs, T* out);
+
+}  // namespace facenet::cuda

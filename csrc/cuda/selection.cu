@@ -1,0 +1,296 @@
+#include "cuda/selection.h"
+
+#include <algorithm>
+
+#include "cuda/launch.h"
+#include "cuda/pair_tile.cuh"
+#include "cuda/ptx.cuh"
+#include "cuda/search.h"
+#include "cuda/warp.cuh"
+#include "semantics/order.h"
+#include "semantics/successor.h"
+
+namespace facenet::cuda {
+namespace {
+
+// Multiply-adds below which the products' further kernels cost more than they save.
+#ifndef FACENET_LEAST_WORK_FOR_PRODUCTS
+#define FACENET_LEAST_WORK_FOR_PRODUCTS 4e6
+#endif
+constexpr double kLeastWorkForProducts = FACENET_LEAST_WORK_FOR_PRODUCTS;
+
+// Passes over the candidates that double needs: its distances fill a word, indices want another.
+template <class T>
+constexpr int kPasses = sizeof(T) == 4 ? 1 : 2;
+
+struct RankRule {
+  PositiveRule positives;
+  NegativeRule negatives;
+};
+
+// The slot of the extreme positive, over one warp; -1 without one. Slots are in the caller's order.
+template <class T>
+__device__ int32_t extreme_slot(const T* d_ap, int32_t count, bool hardest) {
+  T best = 0;
+  int64_t best_slot = -1;
+  for (int32_t k = lane(); k < count; k += 32) {
+    const bool wins = hardest ? farther(d_ap[k], k, best, best_slot)
+                              : closer(d_ap[k], k, best, best_slot);
+    if (wins) best = d_ap[k], best_slot = k;
+  }
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) {
+    const T d = __shfl_xor_sync(kAllLanes, best, apart);
+    const int64_t slot = __shfl_xor_sync(kAllLanes, best_slot, apart);
+    const bool wins = slot >= 0 && (hardest ? farther(d, slot, best, best_slot)
+                                            : closer(d, slot, best, best_slot));
+    if (wins) best = d, best_slot = slot;
+  }
+  return int32_t(best_slot);
+}
+
+// A warp per anchor: its positive distances in ascending order are its thresholds.
+//   d_ap [slots] -> choice (the rank of each slot's threshold), threshold, keys (none yet)
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    rank_thresholds(const Pairs<T> pairs, const Slots slots, const RankRule rule,
+                    const SelectionArrays<T> to) {
+  const int64_t i = warp_number();
+  if (i >= pairs.anchors.count) return;
+  const int64_t offset = slots.offset[i];
+  const int32_t count = slots.count[i];
+  const T* d_ap = to.d_ap + offset;
+  if (i == 0 && lane() == 0) *to.repeat_count = 0;
+  if (lane() == 0) to.farthest.key[i] = kNoKey;
+  for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
+
+  const int32_t only =
+      rule.positives == PositiveRule::kAll
+          ? -1
+          : extreme_slot(d_ap, count, rule.positives == PositiveRule::kHardest);
+  int32_t thresholds = 0;
+  for (int32_t base = 0; base < count; base += 32) {
+    const int32_t k = base + lane();
+    const bool there = k < count;
+    const T d = there ? d_ap[k] : T(NAN);
+    const bool counts = d == d && (rule.positives == PositiveRule::kAll || k == only);
+    int32_t rank = kNotSelected;
+    if (counts) {
+      rank = 0;
+      if (rule.positives == PositiveRule::kAll && rule.negatives == NegativeRule::kSemihard) {
+        for (int32_t m = 0; m < count; ++m) rank += d_ap[m] < d || (d_ap[m] == d && m < k);
+      }
+    } else if (there && d != d && rule.positives == PositiveRule::kAll &&
+               !pairs.excluded(int32_t(i), pairs.class_begin[i] + k)) {
+      rank = kFarthest;  // comparable with nothing: it falls back
+    }
+    if (there) to.choice[offset + k] = rank;
+    if (counts && rule.negatives == NegativeRule::kSemihard) to.threshold[offset + rank] = d;
+    thresholds += __popc(__ballot_sync(kAllLanes, counts));
+  }
+  if (lane() == 0) {
+    // The closest negative is the successor of nothing in particular: one bucket for all.
+    const bool one = rule.negatives == NegativeRule::kHardest && thresholds > 0;
+    to.threshold_count[i] = one ? 1 : thresholds;
+  }
+}
+
+// Measures the winners of a search by products again, by differences. What is then not beyond its
+// threshold was taken for something else: the anchor's keys are cleared and its search repeated.
+__global__ void __launch_bounds__(kBlock, 2)
+    verify_winners(const Pairs<float> pairs, const Slots slots, const bool semihard,
+                   const SelectionArrays<float> to, const Guard guard) {
+  if (!guard.open()) return;
+  const int64_t i = warp_number();
+  if (i >= pairs.anchors.count) return;
+  const int64_t offset = slots.offset[i];
+  const int32_t count = to.threshold_count[i];
+  const int32_t row = pairs.anchors.row(int32_t(i));
+  bool good = true;
+  for (int32_t k = lane(); k < count; k += 32) {
+    if (!to.bucket.has(offset + k)) continue;
+    const uint32_t negative = to.bucket.row(offset + k);
+    const float d = row_distance(pairs.anchors, row, pairs.candidates, int32_t(negative));
+    to.bucket.key[offset + k] = closer_key(d, negative);
+    good = good && (!semihard || d > to.threshold[offset + k]);
+  }
+  good = __all_sync(kAllLanes, good) != 0;
+  if (lane() == 0 && to.farthest.has(i)) {
+    const uint32_t negative = to.farthest.row(i);
+    const float d = row_distance(pairs.anchors, row, pairs.candidates, int32_t(negative));
+    to.farthest.key[i] = farther_key(d, negative);
+  }
+  if (good) return;
+  for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
+  if (lane() == 0) {
+    to.farthest.key[i] = kNoKey;
+    to.to_repeat[atomicAdd(to.repeat_count, 1)] = int32_t(i);
+  }
+}
+
+template <class T>
+__device__ void offer(const Winners<T>& to, int64_t at, bool farthest, T d, uint32_t index,
+                      int pass) {
+  const auto lower = [](uint64_t* word, uint64_t value) {
+    if (value < load_relaxed(word)) {
+      atomicMin(reinterpret_cast<unsigned long long*>(word), static_cast<unsigned long long>(value));
+    }
+  };
+  if constexpr (sizeof(T) == 4) {
+    lower(to.key + at, farthest ? farther_key(d, index) : closer_key(d, index));
+  } else {
+    const uint64_t bits = farthest ? ~bits_of(d) : bits_of(d);
+    if (pass == 0) lower(to.key + at, bits);
+    if (pass == 1 && bits == load_relaxed(to.key + at)) atomicMin(to.index + at, index);
+  }
+}
+
+// The search by differences, a block per anchor: for the anchors whose search is repeated, or (with
+// `all`) for every one, which is how double is served. The meaning of every other search.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    search_rows(const Pairs<T> pairs, const Slots slots, const bool semihard,
+                const bool wants_farthest, const SelectionArrays<T> to, const bool all) {
+  const int32_t rows = all ? pairs.anchors.count : *to.repeat_count;
+  for (int32_t r = int32_t(blockIdx.x); r < rows; r += int32_t(gridDim.x)) {
+    const int32_t i = all ? r : to.to_repeat[r];
+    const int32_t count = to.threshold_count[i];
+    if (count == 0) continue;
+    const int64_t offset = slots.offset[i];
+    const int32_t row = pairs.anchors.row(i);
+    if constexpr (kPasses<T> == 2) {
+      for (int32_t k = int32_t(threadIdx.x); k < count; k += kBlock) {
+        to.bucket.index[offset + k] = ~0u;
+      }
+      if (threadIdx.x == 0) to.farthest.index[i] = ~0u;
+    }
+    for (int pass = 0; pass < kPasses<T>; ++pass) {
+      __syncthreads();
+      for (int32_t j = int32_t(threadIdx.x); j < pairs.candidates.count; j += kBlock) {
+        if (j >= pairs.class_begin[i] && j < pairs.class_end[i]) continue;
+        const int32_t candidate = pairs.candidates.row(j);
+        const T d = row_distance(pairs.anchors, row, pairs.candidates, candidate);
+        if (!(d == d)) continue;
+        const int64_t bucket = semihard ? successor_bucket(to.threshold + offset, count, d) : 0;
+        if (bucket >= 0) offer(to.bucket, offset + bucket, false, d, uint32_t(candidate), pass);
+        if (wants_farthest) offer(to.farthest, i, true, d, uint32_t(candidate), pass);
+      }
+    }
+  }
+}
+
+// A warp per anchor: every slot's rank becomes its choice, the first bucket from there on that has
+// a winner, or what the fallback says.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    choose(const Pairs<T> pairs, const Slots slots, const T margin, const bool within_margin,
+           const bool falls_back, int32_t* next, const SelectionArrays<T> to) {
+  const int64_t i = warp_number();
+  if (i >= pairs.anchors.count) return;
+  const int64_t offset = slots.offset[i];
+  const int32_t thresholds = to.threshold_count[i];
+  // next[k]: the first bucket from k on with a winner. 32 buckets at a time, from the last.
+  int32_t later = kNotSelected;
+  for (int32_t base = (thresholds + 31) / 32 * 32 - 32; base >= 0; base -= 32) {
+    const int32_t k = base + lane();
+    const uint32_t has = __ballot_sync(kAllLanes, k < thresholds && to.bucket.has(offset + k));
+    const uint32_t from_here = has >> lane();
+    if (k < thresholds) {
+      next[offset + k] = from_here != 0 ? k + __ffs(int(from_here)) - 1 : later;
+    }
+    if (has != 0) later = base + __ffs(int(has)) - 1;
+  }
+  __syncwarp();
+  for (int32_t k = lane(); k < slots.count[i]; k += 32) {
+    const int64_t slot = offset + k;
+    const int32_t rank = to.choice[slot];
+    if (rank == kNotSelected) continue;
+    int32_t choice = rank >= 0 ? next[offset + rank] : kNotSelected;
+    if (choice >= 0 && within_margin &&
+        !inside_margin(to.d_ap[slot], to.bucket.closer_distance(offset + choice), margin)) {
+      choice = kNotSelected;
+    }
+    if (choice == kNotSelected && falls_back && to.farthest.has(i)) choice = kFarthest;
+    to.choice[slot] = choice;
+  }
+}
+
+}  // namespace
+
+template <class T>
+void SelectionArrays<T>::place(Workspace& w) {
+  constexpr bool kTwoWords = sizeof(T) == 8;
+  d_ap = w.take<T>(slots);
+  choice = w.take<int32_t>(slots);
+  threshold = w.take<T>(slots);
+  threshold_count = w.take<int32_t>(anchors);
+  bucket = {w.take<uint64_t>(slots), kTwoWords ? w.take<uint32_t>(slots) : nullptr};
+  farthest = {w.take<uint64_t>(anchors), kTwoWords ? w.take<uint32_t>(anchors) : nullptr};
+  to_repeat = w.take<int32_t>(anchors);
+  repeat_count = w.take<int32_t>(1);
+}
+
+template <>
+bool wants_products(const Device&, const Rows<double>&, const Rows<double>&) {
+  return false;
+}
+
+template <>
+bool wants_products(const Device& device, const Rows<float>& anchors,
+                    const Rows<float>& candidates) {
+  if (device.capability() < 80 || anchors.dim == 0) return false;
+  const int64_t bytes = anchors.element == Element::kFloat ? 4 : 2;
+  const auto aligned = [&](const Rows<float>& rows) {
+    return rows.aligned && rows.dim * bytes % 16 == 0;
+  };
+  const double work = double(anchors.count) * double(candidates.count) * double(anchors.dim);
+  return aligned(anchors) && aligned(candidates) && work >= kLeastWorkForProducts;
+}
+
+template <class T>
+void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
+                     int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
+                     const SelectionArrays<T>& to) {
+  const std::string sizes = "M=" + std::to_string(pairs.anchors.count) +
+                            " N=" + std::to_string(pairs.candidates.count) +
+                            " D=" + std::to_string(pairs.anchors.dim) +
+                            " slots=" + std::to_string(to.slots);
+  const cudaStream_t stream = device.stream();
+  const bool semihard = rule.negatives == NegativeRule::kSemihard;
+  const bool falls_back = rule.fallback == Fallback::kFarthest;
+  const LaunchShape by_anchor{blocks_of_warps(pairs.anchors.count), kBlock};
+  if (pairs.anchors.count == 0) return;
+
+  find_positives(device, pairs, slots, to.d_ap);
+  launch("rank_thresholds", sizes, stream, by_anchor, rank_thresholds<T>, pairs, slots,
+         RankRule{rule.positives, rule.negatives}, to);
+  if constexpr (sizeof(T) == 4) {
+    search(device, pairs, slots, most_thresholds, rule, plan, to);
+    if (plan.by_products) {
+      launch("verify_winners", sizes, stream, by_anchor, verify_winners, pairs, slots, semihard, to,
+             Guard{&plan.flags->needs_direct, 0});
+      launch("search_rows", sizes, stream,
+             {unsigned(std::min<int64_t>(4 * device.processors(), pairs.anchors.count)), kBlock},
+             search_rows<T>, pairs, slots, semihard, falls_back, to, false);
+    }
+  } else {
+    launch("search_rows", sizes, stream,
+           {unsigned(std::min<int64_t>(1 << 16, pairs.anchors.count)), kBlock}, search_rows<T>,
+           pairs, slots, semihard, falls_back, to, true);
+  }
+  // The thresholds are not needed any more, but for the room they take.
+  int32_t* next = reinterpret_cast<int32_t*>(to.threshold);
+  launch("choose", sizes, stream, by_anchor, choose<T>, pairs, slots, T(rule.margin),
+         rule.within_margin && semihard, falls_back, next, to);
+}
+
+template struct SelectionArrays<float>;
+template struct SelectionArrays<double>;
+template void select_triplets(const Device&, const Pairs<float>&, const Slots&, int64_t,
+                              const SelectionRule&, const SearchPlan&,
+                              const SelectionArrays<float>&);
+template void select_triplets(const Device&, const Pairs<double>&, const Slots&, int64_t,
+                              const SelectionRule&, const SearchPlan&,
+                              const SelectionArrays<double>&);
+
+}  // namespace facenet::cuda

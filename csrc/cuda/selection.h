@@ -1,0 +1,82 @@
+// Selecting triplets: thresholds, the search, fallbacks. Everything stays on the device.
+#pragma once
+
+#include "common/options.h"
+#include "cuda/device.h"
+#include "cuda/labels.h"
+#include "cuda/prepare.h"
+#include "cuda/rows.cuh"
+#include "cuda/workspace.h"
+#include "semantics/key.h"
+
+namespace facenet::cuda {
+
+// What a slot chose, where it is not a bucket of its anchor.
+constexpr int32_t kNotSelected = -1;  // no positive, or its negative does not qualify
+constexpr int32_t kFarthest = -2;
+
+// The winners of contests: for float one key holds distance and index, for double two words do.
+template <class T>
+struct Winners {
+  uint64_t* key;    // kNoKey: none
+  uint32_t* index;  // double only
+
+  __device__ bool has(int64_t at) const { return key[at] != kNoKey; }
+  __device__ uint32_t row(int64_t at) const {
+    return sizeof(T) == 4 ? key_index(key[at]) : index[at];
+  }
+  __device__ T closer_distance(int64_t at) const {
+    if constexpr (sizeof(T) == 4) return closer_key_distance(key[at]);
+    return value_of(key[at]);
+  }
+  __device__ T farther_distance(int64_t at) const {
+    if constexpr (sizeof(T) == 4) return farther_key_distance(key[at]);
+    return value_of(~key[at]);
+  }
+};
+
+// [slots] unless said. A bucket has the slot of its threshold's rank.
+template <class T>
+struct SelectionArrays {
+  int64_t anchors = 0;
+  int64_t slots = 0;
+  T* d_ap = nullptr;        // NaN: not a pair
+  int32_t* choice = nullptr;  // bucket, kNotSelected or kFarthest; at first the threshold's rank
+  T* threshold = nullptr;   // ascending within an anchor
+  int32_t* threshold_count = nullptr;  // [M]
+  Winners<T> bucket{};      // the closest negative of each bucket
+  Winners<T> farthest{};    // [M] the farthest negative
+  int32_t* to_repeat = nullptr;     // [M] anchors whose search has to be repeated, in any order
+  int32_t* repeat_count = nullptr;  // [1]
+
+  void place(Workspace& w);
+
+  __device__ bool selected(int64_t slot) const { return choice[slot] != kNotSelected; }
+  __device__ uint32_t negative(int32_t anchor, int64_t offset, int64_t slot) const {
+    return choice[slot] == kFarthest ? farthest.row(anchor) : bucket.row(offset + choice[slot]);
+  }
+  __device__ T d_an(int32_t anchor, int64_t offset, int64_t slot) const {
+    return choice[slot] == kFarthest ? farthest.farther_distance(anchor)
+                                     : bucket.closer_distance(offset + choice[slot]);
+  }
+};
+
+// How the pairs of a call are searched.
+struct SearchPlan {
+  bool by_products = false;   // MmaLoop, where the flags do not ask for differences
+  const RowFlags* flags = nullptr;
+  const float* anchor_terms = nullptr;
+  const float* candidate_terms = nullptr;
+};
+
+// Whether MmaLoop can and should serve these rows on this device.
+template <class T>
+bool wants_products(const Device& device, const Rows<T>& anchors, const Rows<T>& candidates);
+
+// `most_thresholds`: no anchor has more.
+template <class T>
+void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
+                     int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
+                     const SelectionArrays<T>& to);
+
+}  // namespace facenet::cuda

@@ -1,0 +1,259 @@
+// triplet_losses on CUDA: the loss of each given triplet, and the gradient.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <tuple>
+
+#include "common/options.h"
+#include "cuda/edges.h"
+#include "cuda/launch.h"
+#include "cuda/prepare.h"
+#include "cuda/warp.cuh"
+#include "cuda/workspace.h"
+#include "semantics/hinge.h"
+
+namespace facenet::cuda {
+namespace {
+
+// [T] each; rows of the embeddings, of the candidates, of the candidates.
+struct TripletRows {
+  const int64_t* anchor;
+  const int64_t* positive;
+  const int64_t* negative;
+  int64_t count;
+};
+
+template <class T>
+struct Sides {
+  Rows<T> anchors;
+  Rows<T> candidates;
+  const RowFlags* flags;
+
+  __device__ T poison() const { return flags->not_finite != 0 ? T(NAN) : T(0); }
+};
+
+// A warp's distance of two rows. Lanes take every 32nd column, so that reads are whole lines.
+template <class T>
+__device__ T warp_distance(const Sides<T>& sides, int32_t i, int32_t j) {
+  const Rows<T>&x = sides.anchors, &y = sides.candidates;
+  const T fi = x.factor(i), fj = y.factor(j);
+  T sum = 0;
+  for (int32_t k = lane(); k < x.dim; k += 32) {
+    const T difference = x.raw(i, k) * fi - y.raw(j, k) * fj;
+    sum = fma(difference, difference, sum);
+  }
+  return finish_distance(x, i, y, j, warp_sum(sum));
+}
+
+// An index that is no row is never read from: its triplet is not a number.
+template <class T>
+__device__ bool in_range(const Sides<T>& sides, const TripletRows& t, int64_t k) {
+  const auto inside = [](int64_t row, int32_t count) { return row >= 0 && row < count; };
+  return inside(t.anchor[k], sides.anchors.count) && inside(t.positive[k], sides.candidates.count) &&
+         inside(t.negative[k], sides.candidates.count);
+}
+
+// A warp per triplet -> losses [T]
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    losses_of_triplets(const Sides<T> sides, const TripletRows t, const T margin,
+                       const bool smooth, T* losses) {
+  const int64_t k = warp_number();
+  if (k >= t.count) return;
+  T loss = T(NAN);
+  if (in_range(sides, t, k)) {
+    const int32_t a = int32_t(t.anchor[k]);
+    const T v = warp_distance(sides, a, int32_t(t.positive[k])) -
+                warp_distance(sides, a, int32_t(t.negative[k]));
+    loss = hinge(v + margin, smooth) + sides.poison();
+  }
+  if (lane() == 0) losses[k] = loss;
+}
+
+// A warp per triplet -> its four edges: 2k and 2k+1 push the anchor, 2T + 2k and 2T + 2k + 1 the
+// positive and the negative.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    edges_of_triplets(const Sides<T> sides, const TripletRows t, const T margin, const bool smooth,
+                      const T* grad, uint32_t* row, Edge<T>* edge, T* scale) {
+  const int64_t k = warp_number();
+  if (k == 0 && lane() == 0) *scale = T(1) + sides.poison();
+  if (k >= t.count) return;
+  T to_positive = 0, to_negative = 0;
+  const bool there = in_range(sides, t, k);
+  const int32_t a = int32_t(t.anchor[k]), p = int32_t(t.positive[k]), n = int32_t(t.negative[k]);
+  if (there) {
+    const T d_ap = warp_distance(sides, a, p), d_an = warp_distance(sides, a, n);
+    const T slope = grad[k] * hinge_slope(d_ap - d_an + margin, smooth);
+    const Distance kind = sides.anchors.distance;
+    to_positive = slope * distance_slope(kind, d_ap);
+    to_negative = -slope * distance_slope(kind, d_an);
+  }
+  if (lane() != 0) return;
+  const int64_t anchor_edges = 2 * k, candidate_edges = 2 * (t.count + k);
+  row[anchor_edges] = row[anchor_edges + 1] = there ? uint32_t(a) : kNoRow;
+  row[candidate_edges] = there ? uint32_t(p) : kNoRow;
+  row[candidate_edges + 1] = there ? uint32_t(n) : kNoRow;
+  edge[anchor_edges] = {p, to_positive};
+  edge[anchor_edges + 1] = {n, to_negative};
+  edge[candidate_edges] = {a, to_positive};
+  edge[candidate_edges + 1] = {a, to_negative};
+}
+
+template <class T>
+struct TripletArrays {
+  int64_t anchors = 0, candidates = 0, edges = 0;
+  bool cosine = false, reference = false;
+  RowFlags* flags = nullptr;
+  T* anchor_norms = nullptr;
+  T* candidate_norms = nullptr;
+  T* scale = nullptr;
+  uint32_t *row = nullptr, *sorted_row = nullptr;
+  Edge<T>*edge = nullptr, *sorted_edge = nullptr;
+
+  void place(Workspace& w) {
+    flags = w.take<RowFlags>(1);
+    anchor_norms = cosine ? w.take<T>(anchors) : nullptr;
+    candidate_norms = cosine && reference ? w.take<T>(candidates) : anchor_norms;
+    scale = w.take<T>(1);
+    row = w.take<uint32_t>(edges);
+    sorted_row = w.take<uint32_t>(edges);
+    edge = w.take<Edge<T>>(edges);
+    sorted_edge = w.take<Edge<T>>(edges);
+  }
+};
+
+// The arguments of both operators, checked, with what the kernels need to know of the rows.
+template <class T>
+class TripletCall {
+ public:
+  TripletCall(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
+              const Tensor& positive, const Tensor& negative, const std::string& distance,
+              bool gradient)
+      : device(emb),
+        emb_(torch::stable::contiguous(emb)),
+        ref_(ref_emb ? torch::stable::contiguous(*ref_emb) : emb_),
+        anchor_(torch::stable::contiguous(anchor)),
+        positive_(torch::stable::contiguous(positive)),
+        negative_(torch::stable::contiguous(negative)),
+        arrays(emb, sizes_of(emb, ref_emb, anchor, distance, gradient)) {
+    const int64_t count = anchor.numel();
+    check_index_vector("anchor", anchor, count);
+    check_index_vector("positive", positive, count);
+    check_index_vector("negative", negative, count);
+    const auto data = [](const Tensor& t) { return static_cast<const int64_t*>(t.data_ptr()); };
+    rows = {data(anchor_), data(positive_), data(negative_), count};
+    const Distance kind = parse_distance(distance);
+    sides = {rows_of<T>(emb_, kind), rows_of<T>(ref_, kind), arrays.flags};
+    check_cuda(cudaMemsetAsync(arrays.flags, 0, sizeof(RowFlags), device.stream()),
+               "clearing flags");
+    sides.anchors.inverse_norms = arrays.anchor_norms;
+    sides.candidates.inverse_norms = arrays.candidate_norms;
+    T* no_terms = nullptr;
+    prepare_rows(device, sides.anchors, arrays.anchor_norms, no_terms, arrays.flags);
+    if (ref_emb) {
+      prepare_rows(device, sides.candidates, arrays.candidate_norms, no_terms, arrays.flags);
+    }
+  }
+
+  std::string shapes() const {
+    return "M=" + std::to_string(sides.anchors.count) +
+           " N=" + std::to_string(sides.candidates.count) +
+           " D=" + std::to_string(sides.anchors.dim) + " T=" + std::to_string(rows.count);
+  }
+
+  const Device device;
+
+ private:
+  const Tensor emb_, ref_, anchor_, positive_, negative_;
+
+  static TripletArrays<T> sizes_of(const Tensor& emb, const std::optional<Tensor>& ref_emb,
+                                   const Tensor& anchor, const std::string& distance,
+                                   bool gradient) {
+    check_embeddings("emb", emb);
+    if (ref_emb) {
+      check_embeddings("ref_emb", *ref_emb);
+      check_same_space("emb", emb, "ref_emb", *ref_emb);
+    }
+    TripletArrays<T> sizes;
+    sizes.anchors = emb.size(0);
+    sizes.reference = ref_emb.has_value();
+    sizes.candidates = ref_emb ? ref_emb->size(0) : emb.size(0);
+    sizes.cosine = parse_distance(distance) == Distance::kCosine;
+    sizes.edges = gradient ? 4 * anchor.numel() : 0;
+    return sizes;
+  }
+
+ public:
+  const Scratch<TripletArrays<T>> arrays;
+  TripletRows rows{};
+  Sides<T> sides{};
+};
+
+Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
+                      const Tensor& positive, const Tensor& negative, double margin,
+                      const std::string& distance, bool smooth) {
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Tensor {
+    using T = decltype(zero);
+    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, false);
+    Tensor out = torch::stable::new_empty(emb, {anchor.numel()}, kValueType<T>);
+    launch("losses_of_triplets", call.shapes(), call.device.stream(),
+           {blocks_of_warps(call.rows.count), kBlock}, losses_of_triplets<T>, call.sides, call.rows,
+           T(margin), smooth, static_cast<T*>(out.data_ptr()));
+    return out;
+  });
+}
+
+std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Tensor& emb,
+                                                   const std::optional<Tensor>& ref_emb,
+                                                   const Tensor& anchor, const Tensor& positive,
+                                                   const Tensor& negative, double margin,
+                                                   const std::string& distance, bool smooth) {
+  using Gradients = std::tuple<Tensor, Tensor>;
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Gradients {
+    using T = decltype(zero);
+    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, true);
+    FACENET_CHECK(grad.dim() == 1 && grad.size(0) == call.rows.count &&
+                      grad.scalar_type() == kValueType<T>,
+                  "grad: expected a vector of ", call.rows.count, " entries in the losses' type");
+    const Tensor weights = torch::stable::contiguous(grad);
+    const auto& arrays = call.arrays;
+    launch("edges_of_triplets", call.shapes(), call.device.stream(),
+           {blocks_of_warps(std::max<int64_t>(call.rows.count, 1)), kBlock}, edges_of_triplets<T>,
+           call.sides, call.rows, T(margin), smooth, static_cast<const T*>(weights.data_ptr()),
+           arrays.row, arrays.edge, arrays.scale);
+
+    const int64_t edges = 4 * call.rows.count;
+    Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), emb.size(1)}, kValueType<T>);
+    Tensor ref_grad = torch::stable::new_empty(
+        emb, {ref_emb ? ref_emb->size(0) : 0, emb.size(1)}, kValueType<T>);
+    const auto gather_part = [&](const Rows<T>& rows, const Rows<T>& others, int64_t begin,
+                                 int64_t count, Tensor& out) {
+      sort_edges<T>(call.device, emb, rows.count, {arrays.row + begin, arrays.edge + begin, count},
+                    arrays.sorted_row, arrays.sorted_edge);
+      Gathered<T> g{};
+      g.rows = rows;
+      g.others = others;
+      g.incoming = {arrays.sorted_row, arrays.sorted_edge, count};
+      g.scale = arrays.scale;
+      gather(call.device, g, static_cast<T*>(out.data_ptr()));
+    };
+    const Rows<T>&x = call.sides.anchors, &y = call.sides.candidates;
+    if (ref_emb) {
+      gather_part(x, y, 0, edges / 2, emb_grad);
+      gather_part(y, x, edges / 2, edges / 2, ref_grad);
+    } else {
+      gather_part(x, x, 0, edges, emb_grad);
+    }
+    return {emb_grad, ref_grad};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
+  m.impl("triplet_losses", TORCH_BOX(&triplet_losses));
+  m.impl("triplet_losses_backward", TORCH_BOX(&triplet_losses_backward));
+}
+
+}  // namespace facenet::cuda

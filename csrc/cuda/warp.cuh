@@ -1,0 +1,42 @@
+// Small things that the kernels of one warp per row share.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace facenet::cuda {
+
+constexpr uint32_t kAllLanes = 0xffffffffu;
+constexpr int kBlock = 256;  // threads of the kernels that are not the pair stream's
+
+__device__ inline int lane() { return int(threadIdx.x) % 32; }
+__device__ inline int64_t thread_number() {
+  return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline int64_t warp_number() { return thread_number() / 32; }
+
+inline unsigned blocks_of_threads(int64_t threads) {
+  return unsigned((threads + kBlock - 1) / kBlock);
+}
+inline unsigned blocks_of_warps(int64_t warps) { return blocks_of_threads(32 * warps); }
+
+// The same pairs are added whatever the values: the same bits every time.
+template <class T>
+__device__ T warp_sum(T value) {
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(kAllLanes, value, apart);
+  return value;
+}
+
+template <class T>
+__device__ T warp_max(T value) {
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, value, apart);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
+}  // namespace facenet::cuda

@@ -1,0 +1,52 @@
+// order.h's contests as one unsigned comparison: of two keys the smaller wins.
+//
+// A distance is never negative, so the bits of a float32 ascend with it and the index below them
+// settles ties. An atomic minimum of keys then gives the same winner in every order of arrival.
+#pragma once
+
+#include <cstring>
+
+#include "semantics/portable.h"
+
+namespace facenet {
+
+constexpr uint64_t kNoKey = ~uint64_t(0);  // beaten by everything
+
+FACENET_HD uint32_t bits_of(float d) {
+  uint32_t bits;
+  std::memcpy(&bits, &d, sizeof bits);
+  return bits;
+}
+
+FACENET_HD uint64_t bits_of(double d) {
+  uint64_t bits;
+  std::memcpy(&bits, &d, sizeof bits);
+  return bits;
+}
+
+FACENET_HD float value_of(uint32_t bits) {
+  float d;
+  std::memcpy(&d, &bits, sizeof d);
+  return d;
+}
+
+FACENET_HD double value_of(uint64_t bits) {
+  double d;
+  std::memcpy(&d, &bits, sizeof d);
+  return d;
+}
+
+// d >= 0, not NaN. The index is one in the caller's order.
+FACENET_HD uint64_t closer_key(float d, uint32_t index) {
+  return uint64_t(bits_of(d)) << 32 | index;
+}
+
+FACENET_HD uint64_t farther_key(float d, uint32_t index) {
+  return uint64_t(~bits_of(d)) << 32 | index;
+}
+
+FACENET_HD uint32_t key_index(uint64_t key) { return uint32_t(key); }
+FACENET_HD float closer_key_distance(uint64_t key) { return value_of(uint32_t(key >> 32)); }
+FACENET_HD float farther_key_distance(uint64_t key) { return value_of(~uint32_t(key >> 32)); }
+
+}  // namespace facenet

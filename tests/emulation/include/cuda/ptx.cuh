@@ -1,0 +1,61 @@
+// The twin of the product's header: the same wrappers, on the emulation's runtime.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace facenet::cuda {
+
+inline unsigned char* dynamic_shared_memory() { return emulation::dynamic_shared_memory(); }
+
+__forceinline__ void cp_async_16(void* shared, const void* global, int bytes) {
+  emulation::copy_async(shared, global, bytes);
+}
+
+__forceinline__ void cp_async_commit() { emulation::commit_copies(); }
+
+template <int kPending>
+__forceinline__ void cp_async_wait() {
+  emulation::wait_for_copies(kPending);
+}
+
+__forceinline__ void ldmatrix_x4(uint32_t (&matrices)[4], const void* row) {
+  emulation::load_matrices(matrices, row);
+}
+
+__forceinline__ void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                  const __nv_bfloat16*) {
+  emulation::multiply_matrices(emulation::MatrixType::kBfloat16, c, a, b);
+}
+
+__forceinline__ void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                  const __half*) {
+  emulation::multiply_matrices(emulation::MatrixType::kHalf, c, a, b);
+}
+
+__forceinline__ void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (&a)[4],
+                                      const uint32_t (&b)[2]) {
+  emulation::multiply_matrices(emulation::MatrixType::kTf32, c, a, b);
+}
+
+// Half a unit of the last place that is kept is added to the magnitude.
+inline uint32_t to_tf32(float x) {
+  emulation::require_capability(80, "cvt.rna.tf32");
+  if (x != x) return 0x7fffffff;
+  const uint32_t bits = emulation::float_to_bits(x);
+  return (bits & 0x7f800000) == 0x7f800000 ? bits : (bits + 0x1000) & ~0x1fffu;
+}
+
+inline uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) { return __viaddmin_u32(a, b, c); }
+
+template <class Word>
+__forceinline__ Word load_relaxed(const Word* word) {
+  static_assert(sizeof(Word) == 4 || sizeof(Word) == 8, "32 or 64 bits");
+  Word value;
+  emulation::atomic_load(word, &value, sizeof value);
+  return value;
+}
+
+}  // namespace facenet::cuda

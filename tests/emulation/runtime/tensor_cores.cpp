@@ -1,0 +1,154 @@
+// Copies to shared memory in the background, and the products of small matrices.
+#include <cstring>
+
+#include "access.h"
+#include "emulation/device_api.h"
+#include "emulation/small_floats.h"
+#include "fragments.h"
+#include "machine.h"
+#include "settings.h"
+
+namespace facenet::emulation {
+namespace {
+
+Machine& machine() { return *Machine::running(); }
+
+bool aligned_to_16(const void* pointer) { return reinterpret_cast<size_t>(pointer) % 16 == 0; }
+
+// The destination of a copy must be shared memory of the block, in a kernel's dynamic part.
+void check_destination(Machine& device, const void* shared, const char* instruction) {
+  const size_t offset =
+      size_t(static_cast<const unsigned char*>(shared) - device.region().dynamic());
+  if (offset + 16 > device.region().dynamic_bytes() || offset > device.region().dynamic_bytes())
+    device.fault(std::string(instruction) +
+                 " out of bounds: its address is not in the dynamic shared memory");
+  if (!aligned_to_16(shared))
+    device.fault(std::string(instruction) + ": its address in shared memory is not aligned to 16");
+}
+
+void deliver(Machine& device, const Copy& copy) {
+  const size_t offset =
+      size_t(static_cast<unsigned char*>(copy.shared) - device.region().dynamic());
+  std::memset(copy.shared, 0, 16);
+  std::memcpy(copy.shared, copy.global, size_t(copy.bytes));
+  if (race_detection()) device.races().set_in_flight(offset, 16, false);
+}
+
+struct MatrixLoad {
+  const void* row;
+  uint32_t* matrices;
+  const void* where;
+  uint32_t thread;
+};
+
+void complete_load(void* const* arguments, uint32_t) {
+  const auto lane_of = [&](int lane) { return static_cast<MatrixLoad*>(arguments[lane]); };
+  for (int lane = 0; lane < kLanes; ++lane) {
+    check_destination(machine(), lane_of(lane)->row, "ldmatrix");
+    check_access(machine(), lane_of(lane)->row, 16, AccessKind::kRead, lane_of(lane)->thread,
+                 lane_of(lane)->where);
+  }
+  for (int lane = 0; lane < kLanes; ++lane)
+    for (int index = 0; index < 4; ++index) {
+      const MatrixSource source = matrix_source(lane, index);
+      const auto* row = static_cast<const unsigned char*>(lane_of(source.lane)->row);
+      std::memcpy(&lane_of(lane)->matrices[index], row + 2 * source.column, 4);
+    }
+}
+
+struct Product {
+  MatrixType type;
+  float* c;
+  const uint32_t* a;
+  const uint32_t* b;
+};
+
+float element(MatrixType type, const uint32_t* registers, int index) {
+  if (type == MatrixType::kTf32) return bits_to_float(registers[index] & ~0x1fffu);
+  const uint16_t bits = uint16_t(registers[index / 2] >> 16 * (index % 2));
+  return type == MatrixType::kHalf ? half_to_float(bits) : bfloat16_to_float(bits);
+}
+
+void complete_product(void* const* arguments, uint32_t) {
+  const auto lane_of = [&](int lane) { return static_cast<Product*>(arguments[lane]); };
+  const MatrixType type = lane_of(0)->type;
+  const int depth = type == MatrixType::kTf32 ? 8 : 16;
+  const bool wide = depth == 16;
+  float a[16][16] = {}, b[16][8] = {};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < depth / 2; ++i) {
+      const Place place = wide ? a_place_16(lane, i) : a_place_8(lane, i);
+      a[place.row][place.column] = element(type, lane_of(lane)->a, i);
+    }
+    for (int i = 0; i < depth / 4; ++i) {
+      const Place place = wide ? b_place_16(lane, i) : b_place_8(lane, i);
+      b[place.row][place.column] = element(type, lane_of(lane)->b, i);
+    }
+  }
+  // Products are exact in float32: none has more than 22 significant bits.
+  for (int lane = 0; lane < kLanes; ++lane)
+    for (int i = 0; i < 4; ++i) {
+      const Place place = c_place(lane, i);
+      for (int k = 0; k < depth; ++k) lane_of(lane)->c[i] += a[place.row][k] * b[k][place.column];
+    }
+}
+
+}  // namespace
+
+void copy_async(void* shared, const void* global, int bytes) {
+  require_capability(80, "cp.async");
+  Machine& device = machine();
+  check_destination(device, shared, "cp.async");
+  if (!aligned_to_16(global)) device.fault("cp.async: its source is not aligned to 16 bytes");
+  if (bytes < 0 || bytes > 16) device.fault("cp.async copies 0 to 16 bytes");
+  const void* where = __builtin_return_address(0);
+  Thread& thread = device.current();
+  check_access(device, global, size_t(bytes), AccessKind::kRead, thread.id, where);
+  check_access(device, shared, 16, AccessKind::kWrite, thread.id, where);
+  // Nothing is there until the wait.
+  std::memset(shared, 0xff, 16);
+  if (race_detection())
+    device.races().set_in_flight(
+        size_t(static_cast<unsigned char*>(shared) - device.region().dynamic()), 16, true);
+  if (thread.copies.empty()) thread.copies.emplace_back();
+  thread.copies.back().push_back({shared, global, bytes});
+}
+
+void commit_copies() {
+  require_capability(80, "cp.async");
+  Thread& thread = machine().current();
+  if (thread.copies.empty()) thread.copies.emplace_back();
+  thread.copies.emplace_back();
+}
+
+void wait_for_copies(int pending) {
+  require_capability(80, "cp.async");
+  Machine& device = machine();
+  Thread& thread = device.current();
+  const void* where = __builtin_return_address(0);
+  // The open group is not waited for.
+  while (int(thread.copies.size()) > pending + 1) {
+    for (const Copy& copy : thread.copies.front()) {
+      deliver(device, copy);
+      check_access(device, copy.shared, 16, AccessKind::kWrite, thread.id, where);
+    }
+    thread.copies.erase(thread.copies.begin());
+  }
+}
+
+void load_matrices(uint32_t (&matrices)[4], const void* row) {
+  require_capability(80, "ldmatrix");
+  MatrixLoad self = {row, matrices, __builtin_return_address(0), machine().current().id};
+  machine().collective("ldmatrix", 0xffffffff, &self, &complete_load, self.where);
+}
+
+void multiply_matrices(MatrixType type, float (&c)[4], const uint32_t (&a)[4],
+                       const uint32_t (&b)[2]) {
+  require_capability(80, "mma");
+  static const char* const kNames[] = {"mma (bf16)", "mma (f16)", "mma (tf32)"};
+  Product self = {type, c, a, b};
+  machine().collective(kNames[int(type)], 0xffffffff, &self, &complete_product,
+                       __builtin_return_address(0));
+}
+
+}  // namespace facenet::emulation

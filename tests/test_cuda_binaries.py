@@ -1,0 +1,277 @@
+"""What nvcc made of the kernels: registers, local memory and instructions, read from the library.
+
+No GPU is needed, and nothing is compiled again: cuobjdump takes the machine code of every kernel
+and architecture out of ``libfacenet_ext_cuda.so``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import facenet_ext
+from facenet_ext import _info, _library
+
+# The first entry that matches a kernel's name counts.
+REGISTERS: list[tuple[str, int]] = [
+    (r"double", 255),  # a float64 takes two
+    (r".", 168),
+]
+
+# Kernels that match have all these opcodes in their code for architectures from .. on.
+INSTRUCTIONS: list[tuple[str, int, set[str]]] = [
+    (r"pair_stream<facenet::cuda::MmaLoop<", 80, {"HMMA", "LDGSTS", "LDSM"}),
+    (r"pair_stream<facenet::cuda::FmaLoop<float>", 75, {"FFMA"}),
+    (r"pair_stream<facenet::cuda::FmaLoop<double>", 75, {"DFMA"}),
+]
+
+# Kernels of the toolkit's CUB, as they are.
+FOREIGN = r"^(void )?cub::"
+
+# So that an empty reading does not pass for a good one.
+LEAST_KERNELS = 10
+
+# The architectures that `make test` looks at; `make test-all` takes all there are.
+FAST = ("75", "80", "90a")
+
+
+@dataclass
+class Kernel:
+    name: str
+    architecture: str
+    registers: int = -1
+    stack: int = -1
+    local: int = -1
+    opcodes: set[str] = field(default_factory=set)  # with their modifiers: "LDG.E.64"
+
+    def has(self, opcode: str) -> bool:
+        return any(o == opcode or o.startswith(opcode + ".") for o in self.opcodes)
+
+
+def tool(name: str) -> Path | None:
+    """A program of the CUDA toolkit: from PyPI, or on PATH."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(folder).glob(f"*/bin/{name}"), reverse=True):
+            return path
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def lines_of(binary: Path, *arguments: str) -> Iterator[str]:
+    """cuobjdump's output with C++ names in place of symbols."""
+    cuobjdump, nvdisasm, demangle = tool("cuobjdump"), tool("nvdisasm"), shutil.which("c++filt")
+    assert cuobjdump
+    assert nvdisasm
+    assert demangle
+    path = f"{nvdisasm.parent}{os.pathsep}{os.environ['PATH']}"
+    with (
+        subprocess.Popen(
+            [cuobjdump, *arguments, binary], stdout=subprocess.PIPE, env=os.environ | {"PATH": path}
+        ) as dump,
+        subprocess.Popen([demangle], stdin=dump.stdout, stdout=subprocess.PIPE, text=True) as names,
+    ):
+        assert dump.stdout
+        assert names.stdout
+        dump.stdout.close()
+        yield from names.stdout
+    assert dump.returncode == 0, f"{cuobjdump} {arguments} failed on {binary}"
+
+
+_ARCHITECTURE = re.compile(r"arch = sm_(\w+)")
+_FUNCTION = re.compile(r"\s*Function\s?:? (.*?):?$")
+_USAGE = re.compile(r"\s*REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)")
+_INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
+
+
+def read_kernels(binary: Path, architecture: str) -> list[Kernel]:
+    """All kernels of a library or object file for one architecture ("90a")."""
+    kernels: dict[str, Kernel] = {}
+    here = name = ""
+    for line in lines_of(binary, "-res-usage"):
+        if found := _ARCHITECTURE.match(line):
+            here = found[1]
+        elif found := _FUNCTION.match(line):
+            name = found[1]
+        elif here == architecture and (found := _USAGE.match(line)):
+            kernels[name] = Kernel(name, here, int(found[1]), int(found[2]), int(found[3]))
+    name = ""
+    for line in lines_of(binary, "-sass", "-arch", f"sm_{architecture}"):
+        if found := _INSTRUCTION.match(line):
+            kernels[name].opcodes.add(found[1])
+        elif found := _FUNCTION.match(line):
+            name = found[1]
+    for kernel in kernels.values():
+        assert kernel.opcodes, f"no code of {kernel.name} was found"
+    return list(kernels.values())
+
+
+# The gates: each returns what is wrong with a kernel.
+
+
+def local_memory(kernel: Kernel) -> list[str]:
+    problems = []
+    if kernel.stack or kernel.local:
+        problems.append(f"a stack frame of {kernel.stack} bytes, {kernel.local} of local memory")
+    if traffic := [opcode for opcode in ("LDL", "STL") if kernel.has(opcode)]:
+        problems.append(f"{traffic}: registers are spilled, or an array is indexed at run time")
+    return problems
+
+
+def too_many_registers(kernel: Kernel, caps: list[tuple[str, int]] = REGISTERS) -> list[str]:
+    cap = next(cap for pattern, cap in caps if re.search(pattern, kernel.name))
+    return [f"{kernel.registers} registers, {cap} allowed"] if kernel.registers > cap else []
+
+
+def stray_float64(kernel: Kernel) -> list[str]:
+    """Consumer GPUs have 1/64 of their float32 rate for float64: one unsuffixed 0.5 is felt."""
+    if re.search(r"\bdouble\b", kernel.name):
+        return []
+    arithmetic = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX|MMA)\b|.*\.F64|MUFU\.\w+64H")
+    return [f"float64: {o}" for o in sorted(kernel.opcodes) if arithmetic.match(o)]
+
+
+def missing_instructions(
+    kernel: Kernel, expected: list[tuple[str, int, set[str]]] = INSTRUCTIONS
+) -> list[str]:
+    number = int(re.sub(r"\D", "", kernel.architecture))
+    return [
+        f"no {opcode}"
+        for pattern, since, opcodes in expected
+        if number >= since and re.search(pattern, kernel.name)
+        for opcode in sorted(opcodes)
+        if not kernel.has(opcode)
+    ]
+
+
+GATES: list[Callable[[Kernel], list[str]]] = [
+    local_memory,
+    too_many_registers,
+    stray_float64,
+    missing_instructions,
+]
+
+
+BUILT_FOR: list[str] = facenet_ext.build_info()["cuda_architectures"]
+# "120+PTX" has machine code, "90-virtual" does not.
+ARCHITECTURES = [a.removesuffix("+PTX") for a in BUILT_FOR if not a.endswith("-virtual")]
+
+
+@cache
+def kernels_of_the_library(architecture: str) -> list[Kernel]:
+    library = _library._find("libfacenet_ext_cuda.so")
+    found = read_kernels(library, architecture)
+    return [kernel for kernel in found if not re.search(FOREIGN, kernel.name)]
+
+
+needs_tools = pytest.mark.skipif(
+    not (tool("cuobjdump") and tool("nvdisasm") and shutil.which("c++filt")),
+    reason="needs cuobjdump and nvdisasm (of the dev extra) and c++filt (of binutils)",
+)
+needs_library = pytest.mark.skipif(not _info.cuda, reason="this build has no CUDA library")
+
+each_architecture = pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(a, marks=() if a in FAST else pytest.mark.slow) for a in ARCHITECTURES],
+)
+
+
+@needs_tools
+@needs_library
+@each_architecture
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.__name__)
+def test_machine_code(gate: Callable[[Kernel], list[str]], architecture: str) -> None:
+    kernels = kernels_of_the_library(architecture)
+    assert len(kernels) >= LEAST_KERNELS
+    problems = [f"{k.name}: {'; '.join(wrong)}" for k in kernels if (wrong := gate(k))]
+    assert not problems, f"on sm_{architecture}:\n" + "\n".join(problems)
+
+
+@needs_tools
+@needs_library
+@pytest.mark.skipif(not set(ARCHITECTURES) & {"80", "90a"}, reason="built for neither 80 nor 90a")
+@pytest.mark.parametrize("pattern", [pattern for pattern, *_ in [*REGISTERS, *INSTRUCTIONS]])
+def test_no_entry_of_the_tables_is_stale(pattern: str) -> None:
+    architecture = next(a for a in ("80", "90a") if a in ARCHITECTURES)
+    assert any(re.search(pattern, k.name) for k in kernels_of_the_library(architecture))
+
+
+@needs_tools
+@needs_library
+@pytest.mark.skipif(BUILT_FOR == ARCHITECTURES, reason="the library has no PTX")
+def test_no_folder_of_the_builder_is_in_line_tables() -> None:
+    library = _library._find("libfacenet_ext_cuda.so")
+    files = [line for line in lines_of(library, "-ptx") if line.startswith(".file")]
+    assert any("/csrc/cuda/" in line for line in files)
+    assert [f for f in files if "/csrc/" in f and '"/proc/self/cwd/csrc/' not in f] == []
+
+
+PLANTED = r"""
+__global__ void clean(float* x) { x[threadIdx.x] = x[threadIdx.x] * 2.0f + 1.0f; }
+
+__global__ void indexes_an_array(float* x, int n) {
+  float values[64];
+  for (int i = 0; i < n; ++i) values[(i * 7) % 64] = x[i];
+  x[threadIdx.x] = values[threadIdx.x % 64];
+}
+
+// 96 sums at 64 registers per thread.
+__global__ void __launch_bounds__(1024, 1) spills(float* x, const float* y, int n) {
+  float sums[96] = {};
+  for (int k = 0; k < n; ++k) {
+#pragma unroll
+    for (int i = 0; i < 96; ++i) sums[i] = sums[i] * y[k + i] + sums[(i + 1) % 96] + y[k];
+  }
+#pragma unroll
+  for (int i = 0; i < 96; ++i) x[96 * threadIdx.x + i] = sums[i];
+}
+
+__global__ void multiplies_by_a_double(float* x) { x[threadIdx.x] = x[threadIdx.x] * 0.3; }
+
+template <class T>
+__global__ void scale(T* x) { x[threadIdx.x] *= T(0.3); }
+template __global__ void scale<double>(double*);
+"""
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
+    """Kernels with faults, by name."""
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "planted.cu").write_text(PLANTED)
+    subprocess.run(
+        ["nvcc", "-arch=sm_80", "-c", "planted.cu", "-o", "planted.o"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    kernels = read_kernels(folder / "planted.o", "80")
+    return {re.sub(r"^void |\(.*", "", kernel.name): kernel for kernel in kernels}
+
+
+@needs_tools
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_the_gates_reject_what_they_are_for(planted: dict[str, Kernel]) -> None:
+    clean = planted["clean"]
+    assert [problem for gate in GATES for problem in gate(clean)] == []
+    assert too_many_registers(clean, [("clean", clean.registers)]) == []
+    assert too_many_registers(clean, [("clean", clean.registers - 1)])
+    assert missing_instructions(clean, [("clean", 75, {"FFMA"}), ("clean", 90, {"HMMA"})]) == []
+    assert missing_instructions(clean, [("clean", 75, {"FFMA", "HMMA"})]) == ["no HMMA"]
+
+    assert local_memory(planted["indexes_an_array"])
+    assert local_memory(planted["spills"])
+    assert planted["spills"].registers == 64
+    assert stray_float64(planted["multiplies_by_a_double"])
+    assert planted["scale<double>"].has("DMUL")
+    assert stray_float64(planted["scale<double>"]) == []
+    assert len(planted) == 5
