@@ -127,7 +127,7 @@ def build_info() -> dict[str, Any]:
         "version": _info.version,
         "compiler": _info.compiler,
         "cuda": _info.cuda or None,
-        "cuda_architectures": list(getattr(_info, "cuda_architectures", [])),
+        "cuda_architectures": list(_info.cuda_architectures),
         "cuda_loaded": _cuda_problem is None,
         "cuda_problem": _cuda_problem,
         "cpu_instruction_set": _info.instruction_set(),

@@ -1,22 +1,79 @@
-"""Settings shared by all tests."""
+"""Settings shared by all tests.
+
+``--device cuda`` runs the operators' tests on a GPU: torch makes tensors there by default, and
+helpers.py makes random data on the CPU first, so that it is the same on every device.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import SetThreads
-from hypothesis import settings
 
-# Deterministic, and no deadline: the first call of an operator is slower than the others.
-settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
-settings.register_profile("thorough", deadline=None, max_examples=1000)
-settings.load_profile("default")
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:
+    collect_ignore = ["test_properties.py"]
+else:
+    # Deterministic, and no deadline: the first call of an operator is slower than the others.
+    settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
+    settings.register_profile("thorough", deadline=None, max_examples=1000)
+    settings.load_profile("default")
+
+# What is collected with --device: the other tests are about the CPU, files or the training script.
+ON_ANY_DEVICE = (
+    "test_compile.py",
+    "test_cuda.py",
+    "test_edges_of_the_contract.py",
+    "test_errors.py",
+    "test_losses.py",
+    "test_miners.py",
+    "test_mined_triplet_loss.py",
+    "test_pairwise.py",
+    "test_properties.py",
+    "test_select_triplets.py",
+    "test_triplet_loss.py",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default=os.environ.get("FACENET_TEST_DEVICE", "cpu"),
+        help="where the operators' tests run, as torch names it [FACENET_TEST_DEVICE, or cpu]",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    device = config.getoption("--device")
+    if device != "cpu":
+        os.environ["FACENET_TEST_DEVICE"] = device  # for tests that start a process
+        torch.set_default_device(device)  # before modules are imported: some make tensors then
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    device = config.getoption("--device")
+    return None if device == "cpu" else f"device: {device} (the operators' tests only)"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    elsewhere = config.getoption("--device") != "cpu" and collection_path.suffix == ".py"
+    return True if elsewhere and collection_path.name not in ON_ANY_DEVICE else None
 
 
 @pytest.fixture
-def set_threads() -> Iterator[SetThreads]:
+def cpu_only(pytestconfig: pytest.Config) -> None:
+    """Skips a test of the CPU library alone."""
+    if (device := pytestconfig.getoption("--device")) != "cpu":
+        pytest.skip(f"about the CPU's kernels, not {device}'s")
+
+
+@pytest.fixture
+def set_threads(cpu_only: None) -> Iterator[SetThreads]:
     """``torch.set_num_threads``, undone at the end of the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tolerances import SEARCH, assert_gradient_close, assert_loss_close, eps
@@ -12,6 +13,7 @@ from torch import Tensor
 from facenet_ext import reference
 
 SetThreads = Callable[[int], None]
+Make = TypeVar("Make", bound=Callable[..., Any])
 
 POSITIVES = ("all", "hardest", "easiest")
 NEGATIVES = ("semihard", "hardest")
@@ -19,11 +21,37 @@ FALLBACKS = ("farthest", "drop")
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
 
-# Every tile edge of a plausible kernel is a multiple of 8: these are below, on and above some.
-ROWS = (0, 1, 2, 3, 47, 48, 49, 95, 96, 97, 200)
+# The kernels' tiles have 48 rows on a CPU, 64 or 128 on a GPU: these are below, on and above.
+ROWS = (0, 1, 2, 3, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128, 129, 200)
 COLUMNS = (1, 3, 127, 128, 129, 513)
 
 
+def made_on_cpu(make: Make) -> Make:
+    """`make`, whose tensors come from the CPU's generators, then move to the default device.
+
+    So the data of a test is the same on every device.
+    """
+
+    @functools.wraps(make)
+    def made(*args: Any, **kwargs: Any) -> Any:
+        device = torch.get_default_device()
+        with torch.device("cpu"):
+            result = make(*args, **kwargs)
+        if isinstance(result, Tensor):
+            return result.to(device)
+        return tuple(tensor.to(device) for tensor in result)
+
+    return made  # type: ignore[return-value]
+
+
+@made_on_cpu
+def random_like(tensor: Tensor, draw: Callable[..., Tensor], seed: int = 0) -> Tensor:
+    """What `draw` (torch.rand, torch.randn) gives, of the shape and dtype of `tensor`."""
+    generator = torch.Generator().manual_seed(seed)
+    return draw(tensor.shape, generator=generator, dtype=tensor.dtype)
+
+
+@made_on_cpu
 def make_labels(layout: str, n: int, seed: int = 0) -> Tensor:
     """`n` shuffled int64 labels.
 
@@ -46,6 +74,7 @@ def make_labels(layout: str, n: int, seed: int = 0) -> Tensor:
     return torch.tensor(labels[:n], dtype=torch.int64)[order]
 
 
+@made_on_cpu
 def make_cloud(
     kind: str, n: int, dim: int, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> Tensor:
@@ -259,9 +288,7 @@ def assert_loss_and_gradients(
     total = options.get("reduction") == "sum"
     assert_loss_close(actual, expected, embeddings.dtype, scale * (len(a) if total else 1))
 
-    generator = torch.Generator().manual_seed(len(a))
-    weight = torch.rand(actual.shape, generator=generator, dtype=torch.float64) + 0.5
-    weight = weight.to(actual.dtype)
+    weight = random_like(actual, torch.rand, seed=len(a)) + 0.5
     gradients = torch.autograd.grad(actual, inputs, weight)
     oracles = torch.autograd.grad(expected, exact, weight.double())
     for gradient, oracle in zip(gradients, oracles, strict=True):

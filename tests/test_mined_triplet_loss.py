@@ -335,7 +335,7 @@ print(step(16384))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-def test_memory_is_linear_in_the_number_of_rows() -> None:
+def test_memory_is_linear_in_the_number_of_rows(cpu_only: None) -> None:
     """Forward and backward at N=16384, D=128, 4 per class; the matrix alone would be 1 GiB."""
     result = subprocess.run(
         [sys.executable, "-c", PEAK_GROWTH], capture_output=True, text=True, check=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import COLUMNS, ROWS, SetThreads, make_cloud
+from helpers import COLUMNS, ROWS, SetThreads, make_cloud, random_like
 from tolerances import (
     DTYPES,
     assert_distances_close,
@@ -85,7 +85,7 @@ def check_gradients(*inputs: torch.Tensor) -> None:
     """The gradient under a random weight is the oracle's, which is not rounded to the dtype."""
     exact = [x.detach().double().requires_grad_() for x in inputs]
     d, expected = pairwise_squared_distance(*inputs), reference.pairwise_squared_distance(*exact)
-    weight = torch.randn(d.shape, generator=torch.Generator().manual_seed(0), dtype=d.dtype)
+    weight = random_like(d, torch.randn)
     oracle = torch.autograd.grad(expected, exact, weight.double())
     for actual, e in zip(torch.autograd.grad(d, inputs, weight), oracle, strict=True):
         assert_gradient_close(actual, e, inputs[0].dtype)

@@ -15,6 +15,7 @@ from helpers import (
     NEGATIVES,
     POSITIVES,
     assert_same_triplets,
+    made_on_cpu,
     pair_masks,
 )
 from hypothesis import assume, given
@@ -27,6 +28,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @st.composite
+@made_on_cpu
 def batches(draw: st.DrawFn, max_rows: int = 40, dim: int | None = None) -> Batch:
     """Integer embeddings [n, dim] and labels [n]: few or many classes, near or spread out."""
     n = draw(st.integers(0, max_rows))

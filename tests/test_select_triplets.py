@@ -17,6 +17,7 @@ from helpers import (
     SetThreads,
     assert_same_triplets,
     assert_valid_selection,
+    made_on_cpu,
     make_batch,
     make_cloud,
     make_labels,
@@ -37,6 +38,7 @@ def name(value: Any) -> str | None:
     return "-".join(str(v) for v in value.values()) if isinstance(value, dict) else None
 
 
+@made_on_cpu
 def ids_of(n: int, seed: int = 0) -> torch.Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed)) + 1000
 

@@ -13,6 +13,7 @@ from helpers import (
     REDUCTIONS,
     SetThreads,
     assert_loss_and_gradients,
+    made_on_cpu,
     make_batch,
     make_cloud,
 )
@@ -22,6 +23,7 @@ from facenet_ext import reference
 from facenet_ext.functional import select_triplets, triplet_loss
 
 
+@made_on_cpu
 def random_triplets(m: int, n: int, count: int) -> tuple[torch.Tensor, ...]:
     """Any indices: repeats, a == p and p == n are all allowed."""
     generator = torch.Generator().manual_seed(m + n + count)

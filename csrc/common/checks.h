@@ -48,7 +48,6 @@ inline void check_index_vector(const char* argument, const Tensor& t, int64_t si
                 " entries, got ", t.numel(), " in ", t.dim(), " dimension(s)");
 }
 
-
 // Calls f with a value of the type that embeddings of this dtype are computed in.
 template <class F>
 auto dispatch_compute_type(ScalarType type, F&& f) {

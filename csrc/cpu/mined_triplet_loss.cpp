@@ -91,12 +91,11 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
                                     const std::optional<Tensor>& ref_ids,
                                     const std::string& positives, const std::string& negatives,
                                     double margin, bool within_margin, const std::string& fallback,
-                                    const std::string& distance, int64_t max_per_class,
-                                    bool smooth, const std::string& reduction, bool emb_grad,
-                                    bool ref_grad) {
+                                    const std::string& distance, int64_t max_per_class, bool smooth,
+                                    const std::string& reduction, bool emb_grad, bool ref_grad) {
   const MiningArguments arguments{
-      emb,        labels,  ref_emb, ref_labels,
-      anchor_ids, ref_ids, parse_distance(distance), max_per_class};
+      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
+      max_per_class};
   arguments.check();
   const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
                            within_margin, parse_fallback(fallback)};

@@ -36,8 +36,9 @@ class Device {
                "compute capability");
     check_cuda(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, index),
                "multiprocessors");
-    check_cuda(cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
-               "shared memory");
+    check_cuda(
+        cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
+        "shared memory");
     capability_ = 10 * major + minor;
   }
 

@@ -7,7 +7,7 @@ namespace facenet::cuda {
 template <class T>
 void find_positives(const Device& device, const Pairs<T>& pairs, const Slots& slots, T* d_ap) {
   using Loop = FmaLoop<T>;
-  const dim3 grid(unsigned(tiles_of(pairs.anchors.count, Loop::kTile)));
+  const dim3 grid(unsigned(tiles_of(pairs.anchors.count, Loop::kTileRows)));
   launch("distances of positives", sizes_of(pairs), device.stream(),
          {grid, dim3(Loop::kThreads), size_t(Loop::kSharedBytes)},
          pair_stream<Loop, PositivesEpilogue<T>>, pairs,
@@ -20,8 +20,7 @@ void store_distances(const Device& device, const Pairs<T>& pairs, T* out) {
   using Loop = FmaLoop<T>;
   if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
   Stripes stripes{};
-  const dim3 grid =
-      grid_of(device, pairs.anchors.count, pairs.candidates.count, Loop::kTile, 16, stripes);
+  const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 16, stripes);
   stripes.from_diagonal = pairs.self;
   launch("all distances", sizes_of(pairs), device.stream(),
          {grid, dim3(Loop::kThreads), size_t(Loop::kSharedBytes)},

@@ -1,7 +1,6 @@
-#include "cuda/edges.h"
-
 #include <cub/device/device_radix_sort.cuh>
 
+#include "cuda/edges.h"
 #include "cuda/launch.h"
 #include "cuda/warp.cuh"
 #include "cuda/workspace.h"

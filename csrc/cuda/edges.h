@@ -22,8 +22,8 @@ struct Edge {
 // Edges grouped by the row that they push: ascending rows, then unused edges.
 template <class T>
 struct EdgeList {
-  const uint32_t* row;   // [count]; kNoRow where unused
-  const Edge<T>* edge;   // [count]
+  const uint32_t* row;  // [count]; kNoRow where unused
+  const Edge<T>* edge;  // [count]
   int64_t count;
 };
 
@@ -49,8 +49,8 @@ struct SlotEdges {
 // Which edges push the rows of a gradient.
 template <class T>
 struct Gathered {
-  Rows<T> rows;     // whose gradient, in sorted order
-  Rows<T> others;   // what they are pushed from
+  Rows<T> rows;        // whose gradient, in sorted order
+  Rows<T> others;      // what they are pushed from
   bool as_anchors;     // by their own slots' edges
   bool as_candidates;  // by the positive edges of the anchors of their class
   SlotEdges<T> slot_edges;

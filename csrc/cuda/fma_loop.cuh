@@ -1,4 +1,5 @@
-// Main loop (a) of the pair stream: float32 (or float64) fused multiply-adds, on every architecture.
+// Main loop (a) of the pair stream: float32 (or float64) fused multiply-adds, on every
+// architecture.
 //
 // Direct differences, sum((a - b)^2), in the order of the columns: exact zeros for equal rows, no
 // second look. 64 threads own a tile of 64 x 64; thread (u, v) of 8 x 8 owns rows 4u .. 4u+3 and
@@ -19,22 +20,24 @@ class FmaLoop {
  public:
   using Value = T;
   using Arguments = Pairs<T>;
-  static constexpr int kTile = 64;
+  static constexpr int kTileRows = 64;
+  static constexpr int kTileColumns = 64;
   static constexpr int kThreads = 64;
   static constexpr int kBlocksPerProcessor = sizeof(T) == 4 ? 6 : 4;
+  static constexpr bool kMayBeNan = true;
   static constexpr int kDepth = sizeof(T) == 4 ? 16 : 8;
-  static constexpr int kSharedBytes = 2 * kDepth * kTile * int(sizeof(T));
+  static constexpr int kSharedBytes = 2 * kDepth * kTileRows * int(sizeof(T));
 
   __device__ static int tile_row(int r) { return place(int(threadIdx.x) / 8, r); }
   __device__ static int tile_column(int c) { return place(int(threadIdx.x) % 8, c); }
 
   __device__ FmaLoop(const Arguments& pairs, unsigned char* shared)
-      : pairs_(pairs), a_(reinterpret_cast<T*>(shared)), b_(a_ + kDepth * kTile) {}
+      : pairs_(pairs), a_(reinterpret_cast<T*>(shared)), b_(a_ + kDepth * kTileRows) {}
 
   // consume(first candidate, tile) for every tile of candidates from `begin` to `end`.
   template <class Consume>
   __device__ void run(int32_t first_anchor, int32_t begin, int32_t end, const Consume& consume) {
-    for (int32_t first = begin; first < end; first += kTile) {
+    for (int32_t first = begin; first < end; first += kTileColumns) {
       ThreadTile<T> tile;
       squares(first_anchor, first, tile);
       finish(first_anchor, first, tile);
@@ -59,8 +62,8 @@ class FmaLoop {
 #pragma unroll
       for (int k = 0; k < kDepth; ++k) {
         T a[8], b[8];
-        read(a_ + k * kTile, int(threadIdx.x) / 8, a);
-        read(b_ + k * kTile, int(threadIdx.x) % 8, b);
+        read(a_ + k * kTileRows, int(threadIdx.x) / 8, a);
+        read(b_ + k * kTileColumns, int(threadIdx.x) % 8, b);
 #pragma unroll
         for (int r = 0; r < 8; ++r) {
 #pragma unroll
@@ -84,7 +87,7 @@ class FmaLoop {
       T x[8] = {};
       if (there) load_columns(rows, row, k0 + k, factor, x);
 #pragma unroll
-      for (int v = 0; v < 8; ++v) panel[(k + v) * kTile + threadIdx.x] = x[v];
+      for (int v = 0; v < 8; ++v) panel[(k + v) * kTileRows + threadIdx.x] = x[v];
     }
   }
 

@@ -1,8 +1,7 @@
-#include "cuda/labels.h"
-
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
 
+#include "cuda/labels.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
 #include "cuda/warp.cuh"
@@ -12,7 +11,9 @@ namespace {
 
 // Up to here counting the rows that come before costs less than a radix sort's passes over the
 // eight bytes of a label.
-constexpr int64_t kCountUpTo = 4096;
+#ifndef FACENET_COUNT_LABELS_UP_TO
+#define FACENET_COUNT_LABELS_UP_TO 4096
+#endif
 
 // Warp i finds the place of row i. labels [count] -> order, sorted [count]
 __global__ void __launch_bounds__(kBlock, 2)
@@ -60,14 +61,18 @@ __global__ void __launch_bounds__(kBlock, 2)
   end[i] = bound_of<true>(among, n, of[i]);
 }
 
-// begin, end [M] -> count [M]; offset [M + 1] where there is a bound, else its summands.
+// Sorted labels of anchors [M] and candidates [N] -> begin, end, count [M]; offset [M + 1] where
+// there is a bound, else its summands.
 __global__ void __launch_bounds__(kBlock, 2)
-    count_slots(const int32_t* begin, const int32_t* end, int32_t anchors, int32_t candidates,
-                bool self, int64_t bound, int64_t* offset, int32_t* count, ClassSizes* sizes) {
+    count_slots(const int64_t* of, int32_t anchors, const int64_t* among, int32_t candidates,
+                bool self, int64_t bound, int32_t* begin, int32_t* end, int64_t* offset,
+                int32_t* count, ClassSizes* sizes) {
   const int64_t i = thread_number();
   if (i > anchors) return;
   int32_t size = 0;
   if (i < anchors) {
+    begin[i] = bound_of<false>(among, candidates, of[i]);
+    end[i] = bound_of<true>(among, candidates, of[i]);
     size = end[i] - begin[i];
     if (size <= int32_t(self) || size == candidates) size = 0;
     if (bound > 0 && size > bound) {
@@ -99,7 +104,6 @@ void ClassRanges::place(Workspace& w) {
 void SlotTable::place(Workspace& w) {
   offset = w.take<int64_t>(anchors + 1);
   count = w.take<int32_t>(anchors);
-  sizes = w.take<ClassSizes>(1);
 }
 
 void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder& to) {
@@ -107,15 +111,15 @@ void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder&
   const int64_t* from = static_cast<const int64_t*>(labels.data_ptr());
   const int32_t count = int32_t(to.count);
   if (count == 0) return;
-  if (count <= kCountUpTo) {
+  if (count <= FACENET_COUNT_LABELS_UP_TO) {
     launch("place_by_counting", sizes, device.stream(), {blocks_of_warps(to.count), kBlock},
            place_by_counting, from, count, to.order, to.labels);
     return;
   }
   const Tensor rows = torch::stable::new_empty(labels, {to.count}, ScalarType::Int);
   int32_t* row = static_cast<int32_t*>(rows.data_ptr());
-  launch("number_rows", sizes, device.stream(), {blocks_of_threads(to.count), kBlock}, number_rows, count,
-         row);
+  launch("number_rows", sizes, device.stream(), {blocks_of_threads(to.count), kBlock}, number_rows,
+         count, row);
   with_temporary(labels, [&](void* temporary, size_t& bytes) {
     check_cuda(cub::DeviceRadixSort::SortPairs(temporary, bytes, from, to.labels, row, to.order,
                                                count, 0, 64, device.stream()),
@@ -126,19 +130,19 @@ void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder&
 void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
                   const ClassRanges& to) {
   launch("class_ranges", "of=" + std::to_string(of.count) + " among=" + std::to_string(among.count),
-         device.stream(), {blocks_of_threads(of.count), kBlock}, class_ranges, of.labels, int32_t(of.count),
-         among.labels, int32_t(among.count), to.begin, to.end);
+         device.stream(), {blocks_of_threads(of.count), kBlock}, class_ranges, of.labels,
+         int32_t(of.count), among.labels, int32_t(among.count), to.begin, to.end);
 }
 
-void make_slots(const Device& device, const Tensor& like, const ClassRanges& classes,
-                int64_t candidates, bool self,
-                int64_t bound, const SlotTable& to) {
-  const std::string sizes = "anchors=" + std::to_string(to.anchors);
-  const int32_t anchors = int32_t(to.anchors);
-  check_cuda(cudaMemsetAsync(to.sizes, 0, sizeof(ClassSizes), device.stream()), "clearing sizes");
-  launch("count_slots", sizes, device.stream(), {blocks_of_threads(to.anchors + 1), kBlock}, count_slots,
-         classes.begin, classes.end, anchors, int32_t(candidates), self, bound, to.offset, to.count,
-         to.sizes);
+void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
+                const LabelOrder& among, bool self, int64_t bound, const ClassRanges& classes,
+                const SlotTable& to) {
+  const std::string sizes =
+      "anchors=" + std::to_string(of.count) + " candidates=" + std::to_string(among.count);
+  const int32_t anchors = int32_t(of.count);
+  launch("count_slots", sizes, device.stream(), {blocks_of_threads(of.count + 1), kBlock},
+         count_slots, of.labels, anchors, among.labels, int32_t(among.count), self, bound,
+         classes.begin, classes.end, to.offset, to.count, to.sizes);
   if (bound > 0) return;
   with_temporary(like, [&](void* temporary, size_t& bytes) {
     check_cuda(cub::DeviceScan::ExclusiveSum(temporary, bytes, to.offset, to.offset, anchors + 1,
@@ -148,12 +152,17 @@ void make_slots(const Device& device, const Tensor& like, const ClassRanges& cla
 }
 
 ClassSizes read_sizes(const Device& device, const SlotTable& slots) {
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check_cuda(cudaStreamIsCapturing(device.stream(), &capture), "looking for a capture");
+  FACENET_CHECK(capture == cudaStreamCaptureStatusNone,
+                "max_per_class: expected a bound on the rows of a class, for a CUDA graph is being "
+                "captured and the classes cannot be counted meanwhile; got none");
   launch("total_slots", "", device.stream(), {1, 1}, total_slots, slots.offset,
          int32_t(slots.anchors), slots.sizes);
   ClassSizes sizes;
-  check_cuda(cudaMemcpyAsync(&sizes, slots.sizes, sizeof sizes, cudaMemcpyDeviceToHost,
-                             device.stream()),
-             "reading class sizes");
+  check_cuda(
+      cudaMemcpyAsync(&sizes, slots.sizes, sizeof sizes, cudaMemcpyDeviceToHost, device.stream()),
+      "reading class sizes");
   check_cuda(cudaStreamSynchronize(device.stream()), "reading class sizes");
   return sizes;
 }

@@ -34,11 +34,11 @@ struct ClassSizes {
 
 struct SlotTable {
   int64_t anchors = 0;
-  int64_t* offset = nullptr;   // [M + 1]
-  int32_t* count = nullptr;    // [M]
+  int64_t* offset = nullptr;    // [M + 1]
+  int32_t* count = nullptr;     // [M]
   ClassSizes* sizes = nullptr;  // on the device
 
-  void place(Workspace& w);
+  void place(Workspace& w);  // all but the sizes
   Slots view() const { return {offset, count}; }
 };
 
@@ -47,10 +47,12 @@ void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder&
 void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
                   const ClassRanges& to);
 
-// Slots for every anchor that has a positive and a negative. With a bound every anchor gets
-// `bound` of them, and no host has to wait for a sum; classes beyond it get none, and say so.
-void make_slots(const Device& device, const Tensor& like, const ClassRanges& classes,
-                int64_t candidates, bool self, int64_t bound, const SlotTable& to);
+// Finds the anchors' classes and makes slots for every anchor that has a positive and a negative.
+// With a bound every anchor gets `bound` of them, and no host has to wait for a sum; classes beyond
+// it get none, and say so. to.sizes is zero at first.
+void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
+                const LabelOrder& among, bool self, int64_t bound, const ClassRanges& classes,
+                const SlotTable& to);
 
 // Waits for the device: the one time that a call without a bound does.
 ClassSizes read_sizes(const Device& device, const SlotTable& slots);

@@ -28,15 +28,16 @@ void launch(const char* name, const std::string& sizes, cudaStream_t stream, Lau
   const auto check = [&](cudaError_t status, const char* step) {
     FACENET_CHECK(status == cudaSuccess, name, " (", sizes, "): ", step, " with grid (",
                   shape.grid.x, ", ", shape.grid.y, ", ", shape.grid.z, "), ", shape.block.x,
-                  " threads and ", shape.shared_bytes, " bytes of shared memory failed: ",
-                  cudaGetErrorName(status), ", ", cudaGetErrorString(status));
+                  " threads and ", shape.shared_bytes,
+                  " bytes of shared memory failed: ", cudaGetErrorName(status), ", ",
+                  cudaGetErrorString(status));
   };
   // More than 48 KiB has to be asked for.
   if (shape.shared_bytes > 48 * 1024) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               int(shape.shared_bytes)),
-          "asking for shared memory");
+    check(
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, int(shape.shared_bytes)),
+        "asking for shared memory");
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;

@@ -30,7 +30,7 @@ struct EdgeArrays {
   T* positive;
   Edge<T>* negative;
   Edge<T>* farthest;
-  uint32_t* row;     // [slots + M] the row that a negative edge pushes the other way,
+  uint32_t* row;      // [slots + M] the row that a negative edge pushes the other way,
   Edge<T>* incoming;  // and that edge
 };
 
@@ -49,7 +49,7 @@ struct LossArrays {
     scale = w.take<T>(1);
     if (!gradient) return;
     edges = slots + anchors;
-    of = {w.take<T>(slots),       w.take<T>(slots),        w.take<Edge<T>>(slots),
+    of = {w.take<T>(slots),         w.take<T>(slots),        w.take<Edge<T>>(slots),
           w.take<Edge<T>>(anchors), w.take<uint32_t>(edges), w.take<Edge<T>>(edges)};
     sorted_row = w.take<uint32_t>(edges);
     sorted_edge = w.take<Edge<T>>(edges);
@@ -85,8 +85,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     }
     if (!gradient) continue;
     to.slope[slot] = slope;
-    to.positive[slot] =
-        slope == T(0) ? T(0) : slope * distance_slope(kind, selection.d_ap[slot]);
+    to.positive[slot] = slope == T(0) ? T(0) : slope * distance_slope(kind, selection.d_ap[slot]);
   }
   loss = warp_sum(loss);
   triplets = warp_sum(triplets);
@@ -174,12 +173,11 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
                                     const std::optional<Tensor>& ref_ids,
                                     const std::string& positives, const std::string& negatives,
                                     double margin, bool within_margin, const std::string& fallback,
-                                    const std::string& distance, int64_t max_per_class,
-                                    bool smooth, const std::string& reduction, bool emb_grad,
-                                    bool ref_grad) {
-  const MiningArguments arguments{emb,        labels,  ref_emb,
-                                  ref_labels, anchor_ids, ref_ids,
-                                  parse_distance(distance), max_per_class};
+                                    const std::string& distance, int64_t max_per_class, bool smooth,
+                                    const std::string& reduction, bool emb_grad, bool ref_grad) {
+  const MiningArguments arguments{
+      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
+      max_per_class};
   arguments.check();
   const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
                            within_margin, parse_fallback(fallback)};
@@ -199,9 +197,9 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
     const std::string shapes = "M=" + std::to_string(pairs.anchors.count) +
                                " N=" + std::to_string(pairs.candidates.count) +
                                " slots=" + std::to_string(mining.slot_count);
-    launch("anchor_losses", shapes, device.stream(),
-           {blocks_of_warps(pairs.anchors.count), kBlock}, anchor_losses<T>, pairs, mining.slots(),
-           selection, T(margin), smooth, gradient, arrays.sums, arrays.of, mining.slot_count);
+    launch("anchor_losses", shapes, device.stream(), {blocks_of_warps(pairs.anchors.count), kBlock},
+           anchor_losses<T>, pairs, mining.slots(), selection, T(margin), smooth, gradient,
+           arrays.sums, arrays.of, mining.slot_count);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T>,
@@ -223,8 +221,9 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
     }
     const EdgeList<T> sorted{arrays.sorted_row, arrays.sorted_edge, arrays.edges};
     Gathered<T> g{};
-    g.slot_edges = {mining.slots(),    arrays.of.positive,        arrays.of.negative,
-                    selection.threshold_count, arrays.of.farthest, pairs.class_begin};
+    g.slot_edges = {mining.slots(),     arrays.of.positive,
+                    arrays.of.negative, selection.threshold_count,
+                    arrays.of.farthest, pairs.class_begin};
     g.anchors_begin = mining.anchor_classes().begin;
     g.anchors_end = mining.anchor_classes().end;
     g.scale = arrays.scale;

@@ -1,15 +1,12 @@
-#include "cuda/mining.h"
-
 #include <algorithm>
 
 #include "cuda/launch.h"
+#include "cuda/mining.h"
 
 namespace facenet::cuda {
 namespace {
 
-Tensor packed(const Tensor& t) {
-  return t.is_contiguous() ? t : torch::stable::contiguous(t);
-}
+Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 std::optional<Tensor> packed(const std::optional<Tensor>& t) {
   std::optional<Tensor> result;
@@ -48,7 +45,8 @@ void MiningArrays<T>::place(Workspace& w) {
     anchor_classes.place(w);
   }
   slots.place(w);
-  flags = w.take<RowFlags>(1);
+  found = w.take<Found>(1);
+  slots.sizes = found == nullptr ? nullptr : &found->sizes;
   partial = w.take<float>(partials);
 }
 
@@ -88,8 +86,8 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
   const SideArrays<T>& anchor_side = arrays_.anchors;
   const SideArrays<T>& candidate_side = self ? arrays_.anchors : arrays_.candidates;
   const Tensor& candidates = self ? emb_ : *ref_emb_;
-  check_cuda(cudaMemsetAsync(arrays_.flags, 0, sizeof(RowFlags), device.stream()),
-             "clearing flags");
+  RowFlags* const flags = &arrays_.found->flags;
+  check_cuda(cudaMemsetAsync(arrays_.found, 0, sizeof(Found), device.stream()), "clearing flags");
   sort_by_label(device, labels_, anchor_side.order);
   if (!self) sort_by_label(device, *ref_labels_, candidate_side.order);
   pairs = {rows_of_side(emb_, anchor_side, distance),
@@ -99,15 +97,15 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
            indices(anchor_ids_),
            indices(ref_ids_),
            self};
-  prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.terms, arrays_.flags);
+  prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.terms, flags);
   if (!self) {
     prepare_rows(device, pairs.candidates, candidate_side.inverse_norms, candidate_side.terms,
-                 arrays_.flags);
+                 flags);
   }
-  find_classes(device, anchor_side.order, candidate_side.order, arrays_.classes);
   if (!self) find_classes(device, candidate_side.order, anchor_side.order, arrays_.anchor_classes);
   const int64_t bound = std::min(arguments.max_per_class, candidates.size(0));
-  make_slots(device, emb_, arrays_.classes, candidates.size(0), self, bound, arrays_.slots);
+  make_slots(device, emb_, anchor_side.order, candidate_side.order, self, bound, arrays_.classes,
+             arrays_.slots);
 
   int64_t largest = bound;
   slot_count = bound * emb_.size(0);
@@ -125,12 +123,12 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
 
   SearchPlan plan;
   plan.by_products = anchor_side.by_products;
-  plan.flags = arrays_.flags;
+  plan.flags = flags;
   if constexpr (sizeof(T) == 4) {
     plan.anchor_terms = anchor_side.terms;
     plan.candidate_terms = candidate_side.terms;
     if (plan.by_products) {
-      look_for_offset(device, pairs.candidates, arrays_.partial, arrays_.flags);
+      look_for_offset(device, pairs.candidates, arrays_.partial, flags);
     }
   }
   const bool one = rule.positives != PositiveRule::kAll;

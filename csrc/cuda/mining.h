@@ -1,4 +1,5 @@
-// Everything that select_triplets and mined_triplet_loss have in common: arguments, rows, selection.
+// Everything that select_triplets and mined_triplet_loss have in common: arguments, rows,
+// selection.
 #pragma once
 
 #include <optional>
@@ -23,15 +24,21 @@ struct SideArrays {
   void place(Workspace& w);
 };
 
+// What the kernels find out, zero at first.
+struct Found {
+  RowFlags flags;
+  ClassSizes sizes;
+};
+
 template <class T>
 struct MiningArrays {
   SideArrays<T> anchors;
   SideArrays<T> candidates;  // in reference mode
   bool reference = false;
-  ClassRanges classes;          // of the anchors among the candidates
-  ClassRanges anchor_classes;   // of the candidates among the anchors, in reference mode
+  ClassRanges classes;         // of the anchors among the candidates
+  ClassRanges anchor_classes;  // of the candidates among the anchors, in reference mode
   SlotTable slots;
-  RowFlags* flags = nullptr;
+  Found* found = nullptr;
   float* partial = nullptr;  // of look_for_offset
   int64_t partials = 0;
 
@@ -58,8 +65,8 @@ class Mining {
 
   Slots slots() const { return arrays_.slots.view(); }
   const SelectionArrays<T>& selection() const { return *selection_; }
-  const RowFlags* flags() const { return arrays_.flags; }
-  const ClassSizes* class_sizes() const { return arrays_.slots.sizes; }
+  const RowFlags* flags() const { return &arrays_.found->flags; }
+  const ClassSizes* class_sizes() const { return &arrays_.found->sizes; }
   // Of the candidates among the anchors: the same as the other way round in self mode.
   const ClassRanges& anchor_classes() const {
     return arrays_.reference ? arrays_.anchor_classes : arrays_.classes;

@@ -10,14 +10,17 @@
 //   float            mma.m16n8k8 on TF32, 3 times  big.big + big.small + small.big (3xTF32): the
 //                                                  22 bits that are kept make it float32's equal
 //
-// 256 threads own a tile of 128 x 128: warp (u, v) of 2 x 4 owns 64 x 32 of it, as 4 x 4
-// fragments, of which thread (g, t) = (lane / 4, lane % 4) holds rows g, g+8 and columns 2t, 2t+1.
+// 128 threads own a tile of 128 anchors x 64 candidates: warp (u, v) of 2 x 2 owns 64 x 32 of it,
+// as 4 x 4 fragments, of which thread (g, t) = (lane / 4, lane % 4) holds rows g, g+8 and columns
+// 2t, 2t+1. Two such blocks share a multiprocessor, so that one multiplies while the other is in
+// its epilogue.
 //
-// Shared memory: a *chunk* is 128 rows of 128 bytes (64 or 32 columns), 16 KiB, its 16-byte units
-// exchanged within a row (unit ^ row % 8) so that neither copies nor ldmatrix meet in a bank.
-// Candidates stream through a ring of `stages` chunks; the anchors' chunks stay where they fit
-// (`resident`), else they stream beside the candidates'. Copies for the next steps are under way
-// while a tile is multiplied and while the epilogue looks at it.
+// Shared memory: a *chunk* is 128 bytes (64 or 32 columns) of each row of a tile, 16 KiB of anchors
+// and 8 KiB of candidates, its 16-byte units exchanged within a row (unit ^ row % 8) so that
+// neither copies nor ldmatrix meet in a bank. Candidates stream through a ring of `stages` chunks;
+// the anchors' chunks stay where they fit (`resident`), else they stream beside the candidates'.
+// Copies for the next steps are under way while a tile is multiplied and while the epilogue looks
+// at it.
 #pragma once
 
 #include "cuda/pair_tile.cuh"
@@ -40,35 +43,38 @@ class MmaLoop {
  public:
   using Value = float;
   using Arguments = MmaArguments;
-  static constexpr int kTile = 128;
-  static constexpr int kThreads = 256;
-  static constexpr int kBlocksPerProcessor = 1;
-  static constexpr int kChunkBytes = 128;  // of one row
+  static constexpr int kTileRows = 128;
+  static constexpr int kTileColumns = 64;
+  static constexpr int kThreads = 128;
+  static constexpr int kBlocksPerProcessor = 2;
+  static constexpr bool kMayBeNan = false;  // the guard keeps such rows away
+  static constexpr int kChunkBytes = 128;   // of one row
   static constexpr int kDepth = kChunkBytes / int(sizeof(In));
-  static constexpr int kPanelBytes = kTile * kChunkBytes;
+  static constexpr int kAnchorBytes = kTileRows * kChunkBytes;
+  static constexpr int kCandidateBytes = kTileColumns * kChunkBytes;
 
   static int chunks(int32_t dim) { return (dim + kDepth - 1) / kDepth; }
   static int shared_bytes(int stages, int resident) {
-    return (stages + (resident > 0 ? resident : stages)) * kPanelBytes;
+    return stages * kCandidateBytes + (resident > 0 ? resident : stages) * kAnchorBytes;
   }
 
   __device__ static int tile_row(int r) {
-    return 64 * (int(threadIdx.x) / 128) + 16 * (r / 2) + 8 * (r % 2) + lane() / 4;
+    return 64 * (int(threadIdx.x) / 64) + 16 * (r / 2) + 8 * (r % 2) + lane() / 4;
   }
   __device__ static int tile_column(int c) {
-    return 32 * (int(threadIdx.x) / 32 % 4) + 8 * (c / 2) + 2 * (lane() % 4) + c % 2;
+    return 32 * (int(threadIdx.x) / 32 % 2) + 8 * (c / 2) + 2 * (lane() % 4) + c % 2;
   }
 
   __device__ MmaLoop(const Arguments& arguments, unsigned char* shared)
       : arguments_(arguments),
         b_(shared),
-        a_(shared + arguments.stages * kPanelBytes),
+        a_(shared + arguments.stages * kCandidateBytes),
         chunks_((arguments.pairs.anchors.dim + kDepth - 1) / kDepth) {}
 
   template <class Consume>
   __device__ void run(int32_t first_anchor, int32_t begin, int32_t end, const Consume& consume) {
     const int32_t stages = arguments_.stages;
-    const int32_t tiles = (end - begin + kTile - 1) / kTile;
+    const int32_t tiles = (end - begin + kTileColumns - 1) / kTileColumns;
     const int32_t steps = tiles * chunks_;
     for (int32_t s = 0; s < stages - 1; ++s) fetch(first_anchor, begin, s, steps);
     int32_t step = 0;
@@ -86,10 +92,10 @@ class MmaLoop {
         }
         __syncthreads();  // this step's chunks are there for all, the last step's are read no more
         fetch(first_anchor, begin, step + stages - 1, steps);
-        multiply(a_panel(step, chunk), b_ + step % stages * kPanelBytes, tile);
+        multiply(a_panel(step, chunk), b_ + step % stages * kCandidateBytes, tile);
       }
-      finish(first_anchor, begin + tile_number * kTile, tile);
-      consume(begin + tile_number * kTile, tile);
+      finish(first_anchor, begin + tile_number * kTileColumns, tile);
+      consume(begin + tile_number * kTileColumns, tile);
     }
     cp_async_wait<0>();
     __syncthreads();
@@ -99,29 +105,30 @@ class MmaLoop {
   __device__ static int lane() { return int(threadIdx.x) % 32; }
 
   __device__ unsigned char* a_panel(int32_t step, int32_t chunk) const {
-    return a_ + (arguments_.resident > 0 ? chunk : step % arguments_.stages) * kPanelBytes;
+    return a_ + (arguments_.resident > 0 ? chunk : step % arguments_.stages) * kAnchorBytes;
   }
 
   // Starts the copies of a step and closes their group; beyond the last step the group is empty.
   __device__ void fetch(int32_t first_anchor, int32_t begin, int32_t step, int32_t steps) const {
     if (step < steps) {
       const int32_t tile = step / chunks_, chunk = step % chunks_;
-      copy(arguments_.pairs.candidates, begin + tile * kTile, chunk,
-           b_ + step % arguments_.stages * kPanelBytes);
+      copy<kTileColumns>(arguments_.pairs.candidates, begin + tile * kTileColumns, chunk,
+                         b_ + step % arguments_.stages * kCandidateBytes);
       if (arguments_.resident == 0 || tile == 0) {
-        copy(arguments_.pairs.anchors, first_anchor, chunk, a_panel(step, chunk));
+        copy<kTileRows>(arguments_.pairs.anchors, first_anchor, chunk, a_panel(step, chunk));
       }
     }
     cp_async_commit();
   }
 
+  template <int kRows>
   __device__ static void copy(const Rows<float>& rows, int32_t first, int32_t chunk,
                               unsigned char* panel) {
     const int unit = int(threadIdx.x) % 8;
     const int32_t column = chunk * kDepth + unit * int(16 / sizeof(In));
     const int bytes_there = max(0, min(16, (rows.dim - column) * int(sizeof(In))));
 #pragma unroll
-    for (int i = 0; i < kTile / (kThreads / 8); ++i) {
+    for (int i = 0; i < kRows / (kThreads / 8); ++i) {
       const int r = int(threadIdx.x) / 8 + i * (kThreads / 8);
       const int32_t position = first + r;
       const int bytes = position < rows.count ? bytes_there : 0;
@@ -138,8 +145,8 @@ class MmaLoop {
 
   __device__ void multiply(const unsigned char* a_panel, const unsigned char* b_panel,
                            ThreadTile<float>& tile) const {
-    const int first_row = 64 * (int(threadIdx.x) / 128);
-    const int first_column = 32 * (int(threadIdx.x) / 32 % 4);
+    const int first_row = 64 * (int(threadIdx.x) / 64);
+    const int first_column = 32 * (int(threadIdx.x) / 32 % 2);
     const int l = lane();
 #pragma unroll
     for (int k = 0; k < 4; ++k) {  // steps of 32 bytes

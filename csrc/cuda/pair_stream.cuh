@@ -3,10 +3,10 @@
 // Block (x, y) takes tile x of the anchors against stripe y of the candidates' tiles. A main loop
 // computes tiles of distances and leaves each thread with 8 x 8 of them; an epilogue eats those.
 // Another main loop (wgmma and TMA, say) is another class with MmaLoop's members: tile_row,
-// tile_column, run.
+// tile_column, run, and the constants that both share.
 //
 // An epilogue has
-//   static int shared_bytes(tile)      its shared memory, behind the main loop's
+//   static int shared_bytes(rows)      its shared memory, behind the main loop's
 //   Epilogue(arguments, pairs, shared)
 //   begin(first anchor)                called once by all threads; ends with a barrier if needed
 //   consume<Loop>(first candidate, tile)
@@ -22,6 +22,7 @@ namespace facenet::cuda {
 // Distances as keys compare them. A pair that does not count gets bits that lose every contest:
 // -1 as a signed number, and not a number as a float.
 constexpr uint32_t kNoPair = 0xffffffffu;
+constexpr uint32_t kInfinity = 0x7f800000u;  // bits beyond are no distance
 
 __device__ inline const Pairs<float>& pairs_of(const Pairs<float>& pairs) { return pairs; }
 __device__ inline const Pairs<double>& pairs_of(const Pairs<double>& pairs) { return pairs; }
@@ -38,16 +39,16 @@ __global__ void __launch_bounds__(Loop::kThreads, Loop::kBlocksPerProcessor)
   if (!guard.open()) return;
   unsigned char* shared = dynamic_shared_memory();
   const auto& pairs = pairs_of(loop_arguments);
-  const int32_t first_anchor = int32_t(blockIdx.x) * Loop::kTile;
+  const int32_t first_anchor = int32_t(blockIdx.x) * Loop::kTileRows;
   int32_t begin, end;
   if (stripes.tiles_per_stripe > 0) {
-    const int64_t stripe = int64_t(stripes.tiles_per_stripe) * Loop::kTile;
+    const int64_t stripe = int64_t(stripes.tiles_per_stripe) * Loop::kTileColumns;
     begin = int32_t(stripe * blockIdx.y);
     if (stripes.from_diagonal) begin = max(begin, first_anchor);
     end = int32_t(min(stripe * (blockIdx.y + 1), int64_t(pairs.candidates.count)));
   } else {
     // Both sides are sorted by label: the classes of a tile of anchors are one range.
-    const int32_t last = min(first_anchor + Loop::kTile, pairs.anchors.count) - 1;
+    const int32_t last = min(first_anchor + Loop::kTileRows, pairs.anchors.count) - 1;
     begin = pairs.class_begin[first_anchor];
     end = pairs.class_end[last];
   }

@@ -25,8 +25,7 @@ Tensor pairwise_squared_distance(const Tensor& x, const std::optional<Tensor>& y
     pairs.anchors = rows_of<T>(anchors, Distance::kSqEuclidean);
     pairs.candidates = rows_of<T>(candidates, Distance::kSqEuclidean);
     pairs.self = !y;
-    Tensor out =
-        torch::stable::new_empty(x, {anchors.size(0), candidates.size(0)}, kValueType<T>);
+    Tensor out = torch::stable::new_empty(x, {anchors.size(0), candidates.size(0)}, kValueType<T>);
     store_distances(device, pairs, static_cast<T*>(out.data_ptr()));
     return out;
   });

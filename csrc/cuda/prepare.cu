@@ -1,6 +1,5 @@
-#include "cuda/prepare.h"
-
 #include "cuda/launch.h"
+#include "cuda/prepare.h"
 #include "cuda/ptx.cuh"
 #include "cuda/warp.cuh"
 
@@ -11,6 +10,9 @@ template <class T>
 std::string sizes_of(const Rows<T>& rows) {
   return "rows=" + std::to_string(rows.count) + " D=" + std::to_string(rows.dim);
 }
+
+// Squares beyond this might overflow in a product, though a difference would not.
+constexpr float kLargestTerm = 1e37f;
 
 // A warp per sorted position.
 template <class T>
@@ -45,6 +47,7 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (lane() != 0) return;
   if (terms != nullptr) terms[position] = term;
   if (!finite) atomicExch(&flags->not_finite, 1);
+  if (!(term < T(kLargestTerm))) atomicExch(&flags->too_large, 1);
 }
 
 // Gram products carry an error of eps (|x|^2 + |y|^2), differences one of eps |x - y|^2. A common
@@ -101,7 +104,8 @@ __global__ void __launch_bounds__(kBlock, 2)
     spread += load_relaxed(partial + 2 * b + 1);
   }
   // Not a number fails the comparison, and gets differences.
-  flags->needs_direct = offset <= kMostOffset * spread && load_relaxed(&flags->not_finite) == 0 ? 0 : 1;
+  const bool products = offset <= kMostOffset * spread && load_relaxed(&flags->too_large) == 0;
+  flags->needs_direct = products ? 0 : 1;
 }
 
 }  // namespace
@@ -130,8 +134,8 @@ int64_t centre_blocks(int64_t dim) { return (dim + kColumnsPerBlock - 1) / kColu
 void look_for_offset(const Device& device, const Rows<float>& rows, float* partial,
                      RowFlags* flags) {
   if (rows.count == 0) return;
-  launch("measure_offset", sizes_of(rows), device.stream(), {unsigned(centre_blocks(rows.dim)), kBlock},
-         measure_offset, rows, partial, flags);
+  launch("measure_offset", sizes_of(rows), device.stream(),
+         {unsigned(centre_blocks(rows.dim)), kBlock}, measure_offset, rows, partial, flags);
 }
 
 template Rows<float> rows_of(const Tensor&, Distance);

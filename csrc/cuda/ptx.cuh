@@ -1,4 +1,5 @@
-// Every instruction that has no spelling in CUDA C++, once. Kernels call these and hold no assembly.
+// Every instruction that has no spelling in CUDA C++, once. Kernels call these and hold no
+// assembly.
 //
 // A wrapper that the architecture being compiled for does not have traps: the host never launches
 // a kernel there that would reach it. The host emulation under tests/ replaces this file, and
@@ -29,13 +30,12 @@ __device__ __forceinline__ unsigned char* dynamic_shared_memory() {
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global, int bytes) {
   [[maybe_unused]] const uint32_t to = uint32_t(__cvta_generic_to_shared(shared));
   FACENET_FROM_SM80("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global),
-                    "r"(bytes)
-                    : "memory");
+                    "r"(bytes) : "memory");
 }
 
 // Closes a group of this thread's copies.
 __device__ __forceinline__ void cp_async_commit() {
-  FACENET_FROM_SM80("cp.async.commit_group;\n" ::: "memory");
+  FACENET_FROM_SM80("cp.async.commit_group;\n" :: : "memory");
 }
 
 // Waits until at most `kPending` of this thread's groups are under way.
@@ -49,10 +49,9 @@ __device__ __forceinline__ void cp_async_wait() {
 // of row l / 4.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&matrices)[4], const void* row) {
   [[maybe_unused]] const uint32_t from = uint32_t(__cvta_generic_to_shared(row));
-  FACENET_FROM_SM80("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-                    : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
-                    : "r"(from)
-                    : "memory");
+  FACENET_FROM_SM80(
+      "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n" : "=r"(matrices[0]),
+      "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(from) : "memory");
 }
 
 // c += a * b for one warp. Lane l, g = l / 4, t = l % 4:
@@ -63,18 +62,18 @@ __device__ __forceinline__ void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[
                                              const uint32_t (&b)[2], const __nv_bfloat16*) {
   FACENET_FROM_SM80(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+      "{%8, %9}, {%0, %1, %2, %3};\n" : "+f"(c[0]),
+      "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
+      "r"(b[1]));
 }
 
 __device__ __forceinline__ void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4],
                                              const uint32_t (&b)[2], const __half*) {
   FACENET_FROM_SM80(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+      "{%8, %9}, {%0, %1, %2, %3};\n" : "+f"(c[0]),
+      "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
+      "r"(b[1]));
 }
 
 // The same on TF32 (float32 words of which the upper 19 bits are read).
@@ -83,9 +82,9 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (
                                                  const uint32_t (&b)[2]) {
   FACENET_FROM_SM80(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+      "{%8, %9}, {%0, %1, %2, %3};\n" : "+f"(c[0]),
+      "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
+      "r"(b[1]));
 }
 
 // x rounded to the nearest TF32, ties away from zero, as the bits of a float32.

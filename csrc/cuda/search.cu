@@ -1,9 +1,8 @@
-#include "cuda/search.h"
-
 #include "cuda/epilogues/extremum.cuh"
 #include "cuda/epilogues/successor_few.cuh"
 #include "cuda/epilogues/successor_many.cuh"
 #include "cuda/search.cuh"
+#include "cuda/search.h"
 
 namespace facenet::cuda {
 

@@ -12,16 +12,18 @@ namespace facenet::cuda {
 
 template <class T>
 std::string sizes_of(const Pairs<T>& pairs) {
-  return "M=" + std::to_string(pairs.anchors.count) + " N=" +
-         std::to_string(pairs.candidates.count) + " D=" + std::to_string(pairs.anchors.dim);
+  return "M=" + std::to_string(pairs.anchors.count) +
+         " N=" + std::to_string(pairs.candidates.count) + " D=" + std::to_string(pairs.anchors.dim);
 }
 
 inline int64_t tiles_of(int64_t rows, int64_t tile) { return (rows + tile - 1) / tile; }
 
 // Stripes of candidates: enough blocks for every multiprocessor, each as long as it can be.
-inline dim3 grid_of(const Device& device, int64_t anchors, int64_t candidates, int64_t tile,
-                    int64_t blocks_per_processor, Stripes& stripes) {
-  const int64_t rows = tiles_of(anchors, tile), columns = tiles_of(candidates, tile);
+template <class Loop>
+dim3 grid_of(const Device& device, int64_t anchors, int64_t candidates,
+             int64_t blocks_per_processor, Stripes& stripes) {
+  const int64_t rows = tiles_of(anchors, Loop::kTileRows);
+  const int64_t columns = tiles_of(candidates, Loop::kTileColumns);
   const int64_t wanted = std::max<int64_t>(1, blocks_per_processor * device.processors() / rows);
   const int64_t length = tiles_of(columns, std::min<int64_t>({wanted, columns, 65535}));
   stripes.tiles_per_stripe = int32_t(length);
@@ -34,11 +36,10 @@ void stream_by_differences(const char* name, const Device& device, const Pairs<T
   using Loop = FmaLoop<T>;
   if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
   Stripes stripes{};
-  const dim3 grid =
-      grid_of(device, pairs.anchors.count, pairs.candidates.count, Loop::kTile, 16, stripes);
+  const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 16, stripes);
   launch(name, sizes_of(pairs), device.stream(),
          {grid, dim3(Loop::kThreads),
-          size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTile))},
+          size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
          pair_stream<Loop, Epilogue>, pairs, to, stripes, guard, Loop::kSharedBytes);
 }
 
@@ -49,11 +50,10 @@ void stream_by_products(const char* name, const Device& device, const Pairs<floa
   using Loop = MmaLoop<In>;
   if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
   Stripes stripes{};
-  const dim3 grid =
-      grid_of(device, pairs.anchors.count, pairs.candidates.count, Loop::kTile, 2, stripes);
+  const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 2, stripes);
   // The anchors stay in shared memory where that leaves room for three stages of candidates.
   const int chunks = Loop::chunks(pairs.anchors.dim);
-  const int rest = Epilogue::shared_bytes(Loop::kTile);
+  const int rest = Epilogue::shared_bytes(Loop::kTileRows);
   const int limit = device.shared_bytes();
   MmaArguments arguments{pairs, plan.anchor_terms, plan.candidate_terms, 3, chunks};
   if (Loop::shared_bytes(3, chunks) + rest > limit) arguments.resident = 0;

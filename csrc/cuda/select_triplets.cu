@@ -1,8 +1,8 @@
 // select_triplets on CUDA: the selection, listed in the caller's rows and order.
-#include <cub/device/device_scan.cuh>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <cub/device/device_scan.cuh>
 #include <tuple>
 
 #include "cuda/launch.h"
@@ -95,12 +95,13 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
       launch("count_triplets", sizes, stream, by_anchor, count_triplets<T>, mining.pairs,
              mining.slots(), mining.selection(), first);
       with_temporary(emb, [&](void* temporary, size_t& bytes) {
-        check_cuda(cub::DeviceScan::ExclusiveSum(temporary, bytes, first, first, anchors + 1, stream),
-                   "adding up triplets");
+        check_cuda(
+            cub::DeviceScan::ExclusiveSum(temporary, bytes, first, first, anchors + 1, stream),
+            "adding up triplets");
       });
-      check_cuda(cudaMemcpyAsync(&total, first + anchors, sizeof total, cudaMemcpyDeviceToHost,
-                                 stream),
-                 "reading the number of triplets");
+      check_cuda(
+          cudaMemcpyAsync(&total, first + anchors, sizeof total, cudaMemcpyDeviceToHost, stream),
+          "reading the number of triplets");
       check_cuda(cudaStreamSynchronize(stream), "reading the number of triplets");
     }
 

@@ -1,11 +1,10 @@
-#include "cuda/selection.h"
-
 #include <algorithm>
 
 #include "cuda/launch.h"
 #include "cuda/pair_tile.cuh"
 #include "cuda/ptx.cuh"
 #include "cuda/search.h"
+#include "cuda/selection.h"
 #include "cuda/warp.cuh"
 #include "semantics/order.h"
 #include "semantics/successor.h"
@@ -34,8 +33,8 @@ __device__ int32_t extreme_slot(const T* d_ap, int32_t count, bool hardest) {
   T best = 0;
   int64_t best_slot = -1;
   for (int32_t k = lane(); k < count; k += 32) {
-    const bool wins = hardest ? farther(d_ap[k], k, best, best_slot)
-                              : closer(d_ap[k], k, best, best_slot);
+    const bool wins =
+        hardest ? farther(d_ap[k], k, best, best_slot) : closer(d_ap[k], k, best, best_slot);
     if (wins) best = d_ap[k], best_slot = k;
   }
 #pragma unroll
@@ -64,10 +63,9 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (lane() == 0) to.farthest.key[i] = kNoKey;
   for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
 
-  const int32_t only =
-      rule.positives == PositiveRule::kAll
-          ? -1
-          : extreme_slot(d_ap, count, rule.positives == PositiveRule::kHardest);
+  const int32_t only = rule.positives == PositiveRule::kAll
+                           ? -1
+                           : extreme_slot(d_ap, count, rule.positives == PositiveRule::kHardest);
   int32_t thresholds = 0;
   for (int32_t base = 0; base < count; base += 32) {
     const int32_t k = base + lane();
@@ -133,7 +131,8 @@ __device__ void offer(const Winners<T>& to, int64_t at, bool farthest, T d, uint
                       int pass) {
   const auto lower = [](uint64_t* word, uint64_t value) {
     if (value < load_relaxed(word)) {
-      atomicMin(reinterpret_cast<unsigned long long*>(word), static_cast<unsigned long long>(value));
+      atomicMin(reinterpret_cast<unsigned long long*>(word),
+                static_cast<unsigned long long>(value));
     }
   };
   if constexpr (sizeof(T) == 4) {
@@ -251,10 +250,9 @@ template <class T>
 void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
                      int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
                      const SelectionArrays<T>& to) {
-  const std::string sizes = "M=" + std::to_string(pairs.anchors.count) +
-                            " N=" + std::to_string(pairs.candidates.count) +
-                            " D=" + std::to_string(pairs.anchors.dim) +
-                            " slots=" + std::to_string(to.slots);
+  const std::string sizes =
+      "M=" + std::to_string(pairs.anchors.count) + " N=" + std::to_string(pairs.candidates.count) +
+      " D=" + std::to_string(pairs.anchors.dim) + " slots=" + std::to_string(to.slots);
   const cudaStream_t stream = device.stream();
   const bool semihard = rule.negatives == NegativeRule::kSemihard;
   const bool falls_back = rule.fallback == Fallback::kFarthest;

@@ -40,14 +40,14 @@ template <class T>
 struct SelectionArrays {
   int64_t anchors = 0;
   int64_t slots = 0;
-  T* d_ap = nullptr;        // NaN: not a pair
+  T* d_ap = nullptr;          // NaN: not a pair
   int32_t* choice = nullptr;  // bucket, kNotSelected or kFarthest; at first the threshold's rank
-  T* threshold = nullptr;   // ascending within an anchor
+  T* threshold = nullptr;     // ascending within an anchor
   int32_t* threshold_count = nullptr;  // [M]
-  Winners<T> bucket{};      // the closest negative of each bucket
-  Winners<T> farthest{};    // [M] the farthest negative
-  int32_t* to_repeat = nullptr;     // [M] anchors whose search has to be repeated, in any order
-  int32_t* repeat_count = nullptr;  // [1]
+  Winners<T> bucket{};                 // the closest negative of each bucket
+  Winners<T> farthest{};               // [M] the farthest negative
+  int32_t* to_repeat = nullptr;        // [M] anchors whose search has to be repeated, in any order
+  int32_t* repeat_count = nullptr;     // [1]
 
   void place(Workspace& w);
 
@@ -63,7 +63,7 @@ struct SelectionArrays {
 
 // How the pairs of a call are searched.
 struct SearchPlan {
-  bool by_products = false;   // MmaLoop, where the flags do not ask for differences
+  bool by_products = false;  // MmaLoop, where the flags do not ask for differences
   const RowFlags* flags = nullptr;
   const float* anchor_terms = nullptr;
   const float* candidate_terms = nullptr;

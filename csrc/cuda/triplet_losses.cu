@@ -49,15 +49,16 @@ __device__ T warp_distance(const Sides<T>& sides, int32_t i, int32_t j) {
 template <class T>
 __device__ bool in_range(const Sides<T>& sides, const TripletRows& t, int64_t k) {
   const auto inside = [](int64_t row, int32_t count) { return row >= 0 && row < count; };
-  return inside(t.anchor[k], sides.anchors.count) && inside(t.positive[k], sides.candidates.count) &&
+  return inside(t.anchor[k], sides.anchors.count) &&
+         inside(t.positive[k], sides.candidates.count) &&
          inside(t.negative[k], sides.candidates.count);
 }
 
 // A warp per triplet -> losses [T]
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    losses_of_triplets(const Sides<T> sides, const TripletRows t, const T margin,
-                       const bool smooth, T* losses) {
+    losses_of_triplets(const Sides<T> sides, const TripletRows t, const T margin, const bool smooth,
+                       T* losses) {
   const int64_t k = warp_number();
   if (k >= t.count) return;
   T loss = T(NAN);
@@ -213,9 +214,9 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Gradients {
     using T = decltype(zero);
     const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, true);
-    FACENET_CHECK(grad.dim() == 1 && grad.size(0) == call.rows.count &&
-                      grad.scalar_type() == kValueType<T>,
-                  "grad: expected a vector of ", call.rows.count, " entries in the losses' type");
+    FACENET_CHECK(
+        grad.dim() == 1 && grad.size(0) == call.rows.count && grad.scalar_type() == kValueType<T>,
+        "grad: expected a vector of ", call.rows.count, " entries in the losses' type");
     const Tensor weights = torch::stable::contiguous(grad);
     const auto& arrays = call.arrays;
     launch("edges_of_triplets", call.shapes(), call.device.stream(),
@@ -225,8 +226,8 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
 
     const int64_t edges = 4 * call.rows.count;
     Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), emb.size(1)}, kValueType<T>);
-    Tensor ref_grad = torch::stable::new_empty(
-        emb, {ref_emb ? ref_emb->size(0) : 0, emb.size(1)}, kValueType<T>);
+    Tensor ref_grad =
+        torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, emb.size(1)}, kValueType<T>);
     const auto gather_part = [&](const Rows<T>& rows, const Rows<T>& others, int64_t begin,
                                  int64_t count, Tensor& out) {
       sort_edges<T>(call.device, emb, rows.count, {arrays.row + begin, arrays.edge + begin, count},

@@ -11,9 +11,7 @@ constexpr uint32_t kAllLanes = 0xffffffffu;
 constexpr int kBlock = 256;  // threads of the kernels that are not the pair stream's
 
 __device__ inline int lane() { return int(threadIdx.x) % 32; }
-__device__ inline int64_t thread_number() {
-  return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-}
+__device__ inline int64_t thread_number() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int64_t warp_number() { return thread_number() / 32; }
 
 inline unsigned blocks_of_threads(int64_t threads) {

@@ -57,7 +57,8 @@ class Scratch : public Arrays {
   size_t bytes_ = 0;
 };
 
-// Runs an algorithm that wants temporary memory: f(null, bytes) asks how much, f(memory, bytes) runs.
+// Runs an algorithm that wants temporary memory: f(null, bytes) asks how much, f(memory, bytes)
+// runs.
 template <class F>
 void with_temporary(const Tensor& like, const F& f) {
   size_t bytes = 0;

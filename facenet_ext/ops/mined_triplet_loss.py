@@ -10,7 +10,7 @@ from facenet_ext._validation import Batch
 from facenet_ext.ops._registration import differentiable_once, register_fake, value_type
 
 _NAME = "facenet_ext::mined_triplet_loss"
-_ARGUMENTS = 16
+_ARGUMENTS = 17
 _OPERATOR = torch.ops.facenet_ext.mined_triplet_loss.default
 
 
@@ -60,12 +60,21 @@ def _setup_context(
     ctx.mark_non_differentiable(*output[1:])
 
 
+def _scaled(gradient: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
+    """Their product, rounded once: a loss scale must reach it before the cast.
+
+    Into a tensor of the final type, so that none of the wider one is made on the way.
+    """
+    if gradient.dtype == dtype:
+        return gradient * grad
+    return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
+
+
 def _input_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    # In the accumulation type up to here: a loss scale must reach the product before the cast.
     emb_grad, ref_grad = ctx.saved_tensors
     return (
-        (emb_grad * grad).to(ctx.dtype) if ctx.has_emb_grad else None,
-        (ref_grad * grad).to(ctx.dtype) if ctx.has_ref_grad else None,
+        _scaled(emb_grad, grad, ctx.dtype) if ctx.has_emb_grad else None,
+        _scaled(ref_grad, grad, ctx.dtype) if ctx.has_ref_grad else None,
     )
 
 

@@ -26,7 +26,9 @@ __device__ inline void offer_key(uint64_t* key, uint64_t offered) {
 template <bool kFarthest>
 class Extremum {
  public:
-  __host__ __device__ static constexpr int shared_bytes(int tile) { return tile * int(sizeof(uint32_t)); }
+  __host__ __device__ static constexpr int shared_bytes(int rows) {
+    return rows * int(sizeof(uint32_t));
+  }
 
   __device__ Extremum(const ExtremumArguments& to, unsigned char* shared)
       : key_(to.key), bound_(reinterpret_cast<uint32_t*>(shared)) {}
@@ -53,7 +55,7 @@ class Extremum {
       best = kFarthest ? uint32_t(max(int32_t(best), int32_t(bits[c]))) : min(best, bits[c]);
     }
     if (kFarthest ? int32_t(best) < int32_t(bound) : best > bound) return;
-    if (best > 0x7f800000u) return;  // none counts, or not a number
+    if (best > kInfinity) return;  // none counts
 #pragma unroll
     for (int c = 0; c < 8; ++c) {
       if (bits[c] != best) continue;
@@ -81,8 +83,8 @@ class HardestEpilogue {
     ExtremumArguments farthest;  // [M]
   };
 
-  __host__ __device__ static constexpr int shared_bytes(int tile) {
-    return Extremum<false>::shared_bytes(tile) + Extremum<true>::shared_bytes(tile);
+  __host__ __device__ static constexpr int shared_bytes(int rows) {
+    return Extremum<false>::shared_bytes(rows) + Extremum<true>::shared_bytes(rows);
   }
 
   __device__ HardestEpilogue(const Arguments& to, const Pairs<float>& pairs, unsigned char* shared)
@@ -92,8 +94,8 @@ class HardestEpilogue {
   __device__ void begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
     Extremum<false> closest(to_.closest, shared_);
-    Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTile));
-    for (int row = int(threadIdx.x); row < Loop::kTile; row += Loop::kThreads) {
+    Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTileRows));
+    for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
       const int32_t i = first_anchor + row;
       const bool takes_part = i < pairs_.anchors.count && to_.slots.count[i] > 0;
       closest.begin_row(row, takes_part ? to_.slots.offset[i] : 0, takes_part);
@@ -105,7 +107,7 @@ class HardestEpilogue {
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
     Extremum<false> closest(to_.closest, shared_);
-    Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTile));
+    Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTileRows));
     for_each_row_of_negatives<Loop>(
         pairs_, to_.slots, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {

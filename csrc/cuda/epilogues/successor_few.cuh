@@ -19,8 +19,8 @@ class SuccessorFewEpilogue {
   using Arguments = SuccessorArguments;
   static constexpr int kMost = 4;
 
-  __host__ __device__ static constexpr int shared_bytes(int tile) {
-    return 2 * kMost * tile * int(sizeof(uint32_t)) + Extremum<true>::shared_bytes(tile);
+  __host__ __device__ static constexpr int shared_bytes(int rows) {
+    return 2 * kMost * rows * int(sizeof(uint32_t)) + Extremum<true>::shared_bytes(rows);
   }
 
   __device__ SuccessorFewEpilogue(const Arguments& to, const Pairs<float>& pairs,
@@ -31,7 +31,7 @@ class SuccessorFewEpilogue {
   __device__ void begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
-    for (int row = int(threadIdx.x); row < Loop::kTile; row += Loop::kThreads) {
+    for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
       const int32_t i = first_anchor + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       farthest.begin_row(row, i, count > 0);
@@ -66,7 +66,7 @@ class SuccessorFewEpilogue {
             for (int c = 0; c < 8; ++c) best = add_min(bits[c], offset, best);
             if (best > bound) continue;
             const uint32_t closest = best - offset;
-            if (closest > 0x7f800000u) continue;  // none counts, or not a number
+            if (closest > kInfinity) continue;  // none counts
             uint64_t* const key = to_.key + to_.slots.offset[i] + k;
 #pragma unroll
             for (int c = 0; c < 8; ++c) {
@@ -85,11 +85,11 @@ class SuccessorFewEpilogue {
   }
   template <class Loop>
   __device__ uint32_t* bounds() const {
-    return shared_ + kMost * Loop::kTile;
+    return shared_ + kMost * Loop::kTileRows;
   }
   template <class Loop>
   __device__ unsigned char* farthest_shared() const {
-    return reinterpret_cast<unsigned char*>(shared_ + 2 * kMost * Loop::kTile);
+    return reinterpret_cast<unsigned char*>(shared_ + 2 * kMost * Loop::kTileRows);
   }
 
   const Arguments& to_;

@@ -12,6 +12,7 @@
 
 #include "cuda/epilogues/negatives.cuh"
 #include "cuda/epilogues/successor.cuh"
+#include "cuda/warp.cuh"
 #include "semantics/successor.h"
 
 namespace facenet::cuda {
@@ -22,8 +23,8 @@ class SuccessorManyEpilogue {
   static constexpr int kCells = 32;
   static constexpr int kLongestPause = 16;  // tiles between two makings of the tables
 
-  __host__ __device__ static constexpr int shared_bytes(int tile) {
-    return (kCells + 2) * tile * int(sizeof(float)) + Extremum<true>::shared_bytes(tile);
+  __host__ __device__ static constexpr int shared_bytes(int rows) {
+    return (kCells + 2) * rows * int(sizeof(float)) + Extremum<true>::shared_bytes(rows);
   }
 
   __device__ SuccessorManyEpilogue(const Arguments& to, const Pairs<float>& pairs,
@@ -34,7 +35,7 @@ class SuccessorManyEpilogue {
   __device__ void begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
-    for (int row = int(threadIdx.x); row < Loop::kTile; row += Loop::kThreads) {
+    for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
       const int32_t i = first_anchor + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       farthest.begin_row(row, i, count > 0);
@@ -68,7 +69,8 @@ class SuccessorManyEpilogue {
             const bool passes = d > first && d <= cells[cell(d, first, scale)];
             passing |= uint32_t(passes) << c;
           }
-          if (passing != 0) offer(i, bits, passing, index_of);
+          // All lanes search together, or none does.
+          if (__any_sync(kAllLanes, passing != 0)) offer(i, bits, passing, index_of);
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
         });
     if (++tiles_ == next_tables_) {
@@ -104,7 +106,7 @@ class SuccessorManyEpilogue {
   template <class Loop>
   __device__ void make_tables() const {
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-    for (int row = warp; row < Loop::kTile; row += Loop::kThreads / 32) {
+    for (int row = warp; row < Loop::kTileRows; row += Loop::kThreads / 32) {
       float* cells = tables<Loop>() + kCells * row;
       for (int c = lane; c < kCells; c += 32) cells[c] = 0;
       __syncwarp();
@@ -136,15 +138,15 @@ class SuccessorManyEpilogue {
   }
   template <class Loop>
   __device__ float* firsts() const {
-    return tables<Loop>() + kCells * Loop::kTile;
+    return tables<Loop>() + kCells * Loop::kTileRows;
   }
   template <class Loop>
   __device__ float* scales() const {
-    return firsts<Loop>() + Loop::kTile;
+    return firsts<Loop>() + Loop::kTileRows;
   }
   template <class Loop>
   __device__ unsigned char* farthest_shared() const {
-    return reinterpret_cast<unsigned char*>(scales<Loop>() + Loop::kTile);
+    return reinterpret_cast<unsigned char*>(scales<Loop>() + Loop::kTileRows);
   }
 
   const Arguments& to_;
