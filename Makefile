@@ -4,10 +4,14 @@ VENV ?= .venv
 DATA ?=
 ARGS ?=
 
+# What this environment's build has machine code for; a wheel has it for all (CONTRIBUTING.md).
+export FACENET_EXT_CUDA_ARCHITECTURES ?= 80-real;90a-real
+
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
+CPP := csrc tests/emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
 PACKAGES := facenet_ext tests benchmarks
 TESTS := --pyargs tests facenet_ext README.md
 
@@ -26,12 +30,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/mypy
-	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	find $(CPP) | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format $(PACKAGES)
 	$(BIN)/ruff check --fix $(PACKAGES)
-	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+	find $(CPP) | xargs $(BIN)/clang-format -i
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -23,9 +23,9 @@ def describe(threads: int) -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "facenet_ext": facenet_ext.build_info(),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
@@ -42,14 +42,14 @@ def _cpu() -> str:
     return f"{name} (family {family}, model {model})" if family else name
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit, with "-dirty" where tracked files of the library differ from it."""
 
     def git(*arguments: str) -> str:

@@ -39,7 +39,7 @@ set(told "")
 foreach(architecture ${architectures})
   if(NOT architecture MATCHES "^[0-9]+[a-z]?(-real|-virtual)?$")
     message(FATAL_ERROR "CUDA architectures \"${CMAKE_CUDA_ARCHITECTURES}\" come to \"${architecture}\"."
-                        " Name those to build for, as in FACENET_EXT_CUDA_ARCHITECTURES=\"80-real;90a\"")
+                        " Name those to build for, as in FACENET_EXT_CUDA_ARCHITECTURES=\"80-real;90\"")
   endif()
   string(REGEX REPLACE "-(real|virtual)$" "" name ${architecture})
   if(architecture MATCHES "-real$")
@@ -54,7 +54,23 @@ endforeach()
 list(JOIN told " " FACENET_CUDA_ARCHITECTURES)
 message(STATUS "CUDA library: toolkit ${FACENET_CUDA_VERSION}, for ${FACENET_CUDA_ARCHITECTURES}")
 
-add_library(facenet_ext_cuda MODULE ${FACENET_CUDA_SOURCES})
+# The longest to compile come first.
+add_library(
+  facenet_ext_cuda MODULE
+  csrc/cuda/distances.cu
+  csrc/cuda/search_successor_many.cu
+  csrc/cuda/search_successor_few.cu
+  csrc/cuda/search_hardest.cu
+  csrc/cuda/edges.cu
+  csrc/cuda/labels.cu
+  csrc/cuda/mined_triplet_loss.cu
+  csrc/cuda/mining.cu
+  csrc/cuda/pairwise_squared_distance.cu
+  csrc/cuda/prepare.cu
+  csrc/cuda/search.cu
+  csrc/cuda/select_triplets.cu
+  csrc/cuda/selection.cu
+  csrc/cuda/triplet_losses.cu)
 target_link_libraries(facenet_ext_cuda PRIVATE facenet_torch)
 # torch declares its CUDA functions under this name. Those of libtorch_cuda stay undefined here, as
 # a CPU torch, which has no such library, must be enough to build against; a CUDA torch, the only

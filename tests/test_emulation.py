@@ -30,7 +30,11 @@ OPERATORS = (
     "test_triplet_loss.py",
     "test_mined_triplet_loss.py",
 )
-QUICK = "every_dtype_and_cloud or integers_of_every_dtype or golden"
+# Quick, and enough to notice most barriers of the kernels missing.
+QUICK = (
+    "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns "
+    "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds"
+)
 # The CPU library's own: the emulated device knows no threads of torch.
 NOT_OF_KERNELS = "number_of_threads"
 CAPABILITIES = (75, 90)

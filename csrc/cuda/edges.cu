@@ -49,7 +49,7 @@ struct Sum {
 // Block p: the row at sorted position p. Shared memory: 4 x 128 partial sums, and 4 for the
 // projection.
 template <class T>
-__global__ void __launch_bounds__(kThreads) gather_edges(const Gathered<T> g, T* out) {
+__global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g, T* out) {
   __shared__ T sums[kWarps][kColumns];
   __shared__ T along_sums[kWarps];
   __shared__ int64_t incoming[2];

@@ -99,18 +99,24 @@ class FmaLoop {
     }
   }
 
+  // From squares to distances, as finish_distance of rows.cuh.
   __device__ void finish(int32_t first_anchor, int32_t first_candidate, ThreadTile<T>& tile) {
     const Rows<T>& x = pairs_.anchors;
     const Rows<T>& y = pairs_.candidates;
     if (x.distance == Distance::kSqEuclidean) return;
+    uint32_t zero_rows = 0, zero_columns = 0;  // rows of zeros, as bits
+#pragma unroll
+    for (int v = 0; v < 8; ++v) {
+      const int32_t i = first_anchor + tile_row(v), j = first_candidate + tile_column(v);
+      zero_rows |= uint32_t(i < x.count && x.is_zero(x.row(i))) << v;
+      zero_columns |= uint32_t(j < y.count && y.is_zero(y.row(j))) << v;
+    }
 #pragma unroll
     for (int r = 0; r < 8; ++r) {
-      const int32_t i = first_anchor + tile_row(r);
-      if (i >= x.count) continue;
 #pragma unroll
       for (int c = 0; c < 8; ++c) {
-        const int32_t j = first_candidate + tile_column(c);
-        if (j < y.count) tile.d[r][c] = finish_distance(x, x.row(i), y, y.row(j), tile.d[r][c]);
+        const bool zero = ((zero_rows >> r | zero_columns >> c) & 1) != 0;
+        tile.d[r][c] = distance_or_one(x.distance, tile.d[r][c], zero);
       }
     }
   }

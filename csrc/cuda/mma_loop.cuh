@@ -228,14 +228,20 @@ class MmaLoop {
     for (int r = 0; r < 8; ++r) {
       const int32_t i = first_anchor + tile_row(r);
       const float x = i < pairs.anchors.count ? arguments_.anchor_terms[i] : 0.0f;
+      const float scale = kind == Distance::kCosine ? -x : -2.0f;
 #pragma unroll
       for (int c = 0; c < 8; ++c) {
         const float product = tile.d[r][c];
-        float d = kind == Distance::kCosine ? fmaf(-product * x, y[c], 1.0f)
-                                            : fmaf(-2.0f, product, x + y[c]);
-        d = d < 0.0f ? 0.0f : d;
-        tile.d[r][c] = kind == Distance::kEuclidean ? sqrtf(d) : d;
+        const float d = kind == Distance::kCosine ? fmaf(scale * product, y[c], 1.0f)
+                                                  : fmaf(scale, product, x + y[c]);
+        tile.d[r][c] = d < 0.0f ? 0.0f : d;
       }
+    }
+    if (kind == Distance::kEuclidean) {
+#pragma unroll
+      for (int r = 0; r < 8; ++r)
+#pragma unroll
+        for (int c = 0; c < 8; ++c) tile.d[r][c] = sqrtf(tile.d[r][c]);
     }
   }
 

@@ -121,11 +121,15 @@ __device__ T squared_difference(const Rows<T>& x, int32_t i, const Rows<T>& y, i
   return sum;
 }
 
+// A row of zeros is at distance 1 from everything; not a number stays one.
+template <class T>
+__device__ __forceinline__ T distance_or_one(Distance kind, T squares, bool zero) {
+  return zero ? T(1) + (squares - squares) : distance_from_squares(kind, squares);
+}
+
 template <class T>
 __device__ T finish_distance(const Rows<T>& x, int32_t i, const Rows<T>& y, int32_t j, T squares) {
-  // A row of zeros is at distance 1 from everything; not a number stays one.
-  if (x.is_zero(i) || y.is_zero(j)) return T(1) + (squares - squares);
-  return distance_from_squares(x.distance, squares);
+  return distance_or_one(x.distance, squares, x.is_zero(i) || y.is_zero(j));
 }
 
 template <class T>

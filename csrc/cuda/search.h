@@ -1,6 +1,8 @@
 // The pass over all pairs, on the pair stream.
 #pragma once
 
+#include "cuda/epilogues/extremum.cuh"
+#include "cuda/epilogues/successor.cuh"
 #include "cuda/selection.h"
 
 namespace facenet::cuda {
@@ -9,6 +11,14 @@ namespace facenet::cuda {
 void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
             int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
             const SelectionArrays<float>& to);
+
+// Its three forms.
+void search_hardest(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
+                    const HardestEpilogue::Arguments& to);
+void search_successor_few(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
+                          const SuccessorArguments& to);
+void search_successor_many(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
+                           const SuccessorArguments& to);
 
 // The distances of each anchor's own class, to its slots.
 template <class T>

@@ -19,6 +19,15 @@ inline unsigned blocks_of_threads(int64_t threads) {
 }
 inline unsigned blocks_of_warps(int64_t warps) { return blocks_of_threads(32 * warps); }
 
+// x[at] for an `at` that is known at run time only: registers have no addresses.
+template <class T, int n>
+__device__ __forceinline__ T pick(const T (&x)[n], int at) {
+  T picked = x[0];
+#pragma unroll
+  for (int v = 1; v < n; ++v) picked = at == v ? x[v] : picked;
+  return picked;
+}
+
 // The same pairs are added whatever the values: the same bits every time.
 template <class T>
 __device__ T warp_sum(T value) {

@@ -23,6 +23,17 @@ __device__ inline void offer_key(uint64_t* key, uint64_t offered) {
   }
 }
 
+// f(c) for every c whose bits are `value`: a loop, for it is rare and its code should stay small.
+template <class F>
+__device__ __forceinline__ void for_each_equal(const uint32_t (&bits)[8], uint32_t value,
+                                               const F& f) {
+  uint32_t equal = 0;
+#pragma unroll
+  for (int c = 0; c < 8; ++c) equal |= uint32_t(bits[c] == value) << c;
+#pragma unroll 1
+  for (; equal != 0; equal &= equal - 1) f(__ffs(int(equal)) - 1);
+}
+
 template <bool kFarthest>
 class Extremum {
  public:
@@ -56,12 +67,10 @@ class Extremum {
     }
     if (kFarthest ? int32_t(best) < int32_t(bound) : best > bound) return;
     if (best > kInfinity) return;  // none counts
-#pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      if (bits[c] != best) continue;
-      const float d = value_of(best);
+    const float d = value_of(best);
+    for_each_equal(bits, best, [&](int c) {
       offer_key(key_ + at, kFarthest ? farther_key(d, index_of(c)) : closer_key(d, index_of(c)));
-    }
+    });
     if (kFarthest) {
       atomicMax(reinterpret_cast<int*>(bound_ + row), int(best));
     } else {

@@ -11,6 +11,7 @@
 #include "cuda/epilogues/extremum.cuh"
 #include "cuda/epilogues/negatives.cuh"
 #include "cuda/epilogues/successor.cuh"
+#include "cuda/warp.cuh"
 
 namespace facenet::cuda {
 
@@ -57,22 +58,25 @@ class SuccessorFewEpilogue {
     for_each_row_of_negatives<Loop>(
         pairs_, to_.slots, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
+          uint32_t closest[kMost], improved = 0;
 #pragma unroll
           for (int k = 0; k < kMost; ++k) {
             const uint32_t offset = offsets<Loop>()[kMost * row + k];
-            const uint32_t bound = load_relaxed(bounds<Loop>() + kMost * row + k);
             uint32_t best = kNoPair;
 #pragma unroll
             for (int c = 0; c < 8; ++c) best = add_min(bits[c], offset, best);
-            if (best > bound) continue;
-            const uint32_t closest = best - offset;
-            if (closest > kInfinity) continue;  // none counts
+            closest[k] = best - offset;
+            const uint32_t bound = load_relaxed(bounds<Loop>() + kMost * row + k);
+            improved |= uint32_t(best <= bound && closest[k] <= kInfinity) << k;
+          }
+#pragma unroll 1
+          for (; improved != 0; improved &= improved - 1) {
+            const int k = __ffs(int(improved)) - 1;
+            const uint32_t d = pick(closest, k);
             uint64_t* const key = to_.key + to_.slots.offset[i] + k;
-#pragma unroll
-            for (int c = 0; c < 8; ++c) {
-              if (bits[c] == closest) offer_key(key, closer_key(value_of(closest), index_of(c)));
-            }
-            atomicMin(bounds<Loop>() + kMost * row + k, best);
+            for_each_equal(bits, d,
+                           [&](int c) { offer_key(key, closer_key(value_of(d), index_of(c))); });
+            atomicMin(bounds<Loop>() + kMost * row + k, d + offsets<Loop>()[kMost * row + k]);
           }
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
         });

@@ -69,8 +69,7 @@ class SuccessorManyEpilogue {
             const bool passes = d > first && d <= cells[cell(d, first, scale)];
             passing |= uint32_t(passes) << c;
           }
-          // All lanes search together, or none does.
-          if (__any_sync(kAllLanes, passing != 0)) offer(i, bits, passing, index_of);
+          offer(i, bits, passing, index_of);
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
         });
     if (++tiles_ == next_tables_) {
@@ -89,15 +88,20 @@ class SuccessorManyEpilogue {
     return int(bits_of(inside) & (kCells - 1));
   }
 
+  // The lanes of a warp search together, each for the next of its passing pairs. A loop: few pass,
+  // and its code should stay small.
   template <class IndexOf>
-  __device__ void offer(int32_t i, const uint32_t (&bits)[8], uint32_t passing,
-                        const IndexOf& index_of) const {
+  __device__ __forceinline__ void offer(int32_t i, const uint32_t (&bits)[8], uint32_t passing,
+                                        const IndexOf& index_of) const {
     const int64_t offset = to_.slots.offset[i];
-#pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      if ((passing >> c & 1) == 0) continue;
-      const float d = value_of(bits[c]);
-      const int64_t bucket = successor_bucket(to_.threshold + offset, to_.threshold_count[i], d);
+    const int32_t count = to_.threshold_count[i];
+#pragma unroll 1
+    while (__any_sync(kAllLanes, passing != 0)) {
+      if (passing == 0) continue;
+      const int c = __ffs(int(passing)) - 1;
+      passing &= passing - 1;
+      const float d = value_of(pick(bits, c));
+      const int64_t bucket = successor_bucket(to_.threshold + offset, count, d);
       if (bucket >= 0) offer_key(to_.key + offset + bucket, closer_key(d, index_of(c)));
     }
   }
