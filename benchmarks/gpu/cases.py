@@ -61,6 +61,9 @@ DISTANCES = tuple(
 )
 WEIGHED = Case(65536, 128, 4, "bfloat16")
 # The rest: curves over N, other widths and class sizes.
-SWEEP = tuple(Case(n, 128, 4, dtype) for dtype in ("float32", "bfloat16")
-              for n in (256, 1024, 4096, 16384, 65536))
+SWEEP = tuple(
+    Case(n, 128, 4, dtype)
+    for dtype in ("float32", "bfloat16")
+    for n in (256, 1024, 4096, 16384, 65536)
+)
 WIDTHS = tuple(Case(16384, dim, 4, "bfloat16") for dim in (64, 256, 512, 1024))

@@ -204,9 +204,7 @@ def stage(seconds: float, entry: Entry, which: str, quick: bool) -> None:
     command = processes.python("benchmarks.gpu.measure", which, max(seconds - 15.0, 5.0))
     name = f"benchmarks_{which}"
     try:
-        code = processes.run(
-            command + (["--quick"] if quick else []), name=name, seconds=seconds
-        )
+        code = processes.run(command + (["--quick"] if quick else []), name=name, seconds=seconds)
     finally:
         found = records.read(processes.record_path(name))
         entry["measured"] = sum("error" not in r for r in found if r["kind"] in MEASURED)

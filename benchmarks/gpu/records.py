@@ -46,7 +46,12 @@ def error_text(error: BaseException) -> str:
 
 def is_fatal(text: str) -> bool:
     """Whether the error has cost the process its CUDA context: nothing works there any more."""
-    words = ("illegal memory access", "illegal address", "illegal instruction", "misaligned address")
+    words = (
+        "illegal memory access",
+        "illegal address",
+        "illegal instruction",
+        "misaligned address",
+    )
     words += ("unspecified launch failure", "device-side assert", "launch timed out")
     words += ("illegalAddress", "cudaErrorIllegal", "cudaErrorLaunchFailure", "cudaErrorMisaligned")
     return any(word in text for word in words)

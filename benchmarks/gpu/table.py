@@ -113,14 +113,17 @@ def stages(entries: dict[str, dict[str, Any]]) -> list[str]:
     for name, entry in entries.items():
         told = entry.get("summary") or entry.get("error") or entry.get("reason") or ""
         rows.append(
-            (name, entry.get("status", "-"), f"{entry.get('seconds', 0):.0f} s", told.split("\n")[0][:70])
+            (
+                name,
+                entry.get("status", "-"),
+                f"{entry.get('seconds', 0):.0f} s",
+                told.split("\n")[0][:70],
+            )
         )
     return lines_of(rows, ("stages", "", "", ""))
 
 
-def whole(
-    data: dict[str, Any], measurements: Sequence[Record], verdicts: Iterable[Verdict]
-) -> str:
+def whole(data: dict[str, Any], measurements: Sequence[Record], verdicts: Iterable[Verdict]) -> str:
     """Everything that a run prints at its end."""
     machine = data["machine"]
     about = [

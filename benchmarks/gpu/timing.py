@@ -60,9 +60,7 @@ def measure(calls: Sequence[Call], accelerator: Accelerator, seconds: float) -> 
         marks.append((begin, accelerator.mark()))
     accelerator.wait()
     raw = tuple(accelerator.between(begin, end) / per_round for begin, end in marks)
-    return Timing(
-        statistics.median(raw), min(raw), max(raw), rounds, per_round, len(calls), raw
-    )
+    return Timing(statistics.median(raw), min(raw), max(raw), rounds, per_round, len(calls), raw)
 
 
 def sets_of_inputs(input_bytes: int, output_bytes: int, l2_bytes: int) -> int:

@@ -73,11 +73,11 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
       for (int32_t k = warp; k < count; k += kWarps) {
         sum.add(g.others.row(s.class_begin[position] + k), s.positive[offset + k]);
       }
-      for (int32_t k = warp; k < s.negative_count[position]; k += kWarps) {
-        const Edge<T> edge = s.negative[offset + k];
-        sum.add(edge.other, edge.weight);
-      }
-      if (warp == 0) sum.add(s.farthest[position].other, s.farthest[position].weight);
+      const auto add_negative = [&](int64_t at) {
+        if (s.negative[at] != kNoRow) sum.add(int32_t(s.negative[at]), s.incoming[at].weight);
+      };
+      for (int32_t k = warp; k < count; k += kWarps) add_negative(offset + k);
+      if (warp == 0) add_negative(s.slot_total + position);
     }
     if (g.as_candidates) {
       for (int32_t a = g.anchors_begin[position] + warp; a < g.anchors_end[position]; a += kWarps) {

@@ -35,15 +35,15 @@ void sort_edges(const Device& device, const Tensor& like, int64_t rows, const Ed
                 uint32_t* row, Edge<T>* edge);
 
 // The edges of anchors, in their slots: those to positives, the k-th row of the class, and those to
-// negatives.
+// negatives, each with a row of its own. Behind all slots: one to each anchor's farthest negative.
 template <class T>
 struct SlotEdges {
   Slots slots;
-  const T* positive;              // [slots] weights; 0: no edge
-  const Edge<T>* negative;        // [slots] by bucket; weight 0: no edge
-  const int32_t* negative_count;  // [M] buckets
-  const Edge<T>* farthest;        // [M]
-  const int32_t* class_begin;     // [M] of the anchor among the candidates
+  const T* positive;         // [slots] weights; 0: no edge
+  const uint32_t* negative;  // [slots + M] the caller's row; kNoRow: no edge
+  const Edge<T>* incoming;   // [slots + M] the same edge as the negative has it
+  int64_t slot_total;
+  const int32_t* class_begin;  // [M] of the anchor among the candidates
 };
 
 // Which edges push the rows of a gradient.

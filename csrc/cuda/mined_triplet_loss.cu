@@ -23,15 +23,12 @@ struct Sums {
   int32_t* nonzero;
 };
 
-// What the gradient is made of. [slots] but for the farthest, [M]; see edges.h.
+// What the gradient is made of: see SlotEdges of edges.h.
 template <class T>
 struct EdgeArrays {
-  T* slope;
-  T* positive;
-  Edge<T>* negative;
-  Edge<T>* farthest;
-  uint32_t* row;      // [slots + M] the row that a negative edge pushes the other way,
-  Edge<T>* incoming;  // and that edge
+  T* positive;        // [slots]
+  uint32_t* row;      // [slots + M] the row that an edge pushes besides its anchor,
+  Edge<T>* incoming;  // [slots + M] and that edge
 };
 
 template <class T>
@@ -49,8 +46,7 @@ struct LossArrays {
     scale = w.take<T>(1);
     if (!gradient) return;
     edges = slots + anchors;
-    of = {w.take<T>(slots),         w.take<T>(slots),        w.take<Edge<T>>(slots),
-          w.take<Edge<T>>(anchors), w.take<uint32_t>(edges), w.take<Edge<T>>(edges)};
+    of = {w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges)};
     sorted_row = w.take<uint32_t>(edges);
     sorted_edge = w.take<Edge<T>>(edges);
   }
@@ -83,9 +79,7 @@ __global__ void __launch_bounds__(kBlock, 2)
       slope = hinge_slope(v, smooth);
       if (selection.choice[slot] == kFarthest) farthest_slopes += slope;
     }
-    if (!gradient) continue;
-    to.slope[slot] = slope;
-    to.positive[slot] = slope == T(0) ? T(0) : slope * distance_slope(kind, selection.d_ap[slot]);
+    if (gradient) to.positive[slot] = slope;  // for now
   }
   loss = warp_sum(loss);
   triplets = warp_sum(triplets);
@@ -99,31 +93,32 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (!gradient) return;
   __syncwarp();
   const int32_t row = pairs.anchors.row(int32_t(i));
+  const auto put = [&](int64_t at, bool there, uint32_t negative, T weight) {
+    to.row[at] = there ? negative : kNoRow;
+    to.incoming[at] = {row, there ? weight : T(0)};
+  };
   for (int32_t k = lane(); k < int32_t(end - offset); k += 32) {
     const int64_t slot = offset + k;
     T slopes = 0;
     if (k < buckets && selection.bucket.has(slot)) {
       for (int32_t other = 0; other < count; ++other) {
-        if (selection.choice[offset + other] == k) slopes += to.slope[offset + other];
+        if (selection.choice[offset + other] == k) slopes += to.positive[offset + other];
       }
     }
     const bool there = slopes != T(0);
-    const T weight =
-        there ? -slopes * distance_slope(kind, selection.bucket.closer_distance(slot)) : T(0);
-    const uint32_t negative = there ? selection.bucket.row(slot) : 0;
-    to.negative[slot] = {int32_t(negative), weight};
-    to.row[slot] = there ? negative : kNoRow;
-    to.incoming[slot] = {row, weight};
+    put(slot, there, there ? selection.bucket.row(slot) : 0,
+        there ? -slopes * distance_slope(kind, selection.bucket.closer_distance(slot)) : T(0));
   }
   if (lane() == 0) {
     const bool there = farthest_slopes != T(0);
-    const T weight =
+    put(slot_total + i, there, there ? selection.farthest.row(i) : 0,
         there ? -farthest_slopes * distance_slope(kind, selection.farthest.farther_distance(i))
-              : T(0);
-    const uint32_t negative = there ? selection.farthest.row(i) : 0;
-    to.farthest[i] = {int32_t(negative), weight};
-    to.row[slot_total + i] = there ? negative : kNoRow;
-    to.incoming[slot_total + i] = {row, weight};
+              : T(0));
+  }
+  __syncwarp();  // the slopes are read no more
+  for (int32_t k = lane(); k < count; k += 32) {
+    T& weight = to.positive[offset + k];
+    if (weight != T(0)) weight *= distance_slope(kind, selection.d_ap[offset + k]);
   }
 }
 
@@ -184,10 +179,9 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
   const Reduction how = parse_reduction(reduction);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    const Mining<T> mining(arguments, rule);
+    Mining<T> mining(arguments, rule);
     const Device& device = mining.device;
     const Pairs<T>& pairs = mining.pairs;
-    const SelectionArrays<T>& selection = mining.selection();
     const bool gradient = emb_grad || (ref_grad && ref_emb);
     LossArrays<T> sizes;
     sizes.anchors = emb.size(0);
@@ -198,7 +192,7 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
                                " N=" + std::to_string(pairs.candidates.count) +
                                " slots=" + std::to_string(mining.slot_count);
     launch("anchor_losses", shapes, device.stream(), {blocks_of_warps(pairs.anchors.count), kBlock},
-           anchor_losses<T>, pairs, mining.slots(), selection, T(margin), smooth, gradient,
+           anchor_losses<T>, pairs, mining.slots(), mining.selection(), T(margin), smooth, gradient,
            arrays.sums, arrays.of, mining.slot_count);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
@@ -206,6 +200,8 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
            arrays.sums, pairs.anchors.count, how, mining.flags(), mining.class_sizes(),
            static_cast<T*>(loss.data_ptr()), arrays.scale);
 
+    // The gradient takes the most memory by far: what it does not need goes first.
+    mining.release_selection();
     const auto gradient_of = [&](bool wanted, int64_t rows) {
       return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
     };
@@ -221,9 +217,8 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
     }
     const EdgeList<T> sorted{arrays.sorted_row, arrays.sorted_edge, arrays.edges};
     Gathered<T> g{};
-    g.slot_edges = {mining.slots(),     arrays.of.positive,
-                    arrays.of.negative, selection.threshold_count,
-                    arrays.of.farthest, pairs.class_begin};
+    g.slot_edges = {mining.slots(),     arrays.of.positive, arrays.of.row,
+                    arrays.of.incoming, mining.slot_count,  pairs.class_begin};
     g.anchors_begin = mining.anchor_classes().begin;
     g.anchors_end = mining.anchor_classes().end;
     g.scale = arrays.scale;

@@ -65,6 +65,8 @@ class Mining {
 
   Slots slots() const { return arrays_.slots.view(); }
   const SelectionArrays<T>& selection() const { return *selection_; }
+  // Gives its memory back to torch; kernels that are under way still have it.
+  void release_selection() { selection_.reset(); }
   const RowFlags* flags() const { return &arrays_.found->flags; }
   const ClassSizes* class_sizes() const { return &arrays_.found->sizes; }
   // Of the candidates among the anchors: the same as the other way round in self mode.

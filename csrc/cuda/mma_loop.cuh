@@ -12,12 +12,12 @@
 //
 // 128 threads own a tile of 128 anchors x 64 candidates: warp (u, v) of 2 x 2 owns 64 x 32 of it,
 // as 4 x 4 fragments, of which thread (g, t) = (lane / 4, lane % 4) holds rows g, g+8 and columns
-// 2t, 2t+1. Two such blocks share a multiprocessor, so that one multiplies while the other is in
-// its epilogue.
+// 2t, 2t+1. Two such blocks share a multiprocessor where their memory fits, so that one multiplies
+// while the other is in its epilogue.
 //
 // Shared memory: a *chunk* is 128 bytes (64 or 32 columns) of each row of a tile, 16 KiB of anchors
 // and 8 KiB of candidates, its 16-byte units exchanged within a row (unit ^ row % 8) so that
-// neither copies nor ldmatrix meet in a bank. Candidates stream through a ring of `stages` chunks;
+// neither copies nor ldmatrix meet in a bank. Candidates stream through a ring of three chunks;
 // the anchors' chunks stay where they fit (`resident`), else they stream beside the candidates'.
 // Copies for the next steps are under way while a tile is multiplied and while the epilogue looks
 // at it.
@@ -34,7 +34,6 @@ struct MmaArguments {
   // [M], [N] by sorted position: |x|^2, or 1 / |x| for the cosine.
   const float* anchor_terms;
   const float* candidate_terms;
-  int32_t stages;    // 2 or more
   int32_t resident;  // the number of chunks of a row where the anchors stay, else 0
 };
 
@@ -48,14 +47,15 @@ class MmaLoop {
   static constexpr int kThreads = 128;
   static constexpr int kBlocksPerProcessor = 2;
   static constexpr bool kMayBeNan = false;  // the guard keeps such rows away
-  static constexpr int kChunkBytes = 128;   // of one row
+  static constexpr int kStages = 3;
+  static constexpr int kChunkBytes = 128;  // of one row
   static constexpr int kDepth = kChunkBytes / int(sizeof(In));
   static constexpr int kAnchorBytes = kTileRows * kChunkBytes;
   static constexpr int kCandidateBytes = kTileColumns * kChunkBytes;
 
   static int chunks(int32_t dim) { return (dim + kDepth - 1) / kDepth; }
-  static int shared_bytes(int stages, int resident) {
-    return stages * kCandidateBytes + (resident > 0 ? resident : stages) * kAnchorBytes;
+  static int shared_bytes(int resident) {
+    return kStages * kCandidateBytes + (resident > 0 ? resident : kStages) * kAnchorBytes;
   }
 
   __device__ static int tile_row(int r) {
@@ -68,15 +68,14 @@ class MmaLoop {
   __device__ MmaLoop(const Arguments& arguments, unsigned char* shared)
       : arguments_(arguments),
         b_(shared),
-        a_(shared + arguments.stages * kCandidateBytes),
+        a_(shared + kStages * kCandidateBytes),
         chunks_((arguments.pairs.anchors.dim + kDepth - 1) / kDepth) {}
 
   template <class Consume>
   __device__ void run(int32_t first_anchor, int32_t begin, int32_t end, const Consume& consume) {
-    const int32_t stages = arguments_.stages;
     const int32_t tiles = (end - begin + kTileColumns - 1) / kTileColumns;
     const int32_t steps = tiles * chunks_;
-    for (int32_t s = 0; s < stages - 1; ++s) fetch(first_anchor, begin, s, steps);
+    for (int32_t s = 0; s < kStages - 1; ++s) fetch(first_anchor, begin, s, steps);
     int32_t step = 0;
     for (int32_t tile_number = 0; tile_number < tiles; ++tile_number) {
       ThreadTile<float> tile;
@@ -85,27 +84,21 @@ class MmaLoop {
 #pragma unroll
         for (int c = 0; c < 8; ++c) tile.d[r][c] = 0;
       for (int32_t chunk = 0; chunk < chunks_; ++chunk, ++step) {
-        if (stages == 2) {
-          cp_async_wait<0>();
-        } else {
-          cp_async_wait<1>();
-        }
+        cp_async_wait<kStages - 2>();
         __syncthreads();  // this step's chunks are there for all, the last step's are read no more
-        fetch(first_anchor, begin, step + stages - 1, steps);
-        multiply(a_panel(step, chunk), b_ + step % stages * kCandidateBytes, tile);
+        fetch(first_anchor, begin, step + kStages - 1, steps);
+        multiply(a_panel(step, chunk), b_ + step % kStages * kCandidateBytes, tile);
       }
       finish(first_anchor, begin + tile_number * kTileColumns, tile);
       consume(begin + tile_number * kTileColumns, tile);
     }
-    cp_async_wait<0>();
-    __syncthreads();
   }
 
  private:
   __device__ static int lane() { return int(threadIdx.x) % 32; }
 
   __device__ unsigned char* a_panel(int32_t step, int32_t chunk) const {
-    return a_ + (arguments_.resident > 0 ? chunk : step % arguments_.stages) * kAnchorBytes;
+    return a_ + (arguments_.resident > 0 ? chunk : step % kStages) * kAnchorBytes;
   }
 
   // Starts the copies of a step and closes their group; beyond the last step the group is empty.
@@ -113,7 +106,7 @@ class MmaLoop {
     if (step < steps) {
       const int32_t tile = step / chunks_, chunk = step % chunks_;
       copy<kTileColumns>(arguments_.pairs.candidates, begin + tile * kTileColumns, chunk,
-                         b_ + step % arguments_.stages * kCandidateBytes);
+                         b_ + step % kStages * kCandidateBytes);
       if (arguments_.resident == 0 || tile == 0) {
         copy<kTileRows>(arguments_.pairs.anchors, first_anchor, chunk, a_panel(step, chunk));
       }

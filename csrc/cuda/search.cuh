@@ -51,14 +51,12 @@ void stream_by_products(const char* name, const Device& device, const Pairs<floa
   if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
   Stripes stripes{};
   const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 2, stripes);
-  // The anchors stay in shared memory where that leaves room for three stages of candidates.
+  // The anchors stay in shared memory where they fit.
   const int chunks = Loop::chunks(pairs.anchors.dim);
   const int rest = Epilogue::shared_bytes(Loop::kTileRows);
-  const int limit = device.shared_bytes();
-  MmaArguments arguments{pairs, plan.anchor_terms, plan.candidate_terms, 3, chunks};
-  if (Loop::shared_bytes(3, chunks) + rest > limit) arguments.resident = 0;
-  if (Loop::shared_bytes(3, arguments.resident) + rest > limit) arguments.stages = 2;
-  const int loop_bytes = Loop::shared_bytes(arguments.stages, arguments.resident);
+  const bool stay = Loop::shared_bytes(chunks) + rest <= device.shared_bytes();
+  const MmaArguments arguments{pairs, plan.anchor_terms, plan.candidate_terms, stay ? chunks : 0};
+  const int loop_bytes = Loop::shared_bytes(arguments.resident);
   launch(name, sizes_of(pairs), device.stream(),
          {grid, dim3(Loop::kThreads), size_t(loop_bytes + rest)}, pair_stream<Loop, Epilogue>,
          arguments, to, stripes, guard, loop_bytes);
