@@ -15,7 +15,7 @@ CPP := csrc tests/emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -nam
 PACKAGES := facenet_ext tests benchmarks
 TESTS := --pyargs tests facenet_ext README.md
 
-.PHONY: train test test-all lint format bench clean
+.PHONY: train test test-all lint format bench gpu-check clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -39,6 +39,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# On a machine with a GPU: with the torch, pytest and build tools of the Python that is there.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 clean:
 	rm -rf build dist $(VENV)

@@ -7,6 +7,7 @@
 #include "cpu/isa.h"
 #include "semantics/distance.h"
 #include "semantics/hinge.h"
+#include "semantics/key.h"
 #include "semantics/order.h"
 #include "semantics/successor.h"
 
@@ -27,6 +28,12 @@ PYBIND11_MODULE(_info, m) {
   m.def("successor_bucket", [](const std::vector<double>& thresholds, double d) {
     return facenet::successor_bucket(thresholds.data(), int64_t(thresholds.size()), d);
   });
+  m.def("closer_key", &facenet::closer_key);
+  m.def("farther_key", &facenet::farther_key);
+  m.def("key_index", &facenet::key_index);
+  m.def("closer_key_distance", &facenet::closer_key_distance);
+  m.def("farther_key_distance", &facenet::farther_key_distance);
+  m.def("beyond", &facenet::beyond);
   m.def("distance_from_squares", [](int kind, double squares) {
     return facenet::distance_from_squares(static_cast<facenet::Distance>(kind), squares);
   });

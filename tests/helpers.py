@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,6 +25,12 @@ REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
 # The kernels' tiles have 48 rows on a CPU, 64 or 128 on a GPU: these are below, on and above.
 ROWS = (0, 1, 2, 3, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128, 129, 200)
 COLUMNS = (1, 3, 127, 128, 129, 513)
+
+
+def on_cuda_kernels() -> bool:
+    """Whether operators are the CUDA kernels: on a GPU, or emulated (tests/emulation)."""
+    on_gpu = torch.get_default_device().type == "cuda"
+    return on_gpu or "FACENET_EMULATED_LIBRARY" in os.environ
 
 
 def made_on_cpu(make: Make) -> Make:

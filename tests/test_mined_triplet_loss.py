@@ -23,6 +23,7 @@ from helpers import (
     make_batch,
     make_cloud,
     make_labels,
+    on_cuda_kernels,
 )
 from tolerances import DTYPES, result_dtype
 
@@ -341,3 +342,61 @@ def test_memory_is_linear_in_the_number_of_rows(cpu_only: None) -> None:
         [sys.executable, "-c", PEAK_GROWTH], capture_output=True, text=True, check=True
     )
     assert float(result.stdout) < 96.0, f"{result.stdout} MiB"
+
+
+# --- a bound on the rows of a class ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("layout", "largest"), [("quads", 4), ("uneven", 70), ("halves", 65)])
+def test_a_bound_on_the_classes_changes_nothing(
+    layout: str, largest: int, dtype: torch.dtype
+) -> None:
+    x, y = make_batch(layout, 129, 24, dtype)
+    x.requires_grad_()
+    expected = mined_triplet_loss(x, y)
+    (gradient,) = torch.autograd.grad(expected, x)
+    for bound in (largest, largest + 1, 1000):
+        loss = mined_triplet_loss(x, y, max_per_class=bound)
+        assert loss.item() == expected.item()
+        assert torch.equal(torch.autograd.grad(loss, x)[0], gradient)
+
+
+def test_a_bound_against_a_bank_is_of_its_classes() -> None:
+    x, y = make_batch("quads", 65, 24)
+    c, z = make_batch("uneven", 129, 24, seed=1)
+    expected = mined_triplet_loss(x, y, ref_emb=c, ref_labels=z)
+    assert mined_triplet_loss(x, y, ref_emb=c, ref_labels=z, max_per_class=70) == expected
+
+
+def test_a_class_beyond_the_bound_does_not_pass_unnoticed() -> None:
+    """A CPU has counted it and says so; a GPU, which waits for no count, answers NaN."""
+    x, y = make_batch("uneven", 129, 24)
+    if on_cuda_kernels():
+        assert math.isnan(mined_triplet_loss(x, y, max_per_class=69).item())
+    else:
+        with pytest.raises(RuntimeError, match="max_per_class: expected classes of at most 69"):
+            mined_triplet_loss(x, y, max_per_class=69)
+
+
+# --- tiles and thresholds of the CUDA kernels -----------------------------------------------------
+
+
+@pytest.mark.parametrize("per_class", [2, 3, 4, 5, 6, 7, 33, 64, 65])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_number_of_thresholds(per_class: int, dtype: torch.dtype) -> None:
+    """Up to four there is a kernel of their own; 32 and 64 are a warp's, and a tile's, width."""
+    x = make_cloud("gaussian", 260, 40, dtype)
+    y = torch.arange(260) // per_class
+    for fallback in FALLBACKS:
+        check(
+            x, y[torch.randperm(260, generator=torch.Generator().manual_seed(1))], fallback=fallback
+        )
+
+
+@pytest.mark.parametrize("dim", [8, 32, 40, 64, 72, 520])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_rows_that_matrix_units_take(dim: int, dtype: torch.dtype, distance: str) -> None:
+    """Multiples of 16 bytes, on and beside the 128 bytes that are brought at a time."""
+    check(*make_batch("uneven", 150, dim, dtype), distance=distance)

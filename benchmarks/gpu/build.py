@@ -26,6 +26,7 @@ def stage(seconds: float, entry: Entry, capability: str | None) -> None:
     shutil.rmtree(processes.SITE, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
     command += ["--no-index", "--disable-pip-version-check", "--no-cache-dir", "--verbose"]
+    command += [f"--config-settings=build-dir={processes.SCRATCH / 'cmake'}"]
     command += ["--target", str(processes.SITE), str(processes.ROOT)]
     entry["command"] = " ".join(command)
     more = {

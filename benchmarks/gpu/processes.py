@@ -21,7 +21,7 @@ class TimeLimit(RuntimeError):  # noqa: N818
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The built package before everything else on Python's path, then this folder's `benchmarks`."""
+    """Python's path begins with the built package; then comes what has this `benchmarks`."""
     path = [str(SITE), str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,

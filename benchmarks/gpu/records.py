@@ -1,4 +1,4 @@
-"""What a process found, a JSON object on each line of a file: a killed process leaves what it has."""
+"""What a process found, an object on each line of a file: a killed one leaves what it has."""
 
 import json
 import os

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.processes import ROOT, SCRATCH
+from benchmarks.gpu import processes
 
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = processes.ROOT / "benchmarks" / "results"
+LOG_BYTES = 500_000  # of each log, its end
 
 
 def slug(name: str) -> str:
@@ -20,8 +21,8 @@ def slug(name: str) -> str:
 class Report:
     """What is known so far. Saving replaces the file, and copies it and the logs to ``$OUT``."""
 
-    def __init__(self, path: Path = SCRATCH / "report.json", out: str | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, out: str | None = None) -> None:
+        self.path = path or processes.SCRATCH / "report.json"
         self.out = Path(out) if out else None
         self.data: dict[str, Any] = {"machine": {}, "stages": {}, "measurements": []}
 
@@ -44,7 +45,10 @@ class Report:
             return
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            for source in (self.path, *sorted(SCRATCH.glob("*.log"))):
-                shutil.copyfile(source, self.out / source.name)
+            shutil.copyfile(self.path, self.out / self.path.name)
+            with open(self.out / "logs.txt", "wb") as logs:
+                for source in sorted(processes.SCRATCH.glob("*.log")):
+                    logs.write(f"\n===== {source.name}\n".encode())
+                    logs.write(source.read_bytes()[-LOG_BYTES:])
         except OSError as error:
             self.data["out"] = str(error)

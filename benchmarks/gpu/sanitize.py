@@ -1,6 +1,7 @@
 """Stage: compute-sanitizer's tools on a few small calls of every operator, all tools at once."""
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -55,8 +56,6 @@ def run_tool(program: str, name: str, seconds: float) -> dict[str, Any]:
 
 
 def _run(program: str, name: str, options: list[str], seconds: float) -> dict[str, Any]:
-    import time
-
     begin = time.monotonic()
     command = [program, "--tool", name, "--error-exitcode", str(FOUND), "--print-limit", "20"]
     command += options

@@ -76,7 +76,7 @@ def run_file(
 def judge_file(
     found: list[dict[str, Any]], exit_status: int | None, label: str = ""
 ) -> dict[str, Any]:
-    """Counts and failures of one file's records. Passed: all that was collected ran, none failed."""
+    """Counts and failures of one file's records. Passed: all of it ran, and nothing failed."""
     tests = [r for r in found if r["kind"] == "test"]
     counts = Counter(r["outcome"] for r in tests)
     failures = [r for r in tests if r["outcome"] in ("failed", "error")]

@@ -178,6 +178,13 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
+// SuccessorFewEpilogue keeps the successor of each threshold: a bucket that has the next one's
+// winner has none of its own.
+__device__ bool same_winner(const Winners<float>& of, int64_t at) {
+  return of.key[at] == of.key[at + 1];
+}
+__device__ bool same_winner(const Winners<double>&, int64_t) { return false; }
+
 // A warp per anchor: every slot's rank becomes its choice, the first bucket from there on that has
 // a winner, or what the fallback says.
 template <class T>
@@ -192,7 +199,9 @@ __global__ void __launch_bounds__(kBlock, 2)
   int32_t later = kNotSelected;
   for (int32_t base = (thresholds + 31) / 32 * 32 - 32; base >= 0; base -= 32) {
     const int32_t k = base + lane();
-    const uint32_t has = __ballot_sync(kAllLanes, k < thresholds && to.bucket.has(offset + k));
+    const bool wins = k < thresholds && to.bucket.has(offset + k) &&
+                      (k + 1 == thresholds || !same_winner(to.bucket, offset + k));
+    const uint32_t has = __ballot_sync(kAllLanes, wins);
     const uint32_t from_here = has >> lane();
     if (k < thresholds) {
       next[offset + k] = from_here != 0 ? k + __ffs(int(from_here)) - 1 : later;

@@ -49,4 +49,11 @@ FACENET_HD uint32_t key_index(uint64_t key) { return uint32_t(key); }
 FACENET_HD float closer_key_distance(uint64_t key) { return value_of(uint32_t(key >> 32)); }
 FACENET_HD float farther_key_distance(uint64_t key) { return value_of(~uint32_t(key >> 32)); }
 
+// The distance beyond a threshold, modulo 2^32: bits(d) - bits(t) - 1. It is below 2^31 for d > t
+// and not for d <= t, and ascends with d, so that the strict successor of t has the smallest.
+FACENET_HD uint32_t successor_offset(float threshold) { return ~bits_of(threshold); }
+FACENET_HD uint32_t beyond(float d, float threshold) {
+  return bits_of(d) + successor_offset(threshold);
+}
+
 }  // namespace facenet

@@ -3,6 +3,7 @@
 import bisect
 import itertools
 import math
+import struct
 
 import pytest
 from hypothesis import given
@@ -92,3 +93,40 @@ def test_distances_of_nine_squares(kind, distance, slope):
 
 def test_the_slope_of_the_euclidean_distance_at_zero_is_zero():
     assert _info.distance_slope(1, 0.0) == 0.0
+
+
+distances = st.floats(0, allow_nan=False, width=32)  # infinity too
+indices = st.integers(0, 2**32 - 1)
+contenders = st.tuples(distances, indices)
+
+
+@given(contenders, contenders)
+def test_the_smaller_key_is_the_winner(a, b):
+    assert (_info.closer_key(*a) < _info.closer_key(*b)) == _info.closer(*a, *b)
+    assert (_info.farther_key(*a) < _info.farther_key(*b)) == _info.farther(*a, *b)
+
+
+@given(contenders)
+def test_a_key_holds_distance_and_index(contender):
+    for make, distance_of in (
+        (_info.closer_key, _info.closer_key_distance),
+        (_info.farther_key, _info.farther_key_distance),
+    ):
+        key = make(*contender)
+        assert (distance_of(key), _info.key_index(key)) == contender
+        assert key < 2**64 - 1  # what "none" is
+
+
+def next_up(d):
+    """The next float32."""
+    return struct.unpack("f", struct.pack("I", struct.unpack("I", struct.pack("f", d))[0] + 1))[0]
+
+
+@given(distances, distances, distances)
+def test_the_smallest_beyond_is_the_strict_successor(d, other, t):
+    for x in (d, other, t):
+        assert (_info.beyond(x, t) < 2**31) == (x > t)
+    if t < math.inf:
+        assert _info.beyond(next_up(t), t) == 0
+    if d > t and other > t:
+        assert (_info.beyond(d, t) < _info.beyond(other, t)) == (d < other)

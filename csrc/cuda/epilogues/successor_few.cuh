@@ -1,11 +1,10 @@
 // successor, few thresholds: the closest negative beyond each of up to four positive distances.
 //
-// With u = bits(d) - bits(t) - 1, modulo 2^32, a distance beyond t has u < 2^31 and one at or
-// below it wraps to more: the smallest u is the strict successor. add_min finds it in one
+// The smallest beyond(d, t) of semantics/key.h is the strict successor; add_min finds it in one
 // instruction per pair and threshold (DPX on sm_90). As in extremum.cuh a key in global memory
-// decides and a bound in shared memory, here of u, rejects.
+// decides and a bound in shared memory rejects.
 //
-// Shared memory, per row of the tile: the four -(bits(t) + 1), the four bounds, and the farthest's.
+// Shared memory, per row of the tile: the four offsets, the four bounds, and the farthest's.
 #pragma once
 
 #include "cuda/epilogues/extremum.cuh"
@@ -42,7 +41,7 @@ class SuccessorFewEpilogue {
         if (k < count) {
           const int64_t slot = to_.slots.offset[i] + k;
           const uint64_t key = load_relaxed(to_.key + slot);
-          offset = ~bits_of(to_.threshold[slot]);  // -(bits + 1)
+          offset = successor_offset(to_.threshold[slot]);
           bound = key == kNoKey ? 0x7fffffffu : uint32_t(key >> 32) + offset;
         }
         offsets<Loop>()[kMost * row + k] = offset;
