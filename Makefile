@@ -4,8 +4,10 @@ VENV ?= .venv
 DATA ?=
 ARGS ?=
 
-# What this environment's build has machine code for; a wheel has it for all (CONTRIBUTING.md).
-export FACENET_EXT_CUDA_ARCHITECTURES ?= 80-real;90a-real
+# This environment's CUDA library, where there is nvcc, is for the GPU at hand, or without one for two
+# that the tests look at. A wheel has code for all: see CONTRIBUTING.md.
+export FACENET_EXT_CUDA_ARCHITECTURES ?= $(shell nvidia-smi -L >/dev/null 2>&1 \
+  && echo native || echo "80-real;90a-real")
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)

@@ -268,19 +268,19 @@ def calls_of_the_runtime(x: Tensor, y: Tensor, **options: Any) -> Counter[str]:
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=activities) as profile:
         loss_and_gradient(x, y, **options)
-    names = Counter(event.name for event in profile.events())
-    if not any("Launch" in name for name in names):
-        pytest.skip(f"the profiler sees no call of the CUDA runtime: {sorted(names)[:20]}")
-    return names
+    return Counter(event.name for event in profile.events())
 
 
-@pytest.mark.parametrize(("bound", "most"), [(None, 1), (40, 0)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_how_often_the_host_waits(dtype: torch.dtype, bound: int | None, most: int) -> None:
+def test_the_host_waits_once_and_with_a_bound_never(dtype: torch.dtype) -> None:
     x, y = make_cloud("gaussian", 1800, 128, dtype).cuda(), per_class(1800, 40)
-    names = calls_of_the_runtime(x, y, max_per_class=bound)
+    names = calls_of_the_runtime(x, y)
     waits = {name: names[name] for name in WAITS if names[name]}
-    assert sum(waits.values()) <= most, waits
+    if not waits:
+        pytest.skip(f"the profiler does not see the library's calls: {sorted(names)[:30]}")
+    assert sum(waits.values()) == 1, waits
+    names = calls_of_the_runtime(x, y, max_per_class=40)
+    assert {name: names[name] for name in WAITS if names[name]} == {}
 
 
 def test_torch_sees_no_synchronisation_with_a_bound() -> None:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ OPERATORS = (
 # Quick, and enough to notice most barriers of the kernels missing.
 QUICK = (
     "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns "
-    "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds"
+    "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds "
+    "or bound or every_number_of_thresholds or matrix_units"
 )
 # The CPU library's own: the emulated device knows no threads of torch.
 NOT_OF_KERNELS = "number_of_threads"
@@ -318,9 +320,15 @@ def run_operators(flavour: str, capability: int, *options: str) -> None:
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("flavour", ["address", "race"])
-def test_operators(flavour: str, capability: int) -> None:
-    run_operators(flavour, capability, "-k", QUICK)
+def test_operators(capability: int) -> None:
+    """Both at once: each is one thread."""
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(run_operators, flavour, capability, "-k", QUICK)
+            for flavour in ("address", "race")
+        ]
+    for run in runs:
+        run.result()
 
 
 @pytest.mark.slow

@@ -121,9 +121,10 @@ def test_an_interrupted_stage_leaves_what_it_has(tmp_path: Path) -> None:
 
 
 def test_the_stages_are_those_that_can_be_asked_for(tmp_path: Path) -> None:
-    run = Run(Report(tmp_path / "report.json"), quick=False)
-    assert tuple(stage.name for stage in run.stages(None)) == NAMES
-    assert [stage.name for stage in run.stages(["core"])] == ["machine", "core"]
+    report = Report(tmp_path / "report.json")
+    assert tuple(stage.name for stage in Run(report, quick=False).stages()) == NAMES
+    some = Run(report, quick=False, only=["core"]).stages()
+    assert [stage.name for stage in some] == ["machine", "core"]
     asked = arguments(["--minutes", "2", "--only", "core", "--only", "tests", "--quick"])
     assert (asked.minutes, asked.only, asked.quick) == (2.0, ["core", "tests"], True)
 
@@ -155,6 +156,20 @@ def test_a_report_is_copied_with_its_logs(tmp_path: Path) -> None:
     copied = {path.name for path in (tmp_path / "out").iterdir()}
     assert copied == {"nvidia-h100-80gb-hbm3.json", "logs.txt"}
     assert "7" in (tmp_path / "out" / "logs.txt").read_text()
+
+
+def test_a_run_of_one_stage_keeps_the_others_of_the_last(tmp_path: Path) -> None:
+    first = Report(tmp_path / "gpu.json")
+    first.data["stages"] = {"build": {"status": "passed"}, "core": {"status": "failed"}}
+    first.save()
+    second = Report()
+    second.stage("core")["status"] = "passed"
+    second.name_after("GPU", tmp_path)
+    second.keep_earlier_stages()
+    assert second.data["stages"] == {
+        "core": {"status": "passed"},
+        "build": {"status": "passed", "earlier": True},
+    }
 
 
 def test_slug() -> None:
@@ -251,7 +266,7 @@ def test_timing_is_the_median_of_rounds_over_all_inputs() -> None:
     assert found.calls == 7  # of 150 us on average: a millisecond
     assert found.sets == 2
     assert found.rounds == 28
-    assert len(found.raw) == 28
+    assert len(found.as_dict()["raw"]) == 28
     assert found.least == pytest.approx(1e-3 / 7)
     assert found.most == pytest.approx(1.1e-3 / 7)
     assert made[4:8] == [0, 1, 0, 1]
@@ -410,7 +425,8 @@ def test_measurements_end_with_their_time() -> None:
 
 
 def test_the_calls_for_the_sanitizers_run_on_cpu_tensors() -> None:
-    assert small_calls.run("cpu", 60.0) == 180
+    assert small_calls.run("cpu", time.time() + 60.0) == 180
+    assert small_calls.run("cpu", 0.0) == 1
 
 
 def test_the_smoke_test_on_the_cpu_agrees_with_itself() -> None:
@@ -467,6 +483,13 @@ def test_a_file_that_was_killed_has_not_passed() -> None:
         [{"kind": "collected", "count": 9}, {"kind": "test", "id": "a", "outcome": "passed"}], None
     )
     assert (found["status"], found["counts"]) == ("stopped", {"passed": 1})
+
+
+def test_a_file_of_which_nothing_ran_has_not_passed() -> None:
+    skipped = {"kind": "test", "id": "a", "outcome": "skipped", "text": "no CUDA device"}
+    end = {"kind": "end", "stopped": ""}
+    assert suite.judge_file([skipped, end], 5)["status"] == "nothing ran"
+    assert suite.judge_file([end], 2)["status"] == "failed"
 
 
 def test_the_files_of_the_suite_are_those_that_conftest_collects() -> None:

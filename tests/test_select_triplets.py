@@ -204,9 +204,25 @@ def test_every_number_of_columns(dim: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("cloud", ["duplicates", "offset", "far", "collapsed"])
-def test_difficult_clouds(cloud: str, distance: str, dtype: torch.dtype) -> None:
-    """Duplicates across classes, a common offset, a collapsed cloud: the choice stays right."""
-    check(*make_batch("quads", 97, 65, dtype, cloud), distance=distance)
+@pytest.mark.parametrize("dim", [65, 64])
+def test_difficult_clouds(dim: int, cloud: str, distance: str, dtype: torch.dtype) -> None:
+    """Duplicates across classes, a common offset, a collapsed cloud: the choice stays right.
+
+    Rows of 64 are what matrix units take.
+    """
+    for layout in ("quads", "uneven"):
+        check(*make_batch(layout, 97, dim, dtype, cloud), distance=distance)
+
+
+@pytest.mark.parametrize("size", [1e-18, 1e-6, 1e6, 1e18])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_rows_of_every_size(size: float, distance: str) -> None:
+    """Their squares reach from the smallest float32 to the largest."""
+    x, y = make_batch("quads", 97, 64)
+    t = select_triplets(x * size, y, distance=distance)
+    expected = select_triplets(x.double() * size, y, distance=distance)
+    agree = (t.negative == expected.negative).double().mean()
+    assert agree > 0.99
 
 
 @pytest.mark.parametrize("rules", RULES, ids=name)

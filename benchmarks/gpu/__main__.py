@@ -25,6 +25,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
+        default=[],
         choices=NAMES,
         help="this stage alone (may be repeated), on what an earlier run built",
     )
@@ -35,11 +36,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 class Run:
     """One run: its report, and its stages bound to it."""
 
-    def __init__(self, report: Report, quick: bool) -> None:
+    def __init__(self, report: Report, quick: bool, only: Sequence[str] = ()) -> None:
         self.report = report
         self.quick = quick
+        self.only = only
 
-    def stages(self, only: Sequence[str] | None) -> list[Stage]:
+    def stages(self) -> list[Stage]:
         """In the order of their worth. Nothing of ours can be tried without the build."""
         of = self._of
         every = (
@@ -51,7 +53,9 @@ class Run:
             Stage("sanitizers", 100.0, partial(sanitize.stage, quick=self.quick), ("build",), 40.0),
             Stage("rest", 60.0, partial(of, "rest"), ("build",), 25.0),
         )
-        return [s for s in every if not only or s.name in only or s.name == "machine"]
+        if not self.only:
+            return list(every)
+        return [stage for stage in every if stage.name in ("machine", *self.only)]
 
     def _machine(self, seconds: float, entry: Entry) -> None:
         try:
@@ -60,6 +64,8 @@ class Run:
             self.report.data["machine"] = dict(entry)
             if entry.get("device"):
                 self.report.name_after(entry["device"])
+                if self.only:
+                    self.report.keep_earlier_stages()
 
     def _build(self, seconds: float, entry: Entry) -> None:
         build.stage(seconds, entry, self.report.data["machine"].get("capability"))
@@ -68,11 +74,15 @@ class Run:
         # Here, so that without a torch that works the other stages still say what is wrong.
         from benchmarks.gpu import measure
 
+        def gather() -> None:
+            self.report.data["measurements"] = list(measure.collected())
+            self.report.save()
+
         try:
-            measure.stage(seconds, entry, which, self.quick)
+            measure.stage(seconds, entry, which, self.quick, gather)
         finally:
             entry["summary"] = f"{entry.get('measured', 0)} measured, {len(entry['errors'])} errors"
-            self.report.data["measurements"] = list(measure.collected())
+            gather()
             self.judge()
 
     def judge(self) -> str:
@@ -102,11 +112,11 @@ def main(given: Sequence[str] | None = None) -> int:
         "host_python": platform.python_version(),
         "minutes": asked.minutes,
     }
-    run = Run(report, asked.quick)
+    run = Run(report, asked.quick, asked.only)
     right = False
     try:
         right = run_stages(
-            run.stages(asked.only),
+            run.stages(),
             report,
             begin + 60.0 * asked.minutes,
             say=lambda text: print(text, flush=True),

@@ -1,4 +1,4 @@
-"""Stage: builds the package for this GPU alone and installs it into build/gpu/site."""
+"""Stage: builds the package for this GPU alone and installs it into build/gpu."""
 
 import os
 import shutil
@@ -22,11 +22,12 @@ def architecture(capability: str | None) -> str:
 
 def stage(seconds: float, entry: Entry, capability: str | None) -> None:
     """pip's own build, without isolation, network or dependencies."""
-    entry["architectures"] = architecture(capability)
+    asked = os.environ.get("FACENET_EXT_CUDA_ARCHITECTURES")
+    entry["architectures"] = asked or architecture(capability)
     shutil.rmtree(processes.SITE, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
     command += ["--no-index", "--disable-pip-version-check", "--no-cache-dir", "--verbose"]
-    command += [f"--config-settings=build-dir={processes.SCRATCH / 'cmake'}"]
+    command += [f"--config-settings=build-dir={processes.SCRATCH / 'objects'}"]
     command += ["--target", str(processes.SITE), str(processes.ROOT)]
     entry["command"] = " ".join(command)
     more = {
@@ -43,9 +44,14 @@ def stage(seconds: float, entry: Entry, capability: str | None) -> None:
     check = processes.python("benchmarks.gpu.build")
     code = processes.run(check, name="build_info", seconds=60.0)
     for record in records.read(processes.record_path("build_info")):
-        entry["build_info"] = record["build_info"]
+        entry.update(build_info=record["build_info"], path=record["path"])
     if code:
         raise StageFailure(f"it cannot be imported: {processes.tail('build_info', 1000)}")
+    if not Path(entry["path"]).is_relative_to(processes.SITE):
+        raise StageFailure(
+            f"{sys.executable} imports another facenet_ext, {entry['path']}: uninstall that one, "
+            "or take another Python"
+        )
     if not entry["build_info"]["cuda_loaded"]:
         raise StageFailure(entry["build_info"]["cuda_problem"])
 

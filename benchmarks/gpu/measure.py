@@ -200,12 +200,13 @@ def rest(run: Measurements, quick: bool) -> None:
     run.measure_memory(cases.LARGE[3])
 
 
-def stage(seconds: float, entry: Entry, which: str, quick: bool) -> None:
-    """Runs core or rest in a process of its own; its records are read by the caller."""
+def stage(seconds: float, entry: Entry, which: str, quick: bool, watch: Callable[[], None]) -> None:
+    """Runs core or rest in a process of its own; `watch` looks at what it has found so far."""
     command = processes.python("benchmarks.gpu.measure", which, max(seconds - 15.0, 5.0))
+    command += ["--quick"] if quick else []
     name = f"benchmarks_{which}"
     try:
-        code = processes.run(command + (["--quick"] if quick else []), name=name, seconds=seconds)
+        code = processes.run(command, name=name, seconds=seconds, watch=watch)
     finally:
         found = records.read(processes.record_path(name))
         entry["measured"] = sum("error" not in r for r in found if r["kind"] in MEASURED)

@@ -12,7 +12,8 @@ from benchmarks.gpu import records
 
 ROOT = Path(__file__).parents[2]
 SCRATCH = ROOT / "build" / "gpu"
-SITE = SCRATCH / "site"  # where the package is installed
+SITE = SCRATCH / "installed"  # where the package is
+WATCH = 5.0  # seconds between looks at what a process has found
 GRACE = 10.0  # seconds between asking a process to end and ending it
 
 
@@ -71,7 +72,7 @@ def run(
                 if time.monotonic() > end:
                     raise TimeLimit(f"{name}: stopped after {seconds:.0f} s")
                 time.sleep(0.1)
-                if time.monotonic() - watched > 2.0:
+                if time.monotonic() - watched > WATCH:
                     watch()
                     watched = time.monotonic()
         finally:

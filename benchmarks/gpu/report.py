@@ -35,6 +35,15 @@ class Report:
         """From now on it is saved under the device's name."""
         self.path = folder / f"{slug(device)}.json"
 
+    def keep_earlier_stages(self) -> None:
+        """What the last run on this device did and this one has not begun, marked as earlier."""
+        try:
+            stages = json.loads(self.path.read_text())["stages"]
+        except (OSError, ValueError, KeyError):
+            return
+        for name, entry in stages.items():
+            self.data["stages"].setdefault(name, {**entry, "earlier": True})
+
     def save(self) -> None:
         """Writes the file in one step. That `$OUT` cannot be written to stops nothing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """A few small calls of every operator, for a tool that makes each a hundred times slower.
 
-    python -m benchmarks.gpu.small_calls SECONDS
+    python -m benchmarks.gpu.small_calls END
 
+until END, in seconds since 1970.
 Between them they take both main loops, by products and by differences, at sizes that fill no tile.
 """
 
@@ -59,12 +60,11 @@ def calls(device: str) -> Iterator[Callable[[], object]]:
         yield lambda x=x, c=c: facenet_ext.pairwise_squared_distance(x.detach(), c.detach())
 
 
-def run(device: str, seconds: float) -> int:
-    """How many calls were made."""
-    end = time.monotonic() + seconds
+def run(device: str, end: float) -> int:
+    """How many calls were made: one at least, none begun after `end`."""
     made = 0
     for call in calls(device):
-        if time.monotonic() > end:
+        if made and time.time() > end:
             break
         call()
         if device == "cuda":

@@ -10,7 +10,7 @@ from benchmarks.gpu.accelerator import Accelerator, Call
 
 ROUND = 1e-3  # seconds: below this the clock's own grain would show
 MOST_CALLS = 64
-MOST_ROUNDS = 200
+MOST_ROUNDS = 100
 FEWEST_ROUNDS = 5
 
 
@@ -27,7 +27,7 @@ class Timing:
     raw: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"raw": [float(f"{seconds:.5g}") for seconds in self.raw]}
 
 
 def measure(calls: Sequence[Call], accelerator: Accelerator, seconds: float) -> Timing:
