@@ -57,6 +57,7 @@ message(STATUS "CUDA library: toolkit ${FACENET_CUDA_VERSION}, for ${FACENET_CUD
 # The longest to compile come first.
 add_library(
   facenet_ext_cuda MODULE
+  csrc/cuda/cub.cu
   csrc/cuda/distances.cu
   csrc/cuda/search_successor_many.cu
   csrc/cuda/search_successor_few.cu

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from helpers import (
     DISTANCES,
@@ -18,11 +19,14 @@ from helpers import (
     made_on_cpu,
     pair_masks,
 )
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from facenet_ext import reference
 from facenet_ext.functional import mined_triplet_loss, select_triplets, triplet_loss
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import assume, given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

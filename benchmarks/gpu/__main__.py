@@ -81,7 +81,8 @@ class Run:
         try:
             measure.stage(seconds, entry, which, self.quick, gather)
         finally:
-            entry["summary"] = f"{entry.get('measured', 0)} measured, {len(entry['errors'])} errors"
+            errors = len(entry.get("errors", ()))
+            entry["summary"] = f"{entry.get('measured', 0)} measured, {errors} errors"
             gather()
             self.judge()
 

@@ -7,7 +7,7 @@ from benchmarks.gpu.cases import Case
 from benchmarks.gpu.subjects import BOUNDED, EAGER, GRAPH, MM, OURS
 from benchmarks.gpu.targets import Record, Verdict, find, median
 
-WIDTH = 118
+WIDTH = 150
 
 
 def lines_of(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:

@@ -1,5 +1,4 @@
-#include <cub/device/device_radix_sort.cuh>
-
+#include "cuda/cub.h"
 #include "cuda/edges.h"
 #include "cuda/launch.h"
 #include "cuda/warp.cuh"
@@ -125,12 +124,7 @@ void sort_edges(const Device& device, const Tensor& like, int64_t rows, const Ed
   // Of kNoRow the bits that count are all ones: it comes after every row there is.
   int bits = 1;
   while ((int64_t(1) << bits) <= rows) ++bits;
-  if (from.count == 0) return;
-  with_temporary(like, [&](void* temporary, size_t& bytes) {
-    check_cuda(cub::DeviceRadixSort::SortPairs(temporary, bytes, from.row, row, from.edge, edge,
-                                               from.count, 0, bits, device.stream()),
-               ("sorting " + std::to_string(from.count) + " edges").c_str());
-  });
+  sort_by_key(device, like, from.count, bits, from.row, row, from.edge, edge);
 }
 
 template <class T>

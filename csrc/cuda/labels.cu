@@ -1,6 +1,4 @@
-#include <cub/device/device_radix_sort.cuh>
-#include <cub/device/device_scan.cuh>
-
+#include "cuda/cub.h"
 #include "cuda/labels.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
@@ -120,11 +118,7 @@ void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder&
   int32_t* row = static_cast<int32_t*>(rows.data_ptr());
   launch("number_rows", sizes, device.stream(), {blocks_of_threads(to.count), kBlock}, number_rows,
          count, row);
-  with_temporary(labels, [&](void* temporary, size_t& bytes) {
-    check_cuda(cub::DeviceRadixSort::SortPairs(temporary, bytes, from, to.labels, row, to.order,
-                                               count, 0, 64, device.stream()),
-               ("sorting " + sizes).c_str());
-  });
+  sort_by_key(device, labels, to.count, from, to.labels, row, to.order);
 }
 
 void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
@@ -144,11 +138,7 @@ void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
          count_slots, of.labels, anchors, among.labels, int32_t(among.count), self, bound,
          classes.begin, classes.end, to.offset, to.count, to.sizes);
   if (bound > 0) return;
-  with_temporary(like, [&](void* temporary, size_t& bytes) {
-    check_cuda(cub::DeviceScan::ExclusiveSum(temporary, bytes, to.offset, to.offset, anchors + 1,
-                                             device.stream()),
-               ("adding up slots of " + sizes).c_str());
-  });
+  add_up(device, like, of.count + 1, to.offset);
 }
 
 ClassSizes read_sizes(const Device& device, const SlotTable& slots) {

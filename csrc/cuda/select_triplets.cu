@@ -2,9 +2,9 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <cub/device/device_scan.cuh>
 #include <tuple>
 
+#include "cuda/cub.h"
 #include "cuda/launch.h"
 #include "cuda/mining.h"
 #include "cuda/warp.cuh"
@@ -94,11 +94,7 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
     if (anchors > 0) {
       launch("count_triplets", sizes, stream, by_anchor, count_triplets<T>, mining.pairs,
              mining.slots(), mining.selection(), first);
-      with_temporary(emb, [&](void* temporary, size_t& bytes) {
-        check_cuda(
-            cub::DeviceScan::ExclusiveSum(temporary, bytes, first, first, anchors + 1, stream),
-            "adding up triplets");
-      });
+      add_up(mining.device, emb, anchors + 1, first);
       check_cuda(
           cudaMemcpyAsync(&total, first + anchors, sizeof total, cudaMemcpyDeviceToHost, stream),
           "reading the number of triplets");

@@ -57,14 +57,4 @@ class Scratch : public Arrays {
   size_t bytes_ = 0;
 };
 
-// Runs an algorithm that wants temporary memory: f(null, bytes) asks how much, f(memory, bytes)
-// runs.
-template <class F>
-void with_temporary(const Tensor& like, const F& f) {
-  size_t bytes = 0;
-  f(nullptr, bytes);
-  const Tensor memory = torch::stable::new_empty(like, {int64_t(bytes)}, ScalarType::Byte);
-  f(memory.data_ptr(), bytes);
-}
-
 }  // namespace facenet::cuda

@@ -1,0 +1,26 @@
+// What the kernels take from CUB, the toolkit's library: sorts and sums over a whole device.
+//
+// In one file of its own, since its templates take longer to compile than all else here.
+#pragma once
+
+#include "cuda/device.h"
+
+namespace facenet::cuda {
+
+template <class T>
+struct Edge;
+
+// Stable: what has equal keys keeps its order. `like` is a tensor of the device.
+void sort_by_key(const Device& device, const Tensor& like, int64_t count, const int64_t* keys,
+                 int64_t* sorted_keys, const int32_t* values, int32_t* sorted_values);
+
+// Only the lowest `bits` of the keys count.
+template <class T>
+void sort_by_key(const Device& device, const Tensor& like, int64_t count, int bits,
+                 const uint32_t* keys, uint32_t* sorted_keys, const Edge<T>* values,
+                 Edge<T>* sorted_values);
+
+// values[k] becomes the sum of those before it.
+void add_up(const Device& device, const Tensor& like, int64_t count, int64_t* values);
+
+}  // namespace facenet::cuda
