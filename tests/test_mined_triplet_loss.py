@@ -20,6 +20,7 @@ from helpers import (
     ROWS,
     SetThreads,
     assert_loss_and_gradients,
+    made_on_cpu,
     make_batch,
     make_cloud,
     make_labels,
@@ -382,16 +383,20 @@ def test_a_class_beyond_the_bound_does_not_pass_unnoticed() -> None:
 # --- tiles and thresholds of the CUDA kernels -----------------------------------------------------
 
 
+@made_on_cpu
+def shuffled_labels(n: int, per_class: int) -> torch.Tensor:
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    return (torch.arange(n) // per_class)[order]
+
+
 @pytest.mark.parametrize("per_class", [2, 3, 4, 5, 6, 7, 33, 64, 65])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_number_of_thresholds(per_class: int, dtype: torch.dtype) -> None:
     """Up to four there is a kernel of their own; 32 and 64 are a warp's, and a tile's, width."""
     x = make_cloud("gaussian", 260, 40, dtype)
-    y = torch.arange(260) // per_class
+    y = shuffled_labels(260, per_class)
     for fallback in FALLBACKS:
-        check(
-            x, y[torch.randperm(260, generator=torch.Generator().manual_seed(1))], fallback=fallback
-        )
+        check(x, y, fallback=fallback)
 
 
 @pytest.mark.parametrize("dim", [8, 32, 40, 64, 72, 520])

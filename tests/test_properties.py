@@ -25,8 +25,8 @@ from facenet_ext.functional import mined_triplet_loss, select_triplets, triplet_
 
 pytest.importorskip("hypothesis")
 
-from hypothesis import assume, given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

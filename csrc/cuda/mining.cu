@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "cuda/launch.h"
 #include "cuda/mining.h"
@@ -128,6 +129,10 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
     plan.anchor_terms = anchor_side.terms;
     plan.candidate_terms = candidate_side.terms;
     if (plan.by_products) {
+      // Matrix units cut a little off at each step, of which float32 takes three in one's place.
+      const float steps = float(emb_.size(1)) / 32;
+      const bool split = pairs.anchors.element == Element::kFloat;
+      plan.rounding = (4 + (split ? 3 * steps : steps)) * std::numeric_limits<float>::epsilon();
       look_for_offset(device, pairs.candidates, arrays_.partial, flags);
     }
   }

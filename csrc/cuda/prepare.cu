@@ -2,6 +2,7 @@
 #include "cuda/prepare.h"
 #include "cuda/ptx.cuh"
 #include "cuda/warp.cuh"
+#include "semantics/key.h"
 
 namespace facenet::cuda {
 namespace {
@@ -11,8 +12,8 @@ std::string sizes_of(const Rows<T>& rows) {
   return "rows=" + std::to_string(rows.count) + " D=" + std::to_string(rows.dim);
 }
 
-// Squares beyond this might overflow in a product, though a difference would not.
-constexpr float kLargestTerm = 1e37f;
+// Squares beyond might overflow in a product, or below vanish in it, though not in a difference.
+constexpr float kLargest = 1e37f, kSmallest = 1e-30f;
 
 // A warp per sorted position.
 template <class T>
@@ -31,7 +32,8 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
   largest = warp_max(largest);
   finite = __all_sync(kAllLanes, finite) != 0;
-  T term = warp_sum(squares);
+  const T size = warp_sum(squares);
+  T term = size;
   if (rows.distance == Distance::kCosine) {
     // Scaled by the largest entry, so that squares neither overflow nor vanish.
     T scaled = 0;
@@ -47,7 +49,13 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (lane() != 0) return;
   if (terms != nullptr) terms[position] = term;
   if (!finite) atomicExch(&flags->not_finite, 1);
-  if (!(term < T(kLargestTerm))) atomicExch(&flags->too_large, 1);
+  // Of the cosine the terms are inverse norms, but the products are of the rows as they are.
+  const bool vanishes = rows.distance == Distance::kCosine && largest > T(0) && size < T(kSmallest);
+  if (!(term < T(kLargest)) || !(size < T(kLargest)) || vanishes) atomicExch(&flags->unfit, 1);
+  const uint32_t bits = bits_of(float(size));
+  if (finite && bits > load_relaxed(&flags->largest_square)) {
+    atomicMax(&flags->largest_square, bits);
+  }
 }
 
 // Gram products carry an error of eps (|x|^2 + |y|^2), differences one of eps |x - y|^2. A common
@@ -104,7 +112,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     spread += load_relaxed(partial + 2 * b + 1);
   }
   // Not a number fails the comparison, and gets differences.
-  const bool products = offset <= kMostOffset * spread && load_relaxed(&flags->too_large) == 0;
+  const bool products = offset <= kMostOffset * spread && load_relaxed(&flags->unfit) == 0;
   flags->needs_direct = products ? 0 : 1;
 }
 

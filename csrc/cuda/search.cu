@@ -13,8 +13,10 @@ void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
     search_hardest(device, pairs, plan, {slots, {to.bucket.key}, farthest});
     return;
   }
-  const SuccessorArguments arguments{slots, to.threshold_count, to.threshold, to.bucket.key,
-                                     farthest};
+  const SuccessorArguments arguments{
+      slots,        to.threshold_count, to.threshold,      to.bucket.key,
+      farthest,     to.undecided,       plan.anchor_terms, &plan.flags->largest_square,
+      plan.rounding};
   if (most_thresholds <= SuccessorFewEpilogue::kMost) {
     search_successor_few(device, pairs, plan, arguments);
   } else {

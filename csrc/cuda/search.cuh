@@ -67,7 +67,7 @@ template <class Epilogue>
 void stream(const char* name, const Device& device, const Pairs<float>& pairs,
             const SearchPlan& plan, const typename Epilogue::Arguments& to) {
   if (!plan.by_products) {
-    stream_by_differences<float, Epilogue>(name, device, pairs, to, {nullptr, 0});
+    stream_by_differences<float, Epilogue>(name, device, pairs, exact(to), {nullptr, 0});
     return;
   }
   const Guard products{&plan.flags->needs_direct, 0}, differences{&plan.flags->needs_direct, 1};
@@ -81,7 +81,7 @@ void stream(const char* name, const Device& device, const Pairs<float>& pairs,
     default:
       stream_by_products<float, Epilogue>(name, device, pairs, plan, to, products);
   }
-  stream_by_differences<float, Epilogue>(name, device, pairs, to, differences);
+  stream_by_differences<float, Epilogue>(name, device, pairs, exact(to), differences);
 }
 
 }  // namespace facenet::cuda

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "cuda/epilogues/extremum.cuh"
 #include "cuda/launch.h"
 #include "cuda/pair_tile.cuh"
 #include "cuda/ptx.cuh"
@@ -59,7 +60,8 @@ __global__ void __launch_bounds__(kBlock, 2)
   const int64_t offset = slots.offset[i];
   const int32_t count = slots.count[i];
   const T* d_ap = to.d_ap + offset;
-  if (i == 0 && lane() == 0) *to.repeat_count = 0;
+  if (i == 0 && lane() == 0) *to.repeat_count = *to.undecided.count = 0;
+  if (lane() == 0) to.undecided.repeat[i] = 0;
   if (lane() == 0) to.farthest.key[i] = kNoKey;
   for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
 
@@ -93,8 +95,9 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-// Measures the winners of a search by products again, by differences. What is then not beyond its
-// threshold was taken for something else: the anchor's keys are cleared and its search repeated.
+// Measures the winners of a search by products again, by differences. Where one is not beyond its
+// threshold after all, or there was no room for undecided pairs, the anchor's keys are cleared and
+// its search is repeated.
 __global__ void __launch_bounds__(kBlock, 2)
     verify_winners(const Pairs<float> pairs, const Slots slots, const bool semihard,
                    const SelectionArrays<float> to, const Guard guard) {
@@ -104,7 +107,7 @@ __global__ void __launch_bounds__(kBlock, 2)
   const int64_t offset = slots.offset[i];
   const int32_t count = to.threshold_count[i];
   const int32_t row = pairs.anchors.row(int32_t(i));
-  bool good = true;
+  bool good = to.undecided.repeat[i] == 0;
   for (int32_t k = lane(); k < count; k += 32) {
     if (!to.bucket.has(offset + k)) continue;
     const uint32_t negative = to.bucket.row(offset + k);
@@ -122,7 +125,26 @@ __global__ void __launch_bounds__(kBlock, 2)
   for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
   if (lane() == 0) {
     to.farthest.key[i] = kNoKey;
+    to.undecided.repeat[i] = 1;
     to.to_repeat[atomicAdd(to.repeat_count, 1)] = int32_t(i);
+  }
+}
+
+// A thread per undecided pair: measured by differences, it is offered to the bucket it lies in.
+__global__ void __launch_bounds__(kBlock, 2)
+    decide(const Pairs<float> pairs, const Slots slots, const SelectionArrays<float> to,
+           const Guard guard) {
+  if (!guard.open()) return;
+  const uint32_t pairs_left = min(*to.undecided.count, to.undecided.capacity);
+  for (int64_t u = thread_number(); u < pairs_left; u += int64_t(gridDim.x) * kBlock) {
+    const UndecidedPair pair = to.undecided.pair[u];
+    if (to.undecided.repeat[pair.anchor] != 0) continue;
+    const float d =
+        row_distance(pairs.anchors, pairs.anchors.row(pair.anchor), pairs.candidates, pair.row);
+    const int64_t offset = slots.offset[pair.anchor];
+    const int64_t bucket =
+        successor_bucket(to.threshold + offset, to.threshold_count[pair.anchor], d);
+    if (bucket >= 0) offer_key(to.bucket.key + offset + bucket, closer_key(d, uint32_t(pair.row)));
   }
 }
 
@@ -178,12 +200,16 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-// SuccessorFewEpilogue keeps the successor of each threshold: a bucket that has the next one's
-// winner has none of its own.
-__device__ bool same_winner(const Winners<float>& of, int64_t at) {
-  return of.key[at] == of.key[at + 1];
+// The smallest of the words of the lanes behind this one, and of `later`.
+__device__ uint64_t smallest_behind(uint64_t word, uint64_t later) {
+#pragma unroll
+  for (int apart = 1; apart < 32; apart *= 2) {
+    const uint64_t other = __shfl_down_sync(kAllLanes, word, apart);
+    if (lane() + apart < 32 && other < word) word = other;
+  }
+  const uint64_t behind = __shfl_down_sync(kAllLanes, word, 1);
+  return lane() < 31 && behind < later ? behind : later;
 }
-__device__ bool same_winner(const Winners<double>&, int64_t) { return false; }
 
 // A warp per anchor: every slot's rank becomes its choice, the first bucket from there on that has
 // a winner, or what the fallback says.
@@ -195,12 +221,17 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
   const int32_t thresholds = to.threshold_count[i];
-  // next[k]: the first bucket from k on with a winner. 32 buckets at a time, from the last.
+  // next[k]: the bucket of the closest winner from k on. 32 buckets at a time, from the last. One
+  // whose winner is no closer than a later one's has none of its own (SuccessorFewEpilogue keeps
+  // the successor of each threshold, wherever that lies).
   int32_t later = kNotSelected;
+  uint64_t later_key = kNoKey;
   for (int32_t base = (thresholds + 31) / 32 * 32 - 32; base >= 0; base -= 32) {
     const int32_t k = base + lane();
-    const bool wins = k < thresholds && to.bucket.has(offset + k) &&
-                      (k + 1 == thresholds || !same_winner(to.bucket, offset + k));
+    const uint64_t key = k < thresholds ? to.bucket.key[offset + k] : kNoKey;
+    const uint64_t behind = smallest_behind(key, later_key);
+    const bool wins = key < behind;
+    later_key = __shfl_sync(kAllLanes, key < behind ? key : behind, 0);
     const uint32_t has = __ballot_sync(kAllLanes, wins);
     const uint32_t from_here = has >> lane();
     if (k < thresholds) {
@@ -236,6 +267,11 @@ void SelectionArrays<T>::place(Workspace& w) {
   farthest = {w.take<uint64_t>(anchors), kTwoWords ? w.take<uint32_t>(anchors) : nullptr};
   to_repeat = w.take<int32_t>(anchors);
   repeat_count = w.take<int32_t>(1);
+  // At random a pair or two of an anchor are undecided; many are where rows are equal.
+  undecided.capacity = uint32_t(2 * slots + 4 * anchors);
+  undecided.pair = w.take<UndecidedPair>(sizeof(T) == 4 ? undecided.capacity : 0);
+  undecided.count = w.take<uint32_t>(1);
+  undecided.repeat = w.take<int32_t>(anchors);
 }
 
 template <>
@@ -276,6 +312,10 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
     if (plan.by_products) {
       launch("verify_winners", sizes, stream, by_anchor, verify_winners, pairs, slots, semihard, to,
              Guard{&plan.flags->needs_direct, 0});
+      if (semihard) {
+        launch("decide", sizes, stream, {unsigned(2 * device.processors()), kBlock}, decide, pairs,
+               slots, to, Guard{&plan.flags->needs_direct, 0});
+      }
       launch("search_rows", sizes, stream,
              {unsigned(std::min<int64_t>(4 * device.processors(), pairs.anchors.count)), kBlock},
              search_rows<T>, pairs, slots, semihard, falls_back, to, false);

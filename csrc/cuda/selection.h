@@ -35,6 +35,20 @@ struct Winners {
   }
 };
 
+// Pairs whose distance, by products, is too close to a threshold to tell on which side it lies.
+// They are measured by differences afterwards, and then take part.
+struct UndecidedPair {
+  int32_t anchor;  // sorted position
+  int32_t row;     // the caller's row of the candidate
+};
+
+struct UndecidedPairs {
+  UndecidedPair* pair;  // [capacity], in any order
+  uint32_t* count;      // may exceed the capacity; then those anchors' searches are repeated
+  int32_t* repeat;      // [M] 1: repeat this anchor's search by differences
+  uint32_t capacity;
+};
+
 // [slots] unless said. A bucket has the slot of its threshold's rank.
 template <class T>
 struct SelectionArrays {
@@ -46,8 +60,9 @@ struct SelectionArrays {
   int32_t* threshold_count = nullptr;  // [M]
   Winners<T> bucket{};                 // the closest negative of each bucket
   Winners<T> farthest{};               // [M] the farthest negative
-  int32_t* to_repeat = nullptr;        // [M] anchors whose search has to be repeated, in any order
-  int32_t* repeat_count = nullptr;     // [1]
+  UndecidedPairs undecided{};
+  int32_t* to_repeat = nullptr;     // [M] anchors whose search has to be repeated, in any order
+  int32_t* repeat_count = nullptr;  // [1]
 
   void place(Workspace& w);
 
@@ -67,6 +82,7 @@ struct SearchPlan {
   const RowFlags* flags = nullptr;
   const float* anchor_terms = nullptr;
   const float* candidate_terms = nullptr;
+  float rounding = 0;  // of a product's distance, relative to the squares of both rows
 };
 
 // Whether MmaLoop can and should serve these rows on this device.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/epilogues/extremum.cuh"
+#include "cuda/selection.h"
 #include "cuda/slots.cuh"
 
 namespace facenet::cuda {
@@ -13,6 +14,42 @@ struct SuccessorArguments {
   const float* threshold;          // [slots] ascending within an anchor
   uint64_t* key;                   // [slots] the bucket's closest negative, kNoKey at first
   ExtremumArguments farthest;
+  UndecidedPairs undecided;
+  const float* anchor_terms;       // as MmaArguments has them
+  const uint32_t* largest_square;  // of the candidates' rows, as bits
+  float rounding;                  // see SearchPlan; 0: distances are those of the thresholds
 };
+
+// Half the width of the band around each of an anchor's thresholds in which a distance decides
+// nothing.
+__device__ inline float undecided_within(const SuccessorArguments& a, const Pairs<float>& pairs,
+                                         int32_t anchor, float first_threshold) {
+  if (a.rounding == 0.0f) return 0.0f;
+  const Distance kind = pairs.anchors.distance;
+  if (kind == Distance::kCosine) return a.rounding;
+  const float squares = a.rounding * (a.anchor_terms[anchor] + value_of(*a.largest_square));
+  if (kind == Distance::kSqEuclidean) return squares;
+  // The root of what differs by `squares`: most where the root is smallest.
+  const float root = sqrtf(squares);
+  return first_threshold > root ? squares / first_threshold : root;
+}
+
+__device__ inline void leave_undecided(const UndecidedPairs& to, int32_t anchor, uint32_t row) {
+  const uint32_t at = atomicAdd(to.count, 1u);
+  if (at < to.capacity) {
+    to.pair[at] = {anchor, int32_t(row)};
+  } else {
+    atomicExch(to.repeat + anchor, 1);
+  }
+}
+
+// The same search on distances that need no second look.
+inline SuccessorArguments exact(SuccessorArguments arguments) {
+  arguments.rounding = 0;
+  return arguments;
+}
+inline HardestEpilogue::Arguments exact(const HardestEpilogue::Arguments& arguments) {
+  return arguments;
+}
 
 }  // namespace facenet::cuda

@@ -4,7 +4,11 @@
 // instruction per pair and threshold (DPX on sm_90). As in extremum.cuh a key in global memory
 // decides and a bound in shared memory rejects.
 //
-// Shared memory, per row of the tile: the four offsets, the four bounds, and the farthest's.
+// Where distances are products', the offsets are those of the lower ends of the bands around the
+// thresholds, and what lies within a band is left undecided.
+//
+// Shared memory, per row of the tile: four offsets, four upper ends of bands, four bounds, and the
+// farthest's bound.
 #pragma once
 
 #include "cuda/epilogues/extremum.cuh"
@@ -20,7 +24,7 @@ class SuccessorFewEpilogue {
   static constexpr int kMost = 4;
 
   __host__ __device__ static constexpr int shared_bytes(int rows) {
-    return 2 * kMost * rows * int(sizeof(uint32_t)) + Extremum<true>::shared_bytes(rows);
+    return 3 * kMost * rows * int(sizeof(uint32_t)) + Extremum<true>::shared_bytes(rows);
   }
 
   __device__ SuccessorFewEpilogue(const Arguments& to, const Pairs<float>& pairs,
@@ -35,16 +39,21 @@ class SuccessorFewEpilogue {
       const int32_t i = first_anchor + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       farthest.begin_row(row, i, count > 0);
+      const float band =
+          count > 0 ? undecided_within(to_, pairs_, i, to_.threshold[to_.slots.offset[i]]) : 0.0f;
       for (int k = 0; k < kMost; ++k) {
         // Unused: every u is at least 2^31, beyond the bound of 0.
         uint32_t offset = 0x80000000u, bound = 0;
+        float band_end = 0;
         if (k < count) {
-          const int64_t slot = to_.slots.offset[i] + k;
-          const uint64_t key = load_relaxed(to_.key + slot);
-          offset = successor_offset(to_.threshold[slot]);
+          const float t = to_.threshold[to_.slots.offset[i] + k];
+          const uint64_t key = load_relaxed(to_.key + to_.slots.offset[i] + k);
+          offset = t - band < 0.0f ? 0u : successor_offset(t - band);  // 0: every distance
+          band_end = t + band;
           bound = key == kNoKey ? 0x7fffffffu : uint32_t(key >> 32) + offset;
         }
         offsets<Loop>()[kMost * row + k] = offset;
+        band_ends<Loop>()[kMost * row + k] = band_end;
         bounds<Loop>()[kMost * row + k] = bound;
       }
     }
@@ -57,25 +66,36 @@ class SuccessorFewEpilogue {
     for_each_row_of_negatives<Loop>(
         pairs_, to_.slots, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
-          uint32_t closest[kMost], improved = 0;
+          uint32_t improved = 0;
 #pragma unroll
           for (int k = 0; k < kMost; ++k) {
             const uint32_t offset = offsets<Loop>()[kMost * row + k];
             uint32_t best = kNoPair;
 #pragma unroll
             for (int c = 0; c < 8; ++c) best = add_min(bits[c], offset, best);
-            closest[k] = best - offset;
-            const uint32_t bound = load_relaxed(bounds<Loop>() + kMost * row + k);
-            improved |= uint32_t(best <= bound && closest[k] <= kInfinity) << k;
+            improved |= uint32_t(best <= load_relaxed(bounds<Loop>() + kMost * row + k)) << k;
           }
 #pragma unroll 1
           for (; improved != 0; improved &= improved - 1) {
             const int k = __ffs(int(improved)) - 1;
-            const uint32_t d = pick(closest, k);
-            uint64_t* const key = to_.key + to_.slots.offset[i] + k;
-            for_each_equal(bits, d,
-                           [&](int c) { offer_key(key, closer_key(value_of(d), index_of(c))); });
-            atomicMin(bounds<Loop>() + kMost * row + k, d + offsets<Loop>()[kMost * row + k]);
+            const int at = kMost * row + k;
+            const uint32_t bound = load_relaxed(bounds<Loop>() + at);
+            uint32_t passing = 0;
+#pragma unroll
+            for (int c = 0; c < 8; ++c) {
+              passing |= uint32_t(bits[c] + offsets<Loop>()[at] <= bound) << c;
+            }
+#pragma unroll 1
+            for (; passing != 0; passing &= passing - 1) {
+              const int c = __ffs(int(passing)) - 1;
+              const uint32_t d = pick(bits, c);
+              if (value_of(d) <= band_ends<Loop>()[at]) {
+                leave_undecided(to_.undecided, i, index_of(c));
+                continue;
+              }
+              offer_key(to_.key + to_.slots.offset[i] + k, closer_key(value_of(d), index_of(c)));
+              atomicMin(bounds<Loop>() + at, d + offsets<Loop>()[at]);
+            }
           }
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
         });
@@ -87,12 +107,16 @@ class SuccessorFewEpilogue {
     return shared_;
   }
   template <class Loop>
+  __device__ float* band_ends() const {
+    return reinterpret_cast<float*>(shared_ + kMost * Loop::kTileRows);
+  }
+  template <class Loop>
   __device__ uint32_t* bounds() const {
-    return shared_ + kMost * Loop::kTileRows;
+    return shared_ + 2 * kMost * Loop::kTileRows;
   }
   template <class Loop>
   __device__ unsigned char* farthest_shared() const {
-    return reinterpret_cast<unsigned char*>(shared_ + 2 * kMost * Loop::kTileRows);
+    return reinterpret_cast<unsigned char*>(shared_ + 3 * kMost * Loop::kTileRows);
   }
 
   const Arguments& to_;

@@ -6,8 +6,11 @@
 // lanes of a warp together, and offered to its bucket's key. Tables are made anew as keys shrink,
 // after 1, 2, 4, ... tiles; an old one lets more through and nothing less.
 //
-// Shared memory, per row of the tile: kCells cells; the first threshold, the cells' scale and the
-// farthest's bound.
+// Where distances are products', what lies in the band around a threshold is left undecided: the
+// bands open their cells for good.
+//
+// Shared memory, per row of the tile: kCells cells; the lower end of the first threshold's band,
+// the cells' scale, half a band's width and the farthest's bound.
 #pragma once
 
 #include "cuda/epilogues/negatives.cuh"
@@ -24,7 +27,7 @@ class SuccessorManyEpilogue {
   static constexpr int kLongestPause = 16;  // tiles between two makings of the tables
 
   __host__ __device__ static constexpr int shared_bytes(int rows) {
-    return (kCells + 2) * rows * int(sizeof(float)) + Extremum<true>::shared_bytes(rows);
+    return (kCells + 3) * rows * int(sizeof(float)) + Extremum<true>::shared_bytes(rows);
   }
 
   __device__ SuccessorManyEpilogue(const Arguments& to, const Pairs<float>& pairs,
@@ -39,16 +42,18 @@ class SuccessorManyEpilogue {
       const int32_t i = first_anchor + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       farthest.begin_row(row, i, count > 0);
-      float first = INFINITY, scale = 0;
+      float first = INFINITY, scale = 0, band = 0;
       if (count > 0) {
         const float* t = to_.threshold + to_.slots.offset[i];
-        first = t[0];
+        band = undecided_within(to_, pairs_, i, t[0]);
+        first = t[0] - band;
         // A range too small to be divided by, or not finite, is one cell.
         const float range = t[count - 1] - first;
         if (range > 1e-30f && range < 1e30f) scale = float(kCells - 1) / range;
       }
       firsts<Loop>()[row] = first;
       scales<Loop>()[row] = scale;
+      bands<Loop>()[row] = band;
     }
     __syncthreads();
     make_tables<Loop>();
@@ -69,7 +74,7 @@ class SuccessorManyEpilogue {
             const bool passes = d > first && d <= cells[cell(d, first, scale)];
             passing |= uint32_t(passes) << c;
           }
-          offer(i, bits, passing, index_of);
+          offer(i, bits, passing, bands<Loop>()[row], index_of);
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
         });
     if (++tiles_ == next_tables_) {
@@ -92,7 +97,7 @@ class SuccessorManyEpilogue {
   // and its code should stay small.
   template <class IndexOf>
   __device__ __forceinline__ void offer(int32_t i, const uint32_t (&bits)[8], uint32_t passing,
-                                        const IndexOf& index_of) const {
+                                        float band, const IndexOf& index_of) const {
     const int64_t offset = to_.slots.offset[i];
     const int32_t count = to_.threshold_count[i];
 #pragma unroll 1
@@ -101,8 +106,14 @@ class SuccessorManyEpilogue {
       const int c = __ffs(int(passing)) - 1;
       passing &= passing - 1;
       const float d = value_of(pick(bits, c));
-      const int64_t bucket = successor_bucket(to_.threshold + offset, count, d);
-      if (bucket >= 0) offer_key(to_.key + offset + bucket, closer_key(d, index_of(c)));
+      const float* const t = to_.threshold + offset;
+      const int64_t bucket = successor_bucket(t, count, d);
+      if ((bucket >= 0 && d - t[bucket] < band) ||
+          (bucket + 1 < count && t[bucket + 1] - d <= band && band > 0.0f)) {
+        leave_undecided(to_.undecided, i, index_of(c));
+      } else if (bucket >= 0) {
+        offer_key(to_.key + offset + bucket, closer_key(d, index_of(c)));
+      }
     }
   }
 
@@ -118,11 +129,13 @@ class SuccessorManyEpilogue {
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       const int64_t offset = count > 0 ? to_.slots.offset[i] : 0;
       const float first = firsts<Loop>()[row], scale = scales<Loop>()[row];
+      const float band = bands<Loop>()[row];
       for (int32_t k = lane; k < count; k += 32) {
-        const float low = to_.threshold[offset + k];
+        const float threshold = to_.threshold[offset + k];
+        const float low = threshold - band;
         const uint64_t key = load_relaxed(to_.key + offset + k);
         const float end = k + 1 < count ? to_.threshold[offset + k + 1] : INFINITY;
-        const float high = key == kNoKey ? end : closer_key_distance(key);
+        const float high = fmaxf(key == kNoKey ? end : closer_key_distance(key), threshold + band);
         if (!(high > low)) continue;
         const int to = cell(high, first, scale);
         for (int c = cell(low, first, scale); c < to; ++c) raise(cells + c, INFINITY);
@@ -149,8 +162,12 @@ class SuccessorManyEpilogue {
     return firsts<Loop>() + Loop::kTileRows;
   }
   template <class Loop>
+  __device__ float* bands() const {
+    return scales<Loop>() + Loop::kTileRows;
+  }
+  template <class Loop>
   __device__ unsigned char* farthest_shared() const {
-    return reinterpret_cast<unsigned char*>(scales<Loop>() + Loop::kTileRows);
+    return reinterpret_cast<unsigned char*>(bands<Loop>() + Loop::kTileRows);
   }
 
   const Arguments& to_;
