@@ -30,8 +30,17 @@ inline void check_embeddings(const char* argument, const Tensor& t) {
                 " dimension(s)");
   FACENET_CHECK(is_embedding_type(t.scalar_type()), argument,
                 ": expected float32, float64, float16 or bfloat16");
-  FACENET_CHECK(t.size(0) <= std::numeric_limits<int32_t>::max(), argument,
-                ": expected fewer than 2^31 rows, got ", t.size(0));
+  // With room for a tile beyond the last row, and for a chunk of columns beyond the last.
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max() - 1024;
+  FACENET_CHECK(t.size(0) <= kMost && t.size(1) <= kMost, argument, ": expected at most ", kMost,
+                " rows and columns, got ", t.size(0), " and ", t.size(1));
+}
+
+inline void check_same_device(const char* a_name, const Tensor& a, const char* b_name,
+                              const Tensor& b) {
+  FACENET_CHECK(a.get_device_index() == b.get_device_index(), b_name,
+                ": expected it on the device of ", a_name, ", ", a.get_device_index(), ", got ",
+                b.get_device_index());
 }
 
 inline void check_same_space(const char* a_name, const Tensor& a, const char* b_name,
@@ -39,6 +48,7 @@ inline void check_same_space(const char* a_name, const Tensor& a, const char* b_
   FACENET_CHECK(a.size(1) == b.size(1), b_name, ": expected ", a.size(1), " columns as ", a_name,
                 " has, got ", b.size(1));
   FACENET_CHECK(a.scalar_type() == b.scalar_type(), b_name, ": expected the dtype of ", a_name);
+  check_same_device(a_name, a, b_name, b);
 }
 
 // An int64 vector with one entry per row: labels, ids, indices.

@@ -20,6 +20,7 @@ struct MiningArguments {
   void check() const {
     check_embeddings("emb", emb);
     check_index_vector("labels", labels, emb.size(0));
+    check_same_device("emb", emb, "labels", labels);
     FACENET_CHECK(ref_emb.has_value() == ref_labels.has_value(),
                   "ref_emb and ref_labels: expected both or neither");
     FACENET_CHECK(anchor_ids.has_value() == ref_ids.has_value(),
@@ -29,10 +30,13 @@ struct MiningArguments {
       check_embeddings("ref_emb", *ref_emb);
       check_same_space("emb", emb, "ref_emb", *ref_emb);
       check_index_vector("ref_labels", *ref_labels, ref_emb->size(0));
+      check_same_device("emb", emb, "ref_labels", *ref_labels);
     }
     if (anchor_ids) {
       check_index_vector("anchor_ids", *anchor_ids, emb.size(0));
       check_index_vector("ref_ids", *ref_ids, ref_emb->size(0));
+      check_same_device("emb", emb, "anchor_ids", *anchor_ids);
+      check_same_device("emb", emb, "ref_ids", *ref_ids);
     }
   }
 };

@@ -32,12 +32,16 @@ void launch(const char* name, const std::string& sizes, cudaStream_t stream, Lau
                   " bytes of shared memory failed: ", cudaGetErrorName(status), ", ",
                   cudaGetErrorString(status));
   };
-  // More than 48 KiB has to be asked for.
+  // More than 48 KiB has to be asked for: always the most that there is, so that threads which
+  // launch the same kernel with other sizes do not take it from each other.
   if (shape.shared_bytes > 48 * 1024) {
-    check(
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, int(shape.shared_bytes)),
-        "asking for shared memory");
+    int device = 0, most = 0;
+    check(cudaGetDevice(&device), "finding the device");
+    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "reading the limit of shared memory");
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+          "asking for shared memory");
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;

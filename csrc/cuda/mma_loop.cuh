@@ -221,13 +221,16 @@ class MmaLoop {
     for (int r = 0; r < 8; ++r) {
       const int32_t i = first_anchor + tile_row(r);
       const float x = i < pairs.anchors.count ? arguments_.anchor_terms[i] : 0.0f;
-      const float scale = kind == Distance::kCosine ? -x : -2.0f;
+      if (kind == Distance::kCosine) {
 #pragma unroll
-      for (int c = 0; c < 8; ++c) {
-        const float product = tile.d[r][c];
-        const float d = kind == Distance::kCosine ? fmaf(scale * product, y[c], 1.0f)
-                                                  : fmaf(scale, product, x + y[c]);
-        tile.d[r][c] = d < 0.0f ? 0.0f : d;
+        for (int c = 0; c < 8; ++c) {
+          tile.d[r][c] = fmaxf(fmaf(-x * tile.d[r][c], y[c], 1.0f), 0.0f);
+        }
+      } else {
+#pragma unroll
+        for (int c = 0; c < 8; ++c) {
+          tile.d[r][c] = fmaxf(fmaf(-2.0f, tile.d[r][c], x + y[c]), 0.0f);
+        }
       }
     }
     if (kind == Distance::kEuclidean) {

@@ -8,7 +8,8 @@
 // An epilogue has
 //   static int shared_bytes(rows)      its shared memory, behind the main loop's
 //   Epilogue(arguments, pairs, shared)
-//   begin(first anchor)                called once by all threads; ends with a barrier if needed
+//   bool begin(first anchor)           called once by all threads; ends with a barrier if needed;
+//                                      false, for all of them: there is nothing to do
 //   consume<Loop>(first candidate, tile)
 #pragma once
 
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(Loop::kThreads, Loop::kBlocksPerProcessor)
   }
   Loop loop(loop_arguments, shared);
   Epilogue epilogue(epilogue_arguments, pairs, shared + loop_bytes);
-  epilogue.template begin<Loop>(first_anchor);
+  if (!epilogue.template begin<Loop>(first_anchor)) return;
   loop.run(first_anchor, begin, end,
            [&](int32_t first_candidate, const ThreadTile<typename Loop::Value>& tile) {
              epilogue.template consume<Loop>(first_candidate, tile);

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kBlock, 2)
 // offset of the rows makes the first much larger than the second; up to this ratio of the mean's
 // square to the variance it stays within a few roundings.
 constexpr float kMostOffset = 3.0f;
-constexpr int kSamples = 1024;
+constexpr int kSamples = 256;
 constexpr int kColumnsPerBlock = 32;
 
 // Block b takes columns 32 b .. 32 b + 31 of up to kSamples rows, evenly spaced: warp w every 8th
@@ -74,14 +74,16 @@ __global__ void __launch_bounds__(kBlock, 2)
   const int warp = int(threadIdx.x) / 32;
   const int32_t column = int32_t(blockIdx.x) * kColumnsPerBlock + lane();
   const bool there = column < rows.dim;
-  const int32_t samples = min(rows.count, kSamples);
+  const int32_t samples = min(rows.count, kSamples), stride = rows.count / samples;
   const auto value = [&](int32_t sample) {
-    const int32_t row = rows.row(int32_t(int64_t(sample) * rows.count / samples));
+    const int32_t row = rows.row(sample * stride);
     return rows.raw(row, column) * rows.factor(row);
   };
   const float origin = there ? value(0) : 0.0f;  // differences from it lose no digits
   float sum = 0, squares = 0;
-  for (int32_t s = warp; there && s < samples; s += kBlock / 32) {
+#pragma unroll 8
+  for (int32_t s = warp; s < samples; s += kBlock / 32) {
+    if (!there) continue;
     const float x = value(s) - origin;
     sum += x;
     squares = fmaf(x, x, squares);

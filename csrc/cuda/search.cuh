@@ -18,7 +18,8 @@ std::string sizes_of(const Pairs<T>& pairs) {
 
 inline int64_t tiles_of(int64_t rows, int64_t tile) { return (rows + tile - 1) / tile; }
 
-// Stripes of candidates: enough blocks for every multiprocessor, each as long as it can be.
+// Stripes of candidates: several rounds of blocks for every multiprocessor, so that the last one
+// leaves few idle.
 template <class Loop>
 dim3 grid_of(const Device& device, int64_t anchors, int64_t candidates,
              int64_t blocks_per_processor, Stripes& stripes) {
@@ -50,7 +51,7 @@ void stream_by_products(const char* name, const Device& device, const Pairs<floa
   using Loop = MmaLoop<In>;
   if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
   Stripes stripes{};
-  const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 2, stripes);
+  const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 8, stripes);
   // The anchors stay in shared memory where they fit.
   const int chunks = Loop::chunks(pairs.anchors.dim);
   const int rest = Epilogue::shared_bytes(Loop::kTileRows);

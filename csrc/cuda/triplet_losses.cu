@@ -142,6 +142,9 @@ class TripletCall {
     check_index_vector("anchor", anchor, count);
     check_index_vector("positive", positive, count);
     check_index_vector("negative", negative, count);
+    check_same_device("emb", emb, "anchor", anchor);
+    check_same_device("emb", emb, "positive", positive);
+    check_same_device("emb", emb, "negative", negative);
     const auto data = [](const Tensor& t) { return static_cast<const int64_t*>(t.data_ptr()); };
     rows = {data(anchor_), data(positive_), data(negative_), count};
     const Distance kind = parse_distance(distance);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "cuda/epilogues/negatives.cuh"
+#include "cuda/slots.cuh"
 #include "semantics/key.h"
 
 namespace facenet::cuda {
@@ -46,11 +47,15 @@ class Extremum {
 
   // Row `row` of the block's tile has the key number `at`.
   __device__ void begin_row(int row, int64_t at, bool takes_part) {
-    // Bits lose against a bound of 0 where the smallest wins, of INT_MAX where the largest does.
-    uint32_t bound = kFarthest ? 0x7fffffffu : 0u;
+    // As signed numbers, no distance is as small as -1 or as large as INT_MAX.
+    uint32_t bound = kFarthest ? 0x7fffffffu : 0xffffffffu;
     if (key_ != nullptr && takes_part) {
       const uint64_t key = load_relaxed(key_ + at);
-      bound = kFarthest ? (key == kNoKey ? 0u : ~uint32_t(key >> 32)) : uint32_t(key >> 32);
+      if (key == kNoKey) {
+        bound = kFarthest ? 0u : 0x7fffffffu;
+      } else {
+        bound = kFarthest ? ~uint32_t(key >> 32) : uint32_t(key >> 32);
+      }
     }
     bound_[row] = bound;
   }
@@ -65,7 +70,7 @@ class Extremum {
     for (int c = 1; c < 8; ++c) {
       best = kFarthest ? uint32_t(max(int32_t(best), int32_t(bits[c]))) : min(best, bits[c]);
     }
-    if (kFarthest ? int32_t(best) < int32_t(bound) : best > bound) return;
+    if (kFarthest ? int32_t(best) < int32_t(bound) : int32_t(best) > int32_t(bound)) return;
     if (best > kInfinity) return;  // none counts
     const float d = value_of(best);
     for_each_equal(bits, best, [&](int c) {
@@ -100,7 +105,7 @@ class HardestEpilogue {
       : to_(to), pairs_(pairs), shared_(shared) {}
 
   template <class Loop>
-  __device__ void begin(int32_t first_anchor) {
+  __device__ bool begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
     Extremum<false> closest(to_.closest, shared_);
     Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTileRows));
@@ -111,6 +116,7 @@ class HardestEpilogue {
       farthest.begin_row(row, i, takes_part);
     }
     __syncthreads();
+    return true;
   }
 
   template <class Loop>
@@ -118,7 +124,7 @@ class HardestEpilogue {
     Extremum<false> closest(to_.closest, shared_);
     Extremum<true> farthest(to_.farthest, shared_ + Extremum<false>::shared_bytes(Loop::kTileRows));
     for_each_row_of_negatives<Loop>(
-        pairs_, to_.slots, first_anchor_, first_candidate, tile,
+        pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
           closest.consume_row(row, to_.slots.offset[i], bits, index_of);
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);

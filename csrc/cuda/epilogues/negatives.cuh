@@ -2,18 +2,17 @@
 #pragma once
 
 #include "cuda/pair_stream.cuh"
-#include "cuda/slots.cuh"
 #include "semantics/key.h"
 
 namespace facenet::cuda {
 
 // f(row of the tile, anchor, bits of its 8 distances, index_of(c)): index_of is the caller's row of
-// a column. Pairs of one class, columns beyond the last, what is not a number and all pairs of an
-// anchor that takes no part have the bits kNoPair. Every lane of a warp calls f for all of its 8
-// rows, so that f may vote.
+// a column. Pairs of one class, columns beyond the last and what is not a number have the bits
+// kNoPair. Every lane of a warp calls f for all of its 8 rows, so that f may vote; rows that take
+// no part, beyond the last anchor too, are f's to reject, by the bounds that it has for them.
 template <class Loop, class F>
 __device__ __forceinline__ void for_each_row_of_negatives(const Pairs<float>& pairs,
-                                                          const Slots& slots, int32_t first_anchor,
+                                                          int32_t first_anchor,
                                                           int32_t first_candidate,
                                                           const ThreadTile<float>& tile,
                                                           const F& f) {
@@ -30,10 +29,9 @@ __device__ __forceinline__ void for_each_row_of_negatives(const Pairs<float>& pa
   for (int r = 0; r < 8; ++r) {
     const int row = Loop::tile_row(r);
     const int32_t i = min(first_anchor + row, last_row);
-    const bool takes_part = first_anchor + row <= last_row && slots.count[i] > 0;
     uint32_t bits[8];
 #pragma unroll
-    for (int c = 0; c < 8; ++c) bits[c] = takes_part ? bits_of(tile.d[r][c]) : kNoPair;
+    for (int c = 0; c < 8; ++c) bits[c] = bits_of(tile.d[r][c]);
     if (mixed) {
       const int32_t class_begin = pairs.class_begin[i], class_end = pairs.class_end[i];
 #pragma unroll

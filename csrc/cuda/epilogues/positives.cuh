@@ -22,8 +22,14 @@ class PositivesEpilogue {
       : to_(to), pairs_(pairs) {}
 
   template <class Loop>
-  __device__ void begin(int32_t first_anchor) {
+  __device__ bool begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
+    bool any = false;
+    for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
+      const int32_t i = first_anchor + row;
+      any = any || (i < pairs_.anchors.count && to_.slots.count[i] > 0);
+    }
+    return __syncthreads_or(any) != 0;
   }
 
   template <class Loop>

@@ -21,8 +21,9 @@ class StoreEpilogue {
       : to_(to), pairs_(pairs) {}
 
   template <class Loop>
-  __device__ void begin(int32_t first_anchor) {
+  __device__ bool begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
+    return true;
   }
 
   template <class Loop>

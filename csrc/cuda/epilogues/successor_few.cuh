@@ -32,7 +32,7 @@ class SuccessorFewEpilogue {
       : to_(to), pairs_(pairs), shared_(reinterpret_cast<uint32_t*>(shared)) {}
 
   template <class Loop>
-  __device__ void begin(int32_t first_anchor) {
+  __device__ bool begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
@@ -58,18 +58,21 @@ class SuccessorFewEpilogue {
       }
     }
     __syncthreads();
+    return true;
   }
 
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for_each_row_of_negatives<Loop>(
-        pairs_, to_.slots, first_anchor_, first_candidate, tile,
+        pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
           uint32_t improved = 0;
+          const uint4 four = reinterpret_cast<const uint4*>(offsets<Loop>())[row];
+          const uint32_t offset_of[kMost] = {four.x, four.y, four.z, four.w};
 #pragma unroll
           for (int k = 0; k < kMost; ++k) {
-            const uint32_t offset = offsets<Loop>()[kMost * row + k];
+            const uint32_t offset = offset_of[k];
             uint32_t best = kNoPair;
 #pragma unroll
             for (int c = 0; c < 8; ++c) best = add_min(bits[c], offset, best);

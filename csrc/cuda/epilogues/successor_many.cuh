@@ -4,7 +4,7 @@
 // kCells cells of equal width from the first threshold to the last, each with the largest distance
 // that may still improve a bucket there. What passes is searched for among the thresholds, by all
 // lanes of a warp together, and offered to its bucket's key. Tables are made anew as keys shrink,
-// after 1, 2, 4, ... tiles; an old one lets more through and nothing less.
+// after 2, 4, 8, ... tiles; an old one lets more through and nothing less.
 //
 // Where distances are products', what lies in the band around a threshold is left undecided: the
 // bands open their cells for good.
@@ -24,10 +24,11 @@ class SuccessorManyEpilogue {
  public:
   using Arguments = SuccessorArguments;
   static constexpr int kCells = 32;
-  static constexpr int kLongestPause = 16;  // tiles between two makings of the tables
+  static constexpr int kStride = kCells + 1;  // so that like cells of several rows differ in bank
+  static constexpr int kLongestPause = 16;    // tiles between two makings of the tables
 
   __host__ __device__ static constexpr int shared_bytes(int rows) {
-    return (kCells + 3) * rows * int(sizeof(float)) + Extremum<true>::shared_bytes(rows);
+    return (kStride + 3) * rows * int(sizeof(float)) + Extremum<true>::shared_bytes(rows);
   }
 
   __device__ SuccessorManyEpilogue(const Arguments& to, const Pairs<float>& pairs,
@@ -35,7 +36,7 @@ class SuccessorManyEpilogue {
       : to_(to), pairs_(pairs), shared_(shared) {}
 
   template <class Loop>
-  __device__ void begin(int32_t first_anchor) {
+  __device__ bool begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
@@ -57,16 +58,17 @@ class SuccessorManyEpilogue {
     }
     __syncthreads();
     make_tables<Loop>();
+    return true;
   }
 
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for_each_row_of_negatives<Loop>(
-        pairs_, to_.slots, first_anchor_, first_candidate, tile,
+        pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
           const float first = firsts<Loop>()[row], scale = scales<Loop>()[row];
-          const float* cells = tables<Loop>() + kCells * row;
+          const float* cells = tables<Loop>() + kStride * row;
           uint32_t passing = 0;
 #pragma unroll
           for (int c = 0; c < 8; ++c) {
@@ -122,7 +124,7 @@ class SuccessorManyEpilogue {
   __device__ void make_tables() const {
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
     for (int row = warp; row < Loop::kTileRows; row += Loop::kThreads / 32) {
-      float* cells = tables<Loop>() + kCells * row;
+      float* cells = tables<Loop>() + kStride * row;
       for (int c = lane; c < kCells; c += 32) cells[c] = 0;
       __syncwarp();
       const int32_t i = first_anchor_ + row;
@@ -155,7 +157,7 @@ class SuccessorManyEpilogue {
   }
   template <class Loop>
   __device__ float* firsts() const {
-    return tables<Loop>() + kCells * Loop::kTileRows;
+    return tables<Loop>() + kStride * Loop::kTileRows;
   }
   template <class Loop>
   __device__ float* scales() const {
@@ -175,7 +177,7 @@ class SuccessorManyEpilogue {
   unsigned char* shared_;
   int32_t first_anchor_ = 0;
   int32_t tiles_ = 0;
-  int32_t next_tables_ = 1;
+  int32_t next_tables_ = 2;
 };
 
 }  // namespace facenet::cuda
