@@ -286,6 +286,7 @@ def mined_triplet_loss(
     ref_labels: Tensor | None = None,
     anchor_ids: Tensor | None = None,
     ref_ids: Tensor | None = None,
+    max_per_class: int | None = None,
     generator: torch.Generator | None = None,
     smooth: bool = False,
     reduction: str = "mean",
@@ -312,6 +313,7 @@ def mined_triplet_loss(
         ref_labels: as in :func:`select_triplets`.
         anchor_ids: as in :func:`select_triplets`.
         ref_ids: as in :func:`select_triplets`.
+        max_per_class: a promise that no anchor's class has more candidates; it changes no result.
         generator: as in :func:`select_triplets`.
         smooth: as in :func:`triplet_loss`.
         reduction: as in :func:`triplet_loss`.
@@ -321,6 +323,7 @@ def mined_triplet_loss(
 
     Raises:
         KeyError: an unknown rule, fallback or reduction.
+        ValueError: a class larger than ``max_per_class``.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [-1.0], [1.5]])
@@ -332,6 +335,11 @@ def mined_triplet_loss(
 
     FaceNet (CVPR 2015), sections 3.1 and 3.2; batch hard: Hermans et al. (2017), section 2.
     """
+    if max_per_class is not None:
+        candidates = labels if ref_labels is None else ref_labels
+        largest = int((labels.unsqueeze(1) == candidates).sum(1).max()) if len(labels) else 0
+        if largest > max_per_class:
+            raise ValueError(f"max_per_class: {max_per_class}, but a class has {largest} rows")
     triplets = select_triplets(
         embeddings,
         labels,

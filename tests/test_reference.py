@@ -264,3 +264,10 @@ def test_signature_is_that_of_functional(name: str) -> None:
         return [(p.name, p.default, p.kind) for p in signature.parameters.values()]
 
     assert sorted(parameters(reference), key=str) == sorted(parameters(functional), key=str)
+
+
+def test_a_class_beyond_the_bound_is_refused() -> None:
+    x, y = torch.randn(5, 2), torch.tensor([0, 0, 0, 1, 1])
+    assert reference.mined_triplet_loss(x, y, max_per_class=3).isfinite()
+    with pytest.raises(ValueError, match="max_per_class: 2, but a class has 3 rows"):
+        reference.mined_triplet_loss(x, y, max_per_class=2)

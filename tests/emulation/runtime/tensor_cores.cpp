@@ -1,4 +1,5 @@
 // Copies to shared memory in the background, and the products of small matrices.
+#include <cmath>
 #include <cstring>
 
 #include "access.h"
@@ -63,6 +64,13 @@ struct Product {
   const uint32_t* b;
 };
 
+// As the hardware does, which has been seen to drop the bits that a float32 has no room for.
+float cut_off(double sum) {
+  const float rounded = float(sum);
+  const bool away = std::isfinite(rounded) && std::fabs(double(rounded)) > std::fabs(sum);
+  return away ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
 float element(MatrixType type, const uint32_t* registers, int index) {
   if (type == MatrixType::kTf32) return bits_to_float(registers[index] & ~0x1fffu);
   const uint16_t bits = uint16_t(registers[index / 2] >> 16 * (index % 2));
@@ -85,11 +93,12 @@ void complete_product(void* const* arguments, uint32_t) {
       b[place.row][place.column] = element(type, lane_of(lane)->b, i);
     }
   }
-  // Products are exact in float32: none has more than 22 significant bits.
   for (int lane = 0; lane < kLanes; ++lane)
     for (int i = 0; i < 4; ++i) {
       const Place place = c_place(lane, i);
-      for (int k = 0; k < depth; ++k) lane_of(lane)->c[i] += a[place.row][k] * b[k][place.column];
+      double sum = lane_of(lane)->c[i];
+      for (int k = 0; k < depth; ++k) sum += double(a[place.row][k]) * b[k][place.column];
+      lane_of(lane)->c[i] = cut_off(sum);
     }
 }
 
