@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import on_cuda_kernels
 
 from facenet_ext.functional import (
     mined_triplet_loss,
@@ -211,3 +212,23 @@ def test_an_index_out_of_range_is_refused_and_reads_nothing(position: int, index
 @pytest.mark.parametrize("make", [TripletLoss, TripletSemiHardLoss, TripletHardLoss])
 def test_a_loss_needs_labels_or_an_indices_tuple(make: Call) -> None:
     assert_refused(lambda: make()(X), ValueError, ["labels", "indices_tuple"])
+
+
+@pytest.mark.parametrize("bound", [0, -1, 2.5, True, "4"])
+@pytest.mark.parametrize("taker", [TripletLoss, TripletHardLoss, TripletSemiHardLoss, None])
+def test_a_bound_on_the_classes_that_is_no_number_of_rows(taker: Any, bound: Any) -> None:
+    def call() -> Any:
+        if taker is None:
+            return mined_triplet_loss(X, Y, max_per_class=bound)
+        return taker(max_per_class=bound)
+
+    assert_refused(call, ValueError, ["max_per_class", "whole number", repr(bound)])
+
+
+def test_a_module_hands_the_bound_on() -> None:
+    assert "max_per_class=2" in repr(TripletSemiHardLoss(max_per_class=2))
+    loss = TripletSemiHardLoss(max_per_class=1)
+    if on_cuda_kernels():
+        assert math.isnan(loss(X, Y).item())
+    else:
+        assert_refused(lambda: loss(X, Y), RuntimeError, ["max_per_class", "1", "2"])
