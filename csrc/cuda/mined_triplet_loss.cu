@@ -13,7 +13,8 @@
 namespace facenet::cuda {
 namespace {
 
-constexpr int kReduceThreads = 1024;
+constexpr int kReduceThreads = 512;
+constexpr int kReduceWarps = kReduceThreads / 32;
 
 // What the triplets of the anchors add up to, [M] each.
 template <class T>
@@ -127,8 +128,8 @@ template <class T>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_losses(const Sums<T> sums, const int32_t anchors, const Reduction how,
                   const RowFlags* flags, const ClassSizes* sizes, T* loss_out, T* scale_out) {
-  __shared__ T losses[32];
-  __shared__ int64_t triplet_counts[32], nonzero_counts[32];
+  __shared__ T losses[kReduceWarps];
+  __shared__ int64_t triplet_counts[kReduceWarps], nonzero_counts[kReduceWarps];
   T loss = 0;
   int64_t triplets = 0, nonzero = 0;
   for (int32_t i = int32_t(threadIdx.x); i < anchors; i += kReduceThreads) {
@@ -147,9 +148,10 @@ __global__ void __launch_bounds__(kReduceThreads)
   }
   __syncthreads();
   if (warp != 0) return;
-  loss = warp_sum(losses[lane()]);
-  triplets = warp_sum(triplet_counts[lane()]);
-  nonzero = warp_sum(nonzero_counts[lane()]);
+  const bool there = lane() < kReduceWarps;
+  loss = warp_sum(there ? losses[lane()] : T(0));
+  triplets = warp_sum(there ? triplet_counts[lane()] : 0);
+  nonzero = warp_sum(there ? nonzero_counts[lane()] : 0);
   if (lane() != 0) return;
   T scale = 1;
   if (how == Reduction::kMean) scale = triplets > 0 ? T(1) / T(triplets) : T(0);
