@@ -1,3 +1,4 @@
+#include "cuda/bounds.cuh"
 #include "cuda/cub.h"
 #include "cuda/edges.h"
 #include "cuda/launch.h"
@@ -10,18 +11,6 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kColumns = 128;  // that a block gathers at a time: 4 per lane
-
-// The first edge of the sorted list that pushes `row` or a later one.
-__device__ int64_t first_edge(const uint32_t* rows, int64_t count, uint32_t row) {
-  int64_t begin = 0;
-  for (int64_t size = count; size > 0;) {
-    const int64_t half = size / 2;
-    const bool up = rows[begin + half] < row;
-    begin = up ? begin + half + 1 : begin;
-    size = up ? size - half - 1 : half;
-  }
-  return begin;
-}
 
 // Columns of a row's gradient as one warp gathers them; edge e of every list is warp e % 4's.
 template <class T>
@@ -57,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
   const int warp = int(threadIdx.x) / 32;
   if (threadIdx.x < 2) {
     incoming[threadIdx.x] =
-        first_edge(g.incoming.row, g.incoming.count, uint32_t(row) + threadIdx.x);
+        count_below<false>(g.incoming.row, g.incoming.count, uint32_t(row) + threadIdx.x);
   }
   __syncthreads();
   const SlotEdges<T>& s = g.slot_edges;

@@ -1,3 +1,4 @@
+#include "cuda/bounds.cuh"
 #include "cuda/cub.h"
 #include "cuda/labels.h"
 #include "cuda/launch.h"
@@ -35,28 +36,14 @@ __global__ void __launch_bounds__(kBlock) number_rows(int32_t count, int32_t* ro
   if (i < count) row[i] = int32_t(i);
 }
 
-// The first of the sorted labels that is at least (kAbove: above) the label.
-template <bool kAbove>
-__device__ int32_t bound_of(const int64_t* labels, int32_t count, int64_t label) {
-  int32_t begin = 0;
-  for (int32_t size = count; size > 0;) {
-    const int32_t half = size / 2;
-    const int64_t middle = labels[begin + half];
-    const bool up = kAbove ? middle <= label : middle < label;
-    begin = up ? begin + half + 1 : begin;
-    size = up ? size - half - 1 : half;
-  }
-  return begin;
-}
-
 // of [count], among [n], both sorted -> begin, end [count]
 __global__ void __launch_bounds__(kBlock, 2)
     class_ranges(const int64_t* of, int32_t count, const int64_t* among, int32_t n, int32_t* begin,
                  int32_t* end) {
   const int64_t i = thread_number();
   if (i >= count) return;
-  begin[i] = bound_of<false>(among, n, of[i]);
-  end[i] = bound_of<true>(among, n, of[i]);
+  begin[i] = count_below<false>(among, n, of[i]);
+  end[i] = count_below<true>(among, n, of[i]);
 }
 
 // Sorted labels of anchors [M] and candidates [N] -> begin, end, count [M]; offset [M + 1] where
@@ -69,8 +56,8 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (i > anchors) return;
   int32_t size = 0;
   if (i < anchors) {
-    begin[i] = bound_of<false>(among, candidates, of[i]);
-    end[i] = bound_of<true>(among, candidates, of[i]);
+    begin[i] = count_below<false>(among, candidates, of[i]);
+    end[i] = count_below<true>(among, candidates, of[i]);
     size = end[i] - begin[i];
     if (size <= int32_t(self) || size == candidates) size = 0;
     if (bound > 0 && size > bound) {

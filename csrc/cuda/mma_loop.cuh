@@ -2,8 +2,8 @@
 //
 // Products x.y by the matrix units, accumulated in float32; the distance is |x|^2 + |y|^2 - 2 x.y,
 // clamped at 0, or 1 - cos. This serves the *search*: what it finds is measured again by direct
-// differences (verify.cuh). The host asks for this loop only where rows are 16-byte aligned, and a
-// guard leaves to FmaLoop what a common offset would cost it in digits (centre.cu).
+// differences (selection.cu). The host asks for this loop only where rows are 16-byte aligned, and
+// a guard leaves to FmaLoop what a common offset would cost it in digits (prepare.cu).
 //
 //   In               instruction                   products per step
 //   bfloat16, half   mma.m16n8k16                  1

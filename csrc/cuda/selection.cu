@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "cuda/epilogues/extremum.cuh"
 #include "cuda/launch.h"
@@ -151,17 +152,11 @@ __global__ void __launch_bounds__(kBlock, 2)
 template <class T>
 __device__ void offer(const Winners<T>& to, int64_t at, bool farthest, T d, uint32_t index,
                       int pass) {
-  const auto lower = [](uint64_t* word, uint64_t value) {
-    if (value < load_relaxed(word)) {
-      atomicMin(reinterpret_cast<unsigned long long*>(word),
-                static_cast<unsigned long long>(value));
-    }
-  };
   if constexpr (sizeof(T) == 4) {
-    lower(to.key + at, farthest ? farther_key(d, index) : closer_key(d, index));
+    offer_key(to.key + at, farthest ? farther_key(d, index) : closer_key(d, index));
   } else {
     const uint64_t bits = farthest ? ~bits_of(d) : bits_of(d);
-    if (pass == 0) lower(to.key + at, bits);
+    if (pass == 0) offer_key(to.key + at, bits);
     if (pass == 1 && bits == load_relaxed(to.key + at)) atomicMin(to.index + at, index);
   }
 }
@@ -268,7 +263,8 @@ void SelectionArrays<T>::place(Workspace& w) {
   to_repeat = w.take<int32_t>(anchors);
   repeat_count = w.take<int32_t>(1);
   // At random a pair or two of an anchor are undecided; many are where rows are equal.
-  undecided.capacity = uint32_t(2 * slots + 4 * anchors);
+  const int64_t room = 2 * slots + 4 * anchors;
+  undecided.capacity = uint32_t(std::min<int64_t>(room, std::numeric_limits<int32_t>::max()));
   undecided.pair = w.take<UndecidedPair>(sizeof(T) == 4 ? undecided.capacity : 0);
   undecided.count = w.take<uint32_t>(1);
   undecided.repeat = w.take<int32_t>(anchors);
