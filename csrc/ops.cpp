@@ -36,4 +36,11 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "Tensor? anchor_ids, Tensor? ref_ids, str positives, str negatives, float margin, "
       "bool within_margin, str fallback, str distance, int max_per_class, bool smooth, "
       "str reduction, bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor)");
+
+  // the loss over every triplet of a kind ("all", "hard", "semihard", "easy"), and its gradients
+  m.def(
+      "triplet_margin_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
+      "Tensor? anchor_ids, Tensor? ref_ids, str triplets, float margin, str distance, "
+      "int max_per_class, bool smooth, str reduction, bool emb_grad, bool ref_grad) "
+      "-> (Tensor, Tensor, Tensor)");
 }

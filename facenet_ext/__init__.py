@@ -19,8 +19,14 @@ from facenet_ext.functional import (
     pairwise_squared_distance,
     select_triplets,
     triplet_loss,
+    triplet_margin_loss,
 )
-from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
+from facenet_ext.losses import (
+    TripletHardLoss,
+    TripletLoss,
+    TripletMarginLoss,
+    TripletSemiHardLoss,
+)
 from facenet_ext.miners import TripletMiner
 from facenet_ext.samplers import MPerClassSampler
 
@@ -30,6 +36,7 @@ __all__ = [
     "MPerClassSampler",
     "TripletHardLoss",
     "TripletLoss",
+    "TripletMarginLoss",
     "TripletMiner",
     "TripletSemiHardLoss",
     "Triplets",
@@ -44,4 +51,5 @@ __all__ = [
     "samplers",
     "select_triplets",
     "triplet_loss",
+    "triplet_margin_loss",
 ]

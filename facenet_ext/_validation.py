@@ -16,6 +16,8 @@ POSITIVES = ("all", "hardest", "easiest")
 NEGATIVES = ("semihard", "hardest")
 FALLBACKS = ("farthest", "drop")
 REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
+SCALAR_REDUCTIONS = REDUCTIONS[:-1]
+TRIPLETS = ("all", "hard", "semihard", "easy")
 
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _INTEGER = (

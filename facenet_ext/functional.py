@@ -17,6 +17,7 @@ __all__ = [
     "pairwise_squared_distance",
     "select_triplets",
     "triplet_loss",
+    "triplet_margin_loss",
 ]
 
 
@@ -258,6 +259,84 @@ def mined_triplet_loss(
     triplets = ops.select_triplets(batch, *rule)
     return ops.triplet_losses(
         batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth
+    )
+
+
+def triplet_margin_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    margin: float = 0.2,
+    *,
+    triplets: str = "all",
+    distance: str = "sqeuclidean",
+    smooth: bool = False,
+    reduction: str = "mean_nonzero",
+    ref_emb: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    anchor_ids: Tensor | None = None,
+    ref_ids: Tensor | None = None,
+    max_per_class: int | None = None,
+) -> Tensor:
+    r"""The triplet loss over *every* triplet of a kind, none of which is listed.
+
+    .. math:: L = \frac{1}{Z} \sum_{a,\ p \in P(a),\ n \in N(a)}
+        [g \in \text{kind}]\ \max(0,\ \text{margin} - g), \qquad g = d(a, n) - d(a, p)
+
+    ============  =======================  ==================================================
+    ``triplets``  gap g                    which triplets
+    ============  =======================  ==================================================
+    "all"         any                      all
+    "hard"        g <= 0                   the negative is no farther than the positive
+    "semihard"    0 < g <= margin          it is farther, but inside the margin
+    "easy"        g > margin               beyond; their hinge is 0, their softplus is not
+    ============  =======================  ==================================================
+
+    With the P positive distances of an anchor sorted, a negative meets a contiguous range of
+    them, which a binary search finds: O(M N log P) time and O(M D + M P) memory for M N P
+    triplets. With ``smooth`` there is no closed form over a range: the P x N softplus terms of
+    each anchor are computed, exactly, in O(M N P) time.
+
+    Args:
+        embeddings: ``[M, D]`` anchors.
+        labels: ``[M]`` integers of any type.
+        margin: the margin, in units of the distance.
+        triplets: the kind, as above.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+        smooth: softplus in place of the hinge.
+        reduction: what Z is: ``"mean_nonzero"`` the number of triplets with a positive hinge,
+            ``"mean"`` of all that are of the kind, ``"sum"`` 1.
+        ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
+        ref_labels: ``[N]``
+        anchor_ids: ``[M]``, see :func:`select_triplets`.
+        ref_ids: ``[N]``
+        max_per_class: see :func:`mined_triplet_loss`.
+
+    Returns:
+        A scalar; 0 without triplets, NaN where any embedding is not finite. Differentiable once.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
+        TypeError: embeddings that are not floating point, labels that are not integers.
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> triplet_margin_loss(embeddings, labels, margin=0.5, distance="euclidean")
+        tensor(1.4167)
+        >>> triplet_margin_loss(embeddings, labels, margin=0.5, triplets="semihard")
+        tensor(0.)
+
+    Source: FaceNet, section 3.1, equation 2, over all of the batch's triplets; the kinds are those
+    of its section 3.2 and of Hermans et al. 2017, section 2 ("batch all").
+    """
+    batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
+    check.check_margin(margin)
+    check.check_choice("triplets", triplets, check.TRIPLETS)
+    check.check_choice("distance", distance, check.DISTANCES)
+    check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
+    bound = check.check_max_per_class(max_per_class)
+    return ops.triplet_margin_loss(
+        batch, triplets, float(margin), distance, bound, smooth, reduction
     )
 
 

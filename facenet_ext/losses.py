@@ -1,16 +1,78 @@
 """Triplet losses as modules, with pytorch-metric-learning's calling convention."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
 from facenet_ext import functional as F  # noqa: N812
 
-__all__ = ["TripletHardLoss", "TripletLoss", "TripletSemiHardLoss"]
+__all__ = ["TripletHardLoss", "TripletLoss", "TripletMarginLoss", "TripletSemiHardLoss"]
 
 
-class TripletLoss(nn.Module):
+class _TripletModule(nn.Module):
+    """What the losses share: the call, given triplets, and a repr of the options."""
+
+    _options: ClassVar[tuple[str, ...]]
+    margin: float
+    distance: str
+    smooth: bool
+    reduction: str
+
+    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
+        """The loss of a batch whose triplets are not given."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: ``[M, D]``
+            labels: ``[M]`` integers. Not read where ``indices_tuple`` is given.
+            indices_tuple: (anchor, positive, negative), each ``[T]``, in place of selecting.
+            ref_emb: ``[N, D]`` candidates other than the batch itself.
+            ref_labels: ``[N]``
+
+        Returns:
+            A scalar, or ``[T]`` for the reduction ``"none"``.
+
+        Raises:
+            ValueError: neither labels nor triplets, or shapes that do not fit.
+            TypeError: embeddings that are not floating point, labels that are not integers.
+        """
+        if indices_tuple is not None:
+            if len(indices_tuple) != 3 and not isinstance(indices_tuple, F.Triplets):
+                raise ValueError(
+                    "indices_tuple: expected (anchor, positive, negative), "
+                    f"got {len(indices_tuple)} entries"
+                )
+            anchor, positive, negative = indices_tuple[:3]
+            return F.triplet_loss(
+                embeddings,
+                (anchor, positive, negative),
+                self.margin,
+                distance=self.distance,
+                smooth=self.smooth,
+                reduction=self.reduction,
+                ref_emb=ref_emb,
+            )
+        if labels is None:
+            raise ValueError("labels: expected one per row of embeddings, or indices_tuple")
+        return self._mined(embeddings, labels, ref_emb=ref_emb, ref_labels=ref_labels)
+
+    def extra_repr(self) -> str:
+        """The options, as they would be passed."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
+
+
+class TripletLoss(_TripletModule):
     r"""The triplet loss over triplets that a rule selects from each batch.
 
     .. math:: h = \max(0,\ d(a, p) - d(a, n) + \text{margin})
@@ -81,48 +143,7 @@ class TripletLoss(nn.Module):
         check.check_max_per_class(max_per_class)
         self.max_per_class = max_per_class
 
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        indices_tuple: tuple[Tensor, ...] | None = None,
-        ref_emb: Tensor | None = None,
-        ref_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of a batch.
-
-        Args:
-            embeddings: ``[M, D]``
-            labels: ``[M]`` integers. Not read where ``indices_tuple`` is given.
-            indices_tuple: (anchor, positive, negative), each ``[T]``, in place of selecting.
-            ref_emb: ``[N, D]`` candidates other than the batch itself.
-            ref_labels: ``[N]``
-
-        Returns:
-            A scalar, or ``[T]`` for the reduction ``"none"``.
-
-        Raises:
-            ValueError: neither labels nor triplets, or shapes that do not fit.
-            TypeError: embeddings that are not floating point, labels that are not integers.
-        """
-        if indices_tuple is not None:
-            if len(indices_tuple) != 3 and not isinstance(indices_tuple, F.Triplets):
-                raise ValueError(
-                    "indices_tuple: expected (anchor, positive, negative), "
-                    f"got {len(indices_tuple)} entries"
-                )
-            anchor, positive, negative = indices_tuple[:3]
-            return F.triplet_loss(
-                embeddings,
-                (anchor, positive, negative),
-                self.margin,
-                distance=self.distance,
-                smooth=self.smooth,
-                reduction=self.reduction,
-                ref_emb=ref_emb,
-            )
-        if labels is None:
-            raise ValueError("labels: expected one per row of embeddings, or indices_tuple")
+    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
         return F.mined_triplet_loss(
             embeddings,
             labels,
@@ -134,14 +155,9 @@ class TripletLoss(nn.Module):
             distance=self.distance,
             smooth=self.smooth,
             reduction=self.reduction,
-            ref_emb=ref_emb,
-            ref_labels=ref_labels,
             max_per_class=self.max_per_class,
+            **reference,
         )
-
-    def extra_repr(self) -> str:
-        """The options, as they would be passed."""
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
 
 
 class TripletSemiHardLoss(TripletLoss):
@@ -236,3 +252,70 @@ class TripletHardLoss(TripletLoss):
     def soft(self) -> bool:
         """Whether the hinge is softplus."""
         return self.smooth
+
+
+class TripletMarginLoss(_TripletModule):
+    r"""The triplet loss over *every* triplet of a kind, none of which is listed.
+
+    .. math:: L = \frac{1}{Z} \sum_{a, p, n} \max(0,\ d(a, p) - d(a, n) + \text{margin})
+
+    See :func:`facenet_ext.functional.triplet_margin_loss`.
+
+    Args:
+        margin: the margin, in units of the distance.
+        triplets: ``"all"``, ``"hard"`` (the negative no farther than the positive), ``"semihard"``
+            (farther, but inside the margin) or ``"easy"`` (beyond the margin).
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+        smooth: softplus in place of the hinge, at the cost of one term per triplet.
+        reduction: ``"mean_nonzero"``, ``"mean"`` or ``"sum"``.
+        max_per_class: a bound on the rows of a class, see :func:`mined_triplet_loss`.
+
+    Raises:
+        ValueError: an unknown option, a margin that is not finite.
+
+    Example:
+        >>> import torch
+        >>> loss = TripletMarginLoss(margin=0.5, distance="euclidean")
+        >>> loss(torch.tensor([[0.0], [1.0], [-1.0], [1.5]]), torch.tensor([0, 0, 1, 1]))
+        tensor(1.4167)
+
+    Source: FaceNet, section 3.1, equation 2; "batch all" of Hermans et al. 2017, section 2.
+    """
+
+    _options = ("margin", "triplets", "distance", "smooth", "reduction", "max_per_class")
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        *,
+        triplets: str = "all",
+        distance: str = "sqeuclidean",
+        smooth: bool = False,
+        reduction: str = "mean_nonzero",
+        max_per_class: int | None = None,
+    ) -> None:
+        super().__init__()
+        check.check_margin(margin)
+        check.check_choice("triplets", triplets, check.TRIPLETS)
+        check.check_choice("distance", distance, check.DISTANCES)
+        check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
+        check.check_max_per_class(max_per_class)
+        self.margin = float(margin)
+        self.triplets = triplets
+        self.distance = distance
+        self.smooth = smooth
+        self.reduction = reduction
+        self.max_per_class = max_per_class
+
+    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
+        return F.triplet_margin_loss(
+            embeddings,
+            labels,
+            self.margin,
+            triplets=self.triplets,
+            distance=self.distance,
+            smooth=self.smooth,
+            reduction=self.reduction,
+            max_per_class=self.max_per_class,
+            **reference,
+        )

@@ -35,6 +35,7 @@ __all__ = [
     "pairwise_squared_distance",
     "select_triplets",
     "triplet_loss",
+    "triplet_margin_loss",
 ]
 
 
@@ -189,12 +190,8 @@ def select_triplets(
         d = pairwise_distance(embeddings, candidates, distance)
         z = z.to(d.device)
         for i in range(len(embeddings)):
-            is_positive = z == y[i]
-            is_negative = ~is_positive
-            if self_mode:
-                is_positive[i] = False
-            elif anchor_ids is not None and ref_ids is not None:
-                is_positive &= (ref_ids != anchor_ids[i]).to(d.device)
+            is_negative = z != y[i]
+            is_positive = _positives_of(i, y[i], z, self_mode, anchor_ids, ref_ids)
             if not is_positive.any() or not is_negative.any():
                 continue
             for p in choose_positives(d[i], is_positive):
@@ -370,6 +367,80 @@ def mined_triplet_loss(
     return loss + poison
 
 
+def triplet_margin_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    margin: float = 0.2,
+    *,
+    triplets: str = "all",
+    distance: str = "sqeuclidean",
+    smooth: bool = False,
+    reduction: str = "mean_nonzero",
+    ref_emb: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    anchor_ids: Tensor | None = None,
+    ref_ids: Tensor | None = None,
+    max_per_class: int | None = None,
+) -> Tensor:
+    """Return the triplet loss over every triplet of a kind, by listing each anchor's P x N.
+
+    With the gap ``g = d(a, n) - d(a, p)`` of each anchor a, positive p in P(a), negative n in N(a),
+    ``h = max(0, margin - g)``, or softplus of that where ``smooth``, and the kinds are
+
+    ============  ===================
+    ``triplets``  which triplets
+    ============  ===================
+    "all"         all
+    "hard"        g <= 0
+    "semihard"    0 < g <= margin
+    "easy"        g > margin
+    ============  ===================
+
+    Args:
+        embeddings: anchors, [M, D].
+        labels: integers, [M].
+        margin: the margin, in units of the distance.
+        triplets: the kind.
+        distance: "sqeuclidean", "euclidean" or "cosine".
+        smooth: softplus in place of the hinge.
+        reduction: "mean_nonzero", "mean" (over the triplets of the kind) or "sum".
+        ref_emb: as in :func:`select_triplets`.
+        ref_labels: as in :func:`select_triplets`.
+        anchor_ids: as in :func:`select_triplets`.
+        ref_ids: as in :func:`select_triplets`.
+        max_per_class: a promise that no anchor's class has more candidates; it changes no result.
+
+    Returns:
+        A float64 scalar, NaN where any embedding is not finite.
+
+    Raises:
+        KeyError: an unknown kind or reduction.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0], [3.0]])
+        >>> triplet_margin_loss(x, torch.tensor([0, 0, 1]), 8.5).item()  # 1 - 9, 1 - 4, + 8.5
+        3.0
+
+    FaceNet (CVPR 2015), section 3.1; "batch all" of Hermans et al. (2017), section 2.
+    """
+    candidates = embeddings if ref_emb is None else ref_emb
+    y, z = _same_codes(labels, labels if ref_labels is None else ref_labels)
+    is_of_kind = _KINDS[triplets]
+    d = pairwise_distance(embeddings, candidates, distance)
+    z = z.to(d.device)
+    poison = 0.0 * (embeddings.double().sum() + candidates.double().sum())
+    found = [poison.reshape(1)[:0]]
+    for i in range(len(embeddings)):
+        is_negative = z != y[i]
+        is_positive = _positives_of(i, y[i], z, ref_emb is None, anchor_ids, ref_ids)
+        gap = (d[i, is_negative] - d[i, is_positive].unsqueeze(1)).flatten()
+        v = margin - gap[is_of_kind(gap.detach(), margin)]
+        found.append(torch.logaddexp(v, torch.zeros_like(v)) if smooth else torch.relu(v))
+    if smooth and reduction == "mean_nonzero":
+        reduction = "mean"  # softplus is positive, whatever it rounds to
+    return _REDUCTIONS[reduction](torch.cat(found)) + poison
+
+
 # --- distances --------------------------------------------------------------------------------
 
 
@@ -408,6 +479,23 @@ def _same_codes(labels: Tensor, candidate_labels: Tensor) -> tuple[list[int], Te
     return [codes[label] for label in y], torch.tensor(
         [codes[label] for label in z], dtype=torch.int64
     )
+
+
+def _positives_of(
+    i: int,
+    code: int,
+    codes: Tensor,
+    self_mode: bool,
+    anchor_ids: Tensor | None,
+    ref_ids: Tensor | None,
+) -> Tensor:
+    """Which candidates are in P(i)."""
+    is_positive = codes == code
+    if self_mode:
+        is_positive[i] = False
+    elif anchor_ids is not None and ref_ids is not None:
+        is_positive &= (ref_ids != anchor_ids[i]).to(codes.device)
+    return is_positive
 
 
 def _first_min(d: Tensor, mask: Tensor) -> int | None:
@@ -464,6 +552,17 @@ _NEGATIVE_RULES: dict[str, Callable[[Tensor, Tensor, float, float], int | None]]
 _FALLBACKS: dict[str, Callable[[Tensor, Tensor], int | None]] = {
     "farthest": _first_max,
     "drop": _drop,
+}
+
+
+# --- the kinds of triplets, by the gap d(a, n) - d(a, p) ----------------------------------------
+
+
+_KINDS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "all": lambda gap, margin: torch.ones_like(gap, dtype=torch.bool),
+    "hard": lambda gap, margin: gap <= 0,
+    "semihard": lambda gap, margin: (gap > 0) & (gap <= margin),
+    "easy": lambda gap, margin: gap > margin,
 }
 
 

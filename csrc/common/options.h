@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/checks.h"
+#include "semantics/band.h"
 #include "semantics/distance.h"
 
 namespace facenet {
@@ -61,6 +62,14 @@ inline Fallback parse_fallback(const std::string& given) {
   static constexpr Choice<Fallback> kChoices[] = {{"farthest", Fallback::kFarthest},
                                                   {"drop", Fallback::kDrop}};
   return parse_option("fallback", given, kChoices);
+}
+
+inline TripletKind parse_triplets(const std::string& given) {
+  static constexpr Choice<TripletKind> kChoices[] = {{"all", TripletKind::kAll},
+                                                     {"hard", TripletKind::kHard},
+                                                     {"semihard", TripletKind::kSemihard},
+                                                     {"easy", TripletKind::kEasy}};
+  return parse_option("triplets", given, kChoices);
 }
 
 inline Reduction parse_reduction(const std::string& given) {

@@ -31,8 +31,9 @@ EdgeList<T> transpose(const EdgeList<T>& edges, int64_t other_rows);
 
 // out[r, :] = scale * sum over the edges of row r of coefficient * (x_r - other), carried back
 // through the normalisation where the distance is the cosine. [rows, dim]
+// With `add` what out holds is part of the sum.
 template <class T>
 void gather(const Rows<T>& x, std::initializer_list<Edges<T>> sets, Distance distance, T scale,
-            T* out);
+            T* out, bool add = false);
 
 }  // namespace facenet::cpu

@@ -1,6 +1,7 @@
 // Compiled once per instruction set: see kernels.h.
 #include "cpu/kernels.h"
 
+#include "cpu/epilogues/band.h"
 #include "cpu/epilogues/extremum.h"
 #include "cpu/epilogues/positives.h"
 #include "cpu/epilogues/store.h"
@@ -61,6 +62,11 @@ void successors(const Pairs<T>& pairs, Successors<T> to) {
   stream_pairs(pairs, SuccessorEpilogue<T>{pairs, to, {pairs, to.farthest}});
 }
 
+template <class T>
+void band(const BandKernel<T>& kernel) {
+  BandStream<T>(kernel).run();
+}
+
 // Counting, branch-free: quadratic, and faster than a sort up to some 64 values.
 template <class T>
 void rank(const T* values, int64_t count, int32_t* rank) {
@@ -108,10 +114,13 @@ T squared_distance(const T* a, const T* b, int64_t dim) {
 // kColumns vectors of a row at a time, so that its sum stays in registers over all its edges.
 template <class T, int kColumns>
 void gather_columns(const T* x, int64_t dim, int64_t r, int64_t k, const Edges<T>* sets,
-                    int set_count, T scale, T* out) {
+                    int set_count, T scale, bool add, T* out) {
   Vec<T> own[kColumns], sum[kColumns] = {};
 #pragma GCC unroll 8
-  for (int c = 0; c < kColumns; ++c) own[c] = load(x + r * dim + k + c * W<T>);
+  for (int c = 0; c < kColumns; ++c) {
+    own[c] = load(x + r * dim + k + c * W<T>);
+    if (add) sum[c] = load(out + r * dim + k + c * W<T>);
+  }
   for (int s = 0; s < set_count; ++s) {
     const Edges<T>& edges = sets[s];
     for (int64_t e = edges.begin[r]; e < edges.begin[r + 1]; ++e) {
@@ -128,17 +137,17 @@ void gather_columns(const T* x, int64_t dim, int64_t r, int64_t k, const Edges<T
 
 template <class T>
 void gather_edges(const T* x, int64_t dim, int64_t begin, int64_t end, const Edges<T>* sets,
-                  int set_count, T scale, T* out) {
+                  int set_count, T scale, bool add, T* out) {
   for (int64_t r = begin; r < end; ++r) {
     int64_t k = 0;
     for (; k + 8 * W<T> <= dim; k += 8 * W<T>) {
-      gather_columns<T, 8>(x, dim, r, k, sets, set_count, scale, out);
+      gather_columns<T, 8>(x, dim, r, k, sets, set_count, scale, add, out);
     }
     for (; k + W<T> <= dim; k += W<T>) {
-      gather_columns<T, 1>(x, dim, r, k, sets, set_count, scale, out);
+      gather_columns<T, 1>(x, dim, r, k, sets, set_count, scale, add, out);
     }
     for (; k < dim; ++k) {
-      T sum = 0;
+      T sum = add ? out[r * dim + k] : T(0);
       for (int s = 0; s < set_count; ++s) {
         const Edges<T>& edges = sets[s];
         for (int64_t e = edges.begin[r]; e < edges.begin[r + 1]; ++e) {
@@ -156,8 +165,8 @@ void gather_edges(const T* x, int64_t dim, int64_t begin, int64_t end, const Edg
 template <class T>
 const Kernels<T>& table() {
   static constexpr Kernels<T> kTable = {
-      pack<T>, store_all<T>,  positives<T>,        extreme_positives<T>, successors<T>,
-      rank<T>, all_finite<T>, squared_distance<T>, gather_edges<T>};
+      pack<T>, store_all<T>, positives<T>,  extreme_positives<T>, successors<T>,
+      band<T>, rank<T>,      all_finite<T>, squared_distance<T>,  gather_edges<T>};
   return kTable;
 }
 

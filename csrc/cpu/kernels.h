@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "semantics/band.h"
 #include "semantics/distance.h"
 
 namespace facenet::cpu {
@@ -86,8 +87,44 @@ struct Successors {
   Extremum<T> farthest;   // null pointers where no fallback needs it
 };
 
-// For each row r of `rows`: out[r] = scale * sum over its edges of coefficient * (x[r] - y[other]).
-// Edges in compressed rows; a second set, over another matrix, may be added.
+// band: see semantics/band.h. The anchors of one side and their positives. An anchor's slots are a
+// power of two, kSlotPad at least: minus infinity, its positives' distances in ascending order, and
+// infinity up to the end.
+template <class T>
+struct BandAnchors {
+  const Pairs<T>* pairs;  // null: this side's anchors take no part
+  const int64_t* offset;  // [M + 1]
+  const int32_t* count;   // [M] positives; 0: the anchor takes no part
+  const T* threshold;     // [slots]
+};
+
+// What the triplets of an anchor add up to, the hinge's share of the positives left out.
+template <class T>
+struct BandTotals {
+  double* negatives;  // [M] hinge: sum over triplets of d(a, n); smooth: the loss itself
+  int64_t* active;    // [M] triplets with a positive hinge
+  int64_t* counted;   // [M] triplets of the kind; only where asked for, or smooth
+  int32_t* entering;  // [slots] hinge, by place: triplets of the next positive less those of this
+  T* weight;          // [slots] smooth, by place: the sum of the positive's slopes
+};
+
+// Rows are one side of the pairs, columns the other: `rows` has the rows' anchors, `columns` the
+// columns', which push the rows as negatives. In self mode both are the same.
+template <class T>
+struct BandKernel {
+  TripletKind kind;
+  T margin;
+  bool smooth;
+  bool counts;  // fill `counted`
+  BandAnchors<T> rows, columns;
+  BandTotals<T> totals;  // of the rows' anchors
+  const int32_t* order;  // [rows] the caller's row of each
+  T* gradient;           // [rows, dim] in the caller's order, negatives' share; null: not wanted
+};
+
+// For each row r of `rows`: out[r] = scale * (added[r] + sum over its edges of coefficient * (x[r]
+// - y[other])), where added[r] is what out[r] held (with `add`) or 0. Edges in compressed rows; a
+// second set, over another matrix, may be added.
 template <class T>
 struct Edges {
   const int64_t* begin;  // [rows + 1]
@@ -104,13 +141,14 @@ struct Kernels {
   void (*positives)(const Pairs<T>&, Positives<T>);
   void (*extreme_positives)(const Pairs<T>&, Extremum<T>, bool farthest);
   void (*successors)(const Pairs<T>&, Successors<T>);
+  void (*band)(const BandKernel<T>&);
   // rank[k] = position of value k in ascending order (ties by k), for `count` values
   void (*rank)(const T* values, int64_t count, int32_t* rank);
   bool (*all_finite)(const T* x, int64_t count);
   // sum over k of (a[k] - b[k])^2
   T (*squared_distance)(const T* a, const T* b, int64_t dim);
   void (*gather_edges)(const T* x, int64_t dim, int64_t begin, int64_t end, const Edges<T>* sets,
-                       int set_count, T scale, T* out);
+                       int set_count, T scale, bool add, T* out);
 };
 
 template <class T>

@@ -35,20 +35,19 @@ std::optional<Rows<T>> load_reference(const std::optional<Tensor>& ref, Distance
 
 // max_per_class costs nothing to check here; the CUDA kernels answer NaN, for they do not wait.
 template <class T>
-const PairSet<T>& check_class_sizes(const PairSet<T>& set, int64_t max_per_class) {
+void check_class_sizes(const PairSet<T>& set, int64_t max_per_class) {
   const Pairs<T>& pairs = set.pairs();
   for (int64_t i = 0; max_per_class > 0 && i < set.anchors().count(); ++i) {
     const int64_t size = pairs.class_end[i] - pairs.class_begin[i];
     FACENET_CHECK(size <= max_per_class, "max_per_class: expected classes of at most ",
                   max_per_class, " rows, got one of ", size);
   }
-  return set;
 }
 
 }  // namespace
 
 template <class T>
-Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
+LabelledBatch<T>::LabelledBatch(const MiningArguments& arguments)
     : emb(arguments.emb, arguments.distance),
       ref(load_reference<T>(arguments.ref_emb, arguments.distance)),
       labels_(read_indices(arguments.labels)),
@@ -56,10 +55,11 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
       anchor_ids_(read_indices(arguments.anchor_ids)),
       ref_ids_(read_indices(arguments.ref_ids)),
       set(make_pairs(emb, ref, labels_, ref_labels_, anchor_ids_, ref_ids_, arguments.distance)),
-      selection(select_triplets(check_class_sizes(set, arguments.max_per_class), rule)),
-      position(positions_of_rows(set.anchors())) {}
+      position(positions_of_rows(set.anchors())) {
+  check_class_sizes(set, arguments.max_per_class);
+}
 
-template class Mining<float>;
-template class Mining<double>;
+template class LabelledBatch<float>;
+template class LabelledBatch<double>;
 
 }  // namespace facenet::cpu

@@ -24,24 +24,6 @@ int64_t padded_slots(int64_t count) {
 }
 
 template <class T>
-void find_all_positives(const PairSet<T>& set, Selection<T>& s) {
-  const Pairs<T>& pairs = set.pairs();
-  const int64_t anchors = set.anchors().count();
-  s.offset[0] = 0;
-  for (int64_t i = 0; i < anchors; ++i) {
-    const int64_t own_class = pairs.class_end[i] - pairs.class_begin[i];
-    const bool has_negative = own_class < set.candidates().count();
-    const int64_t most = has_negative ? own_class - int64_t(set.self()) : 0;
-    s.offset[i + 1] = s.offset[i] + padded_slots(most);
-    s.count[i] = 0;
-  }
-  s.positive = Buffer<int32_t>(s.offset[anchors]);
-  s.d_ap = Buffer<T>(s.offset[anchors]);
-  kernels<T>().positives(pairs,
-                         {s.offset.data(), s.count.data(), s.d_ap.data(), s.positive.data()});
-}
-
-template <class T>
 void find_one_positive(const PairSet<T>& set, bool hardest, Selection<T>& s) {
   const int64_t anchors = set.anchors().count();
   const T worst = std::numeric_limits<T>::infinity();
@@ -62,18 +44,6 @@ void find_one_positive(const PairSet<T>& set, bool hardest, Selection<T>& s) {
     s.positive[s.offset[i]] = index[i];
     s.d_ap[s.offset[i]] = distance[i];
   }
-}
-
-template <class T>
-void rank_values(const T* values, int64_t count, int32_t* rank) {
-  if (count <= kRankByCounting) return kernels<T>().rank(values, count, rank);
-  std::vector<int32_t> sorted(count);
-  std::iota(sorted.begin(), sorted.end(), 0);
-  // NaN is put last, so that this stays an order.
-  std::stable_sort(sorted.begin(), sorted.end(), [&](int32_t a, int32_t b) {
-    return values[a] < values[b] || (values[a] == values[a] && values[b] != values[b]);
-  });
-  for (int64_t k = 0; k < count; ++k) rank[sorted[k]] = int32_t(k);
 }
 
 // Thresholds and empty buckets of every anchor. Leaves in s.negative each slot's threshold.
@@ -136,13 +106,41 @@ struct SuccessorSearch {
 }  // namespace
 
 template <class T>
+void rank_values(const T* values, int64_t count, int32_t* rank) {
+  if (count <= kRankByCounting) return kernels<T>().rank(values, count, rank);
+  std::vector<int32_t> sorted(count);
+  std::iota(sorted.begin(), sorted.end(), 0);
+  // NaN is put last, so that this stays an order.
+  std::stable_sort(sorted.begin(), sorted.end(), [&](int32_t a, int32_t b) {
+    return values[a] < values[b] || (values[a] == values[a] && values[b] != values[b]);
+  });
+  for (int64_t k = 0; k < count; ++k) rank[sorted[k]] = int32_t(k);
+}
+
+template <class T>
+void find_all_positives(const PairSet<T>& set, int64_t spare, PositiveSlots<T>& s) {
+  const Pairs<T>& pairs = set.pairs();
+  const int64_t anchors = set.anchors().count();
+  s.offset[0] = 0;
+  for (int64_t i = 0; i < anchors; ++i) {
+    const int64_t own_class = pairs.class_end[i] - pairs.class_begin[i];
+    const bool has_negative = own_class < set.candidates().count();
+    const int64_t most = has_negative ? own_class - int64_t(set.self()) : 0;
+    s.offset[i + 1] = s.offset[i] + padded_slots(most > 0 ? most + spare : 0);
+    s.count[i] = 0;
+  }
+  s.positive = Buffer<int32_t>(s.offset[anchors]);
+  s.d_ap = Buffer<T>(s.offset[anchors]);
+  kernels<T>().positives(pairs,
+                         {s.offset.data(), s.count.data(), s.d_ap.data(), s.positive.data()});
+}
+
+template <class T>
 Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule) {
   const int64_t anchors = set.anchors().count();
-  Selection<T> s;
-  s.offset = Buffer<int64_t>(anchors + 1);
-  s.count = Buffer<int32_t>(anchors);
+  Selection<T> s(anchors);
   if (rule.positives == PositiveRule::kAll) {
-    find_all_positives(set, s);
+    find_all_positives(set, 0, s);
   } else {
     find_one_positive(set, rule.positives == PositiveRule::kHardest, s);
   }
@@ -194,6 +192,10 @@ Buffer<int32_t> positions_of_rows(const SortedRows<T>& rows) {
   return position;
 }
 
+template void rank_values(const float*, int64_t, int32_t*);
+template void rank_values(const double*, int64_t, int32_t*);
+template void find_all_positives(const PairSet<float>&, int64_t, PositiveSlots<float>&);
+template void find_all_positives(const PairSet<double>&, int64_t, PositiveSlots<double>&);
 template Selection<float> select_triplets(const PairSet<float>&, const SelectionRule&);
 template Selection<double> select_triplets(const PairSet<double>&, const SelectionRule&);
 template Buffer<int32_t> positions_of_rows(const SortedRows<float>&);

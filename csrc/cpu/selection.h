@@ -10,13 +10,29 @@ namespace facenet::cpu {
 // Slots of anchors in label-sorted order; slot k of anchor i is offset[i] + k, k < count[i].
 // Positions are sorted ones, of the candidates.
 template <class T>
-struct Selection {
+struct PositiveSlots {
   Buffer<int64_t> offset;    // [M + 1]; padded, see kernels.h
   Buffer<int32_t> count;     // [M]
   Buffer<int32_t> positive;  // [slots] in the caller's order within an anchor
-  Buffer<int32_t> negative;  // [slots], -1: none qualifies and the pair is left out
-  Buffer<T> d_ap, d_an;      // [slots]
+  Buffer<T> d_ap;            // [slots]
+
+  explicit PositiveSlots(int64_t anchors) : offset(anchors + 1), count(anchors) {}
 };
+
+// rank[k] becomes the position of value k in ascending order; equal ones keep theirs.
+template <class T>
+void rank_values(const T* values, int64_t count, int32_t* rank);
+
+template <class T>
+struct Selection : PositiveSlots<T> {
+  using PositiveSlots<T>::PositiveSlots;
+  Buffer<int32_t> negative;  // [slots], -1: none qualifies and the pair is left out
+  Buffer<T> d_an;            // [slots]
+};
+
+// All positives of every anchor that has a negative, with room for `spare` slots more.
+template <class T>
+void find_all_positives(const PairSet<T>& set, int64_t spare, PositiveSlots<T>& s);
 
 template <class T>
 Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule);

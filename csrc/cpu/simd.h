@@ -217,19 +217,20 @@ template <class T>
 inline constexpr bool kCanPick =
     kVectorBytes == 64 || (kVectorBytes == 32 && std::is_same_v<T, float>);
 
-// i + step in the lanes where x > value.
-template <class T>
-inline Index<T> add_where_greater(Index<T> i, Vec<T> x, Vec<T> value, int step) {
+// i + step in the lanes where x > value, or with kOrEqual x >= value.
+template <bool kOrEqual, class T>
+inline Index<T> add_where_above(Index<T> i, Vec<T> x, Vec<T> value, int step) {
 #if defined(__AVX512F__)
+  const uint32_t lanes = kOrEqual ? greater_equal(x, value) : greater(x, value);
   if constexpr (std::is_same_v<T, float>) {
-    return (Index<T>)_mm512_mask_add_epi32((__m512i)i, __mmask16(greater(x, value)), (__m512i)i,
+    return (Index<T>)_mm512_mask_add_epi32((__m512i)i, __mmask16(lanes), (__m512i)i,
                                            (__m512i)index<T>(step));
   } else {
-    return (Index<T>)_mm512_mask_add_epi64((__m512i)i, __mmask8(greater(x, value)), (__m512i)i,
+    return (Index<T>)_mm512_mask_add_epi64((__m512i)i, __mmask8(lanes), (__m512i)i,
                                            (__m512i)index<T>(step));
   }
 #else
-  return i + ((Index<T>)(x > value) & index<T>(step));
+  return i + ((kOrEqual ? (Index<T>)(x >= value) : (Index<T>)(x > value)) & index<T>(step));
 #endif
 }
 

@@ -7,3 +7,4 @@ from facenet_ext.ops.pairwise_squared_distance import (
 )
 from facenet_ext.ops.select_triplets import select_triplets as select_triplets
 from facenet_ext.ops.triplet_losses import triplet_losses as triplet_losses
+from facenet_ext.ops.triplet_margin_loss import triplet_margin_loss as triplet_margin_loss

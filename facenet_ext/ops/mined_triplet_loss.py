@@ -1,112 +1,12 @@
 """``facenet_ext::mined_triplet_loss``: the loss [] and, from the same pass, its gradients."""
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
 from facenet_ext._validation import Batch
-from facenet_ext.ops._registration import differentiable_once, register_fake, value_type
+from facenet_ext.ops._fused_loss import FusedLoss
 
-_NAME = "facenet_ext::mined_triplet_loss"
-_ARGUMENTS = 17
-_OPERATOR = torch.ops.facenet_ext.mined_triplet_loss.default
-
-
-@register_fake(_NAME)
-def _fake(
-    emb: Tensor,
-    labels: Tensor,
-    ref_emb: Tensor | None,
-    ref_labels: Tensor | None,
-    anchor_ids: Tensor | None,
-    ref_ids: Tensor | None,
-    positives: str,
-    negatives: str,
-    margin: float,
-    within_margin: bool,
-    fallback: str,
-    distance: str,
-    max_per_class: int,
-    smooth: bool,
-    reduction: str,
-    emb_grad: bool,
-    ref_grad: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    value = value_type(emb.dtype)
-    dim = emb.shape[1]
-    emb_rows = emb.shape[0] if emb_grad else 0
-    ref_rows = ref_emb.shape[0] if ref_grad and ref_emb is not None else 0
-    return (
-        emb.new_empty((), dtype=value),
-        emb.new_empty((emb_rows, dim), dtype=value),
-        emb.new_empty((ref_rows, dim), dtype=value),
-    )
-
-
-def _save_gradients(
-    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    ctx.has_emb_grad, ctx.has_ref_grad = inputs[-2:]
-    ctx.dtype = inputs[0].dtype
-    ctx.save_for_backward(*output[1:])
-
-
-def _setup_context(
-    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    _save_gradients(ctx, inputs, output)
-    ctx.mark_non_differentiable(*output[1:])
-
-
-def _scaled(gradient: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
-    """Their product, rounded once: a loss scale must reach it before the cast.
-
-    Into a tensor of the final type, so that none of the wider one is made on the way.
-    """
-    if gradient.dtype == dtype:
-        return gradient * grad
-    return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
-
-
-def _input_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    emb_grad, ref_grad = ctx.saved_tensors
-    return (
-        _scaled(emb_grad, grad, ctx.dtype) if ctx.has_emb_grad else None,
-        _scaled(ref_grad, grad, ctx.dtype) if ctx.has_ref_grad else None,
-    )
-
-
-def _backward(ctx: Any, grad: Tensor, _emb: Any, _ref: Any) -> tuple[Tensor | None, ...]:
-    emb_grad, ref_grad = _input_gradients(ctx, grad)
-    return emb_grad, None, ref_grad, *(None,) * (_ARGUMENTS - 3)
-
-
-torch.library.register_autograd(_NAME, differentiable_once(_backward), setup_context=_setup_context)
-
-
-class _MinedTripletLoss(torch.autograd.Function):
-    """The operator's gradient for eager mode, without ``register_autograd``'s wrapper.
-
-    That wrapper alone takes as long as the kernel does on a batch of 64 (80 of 160 microseconds
-    were measured), so it is left to ``torch.compile``, which traces it away, and to direct calls
-    of the operator. Only what may need a gradient is an argument of its own.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, emb: Tensor, ref_emb: Tensor | None, arguments: tuple[Any, ...]
-    ) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():
-            output = _OPERATOR(*arguments)
-        _save_gradients(ctx, arguments, output)
-        return output[0]  # type: ignore[no-any-return]
-
-    @staticmethod
-    @differentiable_once
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        return *_input_gradients(ctx, grads[0]), None
+_LOSS = FusedLoss("mined_triplet_loss", arguments=17)
 
 
 def mined_triplet_loss(
@@ -122,11 +22,8 @@ def mined_triplet_loss(
     reduction: str,
 ) -> Tensor:
     """The reduced loss, a scalar: see ``functional``."""
-    differentiable = torch.is_grad_enabled()
-    emb_grad = differentiable and batch.emb.requires_grad
-    ref_grad = differentiable and batch.ref_emb is not None and batch.ref_emb.requires_grad
-    arguments = (
-        *batch.tensors(),
+    return _LOSS(
+        batch,
         positives,
         negatives,
         margin,
@@ -136,14 +33,4 @@ def mined_triplet_loss(
         max_per_class,
         smooth,
         reduction,
-        emb_grad,
-        ref_grad,
     )
-    loss: Tensor
-    if (emb_grad or ref_grad) and not torch.compiler.is_compiling():
-        loss = _MinedTripletLoss.apply(  # type: ignore[no-untyped-call]
-            batch.emb, batch.ref_emb, arguments
-        )
-    else:
-        loss, _, _ = _OPERATOR(*arguments)
-    return loss

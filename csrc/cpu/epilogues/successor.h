@@ -80,21 +80,10 @@ struct SuccessorEpilogue {
               Improvements<T>& found) {
     const T* t = to.threshold + to.offset[anchor];
     const T* best = to.best + to.offset[anchor];
-#if defined(__AVX512F__)
-    if (slots == W<T>) {
-      find_improvements<T, RegisterTable<T, 1>>(t, best, slots, count, d, row, column, found);
-      return;
-    }
-    if (slots == 2 * W<T>) {
-      find_improvements<T, RegisterTable<T, 2>>(t, best, slots, count, d, row, column, found);
-      return;
-    }
-    if (slots == 4 * W<T>) {
-      find_improvements<T, RegisterTable<T, 4>>(t, best, slots, count, d, row, column, found);
-      return;
-    }
-#endif
-    find_improvements<T, MemoryTable<T>>(t, best, slots, count, d, row, column, found);
+    with_table<T>(t, slots, [&](const auto& thresholds) {
+      const std::decay_t<decltype(thresholds)> bests(best, slots);
+      find_improvements<T>(thresholds, bests, t[0], count, d, row, column, found);
+    });
   }
 
   // Bucket k of the anchor meets candidate j at distance d. Whether it wins is a coin toss, so

@@ -45,20 +45,49 @@ struct RegisterTable {
 };
 #endif
 
-// The last index whose value is below x, where the first one is.
-template <class T, class Table>
-inline Index<T> last_below(const Table& table, Vec<T> coarse, Vec<T> x) {
+// The last index of the table that `advance` agrees to reach, in all lanes at once. It is given
+// places, the values that lie a step further, and the step; it returns the places, moved on where
+// the value allows it, as it must for the first value and up to some other one.
+template <class T, class Table, class Advance>
+inline Index<T> last_reached(const Table& table, Vec<T> coarse, Advance&& advance) {
   Index<T> k = index<T>(0);
   int step = table.size / 2;
   if constexpr (kCanPick<T>) {
 #pragma GCC unroll 4
-    for (int s = W<T> / 2; s >= 1; s /= 2) k = add_where_greater<T>(k, x, pick(coarse, k + s), s);
+    for (int s = W<T> / 2; s >= 1; s /= 2) k = advance(k, pick(coarse, k + s), s);
     k *= table.size / W<T>;
     step = table.size / W<T> / 2;
   }
 #pragma GCC unroll 2
-  for (; step >= 1; step /= 2) k = add_where_greater<T>(k, x, table[k + step], step);
+  for (; step >= 1; step /= 2) k = advance(k, table[k + step], step);
   return k;
+}
+
+// The last index whose value is below x.
+template <class T, class Table>
+inline Index<T> last_below(const Table& table, Vec<T> coarse, Vec<T> x) {
+  return last_reached<T>(table, coarse, [x](Index<T> k, Vec<T> value, int step) {
+    return add_where_above<false, T>(k, x, value, step);
+  });
+}
+
+// The last index whose gap d - value is above x, or with kOrEqual at least x.
+template <bool kOrEqual, class T, class Table>
+inline Index<T> last_gap(const Table& table, Vec<T> coarse, Vec<T> d, Vec<T> x) {
+  return last_reached<T>(table, coarse, [d, x](Index<T> k, Vec<T> value, int step) {
+    return add_where_above<kOrEqual, T>(k, d - value, x, step);
+  });
+}
+
+// Calls f with the `slots` values as the fastest table for their number.
+template <class T, class F>
+inline void with_table(const T* values, int slots, F&& f) {
+#if defined(__AVX512F__)
+  if (slots == W<T>) return f(RegisterTable<T, 1>(values, slots));
+  if (slots == 2 * W<T>) return f(RegisterTable<T, 2>(values, slots));
+  if (slots == 4 * W<T>) return f(RegisterTable<T, 4>(values, slots));
+#endif
+  f(MemoryTable<T>(values, slots));
 }
 
 // Pairs of a tile that improve their bucket, queued and settled once per tile: a branch on "any in
@@ -80,11 +109,10 @@ struct Improvements {
 
 // Queues the distances of one row that lie in (t[k], best[k]] of their bucket k.
 template <class T, class Table>
-inline void find_improvements(const T* t, const T* best, int slots, int count, const T* d, int row,
-                              int column, Improvements<T>& found) {
+inline void find_improvements(const Table& thresholds, const Table& bests, T first, int count,
+                              const T* d, int row, int column, Improvements<T>& found) {
   constexpr int kBits = Improvements<T>::kBits;
-  const Table thresholds(t, slots), bests(best, slots);
-  const Vec<T> coarse = thresholds.evenly_spaced(), lowest = broadcast(t[0]);
+  const Vec<T> coarse = thresholds.evenly_spaced(), lowest = broadcast(first);
   Index<T> place = lane_numbers<T>() + (column + (row << kBits));
   for (int at = 0; at < count; at += W<T>) {
     const Vec<T> x = load(d + at);

@@ -1,0 +1,217 @@
+// triplet_margin_loss on the CPU: the loss over every triplet of a kind, and its gradient.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+#include "cpu/edges.h"
+#include "cpu/mining.h"
+#include "cpu/parallel.h"
+
+namespace facenet::cpu {
+namespace {
+
+constexpr int64_t kAnchorGrain = 64;
+
+struct LossRule {
+  TripletKind kind;
+  double margin;
+  bool smooth;
+  Reduction reduction;
+};
+
+// The positives of each anchor in ascending order, as the band kernel reads them, and what it
+// leaves in their slots.
+template <class T>
+struct BandSlots {
+  PositiveSlots<T> positives;
+  Buffer<int32_t> place;  // [slots] of each positive among the thresholds
+  Buffer<T> threshold;
+  Buffer<int32_t> entering;
+  Buffer<T> weight;  // [slots] by place: triplets of the positive, or the sum of their slopes
+  Buffer<double> negatives;
+  Buffer<int64_t> active, counted;
+
+  explicit BandSlots(const PairSet<T>& set)
+      : positives(set.anchors().count()),
+        negatives(set.anchors().count()),
+        active(set.anchors().count()),
+        counted(set.anchors().count()) {
+    find_all_positives(set, 1, positives);
+    const int64_t anchors = set.anchors().count(), slots = positives.offset[anchors];
+    place = Buffer<int32_t>(slots);
+    threshold = Buffer<T>(slots);
+    entering = Buffer<int32_t>(slots);
+    weight = Buffer<T>(slots);
+    std::fill(entering.begin(), entering.end(), 0);
+    std::fill(weight.begin(), weight.end(), T(0));
+    std::fill(negatives.begin(), negatives.end(), 0.0);
+    std::fill(active.begin(), active.end(), 0);
+    std::fill(counted.begin(), counted.end(), 0);
+    parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sort_positives(i);
+    });
+  }
+
+  BandAnchors<T> anchors_of(const Pairs<T>& pairs) const {
+    return {&pairs, positives.offset.data(), positives.count.data(), threshold.data()};
+  }
+
+ private:
+  void sort_positives(int64_t i) {
+    const int64_t begin = positives.offset[i], end = positives.offset[i + 1];
+    if (begin == end) return;
+    T* t = threshold.data() + begin;
+    std::fill(t, t + (end - begin), std::numeric_limits<T>::infinity());
+    t[0] = -t[0];
+    rank_values(positives.d_ap.data() + begin, positives.count[i], place.data() + begin);
+    for (int64_t slot = begin; slot < begin + positives.count[i]; ++slot) {
+      t[++place[slot]] = positives.d_ap[slot];
+    }
+  }
+};
+
+struct LossTotals {
+  double loss = 0;
+  int64_t active = 0, counted = 0;
+};
+
+// The positives' weights and what all triplets add up to, in order.
+template <class T>
+LossTotals finish_totals(const LossRule& rule, BandSlots<T>& slots) {
+  const PositiveSlots<T>& p = slots.positives;
+  LossTotals totals;
+  for (int64_t i = 0; i < p.count.size(); ++i) {
+    totals.active += slots.active[i];
+    totals.counted += slots.counted[i];
+    if (rule.smooth) {
+      totals.loss += slots.negatives[i];
+      continue;
+    }
+    double loss = -slots.negatives[i];
+    int64_t triplets = 0;
+    for (int64_t k = p.offset[i] + 1; k <= p.offset[i] + p.count[i]; ++k) {
+      triplets += slots.entering[k - 1];
+      slots.weight[k] = T(triplets);
+      loss += double(triplets) * (double(slots.threshold[k]) + rule.margin);
+    }
+    totals.loss += loss;
+  }
+  return totals;
+}
+
+// An edge to every positive, grouped by anchor, in the caller's rows.
+template <class T>
+EdgeList<T> positive_edges(const LabelledBatch<T>& batch, const BandSlots<T>& slots,
+                           Distance distance) {
+  const PositiveSlots<T>& p = slots.positives;
+  const int64_t anchors = batch.emb.count();
+  int64_t total = 0;
+  for (int64_t i = 0; i < anchors; ++i) total += p.count[i];
+  EdgeList<T> edges(anchors, total);
+  edges.begin[0] = 0;
+  for (int64_t a = 0; a < anchors; ++a) {
+    edges.begin[a + 1] = edges.begin[a] + p.count[batch.position[a]];
+  }
+  parallel_rows(anchors, kAnchorGrain, double(total) * 4, [&](int64_t begin, int64_t end) {
+    for (int64_t a = begin; a < end; ++a) {
+      const int64_t i = batch.position[a], offset = p.offset[i];
+      for (int64_t k = 0; k < p.count[i]; ++k) {
+        edges.other[edges.begin[a] + k] = batch.row_of(p.positive[offset + k]);
+        edges.coefficient[edges.begin[a] + k] = slots.weight[offset + slots.place[offset + k]] *
+                                                distance_slope(distance, p.d_ap[offset + k]);
+      }
+    }
+  });
+  return edges;
+}
+
+// Fills the slots (with `rows`) and, unless `out` is null, the negatives' share of the gradient of
+// the anchors (`rows`) or of the candidates, before it is scaled. In self mode they are the same.
+template <class T>
+void run_band(const LossRule& rule, const LabelledBatch<T>& batch, BandSlots<T>& slots, bool rows,
+              bool columns, T* out) {
+  const BandAnchors<T> anchors = slots.anchors_of(batch.set.pairs()), none{};
+  const SortedRows<T>& side = rows ? batch.set.anchors() : batch.set.candidates();
+  kernels<T>().band({rule.kind,
+                     T(rule.margin),
+                     rule.smooth,
+                     rule.reduction == Reduction::kMean,
+                     rows ? anchors : none,
+                     columns ? anchors : none,
+                     {slots.negatives.data(), slots.active.data(), slots.counted.data(),
+                      slots.entering.data(), slots.weight.data()},
+                     side.order().data(),
+                     out});
+}
+
+// What the sum is divided by; without triplets it is 0, whatever it is divided by.
+double divisor_of(const LossRule& rule, const LossTotals& totals) {
+  if (rule.reduction == Reduction::kSum) return 1;
+  const int64_t count = rule.reduction == Reduction::kMean ? totals.counted : totals.active;
+  return double(std::max<int64_t>(count, 1));
+}
+
+using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
+
+LossAndGradients triplet_margin_loss(
+    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
+    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
+    const std::optional<Tensor>& ref_ids, const std::string& triplets, double margin,
+    const std::string& distance, int64_t max_per_class, bool smooth, const std::string& reduction,
+    bool emb_grad, bool ref_grad) {
+  const MiningArguments arguments{
+      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
+      max_per_class};
+  arguments.check();
+  const LossRule rule{parse_triplets(triplets), margin, smooth, parse_reduction(reduction)};
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
+    using T = decltype(zero);
+    const LabelledBatch<T> batch(arguments);
+    const Distance kind = arguments.distance;
+    const auto gradient = [&](bool wanted, int64_t rows) {
+      return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
+    };
+    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
+    Tensor emb_out = gradient(emb_grad, emb.size(0));
+    Tensor ref_out = gradient(ref_grad && ref_emb, ref_emb ? ref_emb->size(0) : 0);
+    const auto data = [](Tensor& t) {
+      return t.numel() > 0 ? static_cast<T*>(t.data_ptr()) : nullptr;
+    };
+
+    BandSlots<T> slots(batch.set);
+    run_band(rule, batch, slots, true, batch.set.self(), data(emb_out));
+    if (ref_grad && batch.ref) run_band(rule, batch, slots, false, true, data(ref_out));
+    const LossTotals totals = finish_totals(rule, slots);
+    double divisor = divisor_of(rule, totals);
+    if (!batch.finite()) divisor = std::numeric_limits<double>::quiet_NaN();
+    *static_cast<T*>(loss.data_ptr()) = T(totals.loss / divisor);
+    if (!emb_grad && !ref_grad) return {loss, emb_out, ref_out};
+
+    const T scale = T(1 / divisor);
+    const EdgeList<T> edges = positive_edges(batch, slots, kind);
+    const Rows<T>&x = batch.emb, &y = batch.candidates();
+    if (!batch.ref) {
+      const EdgeList<T> reversed = transpose(edges, x.count());
+      gather(x, {edges.view(x.values()), reversed.view(x.values())}, kind, scale, data(emb_out),
+             true);
+      return {loss, emb_out, ref_out};
+    }
+    if (emb_grad) gather(x, {edges.view(y.values())}, kind, scale, data(emb_out), true);
+    if (ref_grad) {
+      const EdgeList<T> reversed = transpose(edges, y.count());
+      gather(y, {reversed.view(x.values())}, kind, scale, data(ref_out), true);
+    }
+    return {loss, emb_out, ref_out};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, CPU, m) {
+  m.impl("triplet_margin_loss", TORCH_BOX(&triplet_margin_loss));
+}
+
+}  // namespace facenet::cpu

@@ -1,0 +1,93 @@
+// Which triplets of an anchor a kind counts, and what one of them adds.
+//
+// A negative at distance d and a positive at distance t have the gap g = d - t, rounded once, and
+// the hinge max(0, margin - g). With an anchor's positives in ascending order g descends, so each
+// condition below holds for one contiguous range of them, a *band*, which two binary searches find:
+//
+//   kind        g                counted from      to, of the ascending t
+//   all         any              0                 P
+//   hard        g <= 0           beyond(0)         P
+//   semihard    0 < g <= margin  beyond(margin)    beyond(0)
+//   easy        g > margin       0                 beyond(margin)
+//
+// where beyond(x) is how many t have g > x. Of those the hinge is positive where g < margin, from
+// reaches(margin) on, where reaches(x) is how many t have g >= x.
+#pragma once
+
+#include "semantics/portable.h"
+
+namespace facenet {
+
+enum class TripletKind : int32_t { kAll, kHard, kSemihard, kEasy };
+
+// The positives [begin, end) of an ascending row.
+struct Band {
+  int64_t begin, end;
+  FACENET_HD int64_t size() const { return end > begin ? end - begin : 0; }
+};
+
+// How many of the ascending t have a gap d - t above x, or with kOrEqual at least x.
+template <bool kOrEqual, class T>
+FACENET_HD int64_t count_gaps(const T* t, int64_t count, T d, T x) {
+  int64_t begin = 0;
+  for (int64_t size = count; size > 0;) {
+    const int64_t half = size / 2;
+    const T gap = d - t[begin + half];
+    const bool up = kOrEqual ? gap >= x : gap > x;
+    begin = up ? begin + half + 1 : begin;
+    size = up ? size - half - 1 : half;
+  }
+  return begin;
+}
+
+// Whether a kind has its gaps end at 0 (hard, semihard).
+FACENET_HD bool splits_at_zero(TripletKind kind) {
+  return kind == TripletKind::kHard || kind == TripletKind::kSemihard;
+}
+
+// The band with a positive hinge. `reaches` is reaches(margin), `above` is beyond(0).
+template <class Index>
+FACENET_HD Band active_band(TripletKind kind, Index reaches, Index above, Index count) {
+  switch (kind) {
+    case TripletKind::kAll:
+      return {reaches, count};
+    case TripletKind::kHard:
+      return {reaches > above ? reaches : above, count};
+    case TripletKind::kSemihard:
+      return {reaches, above};
+    default:
+      return {0, 0};
+  }
+}
+
+// All that the kind counts. `above` is beyond(0), `easy` is beyond(margin).
+template <class Index>
+FACENET_HD Band counted_band(TripletKind kind, Index easy, Index above, Index count) {
+  switch (kind) {
+    case TripletKind::kAll:
+      return {0, count};
+    case TripletKind::kHard:
+      return {above, count};
+    case TripletKind::kSemihard:
+      return {easy, above};
+    default:
+      return {0, easy};
+  }
+}
+
+// The same for one triplet.
+template <class T>
+FACENET_HD bool is_of_kind(TripletKind kind, T gap, T margin) {
+  switch (kind) {
+    case TripletKind::kAll:
+      return true;
+    case TripletKind::kHard:
+      return gap <= T(0);
+    case TripletKind::kSemihard:
+      return gap > T(0) && gap <= margin;
+    default:
+      return gap > margin;
+  }
+}
+
+}  // namespace facenet
