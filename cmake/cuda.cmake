@@ -71,7 +71,8 @@ add_library(
   csrc/cuda/search.cu
   csrc/cuda/select_triplets.cu
   csrc/cuda/selection.cu
-  csrc/cuda/triplet_losses.cu)
+  csrc/cuda/triplet_losses.cu
+  csrc/cuda/triplet_margin_loss.cu)
 target_link_libraries(facenet_ext_cuda PRIVATE facenet_torch)
 # torch declares its CUDA functions under this name. Those of libtorch_cuda stay undefined here, as
 # a CPU torch, which has no such library, must be enough to build against; a CUDA torch, the only

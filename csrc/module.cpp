@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "semantics/band.h"
 #include "semantics/distance.h"
 #include "semantics/hinge.h"
 #include "semantics/key.h"
@@ -27,6 +28,25 @@ PYBIND11_MODULE(_info, m) {
   m.def("inside_margin", &facenet::inside_margin<double>);
   m.def("successor_bucket", [](const std::vector<double>& thresholds, double d) {
     return facenet::successor_bucket(thresholds.data(), int64_t(thresholds.size()), d);
+  });
+  m.def("active_band", [](int kind, const std::vector<double>& t, double d, double margin) {
+    const auto count = int64_t(t.size());
+    const facenet::Band band =
+        facenet::active_band(static_cast<facenet::TripletKind>(kind),
+                             facenet::count_gaps<true>(t.data(), count, d, margin),
+                             facenet::count_gaps<false>(t.data(), count, d, 0.0), count);
+    return std::make_pair(band.begin, band.begin + band.size());
+  });
+  m.def("counted_band", [](int kind, const std::vector<double>& t, double d, double margin) {
+    const auto count = int64_t(t.size());
+    const facenet::Band band =
+        facenet::counted_band(static_cast<facenet::TripletKind>(kind),
+                              facenet::count_gaps<false>(t.data(), count, d, margin),
+                              facenet::count_gaps<false>(t.data(), count, d, 0.0), count);
+    return std::make_pair(band.begin, band.begin + band.size());
+  });
+  m.def("is_of_kind", [](int kind, double gap, double margin) {
+    return facenet::is_of_kind(static_cast<facenet::TripletKind>(kind), gap, margin);
   });
   m.def("closer_key", &facenet::closer_key);
   m.def("farther_key", &facenet::farther_key);

@@ -23,6 +23,7 @@ from facenet_ext.functional import (
 
 OPS = torch.ops.facenet_ext
 RULE = ("all", "semihard", 0.2, False, "farthest", "sqeuclidean")
+BAND = ("semihard", 0.5, "cosine")
 T = (torch.tensor([0, 1, 5]), torch.tensor([2, 3, 6]), torch.tensor([4, 0, 1]))
 
 
@@ -49,6 +50,8 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
         (OPS.mined_triplet_loss, (*batch, *RULE, 0, False, "mean", grad, False)),
         (OPS.mined_triplet_loss, (*bank, *RULE, 0, True, "sum", grad, grad)),
         (OPS.mined_triplet_loss, (*with_ids, *RULE, 0, False, "mean_nonzero", False, grad)),
+        (OPS.triplet_margin_loss, (*batch, *BAND, 0, False, "mean_nonzero", grad, False)),
+        (OPS.triplet_margin_loss, (*with_ids, *BAND, 0, True, "mean", grad, grad)),
     ]
 
 
@@ -104,7 +107,14 @@ def test_a_training_step_compiles_to_code() -> None:
     compiles(step, x)
 
 
-@pytest.mark.parametrize("loss", [losses.TripletSemiHardLoss(), losses.TripletHardLoss(soft=True)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.TripletSemiHardLoss(),
+        losses.TripletHardLoss(soft=True),
+        losses.TripletMarginLoss(triplets="hard"),
+    ],
+)
 def test_modules_compile(loss: torch.nn.Module) -> None:
     x, y = make_batch("quads", 40, 7)
     c, z = make_batch("quads", 40, 7, seed=1)

@@ -30,6 +30,7 @@ OPERATORS = (
     "test_select_triplets.py",
     "test_triplet_loss.py",
     "test_mined_triplet_loss.py",
+    "test_triplet_margin_loss.py",
 )
 # Quick, and enough to notice most barriers of the kernels missing.
 QUICK = (

@@ -19,8 +19,14 @@ from facenet_ext.functional import (
     pairwise_squared_distance,
     select_triplets,
     triplet_loss,
+    triplet_margin_loss,
 )
-from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
+from facenet_ext.losses import (
+    TripletHardLoss,
+    TripletLoss,
+    TripletMarginLoss,
+    TripletSemiHardLoss,
+)
 from facenet_ext.miners import TripletMiner
 
 Call = Callable[..., Any]
@@ -35,8 +41,10 @@ T = (torch.tensor([0]), torch.tensor([1]), torch.tensor([2]))
 SELECTORS: dict[str, Call] = {
     "select_triplets": select_triplets,
     "mined_triplet_loss": mined_triplet_loss,
+    "triplet_margin_loss": triplet_margin_loss,
     "TripletLoss": lambda *args, **kwargs: TripletLoss()(*args, **kwargs),
     "TripletHardLoss": lambda *args, **kwargs: TripletHardLoss()(*args, **kwargs),
+    "TripletMarginLoss": lambda *args, **kwargs: TripletMarginLoss()(*args, **kwargs),
     "TripletMiner": lambda *args, **kwargs: TripletMiner()(*args, **kwargs),
 }
 BAD_INPUT: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], list[str]]] = [
@@ -122,12 +130,14 @@ def test_bad_ids(function: Call) -> None:
         assert_refused(lambda bad=bad: function(X, Y, **bank, **bad), exception, words)
 
 
+MINED = ["positives", "negatives", "fallback", "distance", "reduction"]
 CHOICES = {
     "positives": ["all", "hardest", "easiest"],
     "negatives": ["semihard", "hardest"],
     "fallback": ["farthest", "drop"],
     "distance": ["sqeuclidean", "euclidean", "cosine"],
     "reduction": ["mean", "mean_nonzero", "sum", "none"],
+    "triplets": ["all", "hard", "semihard", "easy"],
 }
 # Who takes which options; modules may refuse when they are made or when they are called.
 TAKERS: dict[str, tuple[Call, list[str]]] = {
@@ -136,8 +146,12 @@ TAKERS: dict[str, tuple[Call, list[str]]] = {
         ["positives", "negatives", "fallback", "distance"],
     ),
     "triplet_loss": (lambda **options: triplet_loss(X, T, **options), ["distance", "reduction"]),
-    "mined_triplet_loss": (lambda **options: mined_triplet_loss(X, Y, **options), [*CHOICES]),
-    "TripletLoss": (lambda **options: TripletLoss(**options)(X, Y), [*CHOICES]),
+    "mined_triplet_loss": (lambda **options: mined_triplet_loss(X, Y, **options), MINED),
+    "triplet_margin_loss": (
+        lambda **options: triplet_margin_loss(X, Y, **options),
+        ["triplets", "distance"],
+    ),
+    "TripletLoss": (lambda **options: TripletLoss(**options)(X, Y), MINED),
     "TripletSemiHardLoss": (
         lambda **options: TripletSemiHardLoss(**options)(X, Y),
         ["distance", "reduction"],
@@ -145,6 +159,10 @@ TAKERS: dict[str, tuple[Call, list[str]]] = {
     "TripletHardLoss": (
         lambda **options: TripletHardLoss(**options)(X, Y),
         ["distance", "reduction"],
+    ),
+    "TripletMarginLoss": (
+        lambda **options: TripletMarginLoss(**options)(X, Y),
+        ["triplets", "distance"],
     ),
     "TripletMiner": (
         lambda **options: TripletMiner(**options)(X, Y),
@@ -209,7 +227,9 @@ def test_an_index_out_of_range_is_refused_and_reads_nothing(position: int, index
         triplet_loss(X, triplets)
 
 
-@pytest.mark.parametrize("make", [TripletLoss, TripletSemiHardLoss, TripletHardLoss])
+@pytest.mark.parametrize(
+    "make", [TripletLoss, TripletSemiHardLoss, TripletHardLoss, TripletMarginLoss]
+)
 def test_a_loss_needs_labels_or_an_indices_tuple(make: Call) -> None:
     assert_refused(lambda: make()(X), ValueError, ["labels", "indices_tuple"])
 

@@ -12,7 +12,12 @@ import torch
 from helpers import make_batch
 
 from facenet_ext import functional
-from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
+from facenet_ext.losses import (
+    TripletHardLoss,
+    TripletLoss,
+    TripletMarginLoss,
+    TripletSemiHardLoss,
+)
 from facenet_ext.miners import TripletMiner
 
 DEFAULTS: dict[str, Any] = {
@@ -42,6 +47,8 @@ MODULES: list[Callable[[], torch.nn.Module]] = [
     lambda: TripletLoss(**OTHERS),
     lambda: TripletSemiHardLoss(margin=0.4, distance="euclidean"),
     lambda: TripletHardLoss(margin=0.4, soft=True),
+    TripletMarginLoss,
+    lambda: TripletMarginLoss(0.4, triplets="semihard", distance="euclidean", reduction="mean"),
 ]
 
 

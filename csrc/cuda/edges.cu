@@ -64,8 +64,10 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
       const auto add_negative = [&](int64_t at) {
         if (s.negative[at] != kNoRow) sum.add(int32_t(s.negative[at]), s.incoming[at].weight);
       };
-      for (int32_t k = warp; k < count; k += kWarps) add_negative(offset + k);
-      if (warp == 0) add_negative(s.slot_total + position);
+      if (s.negative != nullptr) {
+        for (int32_t k = warp; k < count; k += kWarps) add_negative(offset + k);
+        if (warp == 0) add_negative(s.slot_total + position);
+      }
     }
     if (g.as_candidates) {
       for (int32_t a = g.anchors_begin[position] + warp; a < g.anchors_end[position]; a += kWarps) {
@@ -84,6 +86,9 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
       T total = 0;
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) total += sums[w][threadIdx.x];
+      for (int32_t p = 0; p < g.partials; ++p) {
+        total += g.partial[(int64_t(p) * g.rows.count + position) * g.rows.dim + column];
+      }
       total *= scale;
       out[int64_t(row) * g.rows.dim + column] = total;
       if (g.rows.inverse_norms != nullptr) {

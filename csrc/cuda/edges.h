@@ -40,7 +40,7 @@ template <class T>
 struct SlotEdges {
   Slots slots;
   const T* positive;         // [slots] weights; 0: no edge
-  const uint32_t* negative;  // [slots + M] the caller's row; kNoRow: no edge
+  const uint32_t* negative;  // [slots + M] the caller's row; kNoRow: no edge; null: none at all
   const Edge<T>* incoming;   // [slots + M] the same edge as the negative has it
   int64_t slot_total;
   const int32_t* class_begin;  // [M] of the anchor among the candidates
@@ -57,11 +57,13 @@ struct Gathered {
   const int32_t* anchors_begin;  // [rows] sorted anchors of the row's class
   const int32_t* anchors_end;
   EdgeList<T> incoming;
+  const T* partial;  // [partials, rows, dim] by sorted position: sums to be added
+  int32_t partials;
   const T* scale;  // one number, on the device
 };
 
-// out[r, :] = scale * sum of weight * (x_r - other), carried back through the normalisation where
-// the distance is the cosine. [rows, dim]
+// out[r, :] = scale * (partial sums + sum of weight * (x_r - other)), carried back through the
+// normalisation where the distance is the cosine. [rows, dim]
 template <class T>
 void gather(const Device& device, const Gathered<T>& from, T* out);
 

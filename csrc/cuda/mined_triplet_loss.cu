@@ -6,23 +6,13 @@
 
 #include "cuda/edges.h"
 #include "cuda/launch.h"
+#include "cuda/loss_sums.cuh"
 #include "cuda/mining.h"
 #include "cuda/warp.cuh"
 #include "semantics/hinge.h"
 
 namespace facenet::cuda {
 namespace {
-
-constexpr int kReduceThreads = 512;
-constexpr int kReduceWarps = kReduceThreads / 32;
-
-// What the triplets of the anchors add up to, [M] each.
-template <class T>
-struct Sums {
-  T* loss;
-  int32_t* triplets;
-  int32_t* nonzero;
-};
 
 // What the gradient is made of: see SlotEdges of edges.h.
 template <class T>
@@ -36,7 +26,7 @@ template <class T>
 struct LossArrays {
   int64_t anchors = 0, slots = 0, edges = 0;
   bool gradient = false;
-  Sums<T> sums{};
+  LossSums<T, int32_t> sums{};
   EdgeArrays<T> of{};
   uint32_t* sorted_row = nullptr;
   Edge<T>* sorted_edge = nullptr;
@@ -58,8 +48,9 @@ struct LossArrays {
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     anchor_losses(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
-                  const T margin, const bool smooth, const bool gradient, const Sums<T> sums,
-                  const EdgeArrays<T> to, const int64_t slot_total) {
+                  const T margin, const bool smooth, const bool gradient,
+                  const LossSums<T, int32_t> sums, const EdgeArrays<T> to,
+                  const int64_t slot_total) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i], end = slots.offset[i + 1];
@@ -123,44 +114,6 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-// One block adds up the anchors, always in the same order. Shared memory: a word of each per warp.
-template <class T>
-__global__ void __launch_bounds__(kReduceThreads)
-    reduce_losses(const Sums<T> sums, const int32_t anchors, const Reduction how,
-                  const RowFlags* flags, const ClassSizes* sizes, T* loss_out, T* scale_out) {
-  __shared__ T losses[kReduceWarps];
-  __shared__ int64_t triplet_counts[kReduceWarps], nonzero_counts[kReduceWarps];
-  T loss = 0;
-  int64_t triplets = 0, nonzero = 0;
-  for (int32_t i = int32_t(threadIdx.x); i < anchors; i += kReduceThreads) {
-    loss += sums.loss[i];
-    triplets += sums.triplets[i];
-    nonzero += sums.nonzero[i];
-  }
-  const int warp = int(threadIdx.x) / 32;
-  loss = warp_sum(loss);
-  triplets = warp_sum(triplets);
-  nonzero = warp_sum(nonzero);
-  if (lane() == 0) {
-    losses[warp] = loss;
-    triplet_counts[warp] = triplets;
-    nonzero_counts[warp] = nonzero;
-  }
-  __syncthreads();
-  if (warp != 0) return;
-  const bool there = lane() < kReduceWarps;
-  loss = warp_sum(there ? losses[lane()] : T(0));
-  triplets = warp_sum(there ? triplet_counts[lane()] : 0);
-  nonzero = warp_sum(there ? nonzero_counts[lane()] : 0);
-  if (lane() != 0) return;
-  T scale = 1;
-  if (how == Reduction::kMean) scale = triplets > 0 ? T(1) / T(triplets) : T(0);
-  if (how == Reduction::kMeanNonzero) scale = nonzero > 0 ? T(1) / T(nonzero) : T(0);
-  if (flags->not_finite != 0 || sizes->over_the_bound != 0) scale = T(NAN);
-  *loss_out = loss * scale;
-  *scale_out = scale;
-}
-
 using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
 
 LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
@@ -198,7 +151,7 @@ LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
            arrays.sums, arrays.of, mining.slot_count);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
-    launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T>,
+    launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int32_t>,
            arrays.sums, pairs.anchors.count, how, mining.flags(), mining.class_sizes(),
            static_cast<T*>(loss.data_ptr()), arrays.scale);
 

@@ -52,12 +52,13 @@ void MiningArrays<T>::place(Workspace& w) {
 }
 
 template <class T>
-MiningArrays<T> Mining<T>::sizes_of(const MiningArguments& arguments, const Device& device,
-                                    const Tensor& emb, const std::optional<Tensor>& ref_emb) {
+MiningArrays<T> LabelledBatch<T>::sizes_of(const MiningArguments& arguments, const Device& device,
+                                           const Tensor& emb, const std::optional<Tensor>& ref_emb,
+                                           bool products) {
   const Distance distance = arguments.distance;
   const Tensor& candidates = ref_emb ? *ref_emb : emb;
-  const bool products =
-      wants_products(device, rows_of<T>(emb, distance), rows_of<T>(candidates, distance));
+  products = products &&
+             wants_products(device, rows_of<T>(emb, distance), rows_of<T>(candidates, distance));
   MiningArrays<T> sizes;
   sizes.anchors.count = emb.size(0);
   sizes.anchors.cosine = distance == Distance::kCosine;
@@ -73,7 +74,7 @@ MiningArrays<T> Mining<T>::sizes_of(const MiningArguments& arguments, const Devi
 }
 
 template <class T>
-Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
+LabelledBatch<T>::LabelledBatch(const MiningArguments& arguments, bool products)
     : device(arguments.emb),
       emb_(packed(arguments.emb)),
       labels_(packed(arguments.labels)),
@@ -81,7 +82,7 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
       ref_labels_(packed(arguments.ref_labels)),
       anchor_ids_(packed(arguments.anchor_ids)),
       ref_ids_(packed(arguments.ref_ids)),
-      arrays_(emb_, sizes_of(arguments, device, emb_, ref_emb_)) {
+      arrays_(emb_, sizes_of(arguments, device, emb_, ref_emb_, products)) {
   const Distance distance = arguments.distance;
   const bool self = !arrays_.reference;
   const SideArrays<T>& anchor_side = arrays_.anchors;
@@ -108,43 +109,53 @@ Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
   make_slots(device, emb_, anchor_side.order, candidate_side.order, self, bound, arrays_.classes,
              arrays_.slots);
 
-  int64_t largest = bound;
+  largest_class = bound;
   slot_count = bound * emb_.size(0);
   if (bound == 0) {
     const ClassSizes sizes = read_sizes(device, arrays_.slots);
     slot_count = sizes.slots;
-    largest = sizes.largest;
+    largest_class = sizes.largest;
   }
   FACENET_CHECK(slot_count < std::numeric_limits<int32_t>::max(), "labels: ", slot_count,
                 " pairs of an anchor and a positive, more than 2^31; use smaller classes");
+}
+
+template <class T>
+Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
+    : LabelledBatch<T>(arguments, true) {
+  const MiningArrays<T>& arrays = this->arrays_;
+  const Pairs<T>& pairs = this->pairs;
+  RowFlags* const flags = &arrays.found->flags;
   SelectionArrays<T> sizes;
-  sizes.anchors = emb_.size(0);
-  sizes.slots = slot_count;
-  selection_.emplace(emb_, sizes);
+  sizes.anchors = pairs.anchors.count;
+  sizes.slots = this->slot_count;
+  selection_.emplace(this->emb_, sizes);
 
   SearchPlan plan;
-  plan.by_products = anchor_side.by_products;
+  plan.by_products = arrays.anchors.by_products;
   plan.flags = flags;
   if constexpr (sizeof(T) == 4) {
-    plan.anchor_terms = anchor_side.terms;
-    plan.candidate_terms = candidate_side.terms;
+    plan.anchor_terms = arrays.anchors.terms;
+    plan.candidate_terms = pairs.self ? arrays.anchors.terms : arrays.candidates.terms;
     if (plan.by_products) {
       // Matrix units cut a little off at each step, of which float32 takes three in one's place.
-      const float steps = float(emb_.size(1)) / 32;
+      const float steps = float(pairs.anchors.dim) / 32;
       const bool split = pairs.anchors.element == Element::kFloat;
       plan.rounding = (4 + (split ? 3 * steps : steps)) * std::numeric_limits<float>::epsilon();
-      look_for_offset(device, pairs.candidates, arrays_.partial, flags);
+      look_for_offset(this->device, pairs.candidates, arrays.partial, flags);
     }
   }
   const bool one = rule.positives != PositiveRule::kAll;
-  cuda::select_triplets(device, pairs, slots(), one ? 1 : largest - int64_t(self), rule, plan,
-                        *selection_);
+  const int64_t most = one ? 1 : this->largest_class - int64_t(pairs.self);
+  cuda::select_triplets(this->device, pairs, this->slots(), most, rule, plan, *selection_);
 }
 
 template struct SideArrays<float>;
 template struct SideArrays<double>;
 template struct MiningArrays<float>;
 template struct MiningArrays<double>;
+template class LabelledBatch<float>;
+template class LabelledBatch<double>;
 template class Mining<float>;
 template class Mining<double>;
 

@@ -1,5 +1,5 @@
-// Everything that select_triplets and mined_triplet_loss have in common: arguments, rows,
-// selection.
+// Everything that the operators over a labelled batch have in common: arguments, rows, classes, and
+// for those that select triplets the selection.
 #pragma once
 
 #include <optional>
@@ -46,27 +46,25 @@ struct MiningArrays {
 };
 
 template <class T>
-class Mining {
+class LabelledBatch {
  public:
   // Waits for the device once, to learn the number of slots, unless max_per_class bounds it.
-  Mining(const MiningArguments& arguments, const SelectionRule& rule);
+  // `products`: its pairs may be searched by products.
+  LabelledBatch(const MiningArguments& arguments, bool products);
 
   const Device device;
 
- private:
+ protected:
   const Tensor emb_, labels_;
   const std::optional<Tensor> ref_emb_, ref_labels_, anchor_ids_, ref_ids_;
   const Scratch<MiningArrays<T>> arrays_;
-  std::optional<Scratch<SelectionArrays<T>>> selection_;
 
  public:
   Pairs<T> pairs;
   int64_t slot_count = 0;
+  int64_t largest_class = 0;  // no class has more candidates
 
   Slots slots() const { return arrays_.slots.view(); }
-  const SelectionArrays<T>& selection() const { return *selection_; }
-  // Gives its memory back to torch; kernels that are under way still have it.
-  void release_selection() { selection_.reset(); }
   const RowFlags* flags() const { return &arrays_.found->flags; }
   const ClassSizes* class_sizes() const { return &arrays_.found->sizes; }
   // Of the candidates among the anchors: the same as the other way round in self mode.
@@ -76,7 +74,21 @@ class Mining {
 
  private:
   static MiningArrays<T> sizes_of(const MiningArguments& arguments, const Device& device,
-                                  const Tensor& emb, const std::optional<Tensor>& ref_emb);
+                                  const Tensor& emb, const std::optional<Tensor>& ref_emb,
+                                  bool products);
+};
+
+template <class T>
+class Mining : public LabelledBatch<T> {
+ public:
+  Mining(const MiningArguments& arguments, const SelectionRule& rule);
+
+  const SelectionArrays<T>& selection() const { return *selection_; }
+  // Gives its memory back to torch; kernels that are under way still have it.
+  void release_selection() { selection_.reset(); }
+
+ private:
+  std::optional<Scratch<SelectionArrays<T>>> selection_;
 };
 
 }  // namespace facenet::cuda

@@ -64,6 +64,31 @@ def test_the_margin_is_open_at_its_upper_end():
     assert not _info.inside_margin(1.0, 1.5, 0.5)
 
 
+KINDS = {
+    0: lambda gap, margin: True,
+    1: lambda gap, margin: gap <= 0,
+    2: lambda gap, margin: 0 < gap <= margin,
+    3: lambda gap, margin: gap > margin,
+}
+quarters = st.integers(0, 12).map(lambda n: n / 4)  # with many ties
+
+
+@given(
+    st.sampled_from(sorted(KINDS)),
+    st.lists(quarters).map(sorted),
+    quarters,
+    st.sampled_from([-0.5, 0.0, 0.5, 1.0]),
+)
+def test_a_band_is_the_triplets_of_its_kind(kind, thresholds, d, margin):
+    """Those with a positive hinge, and all that count, are contiguous among ascending positives."""
+    gaps = [d - t for t in thresholds]
+    of_kind = [k for k, gap in enumerate(gaps) if KINDS[kind](gap, margin)]
+    active = [k for k in of_kind if margin - gaps[k] > 0]
+    assert all(_info.is_of_kind(kind, gap, margin) == KINDS[kind](gap, margin) for gap in gaps)
+    assert list(range(*_info.counted_band(kind, thresholds, d, margin))) == of_kind
+    assert list(range(*_info.active_band(kind, thresholds, d, margin))) == active
+
+
 @pytest.mark.parametrize(("v", "h", "slope"), [(-1.0, 0.0, 0.0), (0.0, 0.0, 0.0), (2.0, 2.0, 1.0)])
 def test_hinge(v, h, slope):
     assert (_info.hinge(v, False), _info.hinge_slope(v, False)) == (h, slope)

@@ -1,0 +1,287 @@
+// triplet_margin_loss on CUDA: the loss over every triplet of a kind, and its gradient.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "cuda/edges.h"
+#include "cuda/epilogues/band.cuh"
+#include "cuda/loss_sums.cuh"
+#include "cuda/mining.h"
+#include "cuda/search.cuh"
+
+namespace facenet::cuda {
+namespace {
+
+struct LossRule {
+  TripletKind kind;
+  double margin;
+  bool smooth;
+  Reduction reduction;
+};
+
+// [slots] unless said.
+template <class T>
+struct BandArrays {
+  int64_t anchors = 0, slots = 0, stripes = 0;
+  bool smooth = false;
+  T* d_ap = nullptr;         // NaN: not a pair
+  T* threshold = nullptr;    // ascending within an anchor
+  int32_t* rank = nullptr;   // of the positive among the thresholds, -1: not a pair
+  T* positive = nullptr;     // the weight of the edge to the positive
+  int32_t* count = nullptr;  // [M] thresholds
+  BandTotals<T> totals{};
+  LossSums<T, int64_t> sums{};  // [M]
+  T* scale = nullptr;           // [1]
+
+  void place(Workspace& w) {
+    d_ap = w.take<T>(slots);
+    threshold = w.take<T>(slots);
+    rank = w.take<int32_t>(slots);
+    positive = w.take<T>(slots);
+    count = w.take<int32_t>(anchors);
+    totals = {w.take<T>(stripes * anchors),
+              w.take<int64_t>(stripes * anchors),
+              w.take<int64_t>(stripes * anchors),
+              w.take<int32_t>(smooth ? 0 : slots),
+              w.take<T>(smooth ? stripes * slots : 0),
+              slots};
+    sums = {w.take<T>(anchors), w.take<int64_t>(anchors), w.take<int64_t>(anchors)};
+    scale = w.take<T>(1);
+  }
+};
+
+// A warp per anchor: its positive distances in ascending order, and totals of nothing.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    sort_positives(const Slots slots, const int32_t anchors, const BandArrays<T> to) {
+  const int64_t i = warp_number();
+  if (i >= anchors) return;
+  const int64_t offset = slots.offset[i];
+  const int32_t count = slots.count[i];
+  const T* d_ap = to.d_ap + offset;
+  int32_t thresholds = 0;
+  for (int32_t base = 0; base < count; base += 32) {
+    const int32_t k = base + lane();
+    const T d = k < count ? d_ap[k] : T(NAN);
+    const bool counts = d == d;
+    if (k < count) {
+      int32_t rank = counts ? 0 : -1;
+      for (int32_t m = 0; m < count && counts; ++m) rank += d_ap[m] < d || (d_ap[m] == d && m < k);
+      to.rank[offset + k] = rank;
+      if (counts) to.threshold[offset + rank] = d;
+      if (!to.smooth) to.totals.entering[offset + k] = 0;
+      for (int64_t s = 0; s < to.stripes && to.smooth; ++s) {
+        to.totals.weight[s * to.slots + offset + k] = 0;
+      }
+    }
+    thresholds += __popc(__ballot_sync(kAllLanes, counts));
+  }
+  if (lane() == 0) to.count[i] = thresholds;
+  for (int64_t s = lane(); s < to.stripes; s += 32) {
+    to.totals.negatives[s * anchors + i] = 0;
+    to.totals.active[s * anchors + i] = 0;
+    to.totals.counted[s * anchors + i] = 0;
+  }
+}
+
+// A warp per anchor: the stripes' totals become the anchor's loss and the weights of the edges to
+// its positives, always added up in the same order.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    finish_anchors(const Slots slots, const int32_t anchors, const Distance kind, const T margin,
+                   const BandArrays<T> to) {
+  const int64_t i = warp_number();
+  if (i >= anchors) return;
+  const int64_t offset = slots.offset[i];
+  const int32_t count = to.count[i];
+  T negatives = 0, positives = 0;
+  int64_t active = 0, counted = 0;
+#pragma unroll 1
+  for (int64_t s = lane(); s < to.stripes; s += 32) {
+    negatives += to.totals.negatives[s * anchors + i];
+    active += to.totals.active[s * anchors + i];
+    counted += to.totals.counted[s * anchors + i];
+  }
+  // 32 positives at a time. Their weights take the place of their distances.
+  int32_t before = 0;  // triplets of the positive ahead
+  for (int32_t base = 0; base < count; base += 32) {
+    const int32_t k = base + lane();
+    const bool there = k < count;
+    T weight = 0;
+    if (to.smooth) {
+#pragma unroll 1
+      for (int64_t s = 0; s < to.stripes && there; ++s) {
+        weight += to.totals.weight[s * to.slots + offset + k];
+      }
+    } else {
+      int32_t triplets = there ? to.totals.entering[offset + k] : 0;
+#pragma unroll
+      for (int apart = 1; apart < 32; apart *= 2) {
+        const int32_t other = __shfl_up_sync(kAllLanes, triplets, apart);
+        if (lane() >= apart) triplets += other;
+      }
+      triplets += before;
+      before = __shfl_sync(kAllLanes, triplets, 31);
+      weight = T(triplets);
+      if (there) positives = fma(weight, to.threshold[offset + k] + margin, positives);
+    }
+    if (there) to.threshold[offset + k] = weight;
+  }
+  negatives = warp_sum(negatives);
+  positives = warp_sum(positives);
+  active = warp_sum(active);
+  counted = warp_sum(counted);
+  if (lane() == 0) {
+    to.sums.loss[i] = to.smooth ? negatives : positives - negatives;
+    to.sums.triplets[i] = counted;
+    to.sums.nonzero[i] = active;
+  }
+  __syncwarp();
+  for (int32_t k = lane(); k < slots.count[i]; k += 32) {
+    const int32_t rank = to.rank[offset + k];
+    to.positive[offset + k] =
+        rank < 0 ? T(0) : to.threshold[offset + rank] * distance_slope(kind, to.d_ap[offset + k]);
+  }
+}
+
+// The band pass of one side's rows, and its stripes of the gradient.
+template <class T>
+class BandPass {
+ public:
+  using Loop = FmaLoop<T>;
+
+  BandPass(const Device& device, const Rows<T>& rows, const Rows<T>& columns)
+      : device_(device), pairs_{} {
+    pairs_.anchors = rows;
+    pairs_.candidates = columns;
+    grid_ = dim3(0, 0, 1);
+    if (rows.count > 0 && columns.count > 0) {
+      // A few stripes: each has a gradient of its own.
+      grid_ = grid_of<Loop>(device, rows.count, columns.count, 2, stripes_);
+    }
+  }
+
+  int64_t stripes() const { return grid_.y; }
+
+  // `partial`, empty where no gradient is wanted, stays until the gradient was gathered.
+  void run(const LossRule& rule, const BandAnchors<T>& rows, const BandAnchors<T>& columns,
+           const BandTotals<T>& totals, const Tensor& partial) const {
+    T* const gradient = partial.numel() > 0 ? static_cast<T*>(partial.data_ptr()) : nullptr;
+    if (gradient != nullptr) {
+      check_cuda(
+          cudaMemsetAsync(gradient, 0, size_t(partial.numel()) * sizeof(T), device_.stream()),
+          "clearing gradients");
+    }
+    using Epilogue = BandEpilogue<T>;
+    const BandArguments<T> arguments{
+        rule.kind, T(rule.margin), rule.smooth, rule.reduction == Reduction::kMean,
+        rows,      columns,        totals,      gradient};
+    launch("band", sizes_of(pairs_), device_.stream(),
+           {grid_, dim3(Loop::kThreads),
+            size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
+           pair_stream<Loop, Epilogue>, pairs_, arguments, stripes_, Guard{}, Loop::kSharedBytes);
+  }
+
+  Tensor partial_gradient(const Tensor& like, bool wanted) const {
+    const int64_t size = int64_t(pairs_.anchors.count) * pairs_.anchors.dim;
+    return torch::stable::new_empty(like, {wanted ? stripes() * size : 0}, kValueType<T>);
+  }
+
+ private:
+  const Device& device_;
+  Pairs<T> pairs_;
+  Stripes stripes_{};
+  dim3 grid_;
+};
+
+using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
+
+LossAndGradients triplet_margin_loss(
+    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
+    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
+    const std::optional<Tensor>& ref_ids, const std::string& triplets, double margin,
+    const std::string& distance, int64_t max_per_class, bool smooth, const std::string& reduction,
+    bool emb_grad, bool ref_grad) {
+  const MiningArguments arguments{
+      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
+      max_per_class};
+  arguments.check();
+  const LossRule rule{parse_triplets(triplets), margin, smooth, parse_reduction(reduction)};
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
+    using T = decltype(zero);
+    const LabelledBatch<T> batch(arguments, false);
+    const Device& device = batch.device;
+    const Pairs<T>& pairs = batch.pairs;
+    const BandPass<T> pass(device, pairs.anchors, pairs.candidates);
+    BandArrays<T> sizes;
+    sizes.anchors = emb.size(0);
+    sizes.slots = batch.slot_count;
+    sizes.stripes = pass.stripes();
+    sizes.smooth = smooth;
+    const Scratch<BandArrays<T>> arrays(emb, sizes);
+    const BandArrays<T>& all = arrays;
+    const std::string shapes = sizes_of(pairs) + " slots=" + std::to_string(batch.slot_count);
+    const LaunchShape by_anchor{blocks_of_warps(pairs.anchors.count), kBlock};
+
+    if (pairs.anchors.count > 0) find_positives(device, pairs, batch.slots(), arrays.d_ap);
+    launch("sort_positives", shapes, device.stream(), by_anchor, sort_positives<T>, batch.slots(),
+           pairs.anchors.count, all);
+    const BandAnchors<T> anchors{
+        true,           batch.slots().offset, arrays.count, arrays.threshold, pairs.class_begin,
+        pairs.class_end};
+    const BandAnchors<T> none{};
+    const Tensor emb_partial = pass.partial_gradient(emb, emb_grad);
+    pass.run(rule, anchors, pairs.self ? anchors : none, arrays.totals, emb_partial);
+    const bool of_candidates = ref_grad && ref_emb;
+    const BandPass<T> other_pass(device, pairs.candidates, pairs.anchors);
+    const Tensor ref_partial = other_pass.partial_gradient(emb, of_candidates);
+    if (of_candidates) other_pass.run(rule, none, anchors, arrays.totals, ref_partial);
+
+    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
+    launch("finish_anchors", shapes, device.stream(), by_anchor, finish_anchors<T>, batch.slots(),
+           pairs.anchors.count, arguments.distance, T(margin), all);
+    launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int64_t>,
+           arrays.sums, pairs.anchors.count, rule.reduction, batch.flags(), batch.class_sizes(),
+           static_cast<T*>(loss.data_ptr()), arrays.scale);
+
+    const auto gradient_of = [&](bool wanted, int64_t rows) {
+      return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
+    };
+    Tensor emb_out = gradient_of(emb_grad, emb.size(0));
+    Tensor ref_out = gradient_of(of_candidates, ref_emb ? ref_emb->size(0) : 0);
+    Gathered<T> g{};
+    g.slot_edges.slots = batch.slots();
+    g.slot_edges.positive = arrays.positive;
+    g.slot_edges.class_begin = pairs.class_begin;
+    g.anchors_begin = batch.anchor_classes().begin;
+    g.anchors_end = batch.anchor_classes().end;
+    g.scale = arrays.scale;
+    const auto gather_side = [&](const Rows<T>& rows, const Rows<T>& others, bool as_candidates,
+                                 const BandPass<T>& from, const Tensor& partial, Tensor& out) {
+      g.rows = rows;
+      g.others = others;
+      g.as_candidates = as_candidates;
+      g.as_anchors = !as_candidates || pairs.self;
+      g.partials = partial.numel() > 0 ? int32_t(from.stripes()) : 0;
+      g.partial = g.partials > 0 ? static_cast<const T*>(partial.data_ptr()) : nullptr;
+      gather(device, g, static_cast<T*>(out.data_ptr()));
+    };
+    if (emb_grad) {
+      gather_side(pairs.anchors, pairs.candidates, pairs.self, pass, emb_partial, emb_out);
+    }
+    if (of_candidates) {
+      gather_side(pairs.candidates, pairs.anchors, true, other_pass, ref_partial, ref_out);
+    }
+    return {loss, emb_out, ref_out};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
+  m.impl("triplet_margin_loss", TORCH_BOX(&triplet_margin_loss));
+}
+
+}  // namespace facenet::cuda
