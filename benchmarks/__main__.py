@@ -65,8 +65,7 @@ def main() -> None:
         console.print("Time, after a check that the peers agree", style="bold")
         times = _times(arguments.threads, arguments.quick)
         console.print("Peak memory", style="bold")
-        weighed = cases.within(cases.WEIGHED, arguments.quick)
-        peaks = memory.measure(weighed, arguments.threads, console.print)
+        peaks = memory.measure(arguments.quick, arguments.threads, console.print)
         results = Results(machine, times, peaks)
         console.print(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.\n")
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from benchmarks import distances, peers
+from benchmarks import distances, margin, peers
 from benchmarks.cases import MARGIN, Case
 from facenet_ext import reference
 
@@ -21,6 +21,12 @@ def check() -> None:
             if peer.computes == peers.SAME and peer.bytes(case) < peers.GIB:
                 _check_same(peer, case, loss.detach(), gradient)
         _check_band(case)
+        embeddings, labels = case.batch()
+        loss = reference.triplet_margin_loss(embeddings, labels, MARGIN)
+        (gradient,) = torch.autograd.grad(loss, embeddings)
+        for peer in margin.PEERS:
+            if peer.computes == margin.SAME:
+                _check_same(peer, case, loss.detach(), gradient)
         d = reference.pairwise_distance(embeddings.detach())
         for peer in distances.PEERS:
             if "distances" in peer.computes:

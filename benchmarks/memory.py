@@ -1,6 +1,6 @@
 """Peak memory of a forward and a backward, over the inputs: each point in a process of its own.
 
-    python -m benchmarks.memory PEER N PER_CLASS THREADS
+    python -m benchmarks.memory OPERATOR PEER N PER_CLASS THREADS
 
 prints the growth in bytes. The process first runs the peer on a tiny batch (torch.compile: on the
 batch itself, so that the compiler's memory is not counted), gives free memory back to the system,
@@ -12,48 +12,61 @@ import gc
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-from benchmarks import peers
+from benchmarks import cases, margin, peers
 from benchmarks.cases import Case
 from benchmarks.machine import ROOT
 from benchmarks.results import Peak
 
-# Compiled sort + searchsorted holds what the uncompiled one holds.
-PEERS = (
-    peers.OURS,
-    peers.MM,
-    peers.COMPILED_MINIMUM,
-    peers.SORT,
-    peers.SENTENCE_TRANSFORMERS,
-    peers.METRIC_LEARNING,
-)
+# What is weighed of each operator: cases and peers.
+WEIGHED = {
+    # Compiled sort + searchsorted holds what the uncompiled one holds.
+    "mined_triplet_loss": (
+        cases.WEIGHED,
+        (
+            peers.OURS,
+            peers.MM,
+            peers.COMPILED_MINIMUM,
+            peers.SORT,
+            peers.SENTENCE_TRANSFORMERS,
+            peers.METRIC_LEARNING,
+        ),
+    ),
+    margin.OPERATOR: (margin.WEIGHED, margin.PEERS),
+}
 TINY = Case(32, 4)
 LONGEST = 180.0  # seconds
 
 
-def measure(cases: Iterable[Case], threads: int, report: Callable[[str], None]) -> list[Peak]:
+def measure(quick: bool, threads: int, report: Callable[[str], None]) -> list[Peak]:
     """The peaks of all peers on all cases, two processes at a time."""
-    points = [(peer, case) for case in cases for peer in PEERS if peer.left_out(case) is None]
+    points = [
+        (operator, peer, case)
+        for operator, (weighed, of) in WEIGHED.items()
+        for case in cases.within(weighed, quick)
+        for peer in of
+        if peer.left_out(case) is None
+    ]
 
     def point(number: int) -> Peak | None:
-        peer, case = points[number]
-        found = _in_process_of_its_own(peer, case, threads)
+        operator, peer, case = points[number]
+        found = _in_process_of_its_own(operator, peer, case, threads)
         shown = "failed" if found is None else f"{found / 2**20:11.1f} MiB"
         report(f"  {number + 1:3}/{len(points)}  {case!s:<24} {peer!s:<32} {shown}")
-        return None if found is None else Peak(peer.name, case.n, case.per_class, found)
+        return None if found is None else Peak(operator, peer.name, case.n, case.per_class, found)
 
     with ThreadPoolExecutor(2) as pool:
         return [peak for peak in pool.map(point, range(len(points))) if peak is not None]
 
 
-def _in_process_of_its_own(peer: peers.Peer, case: Case, threads: int) -> int | None:
+def _in_process_of_its_own(operator: str, peer: peers.Peer, case: Case, threads: int) -> int | None:
     command = [sys.executable, "-m", "benchmarks.memory"]
-    command += [peer.name, str(case.n), str(case.per_class), str(threads)]
+    command += [operator, peer.name, str(case.n), str(case.per_class), str(threads)]
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=LONGEST
@@ -98,9 +111,9 @@ def _status(field: str) -> int:
 
 
 def main() -> None:
-    name, n, per_class, threads = sys.argv[1:]
+    operator, name, n, per_class, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    peer = next(peer for peer in PEERS if peer.name == name)
+    peer = next(peer for peer in WEIGHED[operator][1] if peer.name == name)
     print(growth(peer, Case(int(n), int(per_class))))
 
 

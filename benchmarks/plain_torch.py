@@ -37,6 +37,16 @@ def _positives(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return order[column.clamp(max=len(order) - 1)], exists, size
 
 
+def all_triplets(x: Tensor, labels: Tensor) -> Tensor:
+    """The mean of the non-zero hinges of all triplets, as ``[N, P, N]`` of them."""
+    p, exists, _ = _positives(labels)
+    d = squared_distances(x)
+    gap = d[:, None, :] - d.gather(1, p)[:, :, None]
+    counts = exists[:, :, None] & (labels[:, None] != labels)[:, None, :]
+    hinges = (MARGIN - gap).relu() * counts
+    return hinges.sum() / (hinges > 0).sum().clamp(min=1)
+
+
 def _by_sort(d: Tensor, same: Tensor, p: Tensor, size: Tensor) -> Tensor:
     """Semi-hard negatives ``[N, P]``: in each row's sorted negatives, the first beyond d(a, p)."""
     d_ap = d.gather(1, p)

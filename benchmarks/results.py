@@ -35,6 +35,7 @@ class Timing:
 class Peak:
     """Bytes by which one peer's peak memory exceeds its inputs, on one case."""
 
+    operator: str
     peer: str
     n: int
     per_class: int
@@ -57,12 +58,12 @@ class Results:
             if (t.operator, t.peer, t.n, t.per_class) == (operator, peer, case.n, case.per_class)
         )
 
-    def peak(self, peer: str, case: Case) -> float | None:
+    def peak(self, peer: str, case: Case, operator: str = "mined_triplet_loss") -> float | None:
         """The growth of the peak in bytes."""
         return _only(
             float(p.growth)
             for p in self.peaks
-            if (p.peer, p.n, p.per_class) == (peer, case.n, case.per_class)
+            if (p.operator, p.peer, p.n, p.per_class) == (operator, peer, case.n, case.per_class)
         )
 
     def save(self, path: Path, targets: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import cases, distances, peers
+from benchmarks import cases, distances, margin, peers
 from benchmarks.cases import Case
 from benchmarks.peers import Peer
 from benchmarks.results import Results
@@ -32,6 +32,13 @@ OPERATORS = (
         weighed=True,
     ),
     Operator(
+        margin.OPERATOR,
+        "Loss over all triplets, forward + backward",
+        margin.CASES,
+        margin.PEERS,
+        weighed=True,
+    ),
+    Operator(
         "pairwise_squared_distance",
         "All pairwise distances, forward",
         distances.CASES,
@@ -39,6 +46,10 @@ OPERATORS = (
         weighed=False,
     ),
 )
+
+
+# What a target adds to its case.
+TITLES = {"mined_triplet_loss": "", margin.OPERATOR: ", all triplets"}
 
 
 def show(console: Console, results: Results, verdicts: Sequence[Verdict]) -> None:
@@ -62,7 +73,7 @@ def _operator(operator: Operator, results: Results) -> Table:
             continue
         for peer in operator.peers:
             time = results.time(peer.name, case, operator.name)
-            peak = results.peak(peer.name, case) if operator.weighed else None
+            peak = results.peak(peer.name, case, operator.name) if operator.weighed else None
             table.add_row(
                 str(case) if peer is operator.peers[0] else "",
                 Text(str(peer), style="bold" if peer.name == peers.OURS.name else ""),
@@ -86,7 +97,7 @@ def _targets(verdicts: Sequence[Verdict]) -> Table:
         against = f"ours at N={target.against.n}" if isinstance(target.against, Case) else None
         scale = (lambda value: f"{value:.0f} MiB") if absolute else ratio
         table.add_row(
-            str(target.case),
+            f"{target.case}{TITLES[target.operator]}",
             "" if verdict.ours is None else unit(verdict.ours),
             "peak memory growth" if absolute else against or str(target.against),
             "" if absolute or verdict.other is None else unit(verdict.other),

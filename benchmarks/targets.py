@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks import peers
+from benchmarks import margin, peers
 from benchmarks.cases import Case
 from benchmarks.peers import Peer
 from benchmarks.results import Results
@@ -24,6 +24,7 @@ class Target:
     against: Peer | Case | None
     at_most: float
     aim: float | None = None
+    operator: str = "mined_triplet_loss"
 
 
 TARGETS = (
@@ -36,6 +37,8 @@ TARGETS = (
     Target("memory", Case(16384, 4), None, 96),
     Target("time", Case(16384, 4), Case(4096, 4), 18),
     Target("memory", Case(16384, 4), Case(4096, 4), 4.5),
+    Target("time", Case(1800, 40), peers.MM, 4.0, operator=margin.OPERATOR),
+    Target("memory", Case(1800, 40), None, 32, operator=margin.OPERATOR),
 )
 
 
@@ -66,6 +69,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         target = self.target
         return {
+            "operator": target.operator,
             "quantity": target.quantity,
             "case": str(target.case),
             "against": "1 MiB" if target.against is None else str(target.against),
@@ -85,7 +89,11 @@ def judge(results: Results) -> list[Verdict]:
 
 
 def _judge(target: Target, results: Results) -> Verdict:
-    measured = results.time if target.quantity == "time" else results.peak
+
+    def measured(peer: str, case: Case) -> float | None:
+        of = results.time if target.quantity == "time" else results.peak
+        return of(peer, case, target.operator)
+
     ours = measured(peers.OURS.name, target.case)
     if target.against is None:
         return Verdict(target, ours, MIB)

@@ -37,6 +37,7 @@ ON_ANY_DEVICE = (
     "test_properties.py",
     "test_select_triplets.py",
     "test_triplet_loss.py",
+    "test_triplet_margin_loss.py",
 )
 
 
