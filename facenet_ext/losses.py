@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from facenet_ext import _validation as check
 from facenet_ext import functional as F  # noqa: N812
+from facenet_ext._indices import as_triplets
 
 __all__ = ["TripletHardLoss", "TripletLoss", "TripletMarginLoss", "TripletSemiHardLoss"]
 
@@ -36,7 +37,8 @@ class _TripletModule(nn.Module):
         Args:
             embeddings: ``[M, D]``
             labels: ``[M]`` integers. Not read where ``indices_tuple`` is given.
-            indices_tuple: (anchor, positive, negative), each ``[T]``, in place of selecting.
+            indices_tuple: (anchor, positive, negative), each ``[T]``, in place of selecting; or
+                pairs (a1, p, a2, n), then every (a1, p) with every (a2, n) of the same anchor.
             ref_emb: ``[N, D]`` candidates other than the batch itself.
             ref_labels: ``[N]``
 
@@ -48,15 +50,9 @@ class _TripletModule(nn.Module):
             TypeError: embeddings that are not floating point, labels that are not integers.
         """
         if indices_tuple is not None:
-            if len(indices_tuple) != 3 and not isinstance(indices_tuple, F.Triplets):
-                raise ValueError(
-                    "indices_tuple: expected (anchor, positive, negative), "
-                    f"got {len(indices_tuple)} entries"
-                )
-            anchor, positive, negative = indices_tuple[:3]
             return F.triplet_loss(
                 embeddings,
-                (anchor, positive, negative),
+                as_triplets(indices_tuple),
                 self.margin,
                 distance=self.distance,
                 smooth=self.smooth,

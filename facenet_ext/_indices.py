@@ -1,0 +1,49 @@
+"""pytorch-metric-learning's index tuples as triplets."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from facenet_ext import _validation as check
+from facenet_ext._types import Triplets
+
+
+def as_triplets(indices_tuple: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """(anchor, positive, negative) of three tensors, of a :class:`Triplets`, or of four: pairs.
+
+    Pairs (a1, p, a2, n) become every (a1, p) with every (a2, n) of the same anchor, in the order
+    of the positive pairs and, for each of them, of the negative pairs. Memory is linear in what
+    comes out: no table of positive by negative pairs.
+
+    Raises:
+        ValueError: another number of tensors, or two of a pair that differ in length.
+        TypeError: pairs that are not integers.
+    """
+    if len(indices_tuple) == 3 or isinstance(indices_tuple, Triplets):
+        return indices_tuple[0], indices_tuple[1], indices_tuple[2]
+    if len(indices_tuple) != 4:
+        raise ValueError(
+            "indices_tuple: expected (anchor, positive, negative) or pairs (a1, p, a2, n), "
+            f"got {len(indices_tuple)} entries"
+        )
+    a1, p, a2, n = (
+        check.check_integer_vector(f"indices_tuple[{i}]", index).to(indices_tuple[0].device)
+        for i, index in enumerate(indices_tuple)
+    )
+    for i, first, second in ((1, a1, p), (3, a2, n)):
+        if first.shape != second.shape:
+            raise ValueError(
+                f"indices_tuple[{i}]: expected {first.shape[0]} entries as indices_tuple[{i - 1}] "
+                f"has, got {second.shape[0]}"
+            )
+    # The negatives of an anchor as one run, [first, last), of the pairs sorted by anchor.
+    a2, order = a2.sort(stable=True)
+    first = torch.searchsorted(a2, a1)
+    last = torch.searchsorted(a2, a1, right=True)
+    count = last - first
+    # Where the runs go, one after the other: place t of the result is t - start within its run.
+    start = count.cumsum(0) - count
+    shift = (first - start).repeat_interleave(count)
+    negative = n[order[torch.arange(len(shift), device=shift.device) + shift]]
+    return a1.repeat_interleave(count), p.repeat_interleave(count), negative

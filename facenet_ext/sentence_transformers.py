@@ -1,0 +1,222 @@
+"""Triplet losses for ``SentenceTransformerTrainer``, in place of sentence-transformers' own.
+
+The classes named as the peer's take its arguments and give its values, without its N x N matrices.
+Nothing here imports sentence-transformers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from facenet_ext import _validation as check
+from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
+
+__all__ = [
+    "BatchHardSoftMarginTripletLoss",
+    "BatchHardTripletLoss",
+    "BatchSemiHardTripletLoss",
+    "BatchTripletLoss",
+]
+
+Metric = str | Callable[..., Tensor]
+
+# Its functions of all pairwise distances, by name, and the distances that they are.
+_THEIRS = {
+    "cosine_distance": "cosine",
+    "eucledian_distance": "euclidean",
+    "euclidean_distance": "euclidean",
+}
+
+_FACENET = """
+@inproceedings{schroff2015facenet,
+    title={FaceNet: A Unified Embedding for Face Recognition and Clustering},
+    author={Schroff, Florian and Kalenichenko, Dmitry and Philbin, James},
+    booktitle={CVPR},
+    year={2015}
+}
+"""
+_HERMANS = """
+@misc{hermans2017defense,
+    title={In Defense of the Triplet Loss for Person Re-Identification},
+    author={Hermans, Alexander and Beyer, Lucas and Leibe, Bastian},
+    year={2017},
+    eprint={1703.07737},
+    archivePrefix={arXiv}
+}
+"""
+
+
+class BatchTripletLoss(nn.Module):
+    """Any of this project's losses over the embeddings of a batch of labelled sentences.
+
+    Args:
+        model: a ``SentenceTransformer``, or what maps features to a dict with
+            ``"sentence_embedding"``, ``[N, D]``.
+        loss: called with embeddings and labels, :class:`TripletSemiHardLoss` if None. It has to
+            return a scalar.
+
+    Example:
+        >>> import torch
+        >>> class Model(torch.nn.Module):
+        ...     def forward(self, features):
+        ...         return {"sentence_embedding": features["x"]}
+        >>> loss = BatchTripletLoss(Model(), TripletSemiHardLoss(margin=0.5))
+        >>> features = [{"x": torch.tensor([[0.0], [1.0], [-1.0], [1.5]])}]
+        >>> loss(features, torch.tensor([0, 0, 1, 1]))
+        tensor(1.8125)
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3.
+    """
+
+    def __init__(self, model: nn.Module, loss: nn.Module | None = None) -> None:
+        super().__init__()
+        # The trainer puts a model that it wrapped (distributed, compiled) where this name is.
+        self.model = model
+        self.loss = TripletSemiHardLoss() if loss is None else loss
+
+    def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            sentence_features: one entry, the model's input for ``N`` sentences.
+            labels: ``N`` integers.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: other than one label per sentence.
+            TypeError: labels that are not integers.
+        """
+        embeddings = self.model(sentence_features[0])["sentence_embedding"]
+        return self.compute_loss_from_embeddings([embeddings], labels)
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """The loss of embeddings computed before, a list of one ``[N, D]``."""
+        loss: Tensor = self.loss(embeddings[0], labels.reshape(-1))
+        return loss
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What a model card shows of this loss."""
+        return {"loss": repr(self.loss)}
+
+    @property
+    def citation(self) -> str:
+        """BibTeX for a model card."""
+        return _FACENET
+
+
+class _NamedTripletLoss(BatchTripletLoss):
+    """One loss with the peer's options: its distance and its margin."""
+
+    loss: TripletLoss
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What a model card shows of this loss."""
+        return {"distance_metric": self.loss.distance, "margin": self.loss.margin}
+
+
+class BatchSemiHardTripletLoss(_NamedTripletLoss):
+    """sentence-transformers' loss of this name: all pairs, each with its semi-hard negative.
+
+    Args:
+        model: a ``SentenceTransformer``.
+        distance_metric: ``"euclidean"``, ``"cosine"``, ``"sqeuclidean"``, or the peer's
+            ``BatchHardTripletLossDistanceFunction.euclidean_distance`` or ``.cosine_distance``.
+        margin: the margin, in units of the distance.
+
+    Raises:
+        ValueError: another distance, a margin that is not finite.
+
+    Example:
+        >>> import torch
+        >>> BatchSemiHardTripletLoss(torch.nn.Identity(), "cosine", margin=0.1).get_config_dict()
+        {'distance_metric': 'cosine', 'margin': 0.1}
+
+    Source: FaceNet, section 3.2.
+    """
+
+    def __init__(
+        self, model: nn.Module, distance_metric: Metric = "euclidean", margin: float = 5
+    ) -> None:
+        super().__init__(model, TripletSemiHardLoss(margin, distance=_distance(distance_metric)))
+
+
+class BatchHardTripletLoss(_NamedTripletLoss):
+    """sentence-transformers' loss of this name: hardest positive, hardest negative.
+
+    An anchor without a positive or without a negative counts for nothing; the peer counts it.
+
+    Args:
+        model: a ``SentenceTransformer``.
+        distance_metric: as for :class:`BatchSemiHardTripletLoss`.
+        margin: the margin, in units of the distance.
+
+    Raises:
+        ValueError: another distance, a margin that is not finite.
+
+    Example:
+        >>> import torch
+        >>> BatchHardTripletLoss(torch.nn.Identity()).get_config_dict()
+        {'distance_metric': 'euclidean', 'margin': 5.0}
+
+    Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss", 2017, equation 5.
+    """
+
+    def __init__(
+        self, model: nn.Module, distance_metric: Metric = "euclidean", margin: float = 5
+    ) -> None:
+        super().__init__(model, TripletHardLoss(margin, distance=_distance(distance_metric)))
+
+    @property
+    def citation(self) -> str:
+        """BibTeX for a model card."""
+        return _HERMANS
+
+
+class BatchHardSoftMarginTripletLoss(_NamedTripletLoss):
+    """sentence-transformers' loss of this name: batch hard with softplus in place of a margin.
+
+    Args:
+        model: a ``SentenceTransformer``.
+        distance_metric: as for :class:`BatchSemiHardTripletLoss`.
+
+    Raises:
+        ValueError: another distance.
+
+    Example:
+        >>> import torch
+        >>> BatchHardSoftMarginTripletLoss(torch.nn.Identity()).get_config_dict()
+        {'distance_metric': 'euclidean'}
+
+    Source: Hermans et al. 2017, section 2, soft margin.
+    """
+
+    def __init__(self, model: nn.Module, distance_metric: Metric = "euclidean") -> None:
+        hard = TripletHardLoss(0.0, soft=True, distance=_distance(distance_metric))
+        super().__init__(model, hard)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What a model card shows of this loss."""
+        return {"distance_metric": self.loss.distance}
+
+    @property
+    def citation(self) -> str:
+        """BibTeX for a model card."""
+        return _HERMANS
+
+
+def _distance(metric: Metric) -> str:
+    """The distance by this project's name: the peer's functions are known, others are not."""
+    if not isinstance(metric, str):
+        module, name = getattr(metric, "__module__", None), getattr(metric, "__name__", None)
+        if name not in _THEIRS or (module or "").partition(".")[0] != "sentence_transformers":
+            choices = ", ".join(repr(choice) for choice in check.DISTANCES)
+            raise ValueError(
+                f"distance_metric: expected one of {choices}, or sentence-transformers' "
+                f"cosine_distance or euclidean_distance, got {metric!r}"
+            )
+        return _THEIRS[name]
+    check.check_choice("distance_metric", metric, check.DISTANCES)
+    return metric
