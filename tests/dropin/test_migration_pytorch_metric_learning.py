@@ -1,0 +1,167 @@
+"""docs/migration.md: pytorch-metric-learning."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from helpers import make_batch
+from migration_table import Section, number
+from side_by_side import batch, compare, on_batches
+from tolerances import VALUE
+from torch.nn.functional import normalize
+
+from facenet_ext import (
+    TripletHardLoss,
+    TripletLoss,
+    TripletMiner,
+    TripletSemiHardLoss,
+    reference,
+    select_triplets,
+)
+
+losses = pytest.importorskip("pytorch_metric_learning.losses")
+from pytorch_metric_learning import miners  # noqa: E402
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance  # noqa: E402
+from pytorch_metric_learning.reducers import MeanReducer, SumReducer  # noqa: E402
+from pytorch_metric_learning.utils import distributed  # noqa: E402
+
+section = Section("pytorch-metric-learning")
+NAMES = {
+    "losses": losses,
+    "miners": miners,
+    "CosineSimilarity": CosineSimilarity,
+    "LpDistance": LpDistance,
+    "MeanReducer": MeanReducer,
+    "SumReducer": SumReducer,
+}
+
+
+def squared() -> LpDistance:
+    return LpDistance(normalize_embeddings=False, power=2)
+
+
+@on_batches
+@pytest.mark.parametrize(("theirs", "ours"), section.calls())
+def test_the_same_value(theirs: str, ours: str, kind: str) -> None:
+    compare(theirs, ours, kind, lambda x, y: NAMES)
+
+
+@section.differs("default margin")
+def test_margin(theirs: str, ours: str) -> None:
+    assert losses.TripletMarginLoss().margin == number(theirs)
+    assert TripletLoss().margin == TripletHardLoss().margin == number(ours)
+
+
+@section.differs("default distance")
+def test_distance(theirs: str, ours: str) -> None:
+    x, y = batch("gaussian")
+    mined = miners.BatchHardMiner()(x, y)
+    assert theirs == "Euclidean, of rows scaled to length 1"
+    torch.testing.assert_close(
+        losses.TripletMarginLoss()(3 * x, y, mined),
+        TripletLoss(0.05, distance="euclidean", reduction="mean_nonzero")(normalize(x), y, mined),
+    )
+    assert ours == "squared Euclidean, of rows as they are"
+    longer = TripletSemiHardLoss(0.0)(3 * x, y)
+    torch.testing.assert_close(longer, 9 * TripletSemiHardLoss(0.0)(x, y))
+
+
+@section.differs("default reduction")
+def test_reduction(theirs: str, ours: str) -> None:
+    x, y = batch("gaussian")
+    mined = TripletMiner()(x, y)
+    hinges = TripletLoss(0.05, reduction="none")(x, y, mined)
+    assert (hinges == 0).any()
+    assert theirs == "mean of the hinges above 0"
+    loss = losses.TripletMarginLoss(0.05, distance=squared())(x, y, mined)
+    torch.testing.assert_close(loss, hinges[hinges > 0].mean())
+    assert ours == "mean of all hinges"
+    torch.testing.assert_close(TripletLoss(0.05)(x, y, mined), hinges.mean())
+
+
+@section.differs('"semihard" of a pair')
+def test_semihard(theirs: str, ours: str) -> None:
+    x = torch.tensor([[0.0], [1.0], [1.5], [1.75], [2.0]])
+    y = torch.tensor([0, 0, 1, 1, 1])
+    distance = LpDistance(normalize_embeddings=False)
+    a, p, n = miners.TripletMarginMiner(1.0, "semihard", distance=distance)(x, y)
+    assert n[(a == 0) & (p == 1)].tolist() == [2, 3, 4]
+    assert number(theirs) == 3
+    a, p, n = TripletMiner(distance="euclidean")(x, y)
+    assert n[(a == 0) & (p == 1)].tolist() == [2]
+    assert number(ours) == 1
+
+
+@section.differs("a pair without a semi-hard negative")
+def test_no_semihard_negative(theirs: str, ours: str) -> None:
+    x, y = torch.tensor([[0.0], [2.0], [1.0]]), torch.tensor([0, 0, 1])
+    assert theirs == "dropped"
+    miner = miners.TripletMarginMiner(1.0, "semihard", distance=squared())
+    assert [len(index) for index in miner(x, y)] == [0, 0, 0]
+    assert "farthest" in ours
+    assert TripletMiner()(x, y)[2].tolist() == [2, 2]
+    assert 'fallback="drop"' in ours
+    assert [len(index) for index in TripletMiner(fallback="drop")(x, y)] == [0, 0, 0]
+
+
+@section.differs("labels that are not integers")
+def test_labels(theirs: str, ours: str) -> None:
+    x, y = batch("gaussian")
+    assert theirs == "taken"
+    assert losses.TripletMarginLoss()(x, y.double()) == losses.TripletMarginLoss()(x, y)
+    assert ours == "TypeError"
+    with pytest.raises(TypeError, match="labels: expected integers"):
+        TripletSemiHardLoss()(x, y.double())
+
+
+@section.differs("rows at a common offset")
+def test_offset(theirs: str, ours: str) -> None:
+    """The offset that `page` names; differences survive it, the Gram matrix does not."""
+    x, y = make_batch("quads", 64, 8)
+    x = x + 1e4
+    exact = reference.triplet_loss(x, select_triplets(x, y), 0.2)
+    mined = TripletMiner()(x, y)
+    loss = losses.TripletMarginLoss(0.2, distance=squared(), reducer=MeanReducer())(x, y, mined)
+    assert theirs == "no correct digit"
+    assert abs(loss - exact) > 0.5 * exact
+    assert ours == "as without the offset"
+    assert math.isclose(TripletSemiHardLoss()(x, y), exact, rel_tol=10 * VALUE[torch.float32])
+
+
+@section.differs("type of the loss")
+def test_type_of_the_loss(theirs: str, ours: str) -> None:
+    x, y = batch("gaussian")
+    mined = TripletMiner()(x.half(), y)
+    assert str(losses.TripletMarginLoss()(x.half(), y, mined).dtype) == f"torch.{theirs}"
+    assert str(TripletSemiHardLoss()(x.half(), y).dtype) == f"torch.{ours}"
+
+
+@section.differs("`CrossBatchMemory`, `SelfSupervisedLoss`")
+def test_wrappers_know_names(theirs: str, ours: str) -> None:
+    """The page's example names it: test_migration_page.py runs that."""
+    loss = TripletSemiHardLoss()
+    assert re.search("a name they know", theirs)
+    assert re.search("has to be named", ours)
+    for wrap in (
+        lambda: losses.CrossBatchMemory(loss, embedding_size=7),
+        lambda: losses.SelfSupervisedLoss(loss),
+    ):
+        with pytest.raises(Exception, match="not supported for TripletSemiHardLoss"):
+            wrap()
+
+
+@section.differs("`DistributedLossWrapper`")
+def test_distributed_wrappers(theirs: str, ours: str) -> None:
+    assert re.search("subclasses of their own", theirs)
+    assert ours == "TypeError"
+    with pytest.raises(TypeError, match="must extend"):
+        distributed.DistributedLossWrapper(TripletSemiHardLoss())
+    with pytest.raises(TypeError, match="must extend"):
+        distributed.DistributedMinerWrapper(TripletMiner())
+
+
+def test_every_row_is_tested() -> None:
+    assert section.untested() == []
