@@ -10,9 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
-from facenet_ext.losses import TripletHardLoss, TripletLoss, TripletSemiHardLoss
+from facenet_ext.losses import (
+    TripletHardLoss,
+    TripletLoss,
+    TripletMarginLoss,
+    TripletSemiHardLoss,
+)
 
 __all__ = [
+    "BatchAllTripletLoss",
     "BatchHardSoftMarginTripletLoss",
     "BatchHardTripletLoss",
     "BatchSemiHardTripletLoss",
@@ -110,7 +116,7 @@ class BatchTripletLoss(nn.Module):
 class _NamedTripletLoss(BatchTripletLoss):
     """One loss with the peer's options: its distance and its margin."""
 
-    loss: TripletLoss
+    loss: TripletLoss | TripletMarginLoss
 
     def get_config_dict(self) -> dict[str, Any]:
         """What a model card shows of this loss."""
@@ -168,6 +174,36 @@ class BatchHardTripletLoss(_NamedTripletLoss):
         self, model: nn.Module, distance_metric: Metric = "euclidean", margin: float = 5
     ) -> None:
         super().__init__(model, TripletHardLoss(margin, distance=_distance(distance_metric)))
+
+    @property
+    def citation(self) -> str:
+        """BibTeX for a model card."""
+        return _HERMANS
+
+
+class BatchAllTripletLoss(_NamedTripletLoss):
+    """sentence-transformers' loss of this name: the mean of all triplets' hinges above 0.
+
+    Args:
+        model: a ``SentenceTransformer``.
+        distance_metric: as for :class:`BatchSemiHardTripletLoss`.
+        margin: the margin, in units of the distance.
+
+    Raises:
+        ValueError: another distance, a margin that is not finite.
+
+    Example:
+        >>> import torch
+        >>> BatchAllTripletLoss(torch.nn.Identity(), margin=1).get_config_dict()
+        {'distance_metric': 'euclidean', 'margin': 1.0}
+
+    Source: Hermans et al. 2017, section 2, batch all.
+    """
+
+    def __init__(
+        self, model: nn.Module, distance_metric: Metric = "euclidean", margin: float = 5
+    ) -> None:
+        super().__init__(model, TripletMarginLoss(margin, distance=_distance(distance_metric)))
 
     @property
     def citation(self) -> str:

@@ -30,6 +30,7 @@ ON_ANY_DEVICE = (
     "test_cuda.py",
     "test_edges_of_the_contract.py",
     "test_errors.py",
+    "test_indices.py",
     "test_losses.py",
     "test_miners.py",
     "test_mined_triplet_loss.py",

@@ -21,6 +21,7 @@ FILES = (
     "test_properties.py",
     "test_losses.py",
     "test_miners.py",
+    "test_indices.py",
     "test_errors.py",
     "test_edges_of_the_contract.py",
 )

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from facenet_ext import (
     TripletHardLoss,
     TripletLoss,
+    TripletMarginLoss,
     TripletMiner,
     TripletSemiHardLoss,
     reference,
@@ -52,7 +53,8 @@ def test_the_same_value(theirs: str, ours: str, kind: str) -> None:
 @section.differs("default margin")
 def test_margin(theirs: str, ours: str) -> None:
     assert losses.TripletMarginLoss().margin == number(theirs)
-    assert TripletLoss().margin == TripletHardLoss().margin == number(ours)
+    ours_of = {loss().margin for loss in (TripletLoss, TripletHardLoss, TripletMarginLoss)}
+    assert ours_of == {number(ours)}
 
 
 @section.differs("default distance")
@@ -78,11 +80,25 @@ def test_reduction(theirs: str, ours: str) -> None:
     assert theirs == "mean of the hinges above 0"
     loss = losses.TripletMarginLoss(0.05, distance=squared())(x, y, mined)
     torch.testing.assert_close(loss, hinges[hinges > 0].mean())
-    assert ours == "mean of all hinges"
+    assert ours == "mean of all hinges; of `TripletMarginLoss`, theirs"
     torch.testing.assert_close(TripletLoss(0.05)(x, y, mined), hinges.mean())
+    torch.testing.assert_close(TripletMarginLoss(0.05)(x, y, mined), loss)
 
 
-@section.differs('"semihard" of a pair')
+@section.differs("miner and loss")
+def test_two_margins(theirs: str, ours: str) -> None:
+    x, y = batch("gaussian")
+    mined = miners.TripletMarginMiner(0.5, "semihard", distance=squared())(x, y)
+    loss = losses.TripletMarginLoss(0.2, distance=squared(), reducer=MeanReducer())(x, y, mined)
+    assert theirs == "a margin each"
+    for margin in (0.2, 0.5):
+        one = TripletMarginLoss(margin, triplets="semihard", reduction="mean")
+        assert abs(one(x, y) - loss) > 0.01
+    assert "give their miner's triplets" in ours
+    torch.testing.assert_close(TripletLoss(0.2)(x, y, mined), loss)
+
+
+@section.differs('"semihard" negatives of a pair')
 def test_semihard(theirs: str, ours: str) -> None:
     x = torch.tensor([[0.0], [1.0], [1.5], [1.75], [2.0]])
     y = torch.tensor([0, 0, 1, 1, 1])
@@ -144,7 +160,9 @@ def test_wrappers_know_names(theirs: str, ours: str) -> None:
     """The page's example names it: test_migration_page.py runs that."""
     loss = TripletSemiHardLoss()
     assert re.search("a name they know", theirs)
-    assert re.search("has to be named", ours)
+    assert re.search("`TripletMarginLoss` is one, others have to be named", ours)
+    losses.CrossBatchMemory(TripletMarginLoss(), embedding_size=7)
+    losses.SelfSupervisedLoss(TripletMarginLoss())
     for wrap in (
         lambda: losses.CrossBatchMemory(loss, embedding_size=7),
         lambda: losses.SelfSupervisedLoss(loss),

@@ -108,7 +108,7 @@ def test_own_distance(theirs: str, ours: str) -> None:
     assert ours == "ValueError"
     with pytest.raises(ValueError, match="distance_metric: expected one of 'sqeuclidean'"):
         BatchSemiHardTripletLoss(Given(), cosine_distance)
-    with pytest.raises(ValueError, match="distance_metric: .*got 'manhattan'"):
+    with pytest.raises(ValueError, match=r"distance_metric: .*got 'manhattan'"):
         BatchSemiHardTripletLoss(Given(), "manhattan")
 
 

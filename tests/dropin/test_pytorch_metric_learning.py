@@ -14,7 +14,13 @@ from helpers import make_batch, pair_masks
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from facenet_ext import TripletHardLoss, TripletLoss, TripletMiner, TripletSemiHardLoss
+from facenet_ext import (
+    TripletHardLoss,
+    TripletLoss,
+    TripletMarginLoss,
+    TripletMiner,
+    TripletSemiHardLoss,
+)
 from facenet_ext._indices import as_triplets
 
 losses = pytest.importorskip("pytorch_metric_learning.losses")
@@ -27,6 +33,7 @@ from pytorch_metric_learning.utils.inference import CustomKNN  # noqa: E402
 LOSSES: list[Callable[[], nn.Module]] = [
     TripletSemiHardLoss,
     TripletHardLoss,
+    TripletMarginLoss,
     lambda: TripletLoss(distance="cosine", smooth=True, reduction="mean_nonzero"),
 ]
 MINERS: dict[str, Callable[[], nn.Module] | None] = {
@@ -64,10 +71,20 @@ class Streams(Vectors):
         return self.data[i], self.data[i] + 0.1, self.labels[i]
 
 
+@torch.no_grad()
+def ranked(models: dict[str, Any], dataset: Vectors) -> float:
+    """The share of all triplets whose negative is farther than their positive."""
+    x = models["embedder"](models["trunk"](dataset.data))
+    positive, negative = pair_masks(dataset.labels)
+    a, p, n = (positive.unsqueeze(2) & negative.unsqueeze(1)).nonzero(as_tuple=True)
+    d = torch.cdist(x, x)
+    return float((d[a, n] > d[a, p]).float().mean())
+
+
 def train(
     trainer: type, loss_funcs: dict[str, Any], miner: str = "none", **options: Any
-) -> list[float]:
-    """Trains a small model for 30 steps; the loss of each."""
+) -> tuple[list[float], float, float]:
+    """Trains a small model for 30 steps; the loss of each, and `ranked` before and after."""
     torch.manual_seed(0)
     dataset = options.pop("dataset", Vectors())
     models = {"trunk": nn.Linear(6, 8), "embedder": nn.Linear(8, 4)} | options.pop("models", {})
@@ -89,13 +106,16 @@ def train(
         "data_device": torch.device("cpu"),
         "end_of_iteration_hook": lambda t: history.append(float(t.losses["total_loss"].detach())),
     } | options
+    before = ranked(models, dataset)
     trainer(**arguments).train()
-    return history
+    return history, before, ranked(models, dataset)
 
 
-def assert_learns(history: list[float]) -> None:
+def assert_learns(history: list[float], before: float, after: float) -> None:
+    """The loss itself may rise: a mean over what is still violated is over harder triplets."""
     assert len(history) == 30
-    assert sum(history[-10:]) < sum(history[:10])
+    assert torch.tensor(history).isfinite().all()
+    assert after > before
 
 
 def without_faiss() -> dict[str, Any]:
@@ -119,21 +139,20 @@ def without_faiss() -> dict[str, Any]:
 @on_losses
 @on_miners
 def test_metric_loss_only(make_loss: Callable[[], nn.Module], miner: str) -> None:
-    assert_learns(train(trainers.MetricLossOnly, {"metric_loss": make_loss()}, miner))
+    assert_learns(*train(trainers.MetricLossOnly, {"metric_loss": make_loss()}, miner))
 
 
 @on_miners
 def test_train_with_classifier(miner: str) -> None:
     loss_funcs = {"metric_loss": TripletSemiHardLoss(), "classifier_loss": nn.CrossEntropyLoss()}
     models = {"classifier": nn.Linear(4, 8)}
-    assert_learns(train(trainers.TrainWithClassifier, loss_funcs, miner, models=models))
+    assert_learns(*train(trainers.TrainWithClassifier, loss_funcs, miner, models=models))
 
 
 @pytest.mark.parametrize("miner", ["none", "ours", "triplets"])
 def test_two_streams(miner: str) -> None:
     loss_funcs = {"metric_loss": TripletSemiHardLoss()}
-    history = train(trainers.TwoStreamMetricLoss, loss_funcs, miner, dataset=Streams())
-    assert_learns(history)
+    assert_learns(*train(trainers.TwoStreamMetricLoss, loss_funcs, miner, dataset=Streams()))
 
 
 def test_cascaded_embeddings() -> None:
@@ -143,7 +162,7 @@ def test_cascaded_embeddings() -> None:
         "embedding_sizes": [1, 3],
         "mining_funcs": {"tuple_miner_0": TripletMiner(), "tuple_miner_1": miners.HDCMiner()},
     }
-    assert_learns(train(trainers.CascadedEmbeddings, loss_funcs, **options))
+    assert_learns(*train(trainers.CascadedEmbeddings, loss_funcs, **options))
 
 
 def test_deep_adversarial_metric_learning() -> None:
@@ -153,7 +172,7 @@ def test_deep_adversarial_metric_learning() -> None:
         "g_adv_loss": losses.TripletMarginLoss(),  # it insists on its own here
     }
     generator = nn.Linear(3 * 8, 8)
-    history = train(
+    history, *_ = train(
         trainers.DeepAdversarialMetricLearning,
         loss_funcs,
         "ours",
