@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from facenet_ext.sentence_transformers import (
     BatchTripletLoss,
 )
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test asks nobody
 pytest.importorskip("sentence_transformers")
 pytest.importorskip("accelerate")
 from datasets import Dataset
