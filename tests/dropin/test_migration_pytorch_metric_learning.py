@@ -27,7 +27,9 @@ losses = pytest.importorskip("pytorch_metric_learning.losses")
 from pytorch_metric_learning import miners  # noqa: E402
 from pytorch_metric_learning.distances import CosineSimilarity, LpDistance  # noqa: E402
 from pytorch_metric_learning.reducers import MeanReducer, SumReducer  # noqa: E402
+from pytorch_metric_learning.regularizers import LpRegularizer  # noqa: E402
 from pytorch_metric_learning.utils import distributed  # noqa: E402
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu  # noqa: E402
 
 section = Section("pytorch-metric-learning")
 NAMES = {
@@ -121,6 +123,27 @@ def test_no_semihard_negative(theirs: str, ours: str) -> None:
     assert TripletMiner()(x, y)[2].tolist() == [2, 2]
     assert 'fallback="drop"' in ours
     assert [len(index) for index in TripletMiner(fallback="drop")(x, y)] == [0, 0, 0]
+
+
+@section.differs("`triplets_per_anchor=1`")
+def test_triplets_per_anchor(theirs: str, ours: str) -> None:
+    _, y = batch("gaussian")
+    anchors = lmu.convert_to_triplets(None, y, t_per_anchor=1)[0]
+    assert theirs == "one triplet at random for each row of a class"
+    assert sorted(anchors.tolist()) == list(range(24))
+    assert ours.startswith("no such option")
+    with pytest.raises(TypeError, match="triplets_per_anchor"):
+        TripletMarginLoss(triplets_per_anchor=1)
+
+
+@section.differs("`reducer=`, `embedding_regularizer=`")
+@pytest.mark.parametrize("option", ["reducer", "embedding_regularizer"])
+def test_objects_as_options(theirs: str, ours: str, option: str) -> None:
+    assert theirs == "objects"
+    losses.TripletMarginLoss(reducer=MeanReducer(), embedding_regularizer=LpRegularizer())
+    assert ours.startswith("TypeError: `reduction=`")
+    with pytest.raises(TypeError, match=option):
+        TripletLoss(**{option: MeanReducer()})
 
 
 @section.differs("labels that are not integers")
