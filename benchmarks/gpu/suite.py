@@ -17,6 +17,7 @@ FILES = (
     "test_select_triplets.py",
     "test_pairwise.py",
     "test_triplet_loss.py",
+    "test_triplet_margin_loss.py",
     "test_compile.py",
     "test_properties.py",
     "test_losses.py",
