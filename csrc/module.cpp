@@ -11,6 +11,7 @@
 #include "semantics/key.h"
 #include "semantics/order.h"
 #include "semantics/successor.h"
+#include "semantics/swap.h"
 
 namespace py = pybind11;
 
@@ -26,6 +27,8 @@ PYBIND11_MODULE(_info, m) {
   m.def("hinge", &facenet::hinge<double>);
   m.def("hinge_slope", &facenet::hinge_slope<double>);
   m.def("inside_margin", &facenet::inside_margin<double>);
+  m.def("swapped_distance", &facenet::swapped_distance<double>);
+  m.def("anchor_share", &facenet::anchor_share<double>);
   m.def("successor_bucket", [](const std::vector<double>& thresholds, double d) {
     return facenet::successor_bucket(thresholds.data(), int64_t(thresholds.size()), d);
   });

@@ -18,14 +18,15 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
   // anchor, positive, negative [T]; the last two are rows of ref_emb where it is given
+  // swap: d(a,n) is the smaller of d(a,n) and d(p,n)
   //   -> losses [T]
   m.def(
       "triplet_losses(Tensor emb, Tensor? ref_emb, Tensor anchor, Tensor positive, "
-      "Tensor negative, float margin, str distance, bool smooth) -> Tensor");
+      "Tensor negative, float margin, str distance, bool smooth, bool swap) -> Tensor");
   // grad [T] -> gradient of emb [M, D] and of ref_emb [N, D] (empty without it)
   m.def(
       "triplet_losses_backward(Tensor grad, Tensor emb, Tensor? ref_emb, Tensor anchor, "
-      "Tensor positive, Tensor negative, float margin, str distance, bool smooth) "
+      "Tensor positive, Tensor negative, float margin, str distance, bool smooth, bool swap) "
       "-> (Tensor, Tensor)");
 
   // select_triplets, triplet_losses, the reduction and the gradient in one pass

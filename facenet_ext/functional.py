@@ -124,6 +124,7 @@ def triplet_loss(
     *,
     distance: str = "sqeuclidean",
     smooth: bool = False,
+    swap: bool = False,
     reduction: str = "mean",
     ref_emb: Tensor | None = None,
 ) -> Tensor:
@@ -137,6 +138,9 @@ def triplet_loss(
         margin: the margin, in units of the distance.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         smooth: softplus in place of the hinge.
+        swap: count the negative at the smaller of d(a, n) and d(p, n) (anchor swap), as
+            ``torch.nn.TripletMarginLoss`` does. The gradient goes to the smaller, half to each
+            at a tie.
         reduction: ``"mean"``, ``"mean_nonzero"`` (over h > 0), ``"sum"`` or ``"none"``.
         ref_emb: ``[N, D]``, what positive and negative index.
 
@@ -155,7 +159,9 @@ def triplet_loss(
         >>> triplet_loss(embeddings, index, margin=2.0)
         tensor(0.7500)
 
-    Source: FaceNet, section 3.1, equation 2.
+    Source: FaceNet, section 3.1, equation 2; Balntas et al., "Learning shallow convolutional
+    feature descriptors with triplet losses", BMVC 2016, "In-triplet hard negative mining with
+    anchor swap".
     """
     check.check_embeddings("embeddings", embeddings)
     check.check_margin(margin)
@@ -184,7 +190,7 @@ def triplet_loss(
                 f"got {index.shape[0]}"
             )
     losses = ops.triplet_losses(
-        embeddings, ref_emb, anchor, positive, negative, float(margin), distance, smooth
+        embeddings, ref_emb, anchor, positive, negative, float(margin), distance, smooth, swap
     )
     return _reduce(losses, reduction, smooth)
 
@@ -200,6 +206,7 @@ def mined_triplet_loss(
     fallback: str = "farthest",
     distance: str = "sqeuclidean",
     smooth: bool = False,
+    swap: bool = False,
     reduction: str = "mean",
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
@@ -223,6 +230,9 @@ def mined_triplet_loss(
         fallback: see there.
         distance: see there.
         smooth: softplus in place of the hinge.
+        swap: see :func:`triplet_loss`. Selection does not know of it; then selection and loss are
+            two passes, not one: O(T) memory more, and a device is waited for, whatever
+            ``max_per_class``.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"`` (which is not fused).
         ref_emb: see there. It receives a gradient too where it asks for one.
         ref_labels: see there.
@@ -254,12 +264,14 @@ def mined_triplet_loss(
     check.check_choice("reduction", reduction, check.REDUCTIONS)
     bound = check.check_max_per_class(max_per_class)
     rule = (positives, negatives, float(margin), within_margin, fallback, distance)
-    if reduction != "none":
+    if reduction != "none" and not swap:
         return ops.mined_triplet_loss(batch, *rule, bound, smooth, reduction)
     triplets = ops.select_triplets(batch, *rule)
-    return ops.triplet_losses(
-        batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth
+    losses = ops.triplet_losses(
+        batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth, swap
     )
+    loss = _reduce(losses, reduction, smooth)
+    return loss if reduction == "none" else _poisoned(loss, batch.emb, batch.ref_emb)
 
 
 def triplet_margin_loss(
@@ -348,6 +360,14 @@ def _check_rule(
     check.check_margin(margin)
     check.check_choice("fallback", fallback, check.FALLBACKS)
     check.check_choice("distance", distance, check.DISTANCES)
+
+
+def _poisoned(loss: Tensor, *rows: Tensor | None) -> Tensor:
+    """NaN where an embedding is not finite, though no triplet may have been selected."""
+    for matrix in rows:
+        if matrix is not None:
+            loss = torch.where(matrix.isfinite().all(), loss, torch.nan)
+    return loss
 
 
 def _reduce(losses: Tensor, reduction: str, smooth: bool) -> Tensor:

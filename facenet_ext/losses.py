@@ -18,6 +18,7 @@ class _TripletModule(nn.Module):
     margin: float
     distance: str
     smooth: bool
+    swap: bool = False
     reduction: str
 
     def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
@@ -31,6 +32,8 @@ class _TripletModule(nn.Module):
         indices_tuple: tuple[Tensor, ...] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        anchor_ids: Tensor | None = None,
+        ref_ids: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
@@ -41,6 +44,8 @@ class _TripletModule(nn.Module):
                 pairs (a1, p, a2, n), then every (a1, p) with every (a2, n) of the same anchor.
             ref_emb: ``[N, D]`` candidates other than the batch itself.
             ref_labels: ``[N]``
+            anchor_ids: ``[M]`` integers; a candidate with its anchor's id is not a positive of it.
+            ref_ids: ``[N]``
 
         Returns:
             A scalar, or ``[T]`` for the reduction ``"none"``.
@@ -56,12 +61,20 @@ class _TripletModule(nn.Module):
                 self.margin,
                 distance=self.distance,
                 smooth=self.smooth,
+                swap=self.swap,
                 reduction=self.reduction,
                 ref_emb=ref_emb,
             )
         if labels is None:
             raise ValueError("labels: expected one per row of embeddings, or indices_tuple")
-        return self._mined(embeddings, labels, ref_emb=ref_emb, ref_labels=ref_labels)
+        return self._mined(
+            embeddings,
+            labels,
+            ref_emb=ref_emb,
+            ref_labels=ref_labels,
+            anchor_ids=anchor_ids,
+            ref_ids=ref_ids,
+        )
 
     def extra_repr(self) -> str:
         """The options, as they would be passed."""
@@ -81,6 +94,7 @@ class TripletLoss(_TripletModule):
         fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         smooth: softplus in place of the hinge.
+        swap: anchor swap, see :func:`triplet_loss`; not fused, see :func:`mined_triplet_loss`.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
         max_per_class: a bound on the rows of a class, see :func:`mined_triplet_loss`.
 
@@ -104,6 +118,7 @@ class TripletLoss(_TripletModule):
         "fallback",
         "distance",
         "smooth",
+        "swap",
         "reduction",
         "max_per_class",
     )
@@ -118,6 +133,7 @@ class TripletLoss(_TripletModule):
         fallback: str = "farthest",
         distance: str = "sqeuclidean",
         smooth: bool = False,
+        swap: bool = False,
         reduction: str = "mean",
         max_per_class: int | None = None,
     ) -> None:
@@ -135,6 +151,7 @@ class TripletLoss(_TripletModule):
         self.fallback = fallback
         self.distance = distance
         self.smooth = smooth
+        self.swap = swap
         self.reduction = reduction
         check.check_max_per_class(max_per_class)
         self.max_per_class = max_per_class
@@ -150,6 +167,7 @@ class TripletLoss(_TripletModule):
             fallback=self.fallback,
             distance=self.distance,
             smooth=self.smooth,
+            swap=self.swap,
             reduction=self.reduction,
             max_per_class=self.max_per_class,
             **reference,

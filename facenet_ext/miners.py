@@ -64,6 +64,8 @@ class TripletMiner(nn.Module):
         labels: Tensor,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        anchor_ids: Tensor | None = None,
+        ref_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Selects triplets.
 
@@ -72,6 +74,8 @@ class TripletMiner(nn.Module):
             labels: ``[M]`` integers.
             ref_emb: ``[N, D]`` candidates other than the batch itself.
             ref_labels: ``[N]``
+            anchor_ids: ``[M]`` integers; a candidate with its anchor's id is not a positive of it.
+            ref_ids: ``[N]``
 
         Returns:
             (anchor, positive, negative), each ``[T]`` int64.
@@ -91,6 +95,8 @@ class TripletMiner(nn.Module):
             distance=self.distance,
             ref_emb=ref_emb,
             ref_labels=ref_labels,
+            anchor_ids=anchor_ids,
+            ref_ids=ref_ids,
         )
         return triplets.anchor, triplets.positive, triplets.negative
 

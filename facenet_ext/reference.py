@@ -212,6 +212,7 @@ def triplet_loss(
     *,
     distance: str = "sqeuclidean",
     smooth: bool = False,
+    swap: bool = False,
     reduction: str = "mean",
     ref_emb: Tensor | None = None,
 ) -> Tensor:
@@ -237,6 +238,7 @@ def triplet_loss(
         margin: the margin, in units of the distance.
         distance: "sqeuclidean", "euclidean" or "cosine".
         smooth: softplus in place of the hinge.
+        swap: d(a, n) is the smaller of d(a, n) and d(p, n) (anchor swap, Balntas et al., 2016).
         reduction: "mean", "mean_nonzero", "sum" or "none".
         ref_emb: candidates, [N, D], that ``positive`` and ``negative`` index; ``embeddings`` when
             None.
@@ -262,6 +264,8 @@ def triplet_loss(
     candidates = x if ref_emb is None else ref_emb.double()
     d_ap = _distance(x[anchor], candidates[positive], distance)
     d_an = _distance(x[anchor], candidates[negative], distance)
+    if swap:
+        d_an = torch.minimum(d_an, _distance(candidates[positive], candidates[negative], distance))
     gap = d_ap - d_an + margin
     h = torch.logaddexp(gap, torch.zeros_like(gap)) if smooth else torch.relu(gap)
     if smooth and reduction == "mean_nonzero":
@@ -286,6 +290,7 @@ def mined_triplet_loss(
     max_per_class: int | None = None,
     generator: torch.Generator | None = None,
     smooth: bool = False,
+    swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
     """Return the triplet loss of the triplets that :func:`select_triplets` selects.
@@ -313,6 +318,7 @@ def mined_triplet_loss(
         max_per_class: a promise that no anchor's class has more candidates; it changes no result.
         generator: as in :func:`select_triplets`.
         smooth: as in :func:`triplet_loss`.
+        swap: as in :func:`triplet_loss`; selection does not know of it.
         reduction: as in :func:`triplet_loss`.
 
     Returns:
@@ -358,6 +364,7 @@ def mined_triplet_loss(
         margin,
         distance=distance,
         smooth=smooth,
+        swap=swap,
         reduction=reduction,
         ref_emb=ref_emb,
     )

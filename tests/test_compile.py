@@ -36,7 +36,8 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
     batch, bank = (x, y, None, None, None, None), (x, y, c, z, None, None)
     with_ids = (x, y, c, z, torch.arange(12), torch.arange(9))
     d = torch.float64 if dtype == torch.float64 else torch.float32
-    given = (*T, 0.2, "euclidean", False)
+    given = (*T, 0.2, "euclidean", False, False)
+    swapped = (*given[:-1], True)
     detached = (x.detach(), c.detach())
     return [
         (OPS.pairwise_squared_distance, (x, c)),
@@ -45,8 +46,10 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
         (OPS.select_triplets, (*with_ids, *RULE)),
         (OPS.triplet_losses, (x, None, *given)),
         (OPS.triplet_losses, (x, c, *given)),
+        (OPS.triplet_losses, (x, c, *swapped)),
         (OPS.triplet_losses_backward, (torch.ones(3, dtype=d), detached[0], None, *given)),
         (OPS.triplet_losses_backward, (torch.ones(3, dtype=d), *detached, *given)),
+        (OPS.triplet_losses_backward, (torch.ones(3, dtype=d), *detached, *swapped)),
         (OPS.mined_triplet_loss, (*batch, *RULE, 0, False, "mean", grad, False)),
         (OPS.mined_triplet_loss, (*bank, *RULE, 0, True, "sum", grad, grad)),
         (OPS.mined_triplet_loss, (*with_ids, *RULE, 0, False, "mean_nonzero", False, grad)),
@@ -137,6 +140,12 @@ def test_loss_of_given_triplets_compiles(reduction: str) -> None:
 def test_pairwise_distance_compiles() -> None:
     inputs = make_cloud("gaussian", 20, 7), make_cloud("gaussian", 20, 7, seed=1)
     compiles(pairwise_squared_distance, *inputs, backend="aot_eager")
+
+
+def test_a_mined_loss_with_anchor_swap_compiles() -> None:
+    """Not fused: an unbacked size in between."""
+    x, y = make_batch("quads", 40, 7)
+    compiles(lambda x: mined_triplet_loss(x, y[: len(x)], swap=True), x, backend="aot_eager")
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

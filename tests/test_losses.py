@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "fallback": "farthest",
     "distance": "sqeuclidean",
     "smooth": False,
+    "swap": False,
     "reduction": "mean",
 }
 OTHERS: dict[str, Any] = {
@@ -38,6 +39,7 @@ OTHERS: dict[str, Any] = {
     "fallback": "drop",
     "distance": "cosine",
     "smooth": True,
+    "swap": True,
     "reduction": "mean_nonzero",
 }
 MODULES: list[Callable[[], torch.nn.Module]] = [
@@ -131,7 +133,7 @@ def test_an_indices_tuple_gives_the_loss_of_these_triplets() -> None:
     x, y = make_batch("quads", 49, 7)
     c, z = make_batch("quads", 97, 7, seed=1)
     t = functional.select_triplets(x, y, ref_emb=c, ref_labels=z)[:3]
-    options = {"distance": "cosine", "smooth": True, "reduction": "sum"}
+    options = {"distance": "cosine", "smooth": True, "swap": True, "reduction": "sum"}
     expected = functional.triplet_loss(x, t, 0.3, ref_emb=c, **options)
     assert torch.equal(TripletLoss(0.3, **options)(x, y, t, c, z), expected)
     assert torch.equal(TripletLoss(0.3, **options)(x, indices_tuple=t, ref_emb=c), expected)
@@ -145,6 +147,17 @@ def test_a_bank_by_position_and_by_name(make: Callable[[], torch.nn.Module]) -> 
     by_name = loss(x, y, ref_emb=c, ref_labels=z)
     assert torch.equal(loss(x, y, None, c, z), by_name)
     assert by_name != loss(x, y)
+
+
+@pytest.mark.parametrize("make", MODULES)
+def test_ids_keep_an_item_from_its_own_copy(make: Callable[[], torch.nn.Module]) -> None:
+    """So that a batch against itself is self mode, and a batch without positives has no loss."""
+    x, y = make_batch("quads", 49, 7)
+    loss, ids = make(), {"anchor_ids": torch.arange(49), "ref_ids": torch.arange(49)}
+    torch.testing.assert_close(loss(x, y, ref_emb=x, ref_labels=y, **ids), loss(x, y))
+    near, different = 0.01 * x, torch.arange(49)
+    assert loss(near, different, ref_emb=near, ref_labels=different, **ids) == 0
+    assert loss(near, different, ref_emb=near, ref_labels=different) > 0
 
 
 @pytest.mark.parametrize("make", MODULES)

@@ -39,6 +39,15 @@ def test_against_a_bank(options: dict[str, Any]) -> None:
     assert_same_triplets(TripletMiner(**options)(x, y, ref_emb=c, ref_labels=z), expected)
 
 
+def test_ids_keep_an_item_from_its_own_copy() -> None:
+    x, y = make_batch("quads", 49, 7)
+    bank = {"ref_emb": x, "ref_labels": y}
+    ids = {"anchor_ids": torch.arange(49), "ref_ids": torch.arange(49)}
+    assert_same_triplets(TripletMiner()(x, y, **bank, **ids), TripletMiner()(x, y))
+    anchor, positive, _ = TripletMiner()(x, y, **bank)
+    assert (anchor == positive).any()
+
+
 def test_miner_and_loss_together_are_the_mined_loss() -> None:
     x, y = make_batch("quads", 49, 7)
     loss = TripletLoss(margin=0.3, negatives="hardest")

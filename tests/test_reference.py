@@ -180,6 +180,26 @@ def test_gradient_of_one_triplet() -> None:
     assert x.grad.flatten().tolist() == [4.0, 2.0, -6.0]
 
 
+@pytest.mark.parametrize(
+    ("points", "loss", "gradient"),
+    [  # anchor, positive, negative; the positive is closer to it, the anchor is, neither is
+        ((0, 1, 3), 0.5, [-1, 2, -1]),
+        ((1, 0, 3), 0.5, [2, -1, -1]),
+        ((0, 2, 1), 2.5, [-0.5, 0.5, 0]),
+    ],
+)
+def test_anchor_swap_counts_the_smaller_distance(
+    points: tuple[float, ...], loss: float, gradient: list[float]
+) -> None:
+    x = line(*points).requires_grad_()
+    one = torch.tensor([0]), torch.tensor([1]), torch.tensor([2])
+    actual = reference.triplet_loss(x, one, 1.5, distance="euclidean", swap=True)
+    actual.backward()
+    assert x.grad is not None
+    assert actual.item() == loss
+    assert x.grad.flatten().tolist() == gradient
+
+
 def test_the_hinge_has_no_gradient_at_zero() -> None:
     x = line(0, 1, 3).requires_grad_()
     one = torch.tensor([0]), torch.tensor([1]), torch.tensor([2])

@@ -48,41 +48,49 @@ def check(
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 95, 1000])
 @pytest.mark.parametrize("dim", COLUMNS)
-def test_every_size(dim: int, count: int) -> None:
-    check(make_cloud("gaussian", 97, dim), random_triplets(97, 97, count))
+@pytest.mark.parametrize("swap", [False, True])
+def test_every_size(swap: bool, dim: int, count: int) -> None:
+    check(make_cloud("gaussian", 97, dim), random_triplets(97, 97, count), swap=swap)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("smooth", [False, True])
-def test_every_option(smooth: bool, reduction: str, distance: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("swap", [False, True])
+def test_every_option(
+    swap: bool, smooth: bool, reduction: str, distance: str, dtype: torch.dtype
+) -> None:
     x, t = make_cloud("gaussian", 49, 33, dtype), random_triplets(49, 49, 200)
-    check(x, t, distance=distance, reduction=reduction, smooth=smooth)
+    check(x, t, distance=distance, reduction=reduction, smooth=smooth, swap=swap)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_against_a_bank(reduction: str, distance: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("swap", [False, True])
+def test_against_a_bank(swap: bool, reduction: str, distance: str, dtype: torch.dtype) -> None:
     x, c = make_cloud("gaussian", 49, 33, dtype), make_cloud("gaussian", 97, 33, dtype, seed=1)
     t = random_triplets(49, 97, 200)
-    check(x, t, ref_emb=c, distance=distance, reduction=reduction)
+    check(x, t, ref_emb=c, distance=distance, reduction=reduction, swap=swap)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distance", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("cloud", ["offset", "far", "collapsed", "duplicates", "integers"])
-def test_difficult_clouds(cloud: str, distance: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("swap", [False, True])
+def test_difficult_clouds(swap: bool, cloud: str, distance: str, dtype: torch.dtype) -> None:
     """A common offset or a collapsed cloud costs no digit: distances are direct differences."""
-    check(make_cloud(cloud, 97, 65, dtype), random_triplets(97, 97, 300), distance=distance)
+    x, t = make_cloud(cloud, 97, 65, dtype), random_triplets(97, 97, 300)
+    check(x, t, distance=distance, swap=swap)
 
 
 @pytest.mark.parametrize("margin", [-1.0, 0.0, 1.0, 100.0])
 @pytest.mark.parametrize("smooth", [False, True])
-def test_every_margin(margin: float, smooth: bool) -> None:
+@pytest.mark.parametrize("swap", [False, True])
+def test_every_margin(swap: bool, margin: float, smooth: bool) -> None:
     x, t = make_cloud("gaussian", 49, 17), random_triplets(49, 49, 100)
-    check(x, t, margin, smooth=smooth)
+    check(x, t, margin, smooth=smooth, swap=swap)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -174,30 +182,33 @@ def test_no_triplets(reduction: str, dtype: torch.dtype, with_bank: bool) -> Non
 @pytest.mark.parametrize("row", [0, 1, 2])
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("swap", [False, True])
 def test_a_non_finite_row_makes_the_loss_non_finite(
-    smooth: bool, distance: str, row: int, value: float
+    swap: bool, smooth: bool, distance: str, row: int, value: float
 ) -> None:
     """As anchor, as positive and as negative, though an infinitely far negative has h = 0."""
     x = make_cloud("gaussian", 4, 9)
     x[row, 4] = value
     t = torch.tensor([0, 3]), torch.tensor([1, 3]), torch.tensor([2, 3])
     for reduction in ("mean", "mean_nonzero", "sum"):
-        loss = triplet_loss(x, t, distance=distance, smooth=smooth, reduction=reduction)
+        options: dict[str, Any] = {"smooth": smooth, "swap": swap, "reduction": reduction}
+        loss = triplet_loss(x, t, distance=distance, **options)
         assert not loss.isfinite(), reduction
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("smooth", [False, True])
-def test_gradcheck(smooth: bool, reduction: str, distance: str) -> None:
+@pytest.mark.parametrize("swap", [False, True])
+def test_gradcheck(swap: bool, smooth: bool, reduction: str, distance: str) -> None:
     x = make_cloud("gaussian", 6, 3, torch.float64).requires_grad_()
     c = make_cloud("gaussian", 5, 3, torch.float64, seed=1).requires_grad_()
     t = random_triplets(6, 5, 12)
 
+    options: dict[str, Any] = {"distance": distance, "smooth": smooth, "swap": swap}
+
     def loss(x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        return triplet_loss(
-            x, t, 0.7, distance=distance, smooth=smooth, reduction=reduction, ref_emb=c
-        )
+        return triplet_loss(x, t, 0.7, reduction=reduction, ref_emb=c, **options)
 
     assert torch.autograd.gradcheck(loss, (x, c))
 
@@ -225,15 +236,16 @@ def test_a_bank_that_is_the_embeddings_gets_both_gradients() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("swap", [False, True])
 def test_the_number_of_threads_does_not_change_a_bit(
-    dtype: torch.dtype, set_threads: SetThreads
+    swap: bool, dtype: torch.dtype, set_threads: SetThreads
 ) -> None:
     x = make_cloud("gaussian", 500, 65, dtype).requires_grad_()
     t = random_triplets(500, 500, 20000)
     results = []
     for threads in (1, 2, 2, 3):
         set_threads(threads)
-        loss = triplet_loss(x, t, 1.0)
+        loss = triplet_loss(x, t, 1.0, swap=swap)
         results.append((loss.detach(), *torch.autograd.grad(loss, x)))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))

@@ -51,13 +51,13 @@ EdgeList<T> transpose(const EdgeList<T>& edges, int64_t other_rows) {
 }
 
 template <class T>
-void gather(const Rows<T>& x, std::initializer_list<Edges<T>> sets, Distance distance, T scale,
-            T* out, bool add) {
+void gather(const Rows<T>& x, const std::vector<Edges<T>>& sets, Distance distance, T scale, T* out,
+            bool add) {
   const int64_t dim = x.dim();
   double edges = 0;
   for (const Edges<T>& set : sets) edges += double(set.begin[x.count()]);
   parallel_rows(x.count(), kRowGrain, edges * double(dim) / 8, [&](int64_t begin, int64_t end) {
-    kernels<T>().gather_edges(x.values(), dim, begin, end, sets.begin(), int(sets.size()), scale,
+    kernels<T>().gather_edges(x.values(), dim, begin, end, sets.data(), int(sets.size()), scale,
                               add, out);
     if (distance != Distance::kCosine) return;
     // x^ = x / |x|: the gradient keeps what is orthogonal to x^, over |x|.
@@ -76,9 +76,9 @@ void gather(const Rows<T>& x, std::initializer_list<Edges<T>> sets, Distance dis
 
 template EdgeList<float> transpose(const EdgeList<float>&, int64_t);
 template EdgeList<double> transpose(const EdgeList<double>&, int64_t);
-template void gather(const Rows<float>&, std::initializer_list<Edges<float>>, Distance, float,
-                     float*, bool);
-template void gather(const Rows<double>&, std::initializer_list<Edges<double>>, Distance, double,
+template void gather(const Rows<float>&, const std::vector<Edges<float>>&, Distance, float, float*,
+                     bool);
+template void gather(const Rows<double>&, const std::vector<Edges<double>>&, Distance, double,
                      double*, bool);
 
 }  // namespace facenet::cpu

@@ -5,6 +5,8 @@
 // the same bits on any number of threads.
 #pragma once
 
+#include <vector>
+
 #include "cpu/buffer.h"
 #include "cpu/rows.h"
 
@@ -33,7 +35,7 @@ EdgeList<T> transpose(const EdgeList<T>& edges, int64_t other_rows);
 // through the normalisation where the distance is the cosine. [rows, dim]
 // With `add` what out holds is part of the sum.
 template <class T>
-void gather(const Rows<T>& x, std::initializer_list<Edges<T>> sets, Distance distance, T scale,
-            T* out, bool add = false);
+void gather(const Rows<T>& x, const std::vector<Edges<T>>& sets, Distance distance, T scale, T* out,
+            bool add = false);
 
 }  // namespace facenet::cpu

@@ -13,6 +13,7 @@
 #include "cpu/parallel.h"
 #include "cpu/rows.h"
 #include "semantics/hinge.h"
+#include "semantics/swap.h"
 
 namespace facenet::cpu {
 namespace {
@@ -71,11 +72,30 @@ struct TripletRows {
   T distance_between(int64_t a, int64_t c) const {
     return emb.distance_to(a, candidates(), c, distance);
   }
+  T distance_of_candidates(int64_t p, int64_t n) const {
+    return candidates().distance_to(p, candidates(), n, distance);
+  }
 };
+
+// Room for `each` edges of every triplet, grouped by the row that they push: triplets may come in
+// any order. Returns where each triplet's own begin.
+template <class T>
+Buffer<int64_t> group_edges(const int64_t* row, int64_t count, int64_t each, EdgeList<T>& edges) {
+  std::fill(edges.begin.begin(), edges.begin.end(), 0);
+  for (int64_t t = 0; t < count; ++t) edges.begin[row[t] + 1] += each;
+  for (int64_t r = 0; r < edges.rows; ++r) edges.begin[r + 1] += edges.begin[r];
+  std::vector<int64_t> next(edges.begin.data(), edges.begin.data() + edges.rows);
+  Buffer<int64_t> slot(count);
+  for (int64_t t = 0; t < count; ++t) {
+    slot[t] = next[row[t]];
+    next[row[t]] += each;
+  }
+  return slot;
+}
 
 Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
                       const Tensor& positive, const Tensor& negative, double margin,
-                      const std::string& distance, bool smooth) {
+                      const std::string& distance, bool smooth, bool swap) {
   const TripletArguments arguments(emb, ref_emb, anchor, positive, negative);
   const Distance kind = parse_distance(distance);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) {
@@ -91,7 +111,9 @@ Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, c
     const double work = double(arguments.count()) * double(emb.size(1)) / 2;
     parallel_rows(arguments.count(), kTripletGrain, work, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        const T v = rows.distance_between(a[t], p[t]) - rows.distance_between(a[t], n[t]);
+        T d_n = rows.distance_between(a[t], n[t]);
+        if (swap) d_n = swapped_distance(d_n, rows.distance_of_candidates(p[t], n[t]));
+        const T v = rows.distance_between(a[t], p[t]) - d_n;
         losses[t] = hinge(v + T(margin), smooth) + poison;
       }
     });
@@ -103,7 +125,8 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
                                                    const std::optional<Tensor>& ref_emb,
                                                    const Tensor& anchor, const Tensor& positive,
                                                    const Tensor& negative, double margin,
-                                                   const std::string& distance, bool smooth) {
+                                                   const std::string& distance, bool smooth,
+                                                   bool swap) {
   const TripletArguments arguments(emb, ref_emb, anchor, positive, negative);
   const Distance kind = parse_distance(distance);
   using Gradients = std::tuple<Tensor, Tensor>;
@@ -120,42 +143,49 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
     const int64_t *a = arguments.data(arguments.anchor), *p = arguments.data(arguments.positive),
                   *n = arguments.data(arguments.negative);
 
-    // Two edges per triplet, grouped by anchor: triplets may come in any order.
+    // Two edges per triplet from its anchor and, swapping, one from its positive to its negative.
     EdgeList<T> edges(rows.emb.count(), 2 * count);
-    std::fill(edges.begin.begin(), edges.begin.end(), 0);
-    for (int64_t t = 0; t < count; ++t) edges.begin[a[t] + 1] += 2;
-    for (int64_t r = 0; r < edges.rows; ++r) edges.begin[r + 1] += edges.begin[r];
-    std::vector<int64_t> next(edges.begin.data(), edges.begin.data() + edges.rows);
-    Buffer<int64_t> slot(count);
-    for (int64_t t = 0; t < count; ++t) {
-      slot[t] = next[a[t]];
-      next[a[t]] += 2;
-    }
+    const Buffer<int64_t> slot = group_edges(a, count, 2, edges);
+    const int64_t swaps = swap ? count : 0;
+    const int64_t swapped_rows = swap ? rows.candidates().count() : 0;
+    EdgeList<T> swapped(swapped_rows, swaps);
+    const Buffer<int64_t> swapped_slot = group_edges(p, swaps, 1, swapped);
     const double work = double(count) * double(dim) / 2;
     parallel_rows(count, kTripletGrain, work, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const T d_ap = rows.distance_between(a[t], p[t]), d_an = rows.distance_between(a[t], n[t]);
-        const T slope = weight[t] * hinge_slope(d_ap - d_an + T(margin), smooth);
+        const T d_pn = swap ? rows.distance_of_candidates(p[t], n[t]) : T(0);
+        const T d_n = swap ? swapped_distance(d_an, d_pn) : d_an;
+        const T share = swap ? anchor_share(d_an, d_pn) : T(1);
+        const T slope = weight[t] * hinge_slope(d_ap - d_n + T(margin), smooth);
         edges.other[slot[t]] = int32_t(p[t]);
         edges.coefficient[slot[t]] = slope * distance_slope(kind, d_ap);
         edges.other[slot[t] + 1] = int32_t(n[t]);
-        edges.coefficient[slot[t] + 1] = -slope * distance_slope(kind, d_an);
+        edges.coefficient[slot[t] + 1] = -slope * share * distance_slope(kind, d_an);
+        if (!swap) continue;
+        swapped.other[swapped_slot[t]] = int32_t(n[t]);
+        swapped.coefficient[swapped_slot[t]] = -slope * (T(1) - share) * distance_slope(kind, d_pn);
       }
     });
     const EdgeList<T> reversed = transpose(edges, rows.candidates().count());
+    const EdgeList<T> swapped_reversed = transpose(swapped, swapped_rows);
 
     const T scale = rows.finite() ? T(1) : std::numeric_limits<T>::quiet_NaN();
     Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), dim}, value);
     Tensor ref_grad = torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, dim}, value);
     T* emb_out = static_cast<T*>(emb_grad.data_ptr());
-    if (rows.ref) {
-      gather(rows.emb, {edges.view(rows.ref->values())}, kind, scale, emb_out);
-      gather(*rows.ref, {reversed.view(rows.emb.values())}, kind, scale,
-             static_cast<T*>(ref_grad.data_ptr()));
-    } else {
-      const T* x = rows.emb.values();
-      gather(rows.emb, {edges.view(x), reversed.view(x)}, kind, scale, emb_out);
+    const T *x = rows.emb.values(), *y = rows.candidates().values();
+    std::vector<Edges<T>> of_anchors = {edges.view(y)}, of_candidates = {reversed.view(x)};
+    if (swap) {
+      of_candidates.push_back(swapped.view(y));
+      of_candidates.push_back(swapped_reversed.view(y));
     }
+    if (rows.ref) {
+      gather(*rows.ref, of_candidates, kind, scale, static_cast<T*>(ref_grad.data_ptr()));
+    } else {
+      of_anchors.insert(of_anchors.end(), of_candidates.begin(), of_candidates.end());
+    }
+    gather(rows.emb, of_anchors, kind, scale, emb_out);
     return {emb_grad, ref_grad};
   });
 }

@@ -15,17 +15,14 @@ constexpr int kColumns = 128;  // that a block gathers at a time: 4 per lane
 // Columns of a row's gradient as one warp gathers them; edge e of every list is warp e % 4's.
 template <class T>
 struct Sum {
-  const Rows<T>& rows;
-  const Rows<T>& others;
   int32_t column;
   T x[4];
   T sum[4] = {0, 0, 0, 0};
 
-  __device__ Sum(const Rows<T>& rows_, const Rows<T>& others_, int32_t row, int32_t column_)
-      : rows(rows_), others(others_), column(column_) {
+  __device__ Sum(const Rows<T>& rows, int32_t row, int32_t column_) : column(column_) {
     load_columns(rows, row, column, rows.factor(row), x);
   }
-  __device__ void add(int32_t other, T weight) {
+  __device__ void add(const Rows<T>& others, int32_t other, T weight) {
     if (weight == T(0)) return;
     T y[4];
     load_columns(others, other, column, others.factor(other), y);
@@ -40,13 +37,15 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g, T* out) {
   __shared__ T sums[kWarps][kColumns];
   __shared__ T along_sums[kWarps];
-  __shared__ int64_t incoming[2];
+  __shared__ int64_t incoming[2], inner[2];
   const int32_t position = int32_t(blockIdx.x);
   const int32_t row = g.rows.row(position);
   const int warp = int(threadIdx.x) / 32;
   if (threadIdx.x < 2) {
     incoming[threadIdx.x] =
         count_below<false>(g.incoming.row, g.incoming.count, uint32_t(row) + threadIdx.x);
+    inner[threadIdx.x] =
+        count_below<false>(g.inner.row, g.inner.count, uint32_t(row) + threadIdx.x);
   }
   __syncthreads();
   const SlotEdges<T>& s = g.slot_edges;
@@ -54,15 +53,16 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
   const T inverse_norm = g.rows.factor(row);
   T along = 0;  // of the gradient with the unit row
   for (int32_t first = 0; first < g.rows.dim; first += kColumns) {
-    Sum<T> sum(g.rows, g.others, row, first + 4 * lane());
+    Sum<T> sum(g.rows, row, first + 4 * lane());
     if (g.as_anchors) {
       const int64_t offset = s.slots.offset[position];
       const int32_t count = s.slots.count[position];
       for (int32_t k = warp; k < count; k += kWarps) {
-        sum.add(g.others.row(s.class_begin[position] + k), s.positive[offset + k]);
+        sum.add(g.others, g.others.row(s.class_begin[position] + k), s.positive[offset + k]);
       }
       const auto add_negative = [&](int64_t at) {
-        if (s.negative[at] != kNoRow) sum.add(int32_t(s.negative[at]), s.incoming[at].weight);
+        if (s.negative[at] == kNoRow) return;
+        sum.add(g.others, int32_t(s.negative[at]), s.incoming[at].weight);
       };
       if (s.negative != nullptr) {
         for (int32_t k = warp; k < count; k += kWarps) add_negative(offset + k);
@@ -72,11 +72,15 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
     if (g.as_candidates) {
       for (int32_t a = g.anchors_begin[position] + warp; a < g.anchors_end[position]; a += kWarps) {
         if (s.slots.count[a] == 0) continue;
-        sum.add(g.others.row(a), s.positive[s.slots.offset[a] + position - s.class_begin[a]]);
+        sum.add(g.others, g.others.row(a),
+                s.positive[s.slots.offset[a] + position - s.class_begin[a]]);
       }
     }
     for (int64_t e = incoming[0] + warp; e < incoming[1]; e += kWarps) {
-      sum.add(g.incoming.edge[e].other, g.incoming.edge[e].weight);
+      sum.add(g.others, g.incoming.edge[e].other, g.incoming.edge[e].weight);
+    }
+    for (int64_t e = inner[0] + warp; e < inner[1]; e += kWarps) {
+      sum.add(g.rows, g.inner.edge[e].other, g.inner.edge[e].weight);
     }
 #pragma unroll
     for (int v = 0; v < 4; ++v) sums[warp][4 * lane() + v] = sum.sum[v];

@@ -57,7 +57,8 @@ struct Gathered {
   const int32_t* anchors_begin;  // [rows] sorted anchors of the row's class
   const int32_t* anchors_end;
   EdgeList<T> incoming;
-  const T* partial;  // [partials, rows, dim] by sorted position: sums to be added
+  EdgeList<T> inner;  // from `rows` themselves, where others push them too
+  const T* partial;   // [partials, rows, dim] by sorted position: sums to be added
   int32_t partials;
   const T* scale;  // one number, on the device
 };

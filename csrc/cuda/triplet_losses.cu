@@ -11,6 +11,7 @@
 #include "cuda/warp.cuh"
 #include "cuda/workspace.h"
 #include "semantics/hinge.h"
+#include "semantics/swap.h"
 
 namespace facenet::cuda {
 namespace {
@@ -34,8 +35,7 @@ struct Sides {
 
 // A warp's distance of two rows. Lanes take every 32nd column, so that reads are whole lines.
 template <class T>
-__device__ T warp_distance(const Sides<T>& sides, int32_t i, int32_t j) {
-  const Rows<T>&x = sides.anchors, &y = sides.candidates;
+__device__ T warp_distance(const Rows<T>& x, int32_t i, const Rows<T>& y, int32_t j) {
   const T fi = x.factor(i), fj = y.factor(j);
   T sum = 0;
   for (int32_t k = lane(); k < x.dim; k += 32) {
@@ -54,41 +54,59 @@ __device__ bool in_range(const Sides<T>& sides, const TripletRows& t, int64_t k)
          inside(t.negative[k], sides.candidates.count);
 }
 
+template <class T>
+struct TripletDistances {
+  T d_ap, d_an, d_pn;  // d_pn where anchors are swapped
+  T gap;               // d(a,p) less what the negative counts at
+};
+
+template <class T>
+__device__ TripletDistances<T> distances_of(const Sides<T>& sides, int32_t a, int32_t p, int32_t n,
+                                            bool swap) {
+  const Rows<T>&x = sides.anchors, &y = sides.candidates;
+  TripletDistances<T> d{warp_distance(x, a, y, p), warp_distance(x, a, y, n), T(0), T(0)};
+  if (swap) d.d_pn = warp_distance(y, p, y, n);
+  d.gap = d.d_ap - (swap ? swapped_distance(d.d_an, d.d_pn) : d.d_an);
+  return d;
+}
+
 // A warp per triplet -> losses [T]
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     losses_of_triplets(const Sides<T> sides, const TripletRows t, const T margin, const bool smooth,
-                       T* losses) {
+                       const bool swap, T* losses) {
   const int64_t k = warp_number();
   if (k >= t.count) return;
   T loss = T(NAN);
   if (in_range(sides, t, k)) {
-    const int32_t a = int32_t(t.anchor[k]);
-    const T v = warp_distance(sides, a, int32_t(t.positive[k])) -
-                warp_distance(sides, a, int32_t(t.negative[k]));
-    loss = hinge(v + margin, smooth) + sides.poison();
+    const TripletDistances<T> d = distances_of(sides, int32_t(t.anchor[k]), int32_t(t.positive[k]),
+                                               int32_t(t.negative[k]), swap);
+    loss = hinge(d.gap + margin, smooth) + sides.poison();
   }
   if (lane() == 0) losses[k] = loss;
 }
 
 // A warp per triplet -> its four edges: 2k and 2k+1 push the anchor, 2T + 2k and 2T + 2k + 1 the
-// positive and the negative.
+// positive and the negative. Swapping, 4T + 2k and 4T + 2k + 1 are those of these two to each
+// other.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     edges_of_triplets(const Sides<T> sides, const TripletRows t, const T margin, const bool smooth,
-                      const T* grad, uint32_t* row, Edge<T>* edge, T* scale) {
+                      const bool swap, const T* grad, uint32_t* row, Edge<T>* edge, T* scale) {
   const int64_t k = warp_number();
   if (k == 0 && lane() == 0) *scale = T(1) + sides.poison();
   if (k >= t.count) return;
-  T to_positive = 0, to_negative = 0;
+  T to_positive = 0, to_negative = 0, between = 0;
   const bool there = in_range(sides, t, k);
   const int32_t a = int32_t(t.anchor[k]), p = int32_t(t.positive[k]), n = int32_t(t.negative[k]);
   if (there) {
-    const T d_ap = warp_distance(sides, a, p), d_an = warp_distance(sides, a, n);
-    const T slope = grad[k] * hinge_slope(d_ap - d_an + margin, smooth);
+    const TripletDistances<T> d = distances_of(sides, a, p, n, swap);
+    const T slope = grad[k] * hinge_slope(d.gap + margin, smooth);
+    const T share = swap ? anchor_share(d.d_an, d.d_pn) : T(1);
     const Distance kind = sides.anchors.distance;
-    to_positive = slope * distance_slope(kind, d_ap);
-    to_negative = -slope * distance_slope(kind, d_an);
+    to_positive = slope * distance_slope(kind, d.d_ap);
+    to_negative = -slope * share * distance_slope(kind, d.d_an);
+    between = -slope * (T(1) - share) * distance_slope(kind, d.d_pn);
   }
   if (lane() != 0) return;
   const int64_t anchor_edges = 2 * k, candidate_edges = 2 * (t.count + k);
@@ -99,6 +117,12 @@ __global__ void __launch_bounds__(kBlock, 2)
   edge[anchor_edges + 1] = {n, to_negative};
   edge[candidate_edges] = {a, to_positive};
   edge[candidate_edges + 1] = {a, to_negative};
+  if (!swap) return;
+  const int64_t swapped_edges = 2 * (2 * t.count + k);
+  row[swapped_edges] = row[candidate_edges];
+  row[swapped_edges + 1] = row[candidate_edges + 1];
+  edge[swapped_edges] = {n, between};
+  edge[swapped_edges + 1] = {p, between};
 }
 
 template <class T>
@@ -130,14 +154,14 @@ class TripletCall {
  public:
   TripletCall(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
               const Tensor& positive, const Tensor& negative, const std::string& distance,
-              bool gradient)
+              int64_t edges_each)
       : device(emb),
         emb_(torch::stable::contiguous(emb)),
         ref_(ref_emb ? torch::stable::contiguous(*ref_emb) : emb_),
         anchor_(torch::stable::contiguous(anchor)),
         positive_(torch::stable::contiguous(positive)),
         negative_(torch::stable::contiguous(negative)),
-        arrays(emb, sizes_of(emb, ref_emb, anchor, distance, gradient)) {
+        arrays(emb, sizes_of(emb, ref_emb, anchor, distance, edges_each)) {
     const int64_t count = anchor.numel();
     check_index_vector("anchor", anchor, count);
     check_index_vector("positive", positive, count);
@@ -173,7 +197,7 @@ class TripletCall {
 
   static TripletArrays<T> sizes_of(const Tensor& emb, const std::optional<Tensor>& ref_emb,
                                    const Tensor& anchor, const std::string& distance,
-                                   bool gradient) {
+                                   int64_t edges_each) {
     check_embeddings("emb", emb);
     if (ref_emb) {
       check_embeddings("ref_emb", *ref_emb);
@@ -184,7 +208,7 @@ class TripletCall {
     sizes.reference = ref_emb.has_value();
     sizes.candidates = ref_emb ? ref_emb->size(0) : emb.size(0);
     sizes.cosine = parse_distance(distance) == Distance::kCosine;
-    sizes.edges = gradient ? 4 * anchor.numel() : 0;
+    sizes.edges = edges_each * anchor.numel();
     return sizes;
   }
 
@@ -196,14 +220,14 @@ class TripletCall {
 
 Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
                       const Tensor& positive, const Tensor& negative, double margin,
-                      const std::string& distance, bool smooth) {
+                      const std::string& distance, bool smooth, bool swap) {
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Tensor {
     using T = decltype(zero);
-    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, false);
+    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, 0);
     Tensor out = torch::stable::new_empty(emb, {anchor.numel()}, kValueType<T>);
     launch("losses_of_triplets", call.shapes(), call.device.stream(),
            {blocks_of_warps(call.rows.count), kBlock}, losses_of_triplets<T>, call.sides, call.rows,
-           T(margin), smooth, static_cast<T*>(out.data_ptr()));
+           T(margin), smooth, swap, static_cast<T*>(out.data_ptr()));
     return out;
   });
 }
@@ -212,11 +236,12 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
                                                    const std::optional<Tensor>& ref_emb,
                                                    const Tensor& anchor, const Tensor& positive,
                                                    const Tensor& negative, double margin,
-                                                   const std::string& distance, bool smooth) {
+                                                   const std::string& distance, bool smooth,
+                                                   bool swap) {
   using Gradients = std::tuple<Tensor, Tensor>;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Gradients {
     using T = decltype(zero);
-    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, true);
+    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, swap ? 6 : 4);
     FACENET_CHECK(
         grad.dim() == 1 && grad.size(0) == call.rows.count && grad.scalar_type() == kValueType<T>,
         "grad: expected a vector of ", call.rows.count, " entries in the losses' type");
@@ -224,30 +249,37 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
     const auto& arrays = call.arrays;
     launch("edges_of_triplets", call.shapes(), call.device.stream(),
            {blocks_of_warps(std::max<int64_t>(call.rows.count, 1)), kBlock}, edges_of_triplets<T>,
-           call.sides, call.rows, T(margin), smooth, static_cast<const T*>(weights.data_ptr()),
-           arrays.row, arrays.edge, arrays.scale);
+           call.sides, call.rows, T(margin), smooth, swap,
+           static_cast<const T*>(weights.data_ptr()), arrays.row, arrays.edge, arrays.scale);
 
-    const int64_t edges = 4 * call.rows.count;
     Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), emb.size(1)}, kValueType<T>);
     Tensor ref_grad =
         torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, emb.size(1)}, kValueType<T>);
-    const auto gather_part = [&](const Rows<T>& rows, const Rows<T>& others, int64_t begin,
-                                 int64_t count, Tensor& out) {
-      sort_edges<T>(call.device, emb, rows.count, {arrays.row + begin, arrays.edge + begin, count},
-                    arrays.sorted_row, arrays.sorted_edge);
+    const auto sorted = [&](const Rows<T>& rows, int64_t begin, int64_t end) -> EdgeList<T> {
+      const EdgeList<T> from{arrays.row + begin, arrays.edge + begin, end - begin};
+      uint32_t* row = arrays.sorted_row + begin;
+      Edge<T>* edge = arrays.sorted_edge + begin;
+      sort_edges(call.device, emb, rows.count, from, row, edge);
+      return {row, edge, from.count};
+    };
+    const auto gather_rows = [&](const Rows<T>& rows, const Rows<T>& others, Tensor& out,
+                                 const EdgeList<T>& incoming, const EdgeList<T>& inner) {
       Gathered<T> g{};
       g.rows = rows;
       g.others = others;
-      g.incoming = {arrays.sorted_row, arrays.sorted_edge, count};
+      g.incoming = incoming;
+      g.inner = inner;
       g.scale = arrays.scale;
       gather(call.device, g, static_cast<T*>(out.data_ptr()));
     };
     const Rows<T>&x = call.sides.anchors, &y = call.sides.candidates;
+    const int64_t of_anchors = 2 * call.rows.count, of_pairs = 2 * of_anchors;
     if (ref_emb) {
-      gather_part(x, y, 0, edges / 2, emb_grad);
-      gather_part(y, x, edges / 2, edges / 2, ref_grad);
+      gather_rows(x, y, emb_grad, sorted(x, 0, of_anchors), {});
+      gather_rows(y, x, ref_grad, sorted(y, of_anchors, of_pairs),
+                  sorted(y, of_pairs, arrays.edges));
     } else {
-      gather_part(x, x, 0, edges, emb_grad);
+      gather_rows(x, x, emb_grad, sorted(x, 0, arrays.edges), {});
     }
     return {emb_grad, ref_grad};
   });

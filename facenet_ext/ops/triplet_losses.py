@@ -21,6 +21,7 @@ def _fake(
     margin: float,
     distance: str,
     smooth: bool,
+    swap: bool,
 ) -> Tensor:
     return emb.new_empty(anchor.shape, dtype=value_type(emb.dtype))
 
@@ -36,6 +37,7 @@ def _fake_backward(
     margin: float,
     distance: str,
     smooth: bool,
+    swap: bool,
 ) -> tuple[Tensor, Tensor]:
     value = value_type(emb.dtype)
     emb_grad = emb.new_empty(emb.shape, dtype=value)
@@ -59,7 +61,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (
         emb_grad.to(emb.dtype),
         None if ref_emb is None else ref_grad.to(ref_emb.dtype),
-        *(None,) * 6,
+        *(None,) * 7,
     )
 
 
@@ -75,9 +77,10 @@ def triplet_losses(
     margin: float,
     distance: str,
     smooth: bool,
+    swap: bool,
 ) -> Tensor:
     """The loss of each triplet, [T]: see ``functional.triplet_loss``."""
     result: Tensor = torch.ops.facenet_ext.triplet_losses(
-        emb, ref_emb, anchor, positive, negative, margin, distance, smooth
+        emb, ref_emb, anchor, positive, negative, margin, distance, smooth, swap
     )
     return result

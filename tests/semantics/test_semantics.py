@@ -109,6 +109,20 @@ def test_hinge_passes_nan_on(smooth):
 
 
 @pytest.mark.parametrize(
+    ("d_an", "d_pn", "distance", "share"),
+    [(1.0, 2.0, 1.0, 1.0), (2.0, 1.0, 1.0, 0.0), (3.0, 3.0, 3.0, 0.5), (0.0, 0.0, 0.0, 0.5)],
+)
+def test_anchor_swap_takes_the_smaller_distance(d_an, d_pn, distance, share):
+    assert _info.swapped_distance(d_an, d_pn) == distance
+    assert _info.anchor_share(d_an, d_pn) == share
+
+
+@pytest.mark.parametrize(("d_an", "d_pn"), [(math.nan, 1.0), (1.0, math.nan)])
+def test_anchor_swap_passes_nan_on(d_an, d_pn):
+    assert math.isnan(_info.swapped_distance(d_an, d_pn))
+
+
+@pytest.mark.parametrize(
     ("kind", "distance", "slope"), [(0, 9.0, 2.0), (1, 3.0, 1 / 3), (2, 4.5, 1.0)]
 )
 def test_distances_of_nine_squares(kind, distance, slope):
