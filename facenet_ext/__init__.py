@@ -11,7 +11,7 @@ Example:
     >>> loss(embeddings, torch.arange(32) // 4).backward()
 """
 
-from facenet_ext import functional, losses, metrics, miners, reference, samplers
+from facenet_ext import functional, losses, memory, metrics, miners, reference, samplers
 from facenet_ext._library import build_info
 from facenet_ext._types import Triplets
 from facenet_ext.functional import (
@@ -27,12 +27,14 @@ from facenet_ext.losses import (
     TripletMarginLoss,
     TripletSemiHardLoss,
 )
+from facenet_ext.memory import CrossBatchMemory
 from facenet_ext.miners import TripletMiner
 from facenet_ext.samplers import MPerClassSampler
 
 __version__ = build_info()["version"]
 
 __all__ = [
+    "CrossBatchMemory",
     "MPerClassSampler",
     "TripletHardLoss",
     "TripletLoss",
@@ -43,6 +45,7 @@ __all__ = [
     "build_info",
     "functional",
     "losses",
+    "memory",
     "metrics",
     "mined_triplet_loss",
     "miners",

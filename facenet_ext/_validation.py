@@ -58,14 +58,17 @@ def check_max_per_class(value: int | None) -> int:
     return int(value)
 
 
+def check_dtype(argument: str, value: torch.dtype) -> None:
+    """Raises TypeError unless embeddings can have this dtype."""
+    if value not in _FLOATING:
+        raise TypeError(f"{argument}: expected float32, float64, float16 or bfloat16, got {value}")
+
+
 def check_embeddings(argument: str, value: Tensor) -> None:
     """Raises unless ``value`` is a floating-point matrix ``[rows, dim]``."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{argument}: expected a tensor, got {type(value).__name__}")
-    if value.dtype not in _FLOATING:
-        raise TypeError(
-            f"{argument}: expected float32, float64, float16 or bfloat16, got {value.dtype}"
-        )
+    check_dtype(argument, value.dtype)
     if value.dim() != 2:
         raise ValueError(
             f"{argument}: expected a matrix [rows, dim], got shape {tuple(value.shape)}"

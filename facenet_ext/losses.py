@@ -76,6 +76,11 @@ class _TripletModule(nn.Module):
             ref_ids=ref_ids,
         )
 
+    @property
+    def fused(self) -> bool:
+        """Whether the gradient comes with the mined loss: a backward then reads no candidates."""
+        return self.reduction != "none" and not self.swap
+
     def extra_repr(self) -> str:
         """The options, as they would be passed."""
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)

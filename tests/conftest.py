@@ -33,6 +33,8 @@ ON_ANY_DEVICE = (
     "test_errors.py",
     "test_indices.py",
     "test_losses.py",
+    "test_memory.py",
+    "test_memory_state.py",
     "test_miners.py",
     "test_mined_triplet_loss.py",
     "test_pairwise.py",

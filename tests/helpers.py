@@ -131,6 +131,33 @@ def make_batch(
     return make_cloud(cloud, n, dim, dtype, seed), make_labels(layout, n, seed)
 
 
+def make_batches(
+    *sizes: int, dim: int, dtype: torch.dtype = torch.float64, classes: int = 6
+) -> list[tuple[Tensor, Tensor]]:
+    """Batches of these sizes, of few classes, so that most rows have positives."""
+    return [
+        (make_cloud("gaussian", n, dim, dtype, seed), make_labels("uneven", n, seed) % classes)
+        for seed, n in enumerate(sizes)
+    ]
+
+
+def loss_and_gradient(loss: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """`loss(x)` and its gradient; of a vector of losses that of a weighted sum."""
+    x = x.detach().clone().requires_grad_()
+    value = loss(x)
+    weight = random_like(value.detach(), torch.rand) + 0.5
+    (gradient,) = torch.autograd.grad(value, x, weight)
+    return value.detach(), gradient
+
+
+def assert_same_state(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Two ``state_dict``s, bit for bit."""
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert actual[name].dtype == tensor.dtype, name
+        assert torch.equal(actual[name], tensor), name
+
+
 def assert_same_triplets(actual: Any, expected: Any) -> None:
     """The same (anchor, positive, negative) in the same order."""
     for name, a, e in zip(

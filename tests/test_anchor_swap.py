@@ -5,7 +5,6 @@ That the operator is the oracle's is in test_triplet_loss.py; here is what swap 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,10 +15,10 @@ from helpers import (
     POSITIVES,
     REDUCTIONS,
     assert_loss_and_gradients,
+    loss_and_gradient,
     made_on_cpu,
     make_batch,
     make_cloud,
-    random_like,
 )
 from tolerances import DTYPES
 from torch.nn import TripletMarginLoss, TripletMarginWithDistanceLoss
@@ -41,17 +40,6 @@ def distinct_triplets(n: int, count: int) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(n + count)
     rows = torch.stack([torch.randperm(n, generator=generator)[:3] for _ in range(count)])
     return tuple(rows.T.contiguous())
-
-
-def loss_and_gradient(
-    loss: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a vector of losses the gradient of a weighted sum."""
-    x = x.detach().clone().requires_grad_()
-    value = loss(x)
-    weight = random_like(value.detach(), torch.rand) + 0.5
-    (gradient,) = torch.autograd.grad(value, x, weight)
-    return value.detach(), gradient
 
 
 # --- torch's -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from facenet_ext.functional import (
     select_triplets,
     triplet_loss,
 )
+from facenet_ext.memory import CrossBatchMemory
 
 OPS = torch.ops.facenet_ext
 RULE = ("all", "semihard", 0.2, False, "farthest", "sqeuclidean")
@@ -158,3 +159,23 @@ def test_selection_compiles_though_its_size_depends_on_the_data(reduction: str) 
         return triplet_loss(x, t, reduction=reduction)
 
     compiles(loss, x, backend="aot_eager")
+
+
+def test_a_model_around_a_memory_compiles_once() -> None:
+    """The memory runs between its graphs: its positions, which change, recompile nothing."""
+    layer = torch.nn.Linear(7, 5)
+    compiled, eager = (CrossBatchMemory(losses.TripletSemiHardLoss(0.4), 5, 50) for _ in range(2))
+
+    def step(memory: CrossBatchMemory, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return memory(torch.nn.functional.normalize(layer(x)), y) * 2
+
+    compiled_step = torch.compile(step, backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for seed in range(12):
+            x, y = make_batch("quads", 20, 7, seed=seed)
+            results = []
+            for function, memory in ((step, eager), (compiled_step, compiled)):
+                loss = function(memory, x, y)
+                results.append([loss.detach(), *torch.autograd.grad(loss, layer.parameters())])
+            for expected, actual in zip(*results, strict=True):
+                torch.testing.assert_close(actual, expected)

@@ -37,6 +37,7 @@ from facenet_ext.functional import (
     triplet_loss,
 )
 from facenet_ext.losses import TripletHardLoss, TripletSemiHardLoss
+from facenet_ext.memory import CrossBatchMemory
 
 if not torch.cuda.is_available():
     pytest.skip("torch sees no CUDA device", allow_module_level=True)
@@ -290,6 +291,22 @@ def test_torch_sees_no_synchronisation_with_a_bound() -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
         loss_and_gradient(x, y, max_per_class=4)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def test_torch_sees_no_synchronisation_with_a_memory() -> None:
+    memory = CrossBatchMemory(TripletSemiHardLoss(max_per_class=16), 64, 700).cuda()
+    batches = [
+        (make_cloud("gaussian", 300, 64, seed=k).cuda().requires_grad_(), per_class(300, 4, k))
+        for k in range(4)
+    ]
+    memory(*batches[0]).backward()
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for x, y in batches[1:]:
+            memory(x, y).backward()
     finally:
         torch.cuda.set_sync_debug_mode(before)
 

@@ -6,6 +6,7 @@ properties hold exactly.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from helpers import (
 
 from facenet_ext import reference
 from facenet_ext.functional import mined_triplet_loss, select_triplets, triplet_loss
+from facenet_ext.losses import TripletLoss
+from facenet_ext.memory import CrossBatchMemory
 
 pytest.importorskip("hypothesis")
 
@@ -230,3 +233,64 @@ def test_the_loss_grows_with_the_margin(batch: Batch, margin: int, more: int) ->
     assert 0 <= small <= large
     assert large <= (small + more) * (1 + 1e-6)
     assert mined_triplet_loss(x, y, margin, reduction="mean_nonzero") >= small
+
+
+# --- a memory is a list of the last rows ---------------------------------------------------------
+
+# Of each step: the rows of the batch, and which of them are enqueued.
+STEPS = st.lists(
+    st.tuples(st.integers(0, 15), st.sampled_from(("all", "none", "some"))), max_size=8
+)
+
+
+@made_on_cpu
+def draw_items(n: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Embeddings, labels, ids and a mask."""
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(n, 3, generator=generator, dtype=torch.float64),
+        torch.randint(0, 4, (n,), generator=generator),
+        torch.randint(0, 30, (n,), generator=generator),
+        torch.randint(0, 2, (n,), generator=generator).bool(),
+    )
+
+
+def oracle_of_memory(batch: Batch, ids: torch.Tensor, rows: deque[Any]) -> torch.Tensor:
+    c, z, ref_ids = ([row[k] for row in rows] for k in range(3))
+    return reference.mined_triplet_loss(
+        *batch,
+        ref_emb=torch.tensor(c, dtype=torch.float64).reshape(len(c), 3),
+        ref_labels=torch.tensor(z, dtype=torch.int64),
+        anchor_ids=ids,
+        ref_ids=torch.tensor(ref_ids, dtype=torch.int64),
+    )
+
+
+@given(st.integers(1, 20), STEPS, st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_a_memory_is_a_list_of_the_last_rows(
+    size: int, steps: list[tuple[int, str]], with_ids: bool, anchors: bool, seed: int
+) -> None:
+    """Batches of any size, smaller and larger than it, and wrapping around."""
+    memory = CrossBatchMemory(TripletLoss(), 3, size, dtype=torch.float64)
+    rows: deque[tuple[list[float], int, int]] = deque(maxlen=size)
+    serial = 0
+    for k, (n, which) in enumerate(steps):
+        x, y, ids, mask = draw_items(n, seed + k)
+        given_ids = ids if with_ids else None
+        enqueue = {"all": True, "none": False}.get(which, mask)
+        mask = mask if which == "some" else torch.full_like(mask, which == "all")
+        if not with_ids:  # every row is an item of its own
+            ids = torch.arange(serial, serial + n)
+            serial += n
+        new = zip(x[mask].tolist(), y[mask].tolist(), ids[mask].tolist(), strict=True)
+        rows.extend(new)
+        if anchors:
+            loss = memory(x, y, ids=given_ids, enqueue=enqueue)
+            torch.testing.assert_close(loss, oracle_of_memory((x, y), ids, rows))
+        else:
+            memory.enqueue(x[mask], y[mask], ids=None if given_ids is None else ids[mask])
+        stored = memory.embeddings[: len(memory)].tolist()
+        labels = memory.labels[: len(memory)].tolist()
+        assert sorted(zip(stored, labels, strict=True)) == sorted(row[:2] for row in rows)
+        if with_ids:
+            assert sorted(memory.ids[: len(memory)].tolist()) == sorted(row[2] for row in rows)

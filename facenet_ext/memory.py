@@ -1,0 +1,306 @@
+"""A memory of past embeddings, so that a batch is mined against many batches."""
+
+import inspect
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from facenet_ext import _validation as check
+
+__all__ = ["CrossBatchMemory"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _outside_graphs(function: _F) -> _F:
+    """``torch.compile`` runs it as it is: positions change with every call, and graphs would."""
+    return cast(_F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
+
+
+class CrossBatchMemory(nn.Module):
+    """The loss of a batch against the last ``memory_size`` embeddings.
+
+    Embeddings drift slowly, so those of past batches serve as positives and negatives: the batch
+    is ``embeddings``, the memory ``ref_emb`` of the loss. They are stored without gradient in a
+    ring: the newest overwrite the oldest, and before it is full only what is there takes part.
+
+    A batch is enqueued first and meets its own rows as well, but an item never its own copy, nor
+    an older one where the caller passes the items' ``ids``: copies have their anchor's id, and
+    the loss (or the miner) gets ``anchor_ids`` and ``ref_ids``, as those of this package take. A
+    loss that takes no ids, such as pytorch-metric-learning's, is computed first and the batch is
+    enqueued after it, so that it meets earlier batches only.
+
+    Distances between a batch and a memory of different dtypes are computed in the wider one. Under
+    autocast embeddings are half precision, and so is the memory, unless ``dtype`` says otherwise.
+
+    It is a module with state: move it with ``.to(device)``, save it with its ``state_dict``. A
+    row that is not finite makes every loss so until it is overwritten, or until ``reset()``.
+    Nothing in here waits for a GPU, except for a mask given as ``enqueue``. ``torch.compile`` runs
+    it as it is, between the graphs of what is around.
+
+    Args:
+        loss: called as ``loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)``, with
+            ``anchor_ids=`` and ``ref_ids=`` where it selects and takes them.
+        embedding_dim: the number of columns, D.
+        memory_size: the number of rows, N.
+        miner: selects triplets in place of the loss:
+            ``miner(embeddings, labels, ref_emb, ref_labels)``, and ids where it takes them.
+        dtype: what rows are stored in; None: what the first batch comes in.
+
+    Raises:
+        ValueError: a size that is not a whole number from 1.
+        TypeError: a loss or a miner that is not a module, a dtype that is not floating point.
+
+    Example:
+        >>> from facenet_ext import TripletLoss
+        >>> memory = CrossBatchMemory(TripletLoss(margin=0.5), embedding_dim=1, memory_size=3)
+        >>> memory(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]))
+        tensor(0.)
+        >>> memory(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 1]))
+        tensor(0.5000)
+        >>> len(memory), memory.labels.tolist()
+        (3, [1, 1, 0])
+
+    Source: Wang, Zhang, Huang, Scott, "Cross-Batch Memory for Embedding Learning", CVPR 2020,
+    section 3.2 and algorithm 1.
+
+    Attributes:
+        embeddings: ``[N, D]``, of which the first ``len(memory)`` rows count.
+        labels: ``[N]`` int64
+        ids: ``[N]`` int64
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    ids: Tensor
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        embedding_dim: int,
+        memory_size: int = 1024,
+        miner: nn.Module | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, module in (("loss", loss), ("miner", miner)):
+            if not isinstance(module, nn.Module) and not (name == "miner" and module is None):
+                raise TypeError(f"{name}: expected a torch.nn.Module, got {type(module).__name__}")
+        for name, value in (("embedding_dim", embedding_dim), ("memory_size", memory_size)):
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}: expected a whole number from 1, got {value!r}")
+        if dtype is not None:
+            check.check_dtype("dtype", dtype)
+        self.loss = loss
+        self.miner = miner
+        self.embedding_dim = int(embedding_dim)
+        self.memory_size = int(memory_size)
+        self.dtype = dtype
+        self._written = 0  # rows so far; row number s is at s % memory_size
+        self.register_buffer("embeddings", torch.zeros(memory_size, embedding_dim, dtype=dtype))
+        self.register_buffer("labels", torch.zeros(memory_size, dtype=torch.int64))
+        self.register_buffer("ids", torch.zeros(memory_size, dtype=torch.int64))
+
+    def __len__(self) -> int:
+        """The number of rows that take part."""
+        return min(self._written, self.memory_size)
+
+    @_outside_graphs
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: None = None,
+        *,
+        ids: Tensor | None = None,
+        enqueue: bool | Tensor = True,
+    ) -> Tensor:
+        """The loss of a batch against the memory, which the batch then is part of.
+
+        Args:
+            embeddings: ``[M, D]``, M of any size.
+            labels: ``[M]`` integers.
+            indices_tuple: None: for callers that pass the argument on. Triplets of the batch are
+                none of the memory; give a ``miner`` instead.
+            ids: ``[M]`` integers from 0, which item each row is of (its place in the dataset, say),
+                in all calls or in none. Rows of one item are never each other's positives. By
+                default every row is an item of its own, with serial numbers -1, -2, ... as ids.
+            enqueue: False leaves the memory as it is; ``[M]`` booleans choose which rows to add.
+                All rows are anchors in any case; what is none goes to :meth:`enqueue`.
+
+        Returns:
+            What the loss returns.
+
+        Raises:
+            ValueError: shapes or devices that do not fit, ``indices_tuple``, or ``ids`` where
+                neither the miner nor the loss takes any.
+            TypeError: embeddings that are not floating point, labels or ids that are not integers.
+        """
+        if indices_tuple is not None:
+            raise ValueError("indices_tuple: expected None; to select triplets pass a miner")
+        labels = self._check(embeddings, labels)
+        mask = self._mask(enqueue, embeddings)
+        anchor_ids = self._ids_of(embeddings, ids, mask)
+        new: Any = slice(None if enqueue else 0) if mask is None else mask.nonzero().squeeze(1)
+        rows = embeddings[new], labels[new], anchor_ids[new]
+        if _takes_ids(self.loss if self.miner is None else self.miner):
+            self._write(*rows)
+            return self._loss(embeddings, labels, anchor_ids)
+        if ids is not None:
+            raise ValueError(
+                "ids: expected None, as the loss takes no anchor_ids and ref_ids, which would "
+                "exclude copies; pass a loss or a miner of facenet_ext"
+            )
+        loss = self._loss(embeddings, labels)
+        self._write(*rows)
+        return loss
+
+    @_outside_graphs
+    def enqueue(self, embeddings: Tensor, labels: Tensor, *, ids: Tensor | None = None) -> None:
+        """Adds rows that are no anchors: another network's, or those to begin with.
+
+        Args:
+            embeddings: ``[M, D]``
+            labels: ``[M]`` integers.
+            ids: ``[M]`` integers, see :meth:`forward`.
+
+        Raises:
+            ValueError: shapes or devices that do not fit.
+            TypeError: embeddings that are not floating point, labels or ids that are not integers.
+        """
+        labels = self._check(embeddings, labels)
+        self._write(embeddings, labels, self._ids_of(embeddings, ids, None))
+
+    def reset(self) -> None:
+        """Forgets all rows."""
+        self._written = 0
+        for buffer in (self.embeddings, self.labels, self.ids):
+            buffer.zero_()
+
+    def _loss(self, embeddings: Tensor, labels: Tensor, anchor_ids: Tensor | None = None) -> Tensor:
+        rows, *of_rows = (b[: len(self)] for b in (self.embeddings, self.labels, self.ids))
+        fused = self.miner is None and getattr(self.loss, "fused", False)
+        if torch.is_grad_enabled() and not fused:
+            # The backward may read what the next batch overwrites.
+            rows, *of_rows = (r.clone() for r in (rows, *of_rows))
+        batch, rows = check.check_pair("embeddings", embeddings, "the memory", rows)
+        ref_labels, ref_ids = of_rows
+        ids = {} if anchor_ids is None else {"anchor_ids": anchor_ids, "ref_ids": ref_ids}
+        triplets = None
+        if self.miner is not None:
+            triplets, ids = self.miner(batch, labels, rows, ref_labels, **ids), {}
+        loss: Tensor = self.loss(batch, labels, triplets, rows, ref_labels, **ids)
+        return loss
+
+    def _check(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        check.check_embeddings("embeddings", embeddings)
+        if embeddings.shape[1] != self.embedding_dim:
+            raise ValueError(
+                f"embeddings: expected {self.embedding_dim} columns as the memory has "
+                f"(embedding_dim), got {embeddings.shape[1]}"
+            )
+        if embeddings.device != self.embeddings.device:
+            raise ValueError(
+                f"embeddings: expected them on {self.embeddings.device} as the memory, got "
+                f"{embeddings.device}; move the memory with .to()"
+            )
+        return check.check_integers("labels", labels, "embeddings", embeddings)
+
+    @staticmethod
+    def _mask(enqueue: bool | Tensor, embeddings: Tensor) -> Tensor | None:
+        if isinstance(enqueue, bool):
+            return None
+        if not isinstance(enqueue, Tensor) or enqueue.dtype != torch.bool:
+            got = enqueue.dtype if isinstance(enqueue, Tensor) else repr(enqueue)
+            raise TypeError(f"enqueue: expected True, False or a tensor of booleans, got {got}")
+        if enqueue.shape != embeddings.shape[:1]:
+            raise ValueError(
+                f"enqueue: expected one per row of embeddings, {embeddings.shape[0]}, got shape "
+                f"{tuple(enqueue.shape)}"
+            )
+        return enqueue.to(embeddings.device)
+
+    def _ids_of(self, embeddings: Tensor, ids: Tensor | None, mask: Tensor | None) -> Tensor:
+        """The caller's, or the serial numbers that the rows get if they are enqueued."""
+        if ids is not None:
+            return check.check_integers("ids", ids, "embeddings", embeddings)
+        count = embeddings.shape[0]
+        if mask is None:
+            later = torch.arange(count, device=embeddings.device)
+        else:  # rows that are left out have a number that no stored row has
+            later = torch.where(mask, mask.cumsum(0) - 1, count)
+        return -1 - self._written - later
+
+    def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
+        if self._written == 0 and self.dtype is None:
+            with torch.inference_mode(False):  # else it could not be written to outside of it
+                self.embeddings = self.embeddings.to(embeddings.dtype)
+        count = embeddings.shape[0]
+        kept = min(count, self.memory_size)
+        self._written += count
+        first = (self._written - kept) % self.memory_size
+        to_end = min(kept, self.memory_size - first)
+        for buffer, rows in (
+            (self.embeddings, embeddings.detach()),
+            (self.labels, labels),
+            (self.ids, ids),
+        ):
+            newest = rows[count - kept :]
+            buffer[first : first + to_end] = newest[:to_end]
+            buffer[: kept - to_end] = newest[to_end:]
+
+    def get_extra_state(self) -> Tensor:
+        """How many rows were written, for the ``state_dict``."""
+        return torch.tensor(self._written, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Goes on after as many rows."""
+        self._written = int(state)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        stored = state_dict.get(prefix + "embeddings")
+        if stored is not None:
+            if stored.shape != self.embeddings.shape:
+                rows, dim = stored.shape
+                error_msgs.append(
+                    f"{prefix}embeddings: expected memory_size={self.memory_size} and "
+                    f"embedding_dim={self.embedding_dim}, got {rows} and {dim}; "
+                    "make the memory with the sizes that were saved"
+                )
+                return
+            if self.dtype is None:
+                self.embeddings = self.embeddings.to(stored.dtype)
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+
+    def extra_repr(self) -> str:
+        """The options, as they would be passed; the loss and the miner are shown as modules."""
+        return (
+            f"embedding_dim={self.embedding_dim}, memory_size={self.memory_size}, "
+            f"dtype={self.dtype}"
+        )
+
+
+def _takes_ids(module: nn.Module) -> bool:
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    return {"anchor_ids", "ref_ids"} <= inspect.signature(module.forward).parameters.keys()
