@@ -31,7 +31,9 @@ class CrossBatchMemory(nn.Module):
     an older one where the caller passes the items' ``ids``: copies have their anchor's id, and
     the loss (or the miner) gets ``anchor_ids`` and ``ref_ids``, as those of this package take. A
     loss that takes no ids, such as pytorch-metric-learning's, is computed first and the batch is
-    enqueued after it, so that it meets earlier batches only.
+    enqueued after it, so that it meets earlier batches only. With :class:`TripletMarginLoss`
+    this is pytorch-metric-learning's module of the same name around its loss of the same name;
+    its ``enqueue_mask`` is a call of :meth:`enqueue` and one with ``enqueue=False``.
 
     Distances between a batch and a memory of different dtypes are computed in the wider one. Under
     autocast embeddings are half precision, and so is the memory, unless ``dtype`` says otherwise.
