@@ -253,7 +253,8 @@ class CrossBatchMemory(nn.Module):
         ):
             newest = rows[count - kept :]
             buffer[first : first + to_end] = newest[:to_end]
-            buffer[: kept - to_end] = newest[to_end:]
+            if to_end < kept:
+                buffer[: kept - to_end] = newest[to_end:]
 
     def get_extra_state(self) -> Tensor:
         """How many rows were written, for the ``state_dict``."""
