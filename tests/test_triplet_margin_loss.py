@@ -139,10 +139,17 @@ def test_difficult_clouds(cloud: str, kind: str, dtype: torch.dtype) -> None:
     check(x, y, margin, triplets=kind)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "cloud"), [(torch.float64, "gaussian"), (torch.float32, "integers")]
+)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [240, 141])
-def test_more_than_a_hundred_positives_per_anchor(n: int, kind: str) -> None:
-    check(*make_batch("halves", n, 33), 0.5, triplets=kind, reduction="mean")
+def test_more_than_a_hundred_positives_per_anchor(
+    n: int, kind: str, dtype: torch.dtype, cloud: str
+) -> None:
+    """Of millions of triplets some are within a float32's rounding of the margin: hence these."""
+    x, y = make_batch("halves", n, 33, dtype, cloud)
+    check(x, y, 0.5, triplets=kind, reduction="mean")
 
 
 @pytest.mark.parametrize("margin", [-0.5, 0.0, 3.0, 100.0])
