@@ -62,6 +62,7 @@ add_library(
   csrc/cuda/search_successor_many.cu
   csrc/cuda/search_successor_few.cu
   csrc/cuda/search_hardest.cu
+  csrc/cuda/search_random.cu
   csrc/cuda/edges.cu
   csrc/cuda/labels.cu
   csrc/cuda/mined_triplet_loss.cu

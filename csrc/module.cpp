@@ -10,6 +10,7 @@
 #include "semantics/hinge.h"
 #include "semantics/key.h"
 #include "semantics/order.h"
+#include "semantics/random.h"
 #include "semantics/successor.h"
 #include "semantics/swap.h"
 
@@ -57,6 +58,24 @@ PYBIND11_MODULE(_info, m) {
   m.def("closer_key_distance", &facenet::closer_key_distance);
   m.def("farther_key_distance", &facenet::farther_key_distance);
   m.def("beyond", &facenet::beyond);
+  m.def("draw", [](uint64_t seed, uint32_t anchor, uint32_t positive, uint32_t negative) {
+    const facenet::AnchorWords words = facenet::anchor_words(seed, anchor);
+    return facenet::draw(facenet::row_word(words.negatives, negative),
+                         facenet::row_word(words.positives, positive));
+  });
+  m.def("qualifying", [](bool semihard, double d_ap, double margin) {
+    const auto in = facenet::qualifying(semihard, d_ap, margin);
+    return py::make_tuple(in.low, in.high);
+  });
+  m.def("natural_log", &facenet::natural_log);
+  m.def("log_weight",
+        [](float d, float cutoff, float dim) { return facenet::log_weight(d, {cutoff, 2, dim}); });
+  m.def("race_score", &facenet::race_score);
+  m.def("score_bound", [](float log_weight, uint32_t draw) {
+    return facenet::score_bound(facenet::score_allowance(log_weight), facenet::draw_bits(draw));
+  });
+  m.def("score_priority", &facenet::score_priority);
+  m.def("priority_score", &facenet::priority_score);
   m.def("distance_from_squares", [](int kind, double squares) {
     return facenet::distance_from_squares(static_cast<facenet::Distance>(kind), squares);
   });

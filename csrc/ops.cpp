@@ -9,12 +9,14 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
   // x [M, D], y [N, D] (none: x) -> [M, N]
   m.def("pairwise_squared_distance(Tensor x, Tensor? y) -> Tensor");
 
-  // emb [M, D], labels [M], ref_emb [N, D], ref_labels [N], anchor_ids [M], ref_ids [N]
+  // emb [M, D], labels [M], ref_emb [N, D], ref_labels [N], anchor_ids [M], ref_ids [N];
+  // seed [], what random rules draw from: a tensor, so that nobody waits for the device
   //   -> anchor, positive, negative, all [T] int64; d_ap, d_an, both [T]
   m.def(
       "select_triplets(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
-      "Tensor? anchor_ids, Tensor? ref_ids, str positives, str negatives, float margin, "
-      "bool within_margin, str fallback, str distance) "
+      "Tensor? anchor_ids, Tensor? ref_ids, Tensor? seed, str positives, str negatives, "
+      "float margin, bool within_margin, str fallback, str distance, float cutoff, "
+      "float nonzero_loss_cutoff) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
   // anchor, positive, negative [T]; the last two are rows of ref_emb where it is given
@@ -34,9 +36,10 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
   //   -> loss [], its gradient in emb [M, D] and in ref_emb [N, D] (empty where not asked for)
   m.def(
       "mined_triplet_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
-      "Tensor? anchor_ids, Tensor? ref_ids, str positives, str negatives, float margin, "
-      "bool within_margin, str fallback, str distance, int max_per_class, bool smooth, "
-      "str reduction, bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor)");
+      "Tensor? anchor_ids, Tensor? ref_ids, Tensor? seed, str positives, str negatives, "
+      "float margin, bool within_margin, str fallback, str distance, float cutoff, "
+      "float nonzero_loss_cutoff, int max_per_class, bool smooth, str reduction, bool emb_grad, "
+      "bool ref_grad) -> (Tensor, Tensor, Tensor)");
 
   // the loss over every triplet of a kind ("all", "hard", "semihard", "easy"), and its gradients
   m.def(

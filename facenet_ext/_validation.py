@@ -7,13 +7,16 @@ callers of ``torch.ops.facenet_ext``, but can only raise RuntimeError.
 import math
 import numbers
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from facenet_ext._random import RANDOM
+
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 POSITIVES = ("all", "hardest", "easiest")
-NEGATIVES = ("semihard", "hardest")
+NEGATIVES = ("semihard", "hardest", *RANDOM)
 FALLBACKS = ("farthest", "drop")
 REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
 SCALAR_REDUCTIONS = REDUCTIONS[:-1]
@@ -47,6 +50,37 @@ def check_margin(margin: float) -> None:
         finite = False
     if not finite:
         raise ValueError(f"margin: expected a finite number, got {margin!r}")
+
+
+def check_rule(
+    positives: str,
+    negatives: str,
+    margin: float,
+    fallback: str,
+    distance: str,
+    cutoff: float,
+    nonzero_loss_cutoff: float,
+) -> None:
+    """Raises ValueError unless these select triplets."""
+    check_choice("positives", positives, POSITIVES)
+    check_choice("negatives", negatives, NEGATIVES)
+    check_margin(margin)
+    check_choice("fallback", fallback, FALLBACKS)
+    check_choice("distance", distance, DISTANCES)
+    numbers_given = all(isinstance(c, numbers.Real) for c in (cutoff, nonzero_loss_cutoff))
+    if not (numbers_given and 0 < cutoff < nonzero_loss_cutoff <= 2):
+        raise ValueError(
+            "cutoff and nonzero_loss_cutoff: expected 0 < cutoff < nonzero_loss_cutoff <= 2, "
+            f"got {cutoff!r} and {nonzero_loss_cutoff!r}"
+        )
+
+
+def check_generator(generator: torch.Generator | None) -> None:
+    """Raises TypeError unless it is a generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator: expected a torch.Generator or None, got {type(generator).__name__}"
+        )
 
 
 def check_max_per_class(value: int | None) -> int:
@@ -109,6 +143,20 @@ def check_pair(a_name: str, a: Tensor, b_name: str, b: Tensor) -> tuple[Tensor, 
         return a, b
     wider = torch.promote_types(a.dtype, b.dtype)
     return a.to(wider), b.to(wider)
+
+
+class Rule(NamedTuple):
+    """How triplets are selected: the operators' arguments behind the batch's."""
+
+    seed: Tensor | None  # [] int64; random rules only
+    positives: str
+    negatives: str
+    margin: float
+    within_margin: bool
+    fallback: str
+    distance: str
+    cutoff: float
+    nonzero_loss_cutoff: float
 
 
 class Batch:

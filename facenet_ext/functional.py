@@ -9,6 +9,7 @@ from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import ops
+from facenet_ext._random import draw_seed
 from facenet_ext._types import Triplets
 
 __all__ = [
@@ -63,6 +64,8 @@ def select_triplets(
     within_margin: bool = False,
     fallback: str = "farthest",
     distance: str = "sqeuclidean",
+    cutoff: float = 0.5,
+    nonzero_loss_cutoff: float = 1.4,
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
     anchor_ids: Tensor | None = None,
@@ -77,29 +80,47 @@ def select_triplets(
 
     Ties go to the lowest index. An anchor without a positive or without a negative gives none.
 
+    Distance-weighted negatives are drawn with weights that undo how often a Euclidean distance d
+    occurs between random points on a sphere, w(d) = 1 / q(d):
+
+    .. math:: \log q(d) = (D - 2) \log d + \frac{D - 3}{2} \log\left(1 - \frac{d^2}{4}\right)
+
+    It is meant for rows of norm 1: d is the Euclidean distance of the rows as they are, whatever
+    ``distance`` is; of the normalised rows for ``"cosine"``.
+
     Args:
         embeddings: ``[M, D]`` anchors.
         labels: ``[M]`` integers of any type.
         positives: ``"all"`` of each anchor's, or its ``"hardest"`` (farthest) or ``"easiest"``.
-        negatives: ``"semihard"`` or ``"hardest"`` (the closest of all).
-        margin: what ``within_margin`` compares with.
+        negatives: ``"semihard"``; ``"hardest"`` (the closest of all); or drawn at random:
+            ``"random_semihard"``, each n with d(a, p) < d(a, n) < d(a, p) + margin as likely as
+            the others; ``"random_violating"``, each with d(a, n) < d(a, p) + margin;
+            ``"distance_weighted"``, by the weights below.
+        margin: what ``within_margin`` and the random rules compare with.
         within_margin: ask semi-hard negatives to satisfy d(a, n) < d(a, p) + margin.
         fallback: where no negative qualifies: ``"farthest"`` takes the farthest one (as
-            TensorFlow's semi-hard loss does), ``"drop"`` leaves the pair out.
+            TensorFlow's semi-hard loss does), ``"drop"`` leaves the pair out. Random rules always
+            leave it out.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
+        cutoff: distance-weighted negatives closer than this weigh as if they were this far away.
+        nonzero_loss_cutoff: distance-weighted negatives from here on are not drawn; at most 2.
         ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
         ref_labels: ``[N]``
         anchor_ids: ``[M]`` integers; a candidate with its anchor's id is not a
             positive of it (an item and its own copy in a memory bank).
         ref_ids: ``[N]``
-        generator: the seed of random rules; the rules above draw nothing.
+        generator: what random rules draw from, one number per call; by default the generator of
+            the embeddings' device (``torch.manual_seed``). On that number and on the rows of
+            anchor, positive and negative depends what is drawn, so not on the number of threads.
+            Other rules leave it as it is.
 
     Returns:
         A :class:`Triplets` in lexicographic order of (anchor, positive). No gradient.
 
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
-        TypeError: embeddings that are not floating point, labels that are not integers.
+        TypeError: embeddings that are not floating point, labels that are not integers, a generator
+            that is none.
 
     Example:
         >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]])
@@ -108,13 +129,13 @@ def select_triplets(
         [[0, 1, 3], [1, 0, 2], [2, 3, 1], [3, 2, 0]]
 
     Source: FaceNet, section 3.2 (all anchor-positive pairs, semi-hard negatives); Hermans et al.
-    2017, section 2 (hardest positive and negative).
+    2017, section 2 (hardest positive and negative); Wu et al., "Sampling Matters in Deep Embedding
+    Learning", ICCV 2017, section 4 (distance-weighted negatives).
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
-    _check_rule(positives, negatives, margin, fallback, distance)
-    return ops.select_triplets(
-        batch, positives, negatives, float(margin), within_margin, fallback, distance
-    )
+    options = (positives, negatives, margin, within_margin, fallback, distance)
+    rule = _rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
+    return ops.select_triplets(batch, rule)
 
 
 def triplet_loss(
@@ -205,6 +226,8 @@ def mined_triplet_loss(
     within_margin: bool = False,
     fallback: str = "farthest",
     distance: str = "sqeuclidean",
+    cutoff: float = 0.5,
+    nonzero_loss_cutoff: float = 1.4,
     smooth: bool = False,
     swap: bool = False,
     reduction: str = "mean",
@@ -229,6 +252,8 @@ def mined_triplet_loss(
         within_margin: see there.
         fallback: see there.
         distance: see there.
+        cutoff: see there.
+        nonzero_loss_cutoff: see there.
         smooth: softplus in place of the hinge.
         swap: see :func:`triplet_loss`. Selection does not know of it; then selection and loss are
             two passes, not one: O(T) memory more, and a device is waited for, whatever
@@ -249,7 +274,8 @@ def mined_triplet_loss(
 
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
-        TypeError: embeddings that are not floating point, labels that are not integers.
+        TypeError: embeddings that are not floating point, labels that are not integers, a generator
+            that is none.
 
     Example:
         >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]], requires_grad=True)
@@ -260,13 +286,13 @@ def mined_triplet_loss(
     Source: FaceNet, sections 3.1 and 3.2.
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
-    _check_rule(positives, negatives, margin, fallback, distance)
     check.check_choice("reduction", reduction, check.REDUCTIONS)
     bound = check.check_max_per_class(max_per_class)
-    rule = (positives, negatives, float(margin), within_margin, fallback, distance)
+    options = (positives, negatives, margin, within_margin, fallback, distance)
+    rule = _rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
     if reduction != "none" and not swap:
-        return ops.mined_triplet_loss(batch, *rule, bound, smooth, reduction)
-    triplets = ops.select_triplets(batch, *rule)
+        return ops.mined_triplet_loss(batch, rule, bound, smooth, reduction)
+    triplets = ops.select_triplets(batch, rule)
     losses = ops.triplet_losses(
         batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth, swap
     )
@@ -352,14 +378,19 @@ def triplet_margin_loss(
     )
 
 
-def _check_rule(
-    positives: str, negatives: str, margin: float, fallback: str, distance: str
-) -> None:
-    check.check_choice("positives", positives, check.POSITIVES)
-    check.check_choice("negatives", negatives, check.NEGATIVES)
-    check.check_margin(margin)
-    check.check_choice("fallback", fallback, check.FALLBACKS)
-    check.check_choice("distance", distance, check.DISTANCES)
+def _rule(
+    batch: check.Batch,
+    generator: torch.Generator | None,
+    options: tuple[str, str, float, bool, str, str],
+    cutoffs: tuple[float, float],
+) -> check.Rule:
+    """The operators' rule: the options checked, and a seed where they draw."""
+    positives, negatives, margin, within_margin, fallback, distance = options
+    check.check_rule(positives, negatives, margin, fallback, distance, *cutoffs)
+    check.check_generator(generator)
+    seed = draw_seed(negatives, generator, batch.emb.device)
+    kinds = positives, negatives, float(margin), within_margin, fallback, distance
+    return check.Rule(seed, *kinds, float(cutoffs[0]), float(cutoffs[1]))
 
 
 def _poisoned(loss: Tensor, *rows: Tensor | None) -> Tensor:

@@ -94,10 +94,13 @@ class TripletLoss(_TripletModule):
     Args:
         margin: the margin, in units of the distance.
         positives: ``"all"``, ``"hardest"`` or ``"easiest"``.
-        negatives: ``"semihard"`` or ``"hardest"``.
+        negatives: ``"semihard"``, ``"hardest"``, or at random ``"random_semihard"``,
+            ``"random_violating"`` or ``"distance_weighted"``, from the default generator.
         within_margin: ask semi-hard negatives to lie inside the margin.
         fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+        cutoff: of distance-weighted negatives, see :func:`select_triplets`.
+        nonzero_loss_cutoff: of distance-weighted negatives, see there.
         smooth: softplus in place of the hinge.
         swap: anchor swap, see :func:`triplet_loss`; not fused, see :func:`mined_triplet_loss`.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
@@ -122,6 +125,8 @@ class TripletLoss(_TripletModule):
         "within_margin",
         "fallback",
         "distance",
+        "cutoff",
+        "nonzero_loss_cutoff",
         "smooth",
         "swap",
         "reduction",
@@ -137,17 +142,17 @@ class TripletLoss(_TripletModule):
         within_margin: bool = False,
         fallback: str = "farthest",
         distance: str = "sqeuclidean",
+        cutoff: float = 0.5,
+        nonzero_loss_cutoff: float = 1.4,
         smooth: bool = False,
         swap: bool = False,
         reduction: str = "mean",
         max_per_class: int | None = None,
     ) -> None:
         super().__init__()
-        check.check_margin(margin)
-        check.check_choice("positives", positives, check.POSITIVES)
-        check.check_choice("negatives", negatives, check.NEGATIVES)
-        check.check_choice("fallback", fallback, check.FALLBACKS)
-        check.check_choice("distance", distance, check.DISTANCES)
+        check.check_rule(
+            positives, negatives, margin, fallback, distance, cutoff, nonzero_loss_cutoff
+        )
         check.check_choice("reduction", reduction, check.REDUCTIONS)
         self.margin = float(margin)
         self.positives = positives
@@ -155,6 +160,8 @@ class TripletLoss(_TripletModule):
         self.within_margin = within_margin
         self.fallback = fallback
         self.distance = distance
+        self.cutoff = float(cutoff)
+        self.nonzero_loss_cutoff = float(nonzero_loss_cutoff)
         self.smooth = smooth
         self.swap = swap
         self.reduction = reduction
@@ -171,6 +178,8 @@ class TripletLoss(_TripletModule):
             within_margin=self.within_margin,
             fallback=self.fallback,
             distance=self.distance,
+            cutoff=self.cutoff,
+            nonzero_loss_cutoff=self.nonzero_loss_cutoff,
             smooth=self.smooth,
             swap=self.swap,
             reduction=self.reduction,

@@ -13,12 +13,15 @@ class TripletMiner(nn.Module):
     """:func:`facenet_ext.functional.select_triplets` as a module.
 
     Args:
-        margin: what ``within_margin`` compares with.
+        margin: what ``within_margin`` and the random rules compare with.
         positives: ``"all"``, ``"hardest"`` or ``"easiest"``.
-        negatives: ``"semihard"`` or ``"hardest"``.
+        negatives: ``"semihard"``, ``"hardest"``, or at random ``"random_semihard"``,
+            ``"random_violating"`` or ``"distance_weighted"``, from the default generator.
         within_margin: ask semi-hard negatives to lie inside the margin.
         fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+        cutoff: of distance-weighted negatives, see :func:`select_triplets`.
+        nonzero_loss_cutoff: of distance-weighted negatives, see there.
 
     Raises:
         ValueError: an unknown option, a margin that is not finite.
@@ -43,19 +46,21 @@ class TripletMiner(nn.Module):
         within_margin: bool = False,
         fallback: str = "farthest",
         distance: str = "sqeuclidean",
+        cutoff: float = 0.5,
+        nonzero_loss_cutoff: float = 1.4,
     ) -> None:
         super().__init__()
-        check.check_margin(margin)
-        check.check_choice("positives", positives, check.POSITIVES)
-        check.check_choice("negatives", negatives, check.NEGATIVES)
-        check.check_choice("fallback", fallback, check.FALLBACKS)
-        check.check_choice("distance", distance, check.DISTANCES)
+        check.check_rule(
+            positives, negatives, margin, fallback, distance, cutoff, nonzero_loss_cutoff
+        )
         self.margin = float(margin)
         self.positives = positives
         self.negatives = negatives
         self.within_margin = within_margin
         self.fallback = fallback
         self.distance = distance
+        self.cutoff = float(cutoff)
+        self.nonzero_loss_cutoff = float(nonzero_loss_cutoff)
 
     @torch.no_grad()
     def forward(
@@ -93,6 +98,8 @@ class TripletMiner(nn.Module):
             within_margin=self.within_margin,
             fallback=self.fallback,
             distance=self.distance,
+            cutoff=self.cutoff,
+            nonzero_loss_cutoff=self.nonzero_loss_cutoff,
             ref_emb=ref_emb,
             ref_labels=ref_labels,
             anchor_ids=anchor_ids,
@@ -105,5 +112,6 @@ class TripletMiner(nn.Module):
         return (
             f"margin={self.margin}, positives={self.positives!r}, negatives={self.negatives!r}, "
             f"within_margin={self.within_margin}, fallback={self.fallback!r}, "
-            f"distance={self.distance!r}"
+            f"distance={self.distance!r}, cutoff={self.cutoff}, "
+            f"nonzero_loss_cutoff={self.nonzero_loss_cutoff}"
         )

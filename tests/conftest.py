@@ -39,6 +39,8 @@ ON_ANY_DEVICE = (
     "test_mined_triplet_loss.py",
     "test_pairwise.py",
     "test_properties.py",
+    "test_random_draws.py",
+    "test_random_rules.py",
     "test_select_triplets.py",
     "test_triplet_loss.py",
     "test_triplet_margin_loss.py",

@@ -12,12 +12,15 @@ from tolerances import SEARCH, assert_gradient_close, assert_loss_close, eps
 from torch import Tensor
 
 from facenet_ext import reference
+from facenet_ext._types import Triplets
 
 SetThreads = Callable[[int], None]
 Make = TypeVar("Make", bound=Callable[..., Any])
 
 POSITIVES = ("all", "hardest", "easiest")
 NEGATIVES = ("semihard", "hardest")
+UNIFORM = ("random_semihard", "random_violating")
+RANDOM = (*UNIFORM, "distance_weighted")
 FALLBACKS = ("farthest", "drop")
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
@@ -156,6 +159,51 @@ def assert_same_state(actual: dict[str, Tensor], expected: dict[str, Tensor]) ->
     for name, tensor in expected.items():
         assert actual[name].dtype == tensor.dtype, name
         assert torch.equal(actual[name], tensor), name
+
+
+@made_on_cpu
+def ids_of(n: int, seed: int = 0) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed)) + 1000
+
+
+def bank(
+    m: int, n: int, dim: int, cloud: str, layout: str, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Anchors and a bank of candidates; the first few candidates are copies of anchors."""
+    x, y = make_batch(layout, m, dim, dtype, cloud)
+    c, z = make_batch(layout, n, dim, dtype, cloud, seed=1)
+    copies = min(m, n) // 3
+    c, z = torch.cat([x[:copies], c[copies:]]), torch.cat([y[:copies], z[copies:]])
+    ids = ids_of(m + n)
+    ref_ids = torch.cat([ids[:copies], ids[m : m + n - copies]])
+    return x, y, {"ref_emb": c, "ref_labels": z, "anchor_ids": ids[:m], "ref_ids": ref_ids}
+
+
+def without_ids(references: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The bank of :func:`bank` as reference rows alone."""
+    return {key: references[key] for key in ("ref_emb", "ref_labels")}
+
+
+def unit_batch(
+    layout: str, n: int, dim: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Gaussian rows of norm 1."""
+    x, y = make_batch(layout, n, dim, torch.float64)
+    return torch.nn.functional.normalize(x, dim=1).to(dtype), y
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator of the CPU, which serves every device."""
+    return torch.Generator().manual_seed(seed)
+
+
+def with_seed(seed: int, x: Tensor, y: Tensor, negatives: str, margin: float = 0.2) -> Triplets:
+    """Triplets of this very seed, the one that a generator would have given."""
+    rule = ("all", negatives, margin, False, "drop", "sqeuclidean", 0.5, 1.4)
+    nothing = (None,) * 4
+    return Triplets(
+        *torch.ops.facenet_ext.select_triplets(x, y, *nothing, torch.tensor(seed), *rule)
+    )
 
 
 def assert_same_triplets(actual: Any, expected: Any) -> None:
@@ -327,3 +375,24 @@ def assert_loss_and_gradients(
     oracles = torch.autograd.grad(expected, exact, weight.double())
     for gradient, oracle in zip(gradients, oracles, strict=True):
         assert_gradient_close(gradient, oracle, embeddings.dtype)
+
+
+def assert_frequencies(counts: Tensor, weights: Tensor) -> None:
+    """Rows of counts are drawn in proportion to rows of weights: Pearson's chi-square.
+
+    Cells that expect fewer than five are put together. Seeds are fixed, so this is no lottery.
+    """
+    counts, weights = (t.double().reshape(-1, counts.shape[-1]) for t in (counts, weights))
+    expected = weights / weights.sum(1, keepdim=True) * counts.sum(1, keepdim=True)
+    assert not counts[weights == 0].any(), "what has no weight was drawn"
+    rare = expected < 5
+    pooled = [torch.where(rare, t, 0.0).sum(1, keepdim=True) for t in (counts, expected)]
+    seen = torch.cat([torch.where(rare, 0.0, counts), pooled[0]], 1)
+    awaited = torch.cat([torch.where(rare, 0.0, expected), pooled[1]], 1)
+    cells = awaited > 0
+    statistic = float(((seen - awaited)[cells].square() / awaited[cells]).sum())
+    freedom = int(cells.sum()) - len(counts)
+    assert freedom > 0
+    half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
+    p = float(torch.special.gammaincc(*half))
+    assert 1e-3 < p < 1 - 1e-3, f"chi-square {statistic} for {freedom} degrees of freedom: {p}"

@@ -23,7 +23,7 @@ from facenet_ext.functional import (
 from facenet_ext.memory import CrossBatchMemory
 
 OPS = torch.ops.facenet_ext
-RULE = ("all", "semihard", 0.2, False, "farthest", "sqeuclidean")
+RULE = (None, "all", "semihard", 0.2, False, "farthest", "sqeuclidean", 0.5, 1.4)
 BAND = ("semihard", 0.5, "cosine")
 T = (torch.tensor([0, 1, 5]), torch.tensor([2, 3, 6]), torch.tensor([4, 0, 1]))
 
@@ -37,6 +37,7 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
     batch, bank = (x, y, None, None, None, None), (x, y, c, z, None, None)
     with_ids = (x, y, c, z, torch.arange(12), torch.arange(9))
     d = torch.float64 if dtype == torch.float64 else torch.float32
+    drawn = (torch.tensor(3), "all", "distance_weighted", *RULE[3:])
     given = (*T, 0.2, "euclidean", False, False)
     swapped = (*given[:-1], True)
     detached = (x.detach(), c.detach())
@@ -45,6 +46,7 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
         (OPS.pairwise_squared_distance, (x, None)),
         (OPS.select_triplets, (*batch, *RULE)),
         (OPS.select_triplets, (*with_ids, *RULE)),
+        (OPS.select_triplets, (*batch, *drawn)),
         (OPS.triplet_losses, (x, None, *given)),
         (OPS.triplet_losses, (x, c, *given)),
         (OPS.triplet_losses, (x, c, *swapped)),
@@ -53,6 +55,7 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
         (OPS.triplet_losses_backward, (torch.ones(3, dtype=d), *detached, *swapped)),
         (OPS.mined_triplet_loss, (*batch, *RULE, 0, False, "mean", grad, False)),
         (OPS.mined_triplet_loss, (*bank, *RULE, 0, True, "sum", grad, grad)),
+        (OPS.mined_triplet_loss, (*bank, *drawn, 0, False, "mean", grad, grad)),
         (OPS.mined_triplet_loss, (*with_ids, *RULE, 0, False, "mean_nonzero", False, grad)),
         (OPS.triplet_margin_loss, (*batch, *BAND, 0, False, "mean_nonzero", grad, False)),
         (OPS.triplet_margin_loss, (*with_ids, *BAND, 0, True, "mean", grad, grad)),
@@ -109,6 +112,22 @@ def test_a_training_step_compiles_to_code() -> None:
         return mined_triplet_loss(embeddings, y[: len(x)])
 
     compiles(step, x)
+
+
+def test_a_compiled_random_rule_draws_anew_in_each_call() -> None:
+    """One graph draws what eager mode draws, from the default generator."""
+    x, y = make_batch("quads", 40, 7)
+    x.requires_grad_()
+    rule = {"negatives": "random_semihard", "margin": 1.0}
+    compiled = torch.compile(mined_triplet_loss, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (mined_triplet_loss, compiled):
+        torch.manual_seed(3)
+        losses = [function(x, y, **rule) for _ in range(2)]
+        results.append([*losses, *torch.autograd.grad(sum(losses), x)])
+    for eager, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, eager, rtol=1e-6, atol=1e-6)
+    assert results[0][0] != results[0][1]
 
 
 @pytest.mark.parametrize(

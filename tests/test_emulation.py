@@ -33,12 +33,15 @@ OPERATORS = (
     "test_mined_triplet_loss.py",
     "test_triplet_margin_loss.py",
     "test_memory.py",
+    "test_random_rules.py",
+    "test_random_draws.py",
 )
 # Quick, and enough to notice most barriers of the kernels missing.
 QUICK = (
     "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns "
     "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds "
-    "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows"
+    "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows "
+    "or every_random_rule"
 )
 # The CPU library's own: the emulated device knows no threads of torch.
 NOT_OF_KERNELS = "number_of_threads"

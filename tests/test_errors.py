@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import on_cuda_kernels
+from helpers import RANDOM, on_cuda_kernels
 
 from facenet_ext.functional import (
     mined_triplet_loss,
@@ -29,6 +29,7 @@ from facenet_ext.losses import (
 )
 from facenet_ext.miners import TripletMiner
 
+OPS = torch.ops.facenet_ext
 Call = Callable[..., Any]
 
 X, Y = torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
@@ -133,7 +134,7 @@ def test_bad_ids(function: Call) -> None:
 MINED = ["positives", "negatives", "fallback", "distance", "reduction"]
 CHOICES = {
     "positives": ["all", "hardest", "easiest"],
-    "negatives": ["semihard", "hardest"],
+    "negatives": ["semihard", "hardest", *RANDOM],
     "fallback": ["farthest", "drop"],
     "distance": ["sqeuclidean", "euclidean", "cosine"],
     "reduction": ["mean", "mean_nonzero", "sum", "none"],
@@ -185,6 +186,41 @@ def test_an_unknown_option_lists_the_choices(taker: str, option: str, value: Any
 def test_a_margin_that_is_not_finite(taker: str, value: float) -> None:
     words = ["margin", "finite", str(value)]
     assert_refused(lambda: TAKERS[taker][0](margin=value), ValueError, words)
+
+
+@pytest.mark.parametrize("taker", ["select_triplets", "mined_triplet_loss", "TripletLoss"])
+@pytest.mark.parametrize(
+    "cutoffs", [(0.0, 1.4), (1.4, 0.5), (0.5, 0.5), (0.5, 2.1), (math.nan, 1.4), ("0.5", 1.4)]
+)
+def test_cutoffs_that_leave_no_distances(taker: str, cutoffs: tuple[Any, Any]) -> None:
+    options = dict(zip(("cutoff", "nonzero_loss_cutoff"), cutoffs, strict=True))
+    words = [*options, "0 < cutoff < nonzero_loss_cutoff <= 2", *map(repr, cutoffs)]
+    assert_refused(lambda: TAKERS[taker][0](**options), ValueError, words)
+
+
+@pytest.mark.parametrize("function", [select_triplets, mined_triplet_loss])
+@pytest.mark.parametrize("negatives", ["semihard", "random_semihard"])
+def test_a_generator_that_is_none(function: Call, negatives: str) -> None:
+    assert_refused(
+        lambda: function(X, Y, negatives=negatives, generator=7),
+        TypeError,
+        ["generator", "torch.Generator", "int"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("seed", "negatives", "words"),
+    [
+        (None, "random_violating", ["seed", "one", "random_violating"]),
+        (torch.tensor(1), "semihard", ["seed", "none", "semihard"]),
+        (torch.tensor([1, 2]), "distance_weighted", ["seed", "one int64", "2"]),
+        (torch.tensor(1.0), "distance_weighted", ["seed", "one int64"]),
+    ],
+)
+def test_the_operator_refuses_a_wrong_seed(seed: Any, negatives: str, words: list[str]) -> None:
+    rule = ("all", negatives, 0.2, False, "drop", "sqeuclidean", 0.5, 1.4)
+    arguments = (X, Y, None, None, None, None, seed, *rule)
+    assert_refused(lambda: OPS.select_triplets(*arguments), RuntimeError, words)
 
 
 def test_bad_rows_of_pairwise() -> None:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-QUICK = "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns"
+QUICK = (
+    "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns "
+    "or every_random_rule"
+)
 FILES = (
     "test_pairwise.py",
     "test_select_triplets.py",
     "test_mined_triplet_loss.py",
     "test_triplet_margin_loss.py",
+    "test_random_rules.py",
 )
 
 

@@ -27,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
     "within_margin": False,
     "fallback": "farthest",
     "distance": "sqeuclidean",
+    "cutoff": 0.5,
+    "nonzero_loss_cutoff": 1.4,
     "smooth": False,
     "swap": False,
     "reduction": "mean",
@@ -38,6 +40,8 @@ OTHERS: dict[str, Any] = {
     "within_margin": True,
     "fallback": "drop",
     "distance": "cosine",
+    "cutoff": 1.2,
+    "nonzero_loss_cutoff": 1.3,
     "smooth": True,
     "swap": True,
     "reduction": "mean_nonzero",
@@ -65,12 +69,21 @@ def test_every_option_reaches_the_function(option: str) -> None:
     x, y = make_batch("quads", 49, 7)
     # A negative beyond the margin has no loss, and nor has the farthest: only dropping shows.
     dropping = {"margin": 0.01, "fallback": "drop"}
-    base = DEFAULTS | dropping if option == "within_margin" else DEFAULTS
+    weighted = {"negatives": "distance_weighted"}
+    base = DEFAULTS | {
+        "within_margin": dropping,
+        "cutoff": weighted,
+        "nonzero_loss_cutoff": weighted,
+    }.get(option, {})
     options = base | {option: OTHERS[option]}
-    loss = TripletLoss(**options)(x, y)
-    margin = options.pop("margin")
-    assert torch.equal(loss, functional.mined_triplet_loss(x, y, margin, **options))
-    assert loss != TripletLoss(**base)(x, y)
+
+    def loss_of(function: Callable[..., torch.Tensor], **given: Any) -> torch.Tensor:
+        torch.manual_seed(0)  # where something is drawn
+        return function(x, y, **given)
+
+    loss = loss_of(TripletLoss(**options))
+    assert torch.equal(loss, loss_of(functional.mined_triplet_loss, **options))
+    assert loss != loss_of(TripletLoss(**base))
 
 
 def test_presets() -> None:

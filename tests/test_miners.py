@@ -76,6 +76,8 @@ def test_repr_pickle_and_deepcopy(options: dict[str, Any]) -> None:
         "within_margin": False,
         "fallback": "farthest",
         "distance": "sqeuclidean",
+        "cutoff": 0.5,
+        "nonzero_loss_cutoff": 1.4,
     } | options
     assert repr(miner).startswith("TripletMiner(")
     for name, value in shown.items():

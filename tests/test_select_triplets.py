@@ -17,11 +17,12 @@ from helpers import (
     SetThreads,
     assert_same_triplets,
     assert_valid_selection,
-    made_on_cpu,
+    bank,
     make_batch,
     make_cloud,
     make_labels,
     search_tolerance,
+    without_ids,
 )
 from tolerances import DTYPES, assert_distances_close, result_dtype
 
@@ -37,28 +38,6 @@ RULES = [
 
 def name(value: Any) -> str | None:
     return "-".join(str(v) for v in value.values()) if isinstance(value, dict) else None
-
-
-@made_on_cpu
-def ids_of(n: int, seed: int = 0) -> torch.Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed)) + 1000
-
-
-def bank(
-    m: int, n: int, dim: int, cloud: str, layout: str, dtype: torch.dtype = torch.float32
-) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Anchors and a bank of candidates; the first few candidates are copies of anchors."""
-    x, y = make_batch(layout, m, dim, dtype, cloud)
-    c, z = make_batch(layout, n, dim, dtype, cloud, seed=1)
-    copies = min(m, n) // 3
-    c, z = torch.cat([x[:copies], c[copies:]]), torch.cat([y[:copies], z[copies:]])
-    ids = ids_of(m + n)
-    ref_ids = torch.cat([ids[:copies], ids[m : m + n - copies]])
-    return x, y, {"ref_emb": c, "ref_labels": z, "anchor_ids": ids[:m], "ref_ids": ref_ids}
-
-
-def without_ids(references: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: references[key] for key in ("ref_emb", "ref_labels")}
 
 
 # --- exactly the oracle's, where arithmetic is exact ---------------------------------------------

@@ -14,6 +14,8 @@ from benchmarks.gpu.stages import Entry, StageFailure
 FILES = (
     "test_cuda.py",
     "test_mined_triplet_loss.py",
+    "test_random_rules.py",
+    "test_random_draws.py",
     "test_select_triplets.py",
     "test_pairwise.py",
     "test_triplet_loss.py",

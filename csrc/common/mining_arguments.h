@@ -39,6 +39,31 @@ struct MiningArguments {
       check_same_device("emb", emb, "ref_ids", *ref_ids);
     }
   }
+
+  SelectionRule rule(const std::optional<Tensor>& seed, const std::string& positives,
+                     const std::string& negatives, double margin, bool within_margin,
+                     const std::string& fallback, double cutoff, double nonzero_loss_cutoff) const {
+    const SelectionRule rule{parse_positives(positives),
+                             parse_negatives(negatives),
+                             margin,
+                             within_margin,
+                             parse_fallback(fallback),
+                             cutoff,
+                             nonzero_loss_cutoff,
+                             seed ? static_cast<const int64_t*>(seed->data_ptr()) : nullptr};
+    FACENET_CHECK(is_random(rule.negatives) == seed.has_value(), "seed: expected ",
+                  is_random(rule.negatives) ? "one" : "none", " for '", negatives, "' negatives");
+    if (seed) {
+      FACENET_CHECK(seed->scalar_type() == ScalarType::Long && seed->numel() == 1,
+                    "seed: expected one int64, got ", seed->numel(), " entries");
+      check_same_device("emb", emb, "seed", *seed);
+    }
+    FACENET_CHECK(0 < cutoff && cutoff < nonzero_loss_cutoff && nonzero_loss_cutoff <= 2,
+                  "cutoff and nonzero_loss_cutoff: expected 0 < cutoff < nonzero_loss_cutoff <= 2, "
+                  "got ",
+                  cutoff, " and ", nonzero_loss_cutoff);
+    return rule;
+  }
 };
 
 }  // namespace facenet

@@ -10,16 +10,29 @@
 namespace facenet {
 
 enum class PositiveRule { kAll, kHardest, kEasiest };
-enum class NegativeRule { kSemihard, kHardest };
+enum class NegativeRule {
+  kSemihard,
+  kHardest,
+  kRandomSemihard,
+  kRandomViolating,
+  kDistanceWeighted
+};
 enum class Fallback { kFarthest, kDrop };
 enum class Reduction { kMean, kMeanNonzero, kSum };
+
+inline bool is_random(NegativeRule rule) {
+  return rule != NegativeRule::kSemihard && rule != NegativeRule::kHardest;
+}
 
 struct SelectionRule {
   PositiveRule positives;
   NegativeRule negatives;
-  double margin;       // what within_margin compares with
+  double margin;       // what within_margin and the uniform rules compare with
   bool within_margin;  // of semi-hard negatives; other rules have no such bound
-  Fallback fallback;
+  Fallback fallback;   // of rules that are not random
+  double cutoff;       // both of distance-weighted negatives
+  double nonzero_loss_cutoff;
+  const int64_t* seed;  // [1] where the embeddings are; null: the rule draws nothing
 };
 
 template <class E>
@@ -53,8 +66,12 @@ inline PositiveRule parse_positives(const std::string& given) {
 }
 
 inline NegativeRule parse_negatives(const std::string& given) {
-  static constexpr Choice<NegativeRule> kChoices[] = {{"semihard", NegativeRule::kSemihard},
-                                                      {"hardest", NegativeRule::kHardest}};
+  static constexpr Choice<NegativeRule> kChoices[] = {
+      {"semihard", NegativeRule::kSemihard},
+      {"hardest", NegativeRule::kHardest},
+      {"random_semihard", NegativeRule::kRandomSemihard},
+      {"random_violating", NegativeRule::kRandomViolating},
+      {"distance_weighted", NegativeRule::kDistanceWeighted}};
   return parse_option("negatives", given, kChoices);
 }
 

@@ -4,6 +4,7 @@
 #include "cpu/epilogues/band.h"
 #include "cpu/epilogues/extremum.h"
 #include "cpu/epilogues/positives.h"
+#include "cpu/epilogues/random.h"
 #include "cpu/epilogues/store.h"
 #include "cpu/epilogues/successor.h"
 #include "cpu/pair_stream.h"
@@ -65,6 +66,15 @@ void successors(const Pairs<T>& pairs, Successors<T> to) {
 template <class T>
 void band(const BandKernel<T>& kernel) {
   BandStream<T>(kernel).run();
+}
+
+template <class T>
+void random_negatives(const Pairs<T>& pairs, const RandomNegatives<T>& to, bool weighted) {
+  if (weighted) {
+    stream_pairs(pairs, RandomEpilogue<T, WeightedDraws<T>>{pairs, to});
+  } else {
+    stream_pairs(pairs, RandomEpilogue<T, UniformDraws<T>>{pairs, to});
+  }
 }
 
 // Counting, branch-free: quadratic, and faster than a sort up to some 64 values.
@@ -165,8 +175,9 @@ void gather_edges(const T* x, int64_t dim, int64_t begin, int64_t end, const Edg
 template <class T>
 const Kernels<T>& table() {
   static constexpr Kernels<T> kTable = {
-      pack<T>, store_all<T>, positives<T>,  extreme_positives<T>, successors<T>,
-      band<T>, rank<T>,      all_finite<T>, squared_distance<T>,  gather_edges<T>};
+      pack<T>,       store_all<T>,        positives<T>,   extreme_positives<T>,
+      successors<T>, random_negatives<T>, band<T>,        rank<T>,
+      all_finite<T>, squared_distance<T>, gather_edges<T>};
   return kTable;
 }
 

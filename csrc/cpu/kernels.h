@@ -10,6 +10,7 @@
 
 #include "semantics/band.h"
 #include "semantics/distance.h"
+#include "semantics/random.h"
 
 namespace facenet::cpu {
 
@@ -87,6 +88,23 @@ struct Successors {
   Extremum<T> farthest;   // null pointers where no fallback needs it
 };
 
+// random: for each positive of each anchor the negative with the smallest key of those that
+// qualify: see semantics/random.h.
+template <class T>
+struct RandomNegatives {
+  const int64_t* offset;          // [M] where the anchor's slots begin
+  const int32_t* count;           // [M] positives
+  const T* d_ap;                  // [slots]
+  const uint32_t* anchor_word;    // [M] of the anchor's negatives
+  const uint32_t* positive_word;  // [slots]
+  uint64_t* key;                  // [slots] kNoKey before
+  int32_t* index;                 // [slots] candidate position, -1 before
+  T* distance;                    // [slots]
+  bool semihard;                  // of the uniform rules
+  T margin;                       // of the uniform rules
+  DistanceWeights weights;        // of the weighted rule
+};
+
 // band: see semantics/band.h. The anchors of one side and their positives. An anchor's slots are a
 // power of two, kSlotPad at least: minus infinity, its positives' distances in ascending order, and
 // infinity up to the end.
@@ -141,6 +159,7 @@ struct Kernels {
   void (*positives)(const Pairs<T>&, Positives<T>);
   void (*extreme_positives)(const Pairs<T>&, Extremum<T>, bool farthest);
   void (*successors)(const Pairs<T>&, Successors<T>);
+  void (*random_negatives)(const Pairs<T>&, const RandomNegatives<T>&, bool weighted);
   void (*band)(const BandKernel<T>&);
   // rank[k] = position of value k in ascending order (ties by k), for `count` values
   void (*rank)(const T* values, int64_t count, int32_t* rank);

@@ -84,21 +84,20 @@ EdgeList<T> loss_edges(const Mining<T>& mining, const Buffer<LossSum>& sums, T m
 
 using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
 
-LossAndGradients mined_triplet_loss(const Tensor& emb, const Tensor& labels,
-                                    const std::optional<Tensor>& ref_emb,
-                                    const std::optional<Tensor>& ref_labels,
-                                    const std::optional<Tensor>& anchor_ids,
-                                    const std::optional<Tensor>& ref_ids,
-                                    const std::string& positives, const std::string& negatives,
-                                    double margin, bool within_margin, const std::string& fallback,
-                                    const std::string& distance, int64_t max_per_class, bool smooth,
-                                    const std::string& reduction, bool emb_grad, bool ref_grad) {
+LossAndGradients mined_triplet_loss(
+    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
+    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
+    const std::optional<Tensor>& ref_ids, const std::optional<Tensor>& seed,
+    const std::string& positives, const std::string& negatives, double margin, bool within_margin,
+    const std::string& fallback, const std::string& distance, double cutoff,
+    double nonzero_loss_cutoff, int64_t max_per_class, bool smooth, const std::string& reduction,
+    bool emb_grad, bool ref_grad) {
   const MiningArguments arguments{
       emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
       max_per_class};
   arguments.check();
-  const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
-                           within_margin, parse_fallback(fallback)};
+  const SelectionRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
+                                            fallback, cutoff, nonzero_loss_cutoff);
   const Reduction how = parse_reduction(reduction);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);

@@ -7,6 +7,7 @@
 
 #include "cpu/parallel.h"
 #include "semantics/order.h"
+#include "semantics/random.h"
 #include "semantics/successor.h"
 
 namespace facenet::cpu {
@@ -103,6 +104,80 @@ struct SuccessorSearch {
   }
 };
 
+// The closest beyond each positive, or of all; where there is none, what the fallback says.
+template <class T>
+void choose_by_distance(const PairSet<T>& set, const SelectionRule& rule, Selection<T>& s) {
+  const int64_t anchors = set.anchors().count(), slots = s.offset[anchors];
+  SuccessorSearch<T> search(s, anchors, rule.fallback == Fallback::kFarthest);
+  parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) search.set_thresholds(s, i, rule.negatives);
+  });
+  kernels<T>().successors(set.pairs(), {s.offset.data(),
+                                        search.count.data(),
+                                        search.threshold.data(),
+                                        search.best.data(),
+                                        search.best_index.data(),
+                                        {search.farthest.size() ? search.farthest.data() : nullptr,
+                                         search.farthest_index.data()}});
+
+  const int32_t* order = set.candidates().order().data();
+  const bool within_margin = rule.within_margin && rule.negatives == NegativeRule::kSemihard;
+  parallel_rows(anchors, kAnchorGrain, 4.0 * double(slots), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      search.merge_buckets(s.offset[i], search.count[i], order);
+      for (int64_t slot = s.offset[i]; slot < s.offset[i] + s.count[i]; ++slot) {
+        const int64_t k = s.offset[i] + s.negative[slot];
+        int32_t n = search.best_index[k];
+        T d = search.best[k];
+        const bool comparable = s.d_ap[slot] == s.d_ap[slot];
+        const bool outside =
+            n >= 0 && within_margin && !inside_margin(s.d_ap[slot], d, T(rule.margin));
+        if (!comparable || outside) n = -1;
+        if (n < 0 && rule.fallback == Fallback::kFarthest) {
+          n = search.farthest_index[i];
+          d = search.farthest[i];
+        }
+        s.negative[slot] = n;
+        s.d_an[slot] = d;
+      }
+    }
+  });
+}
+
+template <class T>
+void choose_at_random(const PairSet<T>& set, const SelectionRule& rule, Selection<T>& s) {
+  const int64_t anchors = set.anchors().count(), slots = s.offset[anchors];
+  const int32_t* order = set.candidates().order().data();
+  Buffer<uint32_t> anchor_word(anchors), positive_word(slots);
+  Buffer<uint64_t> key(slots);
+  std::fill(key.begin(), key.end(), kNoKey);
+  std::fill(s.negative.begin(), s.negative.end(), -1);
+  parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const AnchorWords words = anchor_words(uint64_t(*rule.seed), set.anchors().order()[i]);
+      anchor_word[i] = words.negatives;
+      for (int64_t slot = s.offset[i]; slot < s.offset[i] + s.count[i]; ++slot) {
+        positive_word[slot] = row_word(words.positives, uint32_t(order[s.positive[slot]]));
+      }
+    }
+  });
+  const bool weighted = rule.negatives == NegativeRule::kDistanceWeighted;
+  kernels<T>().random_negatives(
+      set.pairs(),
+      {s.offset.data(),
+       s.count.data(),
+       s.d_ap.data(),
+       anchor_word.data(),
+       positive_word.data(),
+       key.data(),
+       s.negative.data(),
+       s.d_an.data(),
+       rule.negatives == NegativeRule::kRandomSemihard,
+       T(rule.margin),
+       {float(rule.cutoff), float(rule.nonzero_loss_cutoff), float(set.pairs().anchors.dim)}},
+      weighted);
+}
+
 }  // namespace
 
 template <class T>
@@ -148,40 +223,11 @@ Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule) {
   s.negative = Buffer<int32_t>(slots);
   s.d_an = Buffer<T>(slots);
 
-  SuccessorSearch<T> search(s, anchors, rule.fallback == Fallback::kFarthest);
-  parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) search.set_thresholds(s, i, rule.negatives);
-  });
-  kernels<T>().successors(set.pairs(), {s.offset.data(),
-                                        search.count.data(),
-                                        search.threshold.data(),
-                                        search.best.data(),
-                                        search.best_index.data(),
-                                        {search.farthest.size() ? search.farthest.data() : nullptr,
-                                         search.farthest_index.data()}});
-
-  const int32_t* order = set.candidates().order().data();
-  const bool within_margin = rule.within_margin && rule.negatives == NegativeRule::kSemihard;
-  parallel_rows(anchors, kAnchorGrain, 4.0 * double(slots), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      search.merge_buckets(s.offset[i], search.count[i], order);
-      for (int64_t slot = s.offset[i]; slot < s.offset[i] + s.count[i]; ++slot) {
-        const int64_t k = s.offset[i] + s.negative[slot];
-        int32_t n = search.best_index[k];
-        T d = search.best[k];
-        const bool comparable = s.d_ap[slot] == s.d_ap[slot];
-        const bool outside =
-            n >= 0 && within_margin && !inside_margin(s.d_ap[slot], d, T(rule.margin));
-        if (!comparable || outside) n = -1;
-        if (n < 0 && rule.fallback == Fallback::kFarthest) {
-          n = search.farthest_index[i];
-          d = search.farthest[i];
-        }
-        s.negative[slot] = n;
-        s.d_an[slot] = d;
-      }
-    }
-  });
+  if (is_random(rule.negatives)) {
+    choose_at_random(set, rule, s);
+  } else {
+    choose_by_distance(set, rule, s);
+  }
   return s;
 }
 

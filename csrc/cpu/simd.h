@@ -132,6 +132,27 @@ inline uint32_t greater_equal(V a, V b) {
 }
 #endif
 
+// 32-bit words, as many as fill a register.
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+inline constexpr int kWords = W<float>;
+
+inline uint32_t less_equal(Words a, Words b) {
+#if defined(__AVX512F__)
+  return _mm512_cmple_epu32_mask((__m512i)a, (__m512i)b);
+#else
+  const auto lanes = (VectorOf<float>::index)(a <= b);
+#if defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)lanes);
+#elif defined(__SSE2__)
+  return _mm_movemask_ps((__m128)lanes);
+#else
+  uint32_t bits = 0;
+  for (int l = 0; l < kWords; ++l) bits |= uint32_t(lanes[l] & 1) << l;
+  return bits;
+#endif
+#endif
+}
+
 // The lowest `count` lanes, count >= 1; the rest of a vector or group is not there.
 inline uint64_t first_lanes(int count) {
   return count >= 64 ? ~uint64_t(0) : (uint64_t(1) << count) - 1;

@@ -122,13 +122,14 @@ LabelledBatch<T>::LabelledBatch(const MiningArguments& arguments, bool products)
 
 template <class T>
 Mining<T>::Mining(const MiningArguments& arguments, const SelectionRule& rule)
-    : LabelledBatch<T>(arguments, true) {
+    : LabelledBatch<T>(arguments, !is_random(rule.negatives)) {
   const MiningArrays<T>& arrays = this->arrays_;
   const Pairs<T>& pairs = this->pairs;
   RowFlags* const flags = &arrays.found->flags;
   SelectionArrays<T> sizes;
   sizes.anchors = pairs.anchors.count;
   sizes.slots = this->slot_count;
+  sizes.random = is_random(rule.negatives);
   selection_.emplace(this->emb_, sizes);
 
   SearchPlan plan;

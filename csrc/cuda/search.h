@@ -20,6 +20,11 @@ void search_successor_few(const Device& device, const Pairs<float>& pairs, const
 void search_successor_many(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
                            const SuccessorArguments& to);
 
+// The same for a random rule: fills buckets and choices, one of either for each slot.
+template <class T>
+void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slots,
+                   const SelectionRule& rule, const SelectionArrays<T>& to);
+
 // The distances of each anchor's own class, to its slots.
 template <class T>
 void find_positives(const Device& device, const Pairs<T>& pairs, const Slots& slots, T* d_ap);

@@ -71,14 +71,16 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
                             const std::optional<Tensor>& ref_emb,
                             const std::optional<Tensor>& ref_labels,
                             const std::optional<Tensor>& anchor_ids,
-                            const std::optional<Tensor>& ref_ids, const std::string& positives,
-                            const std::string& negatives, double margin, bool within_margin,
-                            const std::string& fallback, const std::string& distance) {
+                            const std::optional<Tensor>& ref_ids, const std::optional<Tensor>& seed,
+                            const std::string& positives, const std::string& negatives,
+                            double margin, bool within_margin, const std::string& fallback,
+                            const std::string& distance, double cutoff,
+                            double nonzero_loss_cutoff) {
   const MiningArguments arguments{
       emb, labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance)};
   arguments.check();
-  const SelectionRule rule{parse_positives(positives), parse_negatives(negatives), margin,
-                           within_margin, parse_fallback(fallback)};
+  const SelectionRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
+                                            fallback, cutoff, nonzero_loss_cutoff);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Triplets {
     using T = decltype(zero);
     const Mining<T> mining(arguments, rule);

@@ -8,7 +8,6 @@
 #include "cuda/search.h"
 #include "cuda/selection.h"
 #include "cuda/warp.cuh"
-#include "semantics/order.h"
 #include "semantics/successor.h"
 
 namespace facenet::cuda {
@@ -28,27 +27,6 @@ struct RankRule {
   PositiveRule positives;
   NegativeRule negatives;
 };
-
-// The slot of the extreme positive, over one warp; -1 without one. Slots are in the caller's order.
-template <class T>
-__device__ int32_t extreme_slot(const T* d_ap, int32_t count, bool hardest) {
-  T best = 0;
-  int64_t best_slot = -1;
-  for (int32_t k = lane(); k < count; k += 32) {
-    const bool wins =
-        hardest ? farther(d_ap[k], k, best, best_slot) : closer(d_ap[k], k, best, best_slot);
-    if (wins) best = d_ap[k], best_slot = k;
-  }
-#pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2) {
-    const T d = __shfl_xor_sync(kAllLanes, best, apart);
-    const int64_t slot = __shfl_xor_sync(kAllLanes, best_slot, apart);
-    const bool wins = slot >= 0 && (hardest ? farther(d, slot, best, best_slot)
-                                            : closer(d, slot, best, best_slot));
-    if (wins) best = d, best_slot = slot;
-  }
-  return int32_t(best_slot);
-}
 
 // A warp per anchor: its positive distances in ascending order are its thresholds.
 //   d_ap [slots] -> choice (the rank of each slot's threshold), threshold, keys (none yet)
@@ -256,6 +234,7 @@ void SelectionArrays<T>::place(Workspace& w) {
   constexpr bool kTwoWords = sizeof(T) == 8;
   d_ap = w.take<T>(slots);
   choice = w.take<int32_t>(slots);
+  positive_word = w.take<uint32_t>(random ? slots : 0);
   threshold = w.take<T>(slots);
   threshold_count = w.take<int32_t>(anchors);
   bucket = {w.take<uint64_t>(slots), kTwoWords ? w.take<uint32_t>(slots) : nullptr};
@@ -301,6 +280,10 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
   if (pairs.anchors.count == 0) return;
 
   find_positives(device, pairs, slots, to.d_ap);
+  if (is_random(rule.negatives)) {
+    search_random(device, pairs, slots, rule, to);
+    return;
+  }
   launch("rank_thresholds", sizes, stream, by_anchor, rank_thresholds<T>, pairs, slots,
          RankRule{rule.positives, rule.negatives}, to);
   if constexpr (sizeof(T) == 4) {

@@ -54,9 +54,11 @@ template <class T>
 struct SelectionArrays {
   int64_t anchors = 0;
   int64_t slots = 0;
+  bool random = false;
   T* d_ap = nullptr;          // NaN: not a pair
   int32_t* choice = nullptr;  // bucket, kNotSelected or kFarthest; at first the threshold's rank
-  T* threshold = nullptr;     // ascending within an anchor
+  uint32_t* positive_word = nullptr;   // of random rules, see semantics/random.h
+  T* threshold = nullptr;              // ascending within an anchor
   int32_t* threshold_count = nullptr;  // [M]
   Winners<T> bucket{};                 // the closest negative of each bucket
   Winners<T> farthest{};               // [M] the farthest negative

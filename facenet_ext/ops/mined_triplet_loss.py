@@ -3,34 +3,14 @@
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext._validation import Batch
+from facenet_ext._validation import Batch, Rule
 from facenet_ext.ops._fused_loss import FusedLoss
 
-_LOSS = FusedLoss("mined_triplet_loss", arguments=17)
+_LOSS = FusedLoss("mined_triplet_loss", arguments=20)
 
 
 def mined_triplet_loss(
-    batch: Batch,
-    positives: str,
-    negatives: str,
-    margin: float,
-    within_margin: bool,
-    fallback: str,
-    distance: str,
-    max_per_class: int,
-    smooth: bool,
-    reduction: str,
+    batch: Batch, rule: Rule, max_per_class: int, smooth: bool, reduction: str
 ) -> Tensor:
     """The reduced loss, a scalar: see ``functional``."""
-    return _LOSS(
-        batch,
-        positives,
-        negatives,
-        margin,
-        within_margin,
-        fallback,
-        distance,
-        max_per_class,
-        smooth,
-        reduction,
-    )
+    return _LOSS(batch, *rule, max_per_class, smooth, reduction)

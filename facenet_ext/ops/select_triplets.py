@@ -5,7 +5,7 @@ from torch import Tensor
 
 from facenet_ext import _library as _library
 from facenet_ext._types import Triplets
-from facenet_ext._validation import Batch
+from facenet_ext._validation import Batch, Rule
 from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::select_triplets"
@@ -19,12 +19,15 @@ def _fake(
     ref_labels: Tensor | None,
     anchor_ids: Tensor | None,
     ref_ids: Tensor | None,
+    seed: Tensor | None,
     positives: str,
     negatives: str,
     margin: float,
     within_margin: bool,
     fallback: str,
     distance: str,
+    cutoff: float,
+    nonzero_loss_cutoff: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     count = torch.library.get_ctx().new_dynamic_size()
     value = value_type(emb.dtype)
@@ -37,19 +40,7 @@ def _fake(
     )
 
 
-def select_triplets(
-    batch: Batch,
-    positives: str,
-    negatives: str,
-    margin: float,
-    within_margin: bool,
-    fallback: str,
-    distance: str,
-) -> Triplets:
+def select_triplets(batch: Batch, rule: Rule) -> Triplets:
     """The selected triplets: see ``functional``."""
     with torch.no_grad():
-        return Triplets(
-            *torch.ops.facenet_ext.select_triplets(
-                *batch.tensors(), positives, negatives, margin, within_margin, fallback, distance
-            )
-        )
+        return Triplets(*torch.ops.facenet_ext.select_triplets(*batch.tensors(), *rule))

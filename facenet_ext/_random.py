@@ -1,0 +1,20 @@
+"""What random rules draw from."""
+
+import torch
+from torch import Tensor
+
+RANDOM = ("random_semihard", "random_violating", "distance_weighted")
+
+
+def draw_seed(
+    negatives: str, generator: torch.Generator | None, device: torch.device
+) -> Tensor | None:
+    """One int64 ``[]`` on ``device`` from the generator, by default that device's own.
+
+    None for rules that are not random: they leave the generator as it is. A tensor, so that no
+    device is waited for, and a graph that is replayed draws anew.
+    """
+    if negatives not in RANDOM:
+        return None
+    drawn_on = device if generator is None else generator.device
+    return torch.randint(2**63 - 1, (), generator=generator, device=drawn_on).to(device)
