@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from facenet_ext._random import RANDOM
+from facenet_ext._random import RANDOM, draw_seed
 
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 POSITIVES = ("all", "hardest", "easiest")
@@ -220,6 +220,21 @@ class Batch:
             self.anchor_ids,
             self.ref_ids,
         )
+
+
+def make_rule(
+    batch: Batch,
+    generator: torch.Generator | None,
+    options: tuple[str, str, float, bool, str, str],
+    cutoffs: tuple[float, float],
+) -> Rule:
+    """The operators' rule: the options checked, and a seed where they draw."""
+    positives, negatives, margin, within_margin, fallback, distance = options
+    check_rule(positives, negatives, margin, fallback, distance, *cutoffs)
+    check_generator(generator)
+    seed = draw_seed(negatives, generator, batch.emb.device)
+    kinds = positives, negatives, float(margin), within_margin, fallback, distance
+    return Rule(seed, *kinds, float(cutoffs[0]), float(cutoffs[1]))
 
 
 def check_rows(argument: str, indices: Tensor, matrix: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import ops
-from facenet_ext._random import draw_seed
 from facenet_ext._types import Triplets
 
 __all__ = [
@@ -134,7 +133,7 @@ def select_triplets(
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
     options = (positives, negatives, margin, within_margin, fallback, distance)
-    rule = _rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
+    rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
     return ops.select_triplets(batch, rule)
 
 
@@ -289,7 +288,7 @@ def mined_triplet_loss(
     check.check_choice("reduction", reduction, check.REDUCTIONS)
     bound = check.check_max_per_class(max_per_class)
     options = (positives, negatives, margin, within_margin, fallback, distance)
-    rule = _rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
+    rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
     if reduction != "none" and not swap:
         return ops.mined_triplet_loss(batch, rule, bound, smooth, reduction)
     triplets = ops.select_triplets(batch, rule)
@@ -376,21 +375,6 @@ def triplet_margin_loss(
     return ops.triplet_margin_loss(
         batch, triplets, float(margin), distance, bound, smooth, reduction
     )
-
-
-def _rule(
-    batch: check.Batch,
-    generator: torch.Generator | None,
-    options: tuple[str, str, float, bool, str, str],
-    cutoffs: tuple[float, float],
-) -> check.Rule:
-    """The operators' rule: the options checked, and a seed where they draw."""
-    positives, negatives, margin, within_margin, fallback, distance = options
-    check.check_rule(positives, negatives, margin, fallback, distance, *cutoffs)
-    check.check_generator(generator)
-    seed = draw_seed(negatives, generator, batch.emb.device)
-    kinds = positives, negatives, float(margin), within_margin, fallback, distance
-    return check.Rule(seed, *kinds, float(cutoffs[0]), float(cutoffs[1]))
 
 
 def _poisoned(loss: Tensor, *rows: Tensor | None) -> Tensor:
