@@ -168,6 +168,15 @@ def test_sandberg_negatives(theirs: str, ours: str) -> None:
     assert inside
     assert all(closest[pair] in drawn[pair] for pair in inside)
 
+    assert '`negatives="random_violating", margin=alpha`' in ours
+    seen: dict[tuple[int, int], set[int]] = {}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        t = select_triplets(x, y, negatives="random_violating", margin=0.2, generator=generator)
+        for a, p, n in torch.stack(t[:3], 1).tolist():
+            seen.setdefault((a, p), set()).add(n)
+    assert {pair: sorted(ns) for pair, ns in seen.items() if pair[0] < pair[1]} == drawn
+
 
 @openface.differs("the negative of a pair")
 def test_openface_negatives(theirs: str, ours: str) -> None:
@@ -186,6 +195,8 @@ def test_sandberg_satisfied_pairs(theirs: str, ours: str) -> None:
     x, y = torch.tensor([[0.0], [0.1], [5.0]]), torch.tensor([0, 0, 1])
     assert theirs == "dropped"
     assert retired.candidates(x, y, 0.2) == {}
+    assert ours.startswith('dropped by `"random_violating"`')
+    assert select_triplets(x, y, negatives="random_violating").anchor.numel() == 0
     assert "its hinge is 0" in ours
     losses = triplet_loss(x, select_triplets(x, y), 0.2, reduction="none")
     assert losses.tolist() == [0.0, 0.0]
