@@ -24,6 +24,7 @@ RANDOM = (*UNIFORM, "distance_weighted")
 FALLBACKS = ("farthest", "drop")
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
+KINDS = ("all", "hard", "semihard", "easy")  # of triplet_margin_loss
 
 # The kernels' tiles have 48 rows on a CPU, 64 or 128 on a GPU: these are below, on and above.
 ROWS = (0, 1, 2, 3, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128, 129, 200)
@@ -92,9 +93,10 @@ def make_cloud(
 
     "gaussian": rows of norm about 1; "integers": small integers, whose distances are exact in
     float32 and often equal; "duplicates": gaussian rows, each there several times; "offset":
-    gaussian around (1000, ..., 1000) ("far": 10000); "collapsed": spread 1e-4 around one point;
-    "zeros": all rows equal; "axes": signed unit vectors times powers of two, and zero rows, so
-    that cosine distances are exactly 0, 1 or 2.
+    gaussian around (1000, ..., 1000) ("far": 10000; "steps": there too, so wide that half
+    precision tells rows apart); "collapsed": spread 1e-4 around one point ("tiny": around the
+    origin, where half precision tells rows apart); "zeros": all rows equal; "axes": signed unit
+    vectors times powers of two, and zero rows, so that cosine distances are exactly 0, 1 or 2.
     """
     generator = torch.Generator().manual_seed(1000 * n + dim + seed)
     x = torch.randn(n, dim, generator=generator, dtype=torch.float64) / dim**0.5
@@ -106,8 +108,12 @@ def make_cloud(
         x = x + 1e3
     elif kind == "far":
         x = x + 1e4
+    elif kind == "steps":
+        x = 9984 + 64.0 * torch.randint(-8, 9, (n, dim), generator=generator).double()
     elif kind == "collapsed":
         x = 0.5 + 1e-4 * x
+    elif kind == "tiny":
+        x = 1e-4 * x
     elif kind == "zeros":
         x = torch.zeros_like(x)
     elif kind == "axes":

@@ -35,6 +35,8 @@ OPERATORS = (
     "test_memory.py",
     "test_random_rules.py",
     "test_random_draws.py",
+    "test_inputs.py",
+    "test_amp.py",
 )
 # Quick, and enough to notice most barriers of the kernels missing.
 QUICK = (
@@ -42,6 +44,7 @@ QUICK = (
     "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds "
     "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows "
     "or every_random_rule"
+    "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank"
 )
 # The CPU library's own: the emulated device knows no threads of torch.
 NOT_OF_KERNELS = "number_of_threads"

@@ -134,7 +134,10 @@ def test_tiny_banks(m: int, n: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distance", ["sqeuclidean", "euclidean"])
-@pytest.mark.parametrize("cloud", ["offset", "far", "collapsed", "duplicates", "integers", "zeros"])
+@pytest.mark.parametrize(
+    "cloud",
+    ["offset", "far", "steps", "collapsed", "tiny", "duplicates", "integers", "zeros"],
+)
 def test_difficult_clouds(cloud: str, distance: str, dtype: torch.dtype) -> None:
     check(*make_batch("quads", 97, 65, dtype, cloud), distance=distance)
 

@@ -16,7 +16,17 @@ from tolerances import (
 from facenet_ext import reference
 from facenet_ext.functional import pairwise_squared_distance
 
-CLOUDS = ("gaussian", "integers", "duplicates", "offset", "far", "collapsed", "zeros")
+CLOUDS = (
+    "gaussian",
+    "integers",
+    "duplicates",
+    "offset",
+    "far",
+    "steps",
+    "collapsed",
+    "tiny",
+    "zeros",
+)
 SHAPES = [(m, n, d) for m, n in zip(ROWS, ROWS[3:] + ROWS[:3], strict=True) for d in (1, 128)]
 SHAPES += [(49, 97, d) for d in COLUMNS]
 

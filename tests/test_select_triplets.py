@@ -118,11 +118,12 @@ def test_float64_is_the_oracle(rules: dict[str, Any], distance: str) -> None:
     assert_distances_close(actual.d_an, expected.d_an, x.dtype, distance)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("positives", POSITIVES)
 @pytest.mark.parametrize("negatives", NEGATIVES)
-def test_all_rows_equal(positives: str, negatives: str) -> None:
+def test_all_rows_equal(positives: str, negatives: str, dtype: torch.dtype) -> None:
     """Everything ties: the lowest index wins, as positive, as negative and as fallback."""
-    x, y = make_batch("quads", 49, 3, cloud="zeros")
+    x, y = make_batch("quads", 49, 3, dtype, cloud="zeros")
     for fallback in FALLBACKS:
         options = {"positives": positives, "negatives": negatives, "fallback": fallback}
         expected = reference.select_triplets(x, y, **options)
@@ -183,7 +184,7 @@ def test_every_number_of_columns(dim: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("cloud", ["duplicates", "offset", "far", "collapsed"])
+@pytest.mark.parametrize("cloud", ["duplicates", "offset", "far", "steps", "collapsed", "tiny"])
 @pytest.mark.parametrize("dim", [65, 64])
 def test_difficult_clouds(dim: int, cloud: str, distance: str, dtype: torch.dtype) -> None:
     """Duplicates across classes, a common offset, a collapsed cloud: the choice stays right.

@@ -77,7 +77,9 @@ def test_against_a_bank(swap: bool, reduction: str, distance: str, dtype: torch.
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distance", ["sqeuclidean", "euclidean"])
-@pytest.mark.parametrize("cloud", ["offset", "far", "collapsed", "duplicates", "integers"])
+@pytest.mark.parametrize(
+    "cloud", ["offset", "far", "steps", "collapsed", "tiny", "duplicates", "integers"]
+)
 @pytest.mark.parametrize("swap", [False, True])
 def test_difficult_clouds(swap: bool, cloud: str, distance: str, dtype: torch.dtype) -> None:
     """A common offset or a collapsed cloud costs no digit: distances are direct differences."""

@@ -25,7 +25,13 @@ inline bool is_embedding_type(ScalarType type) {
 template <class T>
 constexpr ScalarType kValueType = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
 
+// None reaches a kernel as a tensor that is not there.
+inline void check_given(const char* argument, const Tensor& t) {
+  FACENET_CHECK(t.defined(), argument, ": expected a tensor, got none");
+}
+
 inline void check_embeddings(const char* argument, const Tensor& t) {
+  check_given(argument, t);
   FACENET_CHECK(t.dim() == 2, argument, ": expected a matrix [rows, dim], got ", t.dim(),
                 " dimension(s)");
   FACENET_CHECK(is_embedding_type(t.scalar_type()), argument,
@@ -53,6 +59,7 @@ inline void check_same_space(const char* a_name, const Tensor& a, const char* b_
 
 // An int64 vector with one entry per row: labels, ids, indices.
 inline void check_index_vector(const char* argument, const Tensor& t, int64_t size) {
+  check_given(argument, t);
   FACENET_CHECK(t.scalar_type() == ScalarType::Long, argument, ": expected int64");
   FACENET_CHECK(t.dim() == 1 && t.size(0) == size, argument, ": expected a vector of ", size,
                 " entries, got ", t.numel(), " in ", t.dim(), " dimension(s)");

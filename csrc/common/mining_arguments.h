@@ -25,6 +25,8 @@ struct MiningArguments {
                   "ref_emb and ref_labels: expected both or neither");
     FACENET_CHECK(anchor_ids.has_value() == ref_ids.has_value(),
                   "anchor_ids and ref_ids: expected both or neither");
+    FACENET_CHECK(max_per_class >= 0, "max_per_class: expected at least 1, or 0 for none, got ",
+                  max_per_class);
     FACENET_CHECK(!anchor_ids || ref_emb, "anchor_ids: expected ref_emb with it, got none");
     if (ref_emb) {
       check_embeddings("ref_emb", *ref_emb);

@@ -124,7 +124,7 @@ LossAndGradients mined_triplet_loss(
     };
     Tensor emb_out = gradient(emb_grad, emb.size(0));
     Tensor ref_out = gradient(ref_grad && ref_emb, ref_emb ? ref_emb->size(0) : 0);
-    if (!emb_grad && !ref_grad) return {loss, emb_out, ref_out};
+    if (!emb_grad && !(ref_grad && ref_emb)) return {loss, emb_out, ref_out};
 
     const Distance kind = arguments.distance;
     const EdgeList<T> edges = loss_edges(mining, sums, T(margin), smooth, kind);

@@ -17,6 +17,9 @@ Tensor pairwise_squared_distance(const Tensor& x, const std::optional<Tensor>& y
   }
   return dispatch_compute_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
+    // First, so that a matrix beyond all memory fails before anything is read for it.
+    Tensor out =
+        torch::stable::new_empty(x, {x.size(0), y ? y->size(0) : x.size(0)}, kValueType<T>);
     const Rows<T> anchors(x, Distance::kSqEuclidean);
     std::optional<Rows<T>> reference;
     std::optional<typename PairSet<T>::Side> side;
@@ -24,9 +27,6 @@ Tensor pairwise_squared_distance(const Tensor& x, const std::optional<Tensor>& y
       side.emplace(typename PairSet<T>::Side{reference.emplace(*y, Distance::kSqEuclidean), nullptr,
                                              nullptr});
     const PairSet<T> set({anchors, nullptr, nullptr}, side, Distance::kSqEuclidean);
-    Tensor out = torch::stable::new_empty(
-        x, {x.size(0), y ? y->size(0) : x.size(0)},
-        std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
     kernels<T>().store(set.pairs(), {static_cast<T*>(out.data_ptr())});
     return out;
   });

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/options.h"
+#include "common/triplet_arguments.h"
 #include "cpu/edges.h"
 #include "cpu/parallel.h"
 #include "cpu/rows.h"
@@ -32,11 +33,6 @@ struct TripletArguments {
         anchor(torch::stable::contiguous(a)),
         positive(torch::stable::contiguous(p)),
         negative(torch::stable::contiguous(n)) {
-    check_embeddings("emb", emb);
-    if (ref_emb) {
-      check_embeddings("ref_emb", *ref_emb);
-      check_same_space("emb", emb, "ref_emb", *ref_emb);
-    }
     const int64_t candidates = ref_emb ? ref_emb->size(0) : emb.size(0);
     check_rows("anchor", anchor, emb.size(0));
     check_rows("positive", positive, candidates);
@@ -48,7 +44,6 @@ struct TripletArguments {
 
  private:
   void check_rows(const char* argument, const Tensor& t, int64_t rows) const {
-    check_index_vector(argument, t, count());
     const int64_t* index = data(t);
     for (int64_t k = 0; k < t.numel(); ++k) {
       FACENET_CHECK(index[k] >= 0 && index[k] < rows, argument, ": expected rows in [0, ", rows,
@@ -96,6 +91,7 @@ Buffer<int64_t> group_edges(const int64_t* row, int64_t count, int64_t each, Edg
 Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
                       const Tensor& positive, const Tensor& negative, double margin,
                       const std::string& distance, bool smooth, bool swap) {
+  check_triplet_arguments(emb, ref_emb, anchor, positive, negative);
   const TripletArguments arguments(emb, ref_emb, anchor, positive, negative);
   const Distance kind = parse_distance(distance);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) {
@@ -127,15 +123,13 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
                                                    const Tensor& negative, double margin,
                                                    const std::string& distance, bool smooth,
                                                    bool swap) {
+  check_triplet_arguments(emb, ref_emb, anchor, positive, negative);
+  check_loss_gradient(grad, emb, anchor);
   const TripletArguments arguments(emb, ref_emb, anchor, positive, negative);
   const Distance kind = parse_distance(distance);
   using Gradients = std::tuple<Tensor, Tensor>;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Gradients {
     using T = decltype(zero);
-    const ScalarType value = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-    FACENET_CHECK(
-        grad.scalar_type() == value && grad.dim() == 1 && grad.size(0) == arguments.count(),
-        "grad: expected one entry per triplet, in the type of the losses");
     const Tensor weights = torch::stable::contiguous(grad);
     const T* weight = static_cast<const T*>(weights.data_ptr());
     const TripletRows<T> rows(arguments, kind);
@@ -171,8 +165,9 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
     const EdgeList<T> swapped_reversed = transpose(swapped, swapped_rows);
 
     const T scale = rows.finite() ? T(1) : std::numeric_limits<T>::quiet_NaN();
-    Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), dim}, value);
-    Tensor ref_grad = torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, dim}, value);
+    Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), dim}, kValueType<T>);
+    Tensor ref_grad =
+        torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, dim}, kValueType<T>);
     T* emb_out = static_cast<T*>(emb_grad.data_ptr());
     const T *x = rows.emb.values(), *y = rows.candidates().values();
     std::vector<Edges<T>> of_anchors = {edges.view(y)}, of_candidates = {reversed.view(x)};

@@ -188,7 +188,7 @@ LossAndGradients triplet_margin_loss(
     double divisor = divisor_of(rule, totals);
     if (!batch.finite()) divisor = std::numeric_limits<double>::quiet_NaN();
     *static_cast<T*>(loss.data_ptr()) = T(totals.loss / divisor);
-    if (!emb_grad && !ref_grad) return {loss, emb_out, ref_out};
+    if (!emb_grad && !(ref_grad && ref_emb)) return {loss, emb_out, ref_out};
 
     const T scale = T(1 / divisor);
     const EdgeList<T> edges = positive_edges(batch, slots, kind);

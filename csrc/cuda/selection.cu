@@ -133,7 +133,7 @@ __device__ void offer(const Winners<T>& to, int64_t at, bool farthest, T d, uint
   if constexpr (sizeof(T) == 4) {
     offer_key(to.key + at, farthest ? farther_key(d, index) : closer_key(d, index));
   } else {
-    const uint64_t bits = farthest ? ~bits_of(d) : bits_of(d);
+    const uint64_t bits = farthest ? farther_word(d) : bits_of(d);
     if (pass == 0) offer_key(to.key + at, bits);
     if (pass == 1 && bits == load_relaxed(to.key + at)) atomicMin(to.index + at, index);
   }

@@ -31,7 +31,7 @@ struct Winners {
   }
   __device__ T farther_distance(int64_t at) const {
     if constexpr (sizeof(T) == 4) return farther_key_distance(key[at]);
-    return value_of(~key[at]);
+    return farther_word_distance(key[at]);
   }
 };
 

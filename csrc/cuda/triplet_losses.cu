@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "common/options.h"
+#include "common/triplet_arguments.h"
 #include "cuda/edges.h"
 #include "cuda/launch.h"
 #include "cuda/prepare.h"
@@ -52,6 +53,15 @@ __device__ bool in_range(const Sides<T>& sides, const TripletRows& t, int64_t k)
   return inside(t.anchor[k], sides.anchors.count) &&
          inside(t.positive[k], sides.candidates.count) &&
          inside(t.negative[k], sides.candidates.count);
+}
+
+// A thread per triplet. The host does not wait to hear of one that is none: every gradient will be
+// not a number, as where an embedding is not finite.
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    look_at_triplets(const Sides<T> sides, const TripletRows t, RowFlags* flags) {
+  const int64_t k = thread_number();
+  if (k < t.count && !in_range(sides, t, k)) atomicExch(&flags->not_finite, 1);
 }
 
 template <class T>
@@ -148,7 +158,7 @@ struct TripletArrays {
   }
 };
 
-// The arguments of both operators, checked, with what the kernels need to know of the rows.
+// The arguments of both operators, with what the kernels need to know of the rows.
 template <class T>
 class TripletCall {
  public:
@@ -162,15 +172,8 @@ class TripletCall {
         positive_(torch::stable::contiguous(positive)),
         negative_(torch::stable::contiguous(negative)),
         arrays(emb, sizes_of(emb, ref_emb, anchor, distance, edges_each)) {
-    const int64_t count = anchor.numel();
-    check_index_vector("anchor", anchor, count);
-    check_index_vector("positive", positive, count);
-    check_index_vector("negative", negative, count);
-    check_same_device("emb", emb, "anchor", anchor);
-    check_same_device("emb", emb, "positive", positive);
-    check_same_device("emb", emb, "negative", negative);
     const auto data = [](const Tensor& t) { return static_cast<const int64_t*>(t.data_ptr()); };
-    rows = {data(anchor_), data(positive_), data(negative_), count};
+    rows = {data(anchor_), data(positive_), data(negative_), anchor.numel()};
     const Distance kind = parse_distance(distance);
     sides = {rows_of<T>(emb_, kind), rows_of<T>(ref_, kind), arrays.flags};
     check_cuda(cudaMemsetAsync(arrays.flags, 0, sizeof(RowFlags), device.stream()),
@@ -198,11 +201,6 @@ class TripletCall {
   static TripletArrays<T> sizes_of(const Tensor& emb, const std::optional<Tensor>& ref_emb,
                                    const Tensor& anchor, const std::string& distance,
                                    int64_t edges_each) {
-    check_embeddings("emb", emb);
-    if (ref_emb) {
-      check_embeddings("ref_emb", *ref_emb);
-      check_same_space("emb", emb, "ref_emb", *ref_emb);
-    }
     TripletArrays<T> sizes;
     sizes.anchors = emb.size(0);
     sizes.reference = ref_emb.has_value();
@@ -221,6 +219,7 @@ class TripletCall {
 Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
                       const Tensor& positive, const Tensor& negative, double margin,
                       const std::string& distance, bool smooth, bool swap) {
+  check_triplet_arguments(emb, ref_emb, anchor, positive, negative);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Tensor {
     using T = decltype(zero);
     const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, 0);
@@ -238,15 +237,17 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
                                                    const Tensor& negative, double margin,
                                                    const std::string& distance, bool smooth,
                                                    bool swap) {
+  check_triplet_arguments(emb, ref_emb, anchor, positive, negative);
+  check_loss_gradient(grad, emb, anchor);
   using Gradients = std::tuple<Tensor, Tensor>;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Gradients {
     using T = decltype(zero);
     const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, swap ? 6 : 4);
-    FACENET_CHECK(
-        grad.dim() == 1 && grad.size(0) == call.rows.count && grad.scalar_type() == kValueType<T>,
-        "grad: expected a vector of ", call.rows.count, " entries in the losses' type");
     const Tensor weights = torch::stable::contiguous(grad);
     const auto& arrays = call.arrays;
+    launch("look_at_triplets", call.shapes(), call.device.stream(),
+           {blocks_of_threads(call.rows.count), kBlock}, look_at_triplets<T>, call.sides, call.rows,
+           arrays.flags);
     launch("edges_of_triplets", call.shapes(), call.device.stream(),
            {blocks_of_warps(std::max<int64_t>(call.rows.count, 1)), kBlock}, edges_of_triplets<T>,
            call.sides, call.rows, T(margin), smooth, swap,

@@ -49,6 +49,13 @@ FACENET_HD uint32_t key_index(uint64_t key) { return uint32_t(key); }
 FACENET_HD float closer_key_distance(uint64_t key) { return value_of(uint32_t(key >> 32)); }
 FACENET_HD float farther_key_distance(uint64_t key) { return value_of(~uint32_t(key >> 32)); }
 
+// Of doubles the distance alone is a word. The sign, which is never set, stays as it is: all ones
+// would be no word of a distance of 0, but kNoKey.
+FACENET_HD uint64_t farther_word(double d) { return bits_of(d) ^ ~uint64_t(0) >> 1; }
+FACENET_HD double farther_word_distance(uint64_t word) {
+  return value_of(word ^ ~uint64_t(0) >> 1);
+}
+
 // The distance beyond a threshold, modulo 2^32: bits(d) - bits(t) - 1. It is below 2^31 for d > t
 // and not for d <= t, and ascends with d, so that the strict successor of t has the smallest.
 FACENET_HD uint32_t successor_offset(float threshold) { return ~bits_of(threshold); }

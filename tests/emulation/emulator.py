@@ -44,13 +44,25 @@ def build(flavour: str, target: str = "all") -> Path:
 
     if not (REPOSITORY / "csrc" / "cuda").is_dir():
         raise UnavailableError("csrc/cuda is not beside the tests")
-    compiler, cmake, ninja = _tool("g++"), _tool("cmake"), _tool("ninja")
-    folder = REPOSITORY / "build" / "emulation" / flavour
+    compiler = _tool("g++")
+    return run_cmake(
+        HERE,
+        REPOSITORY / "build" / "emulation" / flavour,
+        target,
+        CMAKE_CXX_COMPILER=compiler,
+        FACENET_FLAVOUR=flavour,
+        FACENET_TORCH=Path(torch.__file__).parent,
+    )
+
+
+def run_cmake(source: Path, folder: Path, target: str, **variables: object) -> Path:
+    """Configures `source` in `folder`, builds what changed, and returns the folder."""
+    cmake, ninja = _tool("cmake"), _tool("ninja")
     folder.mkdir(parents=True, exist_ok=True)
     job_count = len(os.sched_getaffinity(0))
-    configure = [cmake, "-S", str(HERE), "-B", str(folder), "-G", "Ninja"]
-    configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DCMAKE_CXX_COMPILER={compiler}"]
-    configure += [f"-DFACENET_FLAVOUR={flavour}", f"-DFACENET_TORCH={Path(torch.__file__).parent}"]
+    configure = [cmake, "-S", str(source), "-B", str(folder), "-G", "Ninja"]
+    configure += [f"-D{name}={value}" for name, value in variables.items()]
+    configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}"]
     make = [cmake, "--build", str(folder), "--target", target, "--parallel", str(job_count)]
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be building the same
@@ -77,7 +89,9 @@ def environment(flavour: str, **settings: object) -> dict[str, str]:
         ]
         variables["LD_PRELOAD"] = " ".join(libraries)
         # Python and torch are not compiled with it.
-        variables["ASAN_OPTIONS"] = "detect_leaks=0:alloc_dealloc_mismatch=0"
+        variables["ASAN_OPTIONS"] = (
+            "detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1"
+        )
         variables["UBSAN_OPTIONS"] = "print_stacktrace=1"
     return variables
 
@@ -98,9 +112,13 @@ def pytest_command(*arguments: str) -> list[str]:
 def operators_environment(flavour: str, **settings: object) -> dict[str, str]:
     """What a process needs whose facenet_ext uses the emulated operators."""
     library = build(flavour, "facenet_ext_emulated") / "libfacenet_ext_emulated.so"
-    variables = environment(flavour, library=library, **settings)
-    variables["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
-    return variables
+    return with_plugin(environment(flavour, library=library, **settings))
+
+
+def with_plugin(variables: dict[str, str]) -> dict[str, str]:
+    """These variables, and the plugin of `pytest_command` on Python's path."""
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    return variables | {"PYTHONPATH": path}
 
 
 def main() -> int:
