@@ -9,8 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facenet_ext._transforms import transforms_active
 from facenet_ext._validation import Batch
-from facenet_ext.ops._registration import differentiable_once, register_fake, value_type
+from facenet_ext.ops._registration import (
+    differentiable_once,
+    first_derivative,
+    in_eager_mode,
+    register_fake,
+    register_vmap_as_loop,
+    value_type,
+)
 
 
 class FusedLoss:
@@ -33,15 +41,23 @@ class FusedLoss:
         torch.library.register_autograd(
             qualified, differentiable_once(backward), setup_context=_setup_context
         )
+        register_vmap_as_loop(self._operator)
 
     def __call__(self, batch: Batch, *options: Any) -> Tensor:
         """The loss of a batch; ``options`` are the arguments between the batch and the flags."""
+        transformed = transforms_active()
         differentiable = torch.is_grad_enabled()
-        emb_grad = differentiable and batch.emb.requires_grad
-        ref_grad = differentiable and batch.ref_emb is not None and batch.ref_emb.requires_grad
+        emb_grad = transformed or (differentiable and batch.emb.requires_grad)
+        ref_grad = batch.ref_emb is not None and (
+            transformed or (differentiable and batch.ref_emb.requires_grad)
+        )
         arguments = (*batch.tensors(), *options, emb_grad, ref_grad)
         loss: Tensor
-        if (emb_grad or ref_grad) and not torch.compiler.is_compiling():
+        if transformed:
+            loss, _, _ = _TransformableLoss.apply(  # type: ignore[no-untyped-call]
+                self._operator, *arguments
+            )
+        elif (emb_grad or ref_grad) and not torch.compiler.is_compiling():
             loss = _EagerLoss.apply(  # type: ignore[no-untyped-call]
                 batch.emb, batch.ref_emb, self._operator, arguments
             )
@@ -71,6 +87,53 @@ class _EagerLoss(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         return *_input_gradients(ctx, grads[0]), None, None
+
+
+class _TransformableLoss(torch.autograd.Function):
+    """The same for torch.func's transforms, which want the gradients among the outputs."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(operator: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        return operator(*arguments)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
+    ) -> None:
+        _, emb, _, ref_emb, *_ = inputs
+        ctx.dtype, ctx.arguments = emb.dtype, len(inputs)
+        ctx.mark_non_differentiable(*output[1:])
+        at = (emb,) if ref_emb is None else (emb, ref_emb)
+        ctx.save_for_backward(*output[1:], *at)
+        ctx.save_for_forward(*output[1:], *at)
+
+    @staticmethod
+    def _gradients(ctx: Any) -> tuple[Tensor, Tensor | None]:
+        emb_grad, ref_grad, *at = ctx.saved_tensors
+        reference = first_derivative(ref_grad, *at) if len(at) == 2 else None
+        return first_derivative(emb_grad, *at), reference
+
+    @staticmethod
+    @in_eager_mode
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        emb, ref = (
+            None if gradient is None else (gradient * grads[0]).to(ctx.dtype)
+            for gradient in _TransformableLoss._gradients(ctx)
+        )
+        return None, emb, None, ref, *(None,) * (ctx.arguments - 4)
+
+    @staticmethod
+    @in_eager_mode
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None, None]:
+        gradients = _TransformableLoss._gradients(ctx)
+        products = (
+            (gradient * tangent).sum()
+            for gradient, tangent in zip(gradients, (tangents[1], tangents[3]), strict=True)
+            if gradient is not None and tangent is not None
+        )
+        return sum(products, gradients[0].new_zeros(())), None, None
 
 
 def _fake(

@@ -4,13 +4,52 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
+from torch._compile import _disable_dynamo
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_NO_SECOND = (
+    "facenet_ext's triplet losses have no second derivative: "
+    "keep them out of what is differentiated twice"
+)
 
 
 def register_fake(name: str) -> Callable[[_F], _F]:
     """``torch.library.register_fake`` with its type."""
     return cast(Callable[[_F], _F], torch.library.register_fake(name))
+
+
+def register_vmap_as_loop(operator: Any) -> None:
+    """``torch.func.vmap`` of an operator: a call per entry of the batch."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        calls = [
+            operator(
+                *(
+                    argument if dim is None else argument.select(dim, entry)
+                    for argument, dim in zip(arguments, in_dims, strict=True)
+                )
+            )
+            for entry in range(info.batch_size)
+        ]
+        if not calls:
+            raise ValueError(f"{operator.name()}: expected a batch of at least one under vmap")
+        if isinstance(calls[0], Tensor):
+            return _stack(operator, calls), 0
+        return tuple(_stack(operator, c) for c in zip(*calls, strict=True)), (0,) * len(calls[0])
+
+    torch.library.register_vmap(operator, rule)
+
+
+def _stack(operator: Any, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{operator.name()}: expected the same number of triplets from every entry of the "
+            f"batch under vmap, got {sorted(shape[0] for shape in shapes)}; loop over it instead"
+        )
+    return torch.stack(tensors)
 
 
 def differentiable_once(backward: _F) -> _F:
@@ -26,17 +65,47 @@ def differentiable_once(backward: _F) -> _F:
             outputs: tuple[Any, ...] = backward(ctx, *grads)
         if not torch.is_grad_enabled():
             return outputs
-        refuse = torch._C._functions.DelayedError(
-            b"facenet_ext's triplet losses have no second derivative: "
-            b"keep them out of what is differentiated twice",
-            len(outputs),
-        )
+        refuse = torch._C._functions.DelayedError(_NO_SECOND.encode(), len(outputs))
         results: tuple[Any, ...] = refuse(
             *(None if o is None else o.detach().requires_grad_() for o in outputs)  # type: ignore[arg-type]
         )
         return results
 
     return cast(_F, once)
+
+
+class _FirstDerivative(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(derivative: Tensor, *at: Tensor | None) -> Tensor:
+        return derivative.view_as(derivative)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(_NO_SECOND)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(_NO_SECOND)
+
+
+def first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
+    """``derivative``, which depends on ``at`` in a way that refuses to be differentiated.
+
+    What :func:`differentiable_once` does to a backward, for torch.func's transforms.
+    """
+    result: Tensor = _FirstDerivative.apply(derivative, *at)  # type: ignore[no-untyped-call]
+    return result
+
+
+def in_eager_mode(derivative: _F) -> _F:
+    """A derivative that torch.compile leaves alone on its way through what it does not compile."""
+    return cast(_F, _disable_dynamo(derivative))
 
 
 def value_type(dtype: torch.dtype) -> torch.dtype:

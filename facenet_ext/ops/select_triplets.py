@@ -6,9 +6,10 @@ from torch import Tensor
 from facenet_ext import _library as _library
 from facenet_ext._types import Triplets
 from facenet_ext._validation import Batch, Rule
-from facenet_ext.ops._registration import register_fake, value_type
+from facenet_ext.ops._registration import register_fake, register_vmap_as_loop, value_type
 
 _NAME = "facenet_ext::select_triplets"
+_OPERATOR = torch.ops.facenet_ext.select_triplets.default
 
 
 @register_fake(_NAME)
@@ -40,7 +41,10 @@ def _fake(
     )
 
 
+register_vmap_as_loop(_OPERATOR)
+
+
 def select_triplets(batch: Batch, rule: Rule) -> Triplets:
     """The selected triplets: see ``functional``."""
     with torch.no_grad():
-        return Triplets(*torch.ops.facenet_ext.select_triplets(*batch.tensors(), *rule))
+        return Triplets(*_OPERATOR(*batch.tensors(), *rule))

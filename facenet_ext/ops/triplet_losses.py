@@ -6,9 +6,19 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext.ops._registration import differentiable_once, register_fake, value_type
+from facenet_ext._transforms import transforms_active
+from facenet_ext.ops._registration import (
+    differentiable_once,
+    first_derivative,
+    in_eager_mode,
+    register_fake,
+    register_vmap_as_loop,
+    value_type,
+)
 
 _NAME = "facenet_ext::triplet_losses"
+_OPERATOR = torch.ops.facenet_ext.triplet_losses.default
+_BACKWARD = torch.ops.facenet_ext.triplet_losses_backward.default
 
 
 @register_fake(_NAME)
@@ -55,9 +65,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     emb, anchor, positive, negative, *reference = ctx.saved_tensors
     ref_emb = reference[0] if reference else None
-    emb_grad, ref_grad = torch.ops.facenet_ext.triplet_losses_backward(
-        grad, emb, ref_emb, anchor, positive, negative, *ctx.options
-    )
+    emb_grad, ref_grad = _BACKWARD(grad, emb, ref_emb, anchor, positive, negative, *ctx.options)
     return (
         emb_grad.to(emb.dtype),
         None if ref_emb is None else ref_grad.to(ref_emb.dtype),
@@ -66,6 +74,39 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd(_NAME, differentiable_once(_backward), setup_context=_setup_context)
+register_vmap_as_loop(_OPERATOR)
+register_vmap_as_loop(_BACKWARD)
+
+
+class _TripletLosses(torch.autograd.Function):
+    """The same for torch.func's transforms."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        return _OPERATOR(*arguments)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _setup_context(ctx, inputs, output)
+
+    @staticmethod
+    @in_eager_mode
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            gradients = _backward(ctx, grads[0])
+        emb, _, _, _, *reference = ctx.saved_tensors
+        at = (grads[0], emb, *reference)
+        return tuple(None if g is None else first_derivative(g, *at) for g in gradients)
+
+    @staticmethod
+    @in_eager_mode
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(
+            "facenet_ext's loss of given triplets has no forward-mode derivative: use reverse "
+            "mode, or mined_triplet_loss with a reduction"
+        )
 
 
 def triplet_losses(
@@ -80,7 +121,6 @@ def triplet_losses(
     swap: bool,
 ) -> Tensor:
     """The loss of each triplet, [T]: see ``functional.triplet_loss``."""
-    result: Tensor = torch.ops.facenet_ext.triplet_losses(
-        emb, ref_emb, anchor, positive, negative, margin, distance, smooth, swap
-    )
+    call: Any = _TripletLosses.apply if transforms_active() else _OPERATOR
+    result: Tensor = call(emb, ref_emb, anchor, positive, negative, margin, distance, smooth, swap)
     return result
