@@ -18,8 +18,13 @@ def as_triplets(indices_tuple: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor
 
     Raises:
         ValueError: another number of tensors, or two of a pair that differ in length.
-        TypeError: pairs that are not integers.
+        TypeError: no tuple at all, or pairs that are not integers.
     """
+    if not isinstance(indices_tuple, (tuple, list)):
+        raise TypeError(
+            "indices_tuple: expected (anchor, positive, negative) or pairs (a1, p, a2, n), "
+            f"got {type(indices_tuple).__name__}"
+        )
     if len(indices_tuple) == 3 or isinstance(indices_tuple, Triplets):
         return indices_tuple[0], indices_tuple[1], indices_tuple[2]
     if len(indices_tuple) != 4:

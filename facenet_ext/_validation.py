@@ -4,8 +4,8 @@ A message says which argument, what was expected and what came. The operators ch
 callers of ``torch.ops.facenet_ext``, but can only raise RuntimeError.
 """
 
-import math
 import numbers
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from facenet_ext._random import RANDOM, draw_seed
+from facenet_ext._transforms import transforms_active
+from facenet_ext._types import Triplets
 
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 POSITIVES = ("all", "hardest", "easiest")
@@ -33,11 +35,13 @@ _INTEGER = (
     torch.uint32,
     torch.uint64,
 )
+# The operators' limit on rows and columns: with room for a tile beyond the last.
+_MOST_ROWS = 2**31 - 1 - 1024
 
 
 def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
     """Raises ValueError unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         expected = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{argument}: expected one of {expected}, got {value!r}")
 
@@ -45,7 +49,8 @@ def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
 def check_margin(margin: float) -> None:
     """Raises ValueError unless the margin is a finite number."""
     try:
-        finite = isinstance(margin, numbers.Real) and math.isfinite(margin)
+        # Not math.isfinite: torch.compile(dynamic=True) traces comparisons and not that.
+        finite = isinstance(margin, numbers.Real) and abs(float(margin)) <= sys.float_info.max
     except OverflowError:  # an integer beyond every float
         finite = False
     if not finite:
@@ -56,6 +61,7 @@ def check_rule(
     positives: str,
     negatives: str,
     margin: float,
+    within_margin: bool,
     fallback: str,
     distance: str,
     cutoff: float,
@@ -65,6 +71,7 @@ def check_rule(
     check_choice("positives", positives, POSITIVES)
     check_choice("negatives", negatives, NEGATIVES)
     check_margin(margin)
+    check_flag("within_margin", within_margin)
     check_choice("fallback", fallback, FALLBACKS)
     check_choice("distance", distance, DISTANCES)
     numbers_given = all(isinstance(c, numbers.Real) for c in (cutoff, nonzero_loss_cutoff))
@@ -83,13 +90,25 @@ def check_generator(generator: torch.Generator | None) -> None:
         )
 
 
+def check_flag(argument: str, value: bool) -> None:
+    """Raises TypeError unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument}: expected True or False, got {value!r}")
+
+
 def check_max_per_class(value: int | None) -> int:
     """The bound as operators take it: 0 without one."""
     if value is None:
         return 0
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"max_per_class: expected a whole number from 1, or None, got {value!r}")
-    return int(value)
+    return min(int(value), _MOST_ROWS)
+
+
+def _check_dense(argument: str, value: Tensor) -> None:
+    if value.layout != torch.strided or value.is_nested:
+        came = "a nested tensor" if value.is_nested else f"the layout {value.layout}"
+        raise TypeError(f"{argument}: expected a dense tensor, got {came}; call to_dense()")
 
 
 def check_dtype(argument: str, value: torch.dtype) -> None:
@@ -103,31 +122,69 @@ def check_embeddings(argument: str, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{argument}: expected a tensor, got {type(value).__name__}")
     check_dtype(argument, value.dtype)
+    _check_dense(argument, value)
     if value.dim() != 2:
         raise ValueError(
             f"{argument}: expected a matrix [rows, dim], got shape {tuple(value.shape)}"
+        )
+    # Not of a size that is a symbol: torch.export would take it for a bound of the caller's.
+    if not torch.compiler.is_compiling() and max(value.shape) > _MOST_ROWS:
+        raise ValueError(
+            f"{argument}: expected at most {_MOST_ROWS} rows and columns, "
+            f"got shape {tuple(value.shape)}"
         )
 
 
 def check_integers(argument: str, value: Tensor, of: str, like: Tensor) -> Tensor:
     """One integer per row of ``like`` (which is called ``of``), as int64 on its device."""
-    integers = check_integer_vector(argument, value)
-    if integers.shape[0] != like.shape[0]:
+    _check_integer_vector(argument, value)
+    if value.shape[0] != like.shape[0]:
         raise ValueError(
-            f"{argument}: expected one per row of {of}, {like.shape[0]}, got {integers.shape[0]}"
+            f"{argument}: expected one per row of {of}, {like.shape[0]}, got {value.shape[0]}"
         )
-    return integers.to(like.device)
+    return _as_int64(argument, value, like.device)
 
 
-def check_integer_vector(argument: str, value: Tensor) -> Tensor:
-    """A vector of integers as int64."""
+def _as_int64(argument: str, value: Tensor, device: torch.device) -> Tensor:
+    if device.type != "meta":
+        check_values(argument, value)
+    return value.to(device, torch.int64)
+
+
+def check_values(argument: str, value: Tensor) -> None:
+    """Raises where there are none to decide by: on the meta device."""
+    if value.is_meta:
+        raise ValueError(f"{argument}: expected values, got a tensor on the meta device")
+
+
+def _check_integer_vector(argument: str, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{argument}: expected a tensor of integers, got {type(value).__name__}")
     if value.dtype not in _INTEGER:
         raise TypeError(f"{argument}: expected integers, got {value.dtype}")
+    _check_dense(argument, value)
     if value.dim() != 1:
         raise ValueError(f"{argument}: expected one dimension, got shape {tuple(value.shape)}")
-    return value if value.dtype == torch.int64 else value.to(torch.int64)
+
+
+def check_integer_vector(argument: str, value: Tensor) -> Tensor:
+    """A vector of integers as int64."""
+    _check_integer_vector(argument, value)
+    return value.to(torch.int64)
+
+
+def check_comparable(a_name: str, a: Tensor, b_name: str, b: Tensor) -> None:
+    """Raises where int64 cannot tell apart what two tensors of integers have.
+
+    uint64 is read as int64, bit for bit. So are two of them, and nothing is lost; beside a signed
+    tensor the upper half of uint64 would be its negative numbers.
+    """
+    if (a.dtype == torch.uint64) == (b.dtype == torch.uint64) or torch.compiler.is_compiling():
+        return
+    name, value = (a_name, a) if a.dtype == torch.uint64 else (b_name, b)
+    if not value.is_meta and (value.to(torch.int64) < 0).any():
+        other = b_name if name == a_name else a_name
+        raise ValueError(f"{name}: expected values below 2**63, as {other} is not uint64")
 
 
 def check_pair(a_name: str, a: Tensor, b_name: str, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,9 +261,11 @@ class Batch:
             )
         self.emb, self.ref_emb = check_pair("embeddings", embeddings, "ref_emb", ref_emb)
         self.ref_labels = check_integers("ref_labels", ref_labels, "ref_emb", ref_emb)
+        check_comparable("labels", labels, "ref_labels", ref_labels)
         if anchor_ids is not None and ref_ids is not None:
             self.anchor_ids = check_integers("anchor_ids", anchor_ids, "embeddings", embeddings)
             self.ref_ids = check_integers("ref_ids", ref_ids, "ref_emb", ref_emb)
+            check_comparable("anchor_ids", anchor_ids, "ref_ids", ref_ids)
 
     def tensors(
         self,
@@ -230,20 +289,36 @@ def make_rule(
 ) -> Rule:
     """The operators' rule: the options checked, and a seed where they draw."""
     positives, negatives, margin, within_margin, fallback, distance = options
-    check_rule(positives, negatives, margin, fallback, distance, *cutoffs)
+    check_rule(*options, *cutoffs)
     check_generator(generator)
     seed = draw_seed(negatives, generator, batch.emb.device)
     kinds = positives, negatives, float(margin), within_margin, fallback, distance
     return Rule(seed, *kinds, float(cutoffs[0]), float(cutoffs[1]))
 
 
+def check_triplets(argument: str, value: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The first three of a :class:`Triplets`, or of any three; what they are is not looked at."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(
+            f"{argument}: expected (anchor, positive, negative), got {type(value).__name__}"
+        )
+    if len(value) != 3 and not isinstance(value, Triplets):
+        raise ValueError(
+            f"{argument}: expected (anchor, positive, negative), got {len(value)} entries"
+        )
+    anchor, positive, negative = value[:3]
+    return anchor, positive, negative
+
+
 def check_rows(argument: str, indices: Tensor, matrix: Tensor) -> Tensor:
     """Indices of rows of ``matrix``, as int64 on its device.
 
-    While compiling, only the operator looks at the values.
+    Where there is no reading values, as while compiling, only the operator looks at them.
     """
-    integers = check_integer_vector(argument, indices).to(matrix.device)
-    if torch.compiler.is_compiling() or integers.numel() == 0:
+    _check_integer_vector(argument, indices)
+    integers = _as_int64(argument, indices, matrix.device)
+    unreadable = torch.compiler.is_compiling() or transforms_active() or integers.is_meta
+    if unreadable or integers.numel() == 0:
         return integers
     low, high = (int(value) for value in torch.aminmax(integers))
     if low < 0 or high >= matrix.shape[0]:

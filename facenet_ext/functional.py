@@ -134,6 +134,7 @@ def select_triplets(
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
     options = (positives, negatives, margin, within_margin, fallback, distance)
     rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
+    check.check_values("embeddings", embeddings)
     return ops.select_triplets(batch, rule)
 
 
@@ -186,19 +187,17 @@ def triplet_loss(
     check.check_embeddings("embeddings", embeddings)
     check.check_margin(margin)
     check.check_choice("distance", distance, check.DISTANCES)
+    check.check_flag("smooth", smooth)
+    check.check_flag("swap", swap)
     check.check_choice("reduction", reduction, check.REDUCTIONS)
     if ref_emb is not None:
         embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
-    if len(triplets) != 3 and not isinstance(triplets, Triplets):
-        raise ValueError(
-            f"triplets: expected (anchor, positive, negative), got {len(triplets)} entries"
-        )
     candidates = embeddings if ref_emb is None else ref_emb
     anchor, positive, negative = (
         check.check_rows(f"triplets.{name}", index, rows)
         for name, index, rows in zip(
             ("anchor", "positive", "negative"),
-            triplets[:3],
+            check.check_triplets("triplets", triplets),
             (embeddings, candidates, candidates),
             strict=True,
         )
@@ -285,12 +284,15 @@ def mined_triplet_loss(
     Source: FaceNet, sections 3.1 and 3.2.
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
+    check.check_flag("smooth", smooth)
+    check.check_flag("swap", swap)
     check.check_choice("reduction", reduction, check.REDUCTIONS)
     bound = check.check_max_per_class(max_per_class)
     options = (positives, negatives, margin, within_margin, fallback, distance)
     rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
     if reduction != "none" and not swap:
         return ops.mined_triplet_loss(batch, rule, bound, smooth, reduction)
+    check.check_values("embeddings", embeddings)
     triplets = ops.select_triplets(batch, rule)
     losses = ops.triplet_losses(
         batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth, swap
@@ -370,6 +372,7 @@ def triplet_margin_loss(
     check.check_margin(margin)
     check.check_choice("triplets", triplets, check.TRIPLETS)
     check.check_choice("distance", distance, check.DISTANCES)
+    check.check_flag("smooth", smooth)
     check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
     bound = check.check_max_per_class(max_per_class)
     return ops.triplet_margin_loss(

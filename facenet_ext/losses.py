@@ -151,8 +151,17 @@ class TripletLoss(_TripletModule):
     ) -> None:
         super().__init__()
         check.check_rule(
-            positives, negatives, margin, fallback, distance, cutoff, nonzero_loss_cutoff
+            positives,
+            negatives,
+            margin,
+            within_margin,
+            fallback,
+            distance,
+            cutoff,
+            nonzero_loss_cutoff,
         )
+        check.check_flag("smooth", smooth)
+        check.check_flag("swap", swap)
         check.check_choice("reduction", reduction, check.REDUCTIONS)
         self.margin = float(margin)
         self.positives = positives
@@ -326,6 +335,7 @@ class TripletMarginLoss(_TripletModule):
         check.check_margin(margin)
         check.check_choice("triplets", triplets, check.TRIPLETS)
         check.check_choice("distance", distance, check.DISTANCES)
+        check.check_flag("smooth", smooth)
         check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
         check.check_max_per_class(max_per_class)
         self.margin = float(margin)

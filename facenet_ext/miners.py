@@ -51,7 +51,14 @@ class TripletMiner(nn.Module):
     ) -> None:
         super().__init__()
         check.check_rule(
-            positives, negatives, margin, fallback, distance, cutoff, nonzero_loss_cutoff
+            positives,
+            negatives,
+            margin,
+            within_margin,
+            fallback,
+            distance,
+            cutoff,
+            nonzero_loss_cutoff,
         )
         self.margin = float(margin)
         self.positives = positives

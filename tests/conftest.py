@@ -32,6 +32,7 @@ ON_ANY_DEVICE = (
     "test_edges_of_the_contract.py",
     "test_errors.py",
     "test_indices.py",
+    "test_inputs.py",
     "test_losses.py",
     "test_memory.py",
     "test_memory_state.py",
