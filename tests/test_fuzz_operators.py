@@ -21,6 +21,7 @@ from helpers import DISTANCES, FALLBACKS, KINDS, NEGATIVES, POSITIVES, REDUCTION
 from torch import Tensor
 
 import facenet_ext  # noqa: F401  (registers the operators)
+from facenet_ext._random import RANDOM
 
 pytest.importorskip("hypothesis")
 
@@ -36,9 +37,11 @@ OPERATORS = sorted(
 MATRICES = {"x": "MD", "emb": "MD", "y": "ND", "ref_emb": "ND"}
 LABELS = {"labels": "M", "ref_labels": "N", "anchor_ids": "M", "ref_ids": "N"}
 INDICES = {"anchor": "M", "positive": "N", "negative": "N"}  # whose rows they are
-OPTIONS: dict[str, tuple[str, ...]] = {
+OPTIONS: dict[str, tuple[Any, ...]] = {
     "positives": POSITIVES,
-    "negatives": NEGATIVES,
+    "negatives": (*NEGATIVES, *RANDOM),
+    "cutoff": (0.5, 0.1),
+    "nonzero_loss_cutoff": (1.4, 2.0),
     "fallback": FALLBACKS,
     "distance": DISTANCES,
     "reduction": REDUCTIONS[:3],
@@ -129,6 +132,8 @@ def valid(draw: st.DrawFn, name: str, kind: str, sizes: dict[str, int], dtype: t
         return put(draw, torch.ones(sizes["T"], dtype=value))
     if name in OPTIONS:
         return draw(st.sampled_from(OPTIONS[name]))
+    if name == "seed":
+        return integers(draw, 1, -(2**63), 2**63 - 1).reshape(draw(st.sampled_from(((), (1,)))))
     if name == "max_per_class":
         return draw(st.sampled_from((0, max(sizes["N"], 1), 2**40, 2**63 - 1)))
     if kind == "bool":
@@ -151,11 +156,13 @@ def calls(draw: st.DrawFn, operator: str) -> Call:
     arguments: dict[str, Any] = {}
     for argument in getattr(torch.ops.facenet_ext, operator).default._schema.arguments:
         name, kind = argument.name, str(argument.type)
-        there = with_bank and (with_ids or not name.endswith("ids"))
+        there = name == "seed" or (with_bank and (with_ids or not name.endswith("ids")))
         if kind == "Optional[Tensor]" and not there:
             arguments[name] = None
         else:
             arguments[name] = valid(draw, name, kind, sizes, dtype)
+    if "seed" in arguments and arguments["negatives"] not in RANDOM:
+        arguments["seed"] = None
     return Call(operator, arguments, [])
 
 
@@ -301,7 +308,10 @@ def test_an_index_that_is_no_row_is_never_read_from(operator: str) -> None:
 
 
 RULES = {
-    "mined_triplet_loss": ("all", "semihard", 0.2, False, "farthest", "euclidean", 0, False, "sum"),
+    "mined_triplet_loss": (
+        *(None, "all", "semihard", 0.2, False, "farthest", "euclidean", 0.5, 1.4),
+        *(0, False, "sum"),
+    ),
     "triplet_margin_loss": ("all", 0.2, "euclidean", 0, False, "sum"),
 }
 
