@@ -14,10 +14,13 @@ export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 CPP := csrc tests/emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
-PACKAGES := facenet_ext tests benchmarks
-TESTS := --pyargs tests facenet_ext README.md
+PACKAGES := facenet_ext tests benchmarks docs
+TESTS := --pyargs tests facenet_ext README.md docs
 
-.PHONY: train test test-all lint format bench gpu-check clean
+# The theme advertises its successor.
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: train test test-all lint format docs docs-serve docs-pictures bench gpu-check clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -38,6 +41,16 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format $(PACKAGES)
 	$(BIN)/ruff check --fix $(PACKAGES)
 	find $(CPP) | xargs $(BIN)/clang-format -i
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict $(ARGS)
+
+docs-serve: $(VENV)/.docs
+	$(BIN)/python -m mkdocs serve $(ARGS)
+
+# After a change of what a rule selects: the pictures are drawn from what the library does.
+docs-pictures: $(VENV)/.train
+	$(BIN)/python -m docs.pictures
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -63,6 +76,10 @@ $(VENV)/.train: $(VENV)/.base $(SOURCES)
 
 $(VENV)/.dev: $(VENV)/.train
 	$(PIP) --no-build-isolation --editable '.[train,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.train
+	$(PIP) --no-build-isolation --editable '.[train,docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.train
