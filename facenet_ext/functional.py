@@ -27,7 +27,7 @@ def pairwise_squared_distance(x: Tensor, y: Tensor | None = None) -> Tensor:
     .. math:: d(i, j) = \lVert x_i - y_j \rVert^2
 
     Computed from differences, not from the Gram matrix: equal rows are at exactly 0 and a common
-    offset costs no digits. Differentiable twice.
+    offset costs no digits. Differentiable twice, in reverse and in forward mode.
 
     Args:
         x: ``[M, D]``, float32, float64, float16 or bfloat16.

@@ -28,6 +28,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+EXAMPLES = settings.default.max_examples  # of the profile, which may be "thorough"
 OPERATORS = sorted(
     name.removeprefix("facenet_ext::")
     for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU")
@@ -257,7 +258,7 @@ def run(call: Call) -> None:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_valid_arguments_in_memory_of_every_kind(operator: str) -> None:
-    @settings(max_examples=100)
+    @settings(max_examples=2 * EXAMPLES)
     @given(calls(operator))
     def check(call: Call) -> None:
         run(call)
@@ -267,7 +268,7 @@ def test_valid_arguments_in_memory_of_every_kind(operator: str) -> None:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_hostile_arguments(operator: str) -> None:
-    @settings(max_examples=300)
+    @settings(max_examples=6 * EXAMPLES)
     @given(hostile_calls(operator))
     def check(call: Call) -> None:
         run(call)
@@ -281,7 +282,7 @@ def test_hostile_arguments(operator: str) -> None:
 def test_an_index_that_is_no_row_is_never_read_from(operator: str) -> None:
     """The CPU says so. A GPU is not waited for: the loss is not a number, nor any gradient."""
 
-    @settings(max_examples=100)
+    @settings(max_examples=2 * EXAMPLES)
     @given(calls(operator), st.data())
     def check(call: Call, data: st.DataObject) -> None:
         count = len(call.arguments["anchor"])

@@ -25,7 +25,7 @@ pytest.importorskip("hypothesis")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_fuzz_operators import OF_TENSORS, put
+from test_fuzz_operators import EXAMPLES, OF_TENSORS, put
 
 Arguments = dict[str, Any]
 
@@ -165,7 +165,7 @@ def assert_the_oracles(name: str, arguments: Arguments, result: Any) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_valid_arguments_give_the_oracles_result(name: str) -> None:
-    @settings(max_examples=150)
+    @settings(max_examples=3 * EXAMPLES)
     @given(calls(name))
     def check(arguments: Arguments) -> None:
         assert_the_oracles(name, arguments, FUNCTIONS[name][0](**arguments))
@@ -236,7 +236,7 @@ def hostile_calls(draw: st.DrawFn, name: str) -> tuple[Arguments, list[str]]:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_anything_else_is_refused_by_name_or_right(name: str) -> None:
-    @settings(max_examples=400)
+    @settings(max_examples=8 * EXAMPLES)
     @given(hostile_calls(name))
     def check(call: tuple[Arguments, list[str]]) -> None:
         arguments, changed = call
