@@ -45,10 +45,9 @@ def as_triplets(indices_tuple: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor
     # The negatives of an anchor as one run, [first, last), of the pairs sorted by anchor.
     a2, order = a2.sort(stable=True)
     first = torch.searchsorted(a2, a1)
-    last = torch.searchsorted(a2, a1, right=True)
-    count = last - first
-    # Where the runs go, one after the other: place t of the result is t - start within its run.
-    start = count.cumsum(0) - count
-    shift = (first - start).repeat_interleave(count)
-    negative = n[order[torch.arange(len(shift), device=shift.device) + shift]]
-    return a1.repeat_interleave(count), p.repeat_interleave(count), negative
+    count = torch.searchsorted(a2, a1, right=True) - first
+    # Runs one after the other: triplet t is of positive pair k[t], and where it is within the run
+    # follows from where the run of its pair starts.
+    k = torch.repeat_interleave(count)
+    within = torch.arange(k.shape[0], device=k.device) - (count.cumsum(0) - count)[k]
+    return a1[k], p[k], n[order[first[k] + within]]

@@ -246,6 +246,10 @@ def run(call: Call) -> None:
         result = call.run()
     except (RuntimeError, ValueError, TypeError) as error:  # NotImplementedError is the first
         message = str(error)
+    except (AttributeError, IndexError):
+        # A fake operator's, which is Python: of a shape that it read, or a tensor that is none.
+        assert any(tensor.is_meta for tensor in call.tensors())
+        return
     if message is None:
         assert_sound(call, result)
         return

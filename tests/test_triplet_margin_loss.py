@@ -15,13 +15,14 @@ from helpers import (
     make_batch,
     make_cloud,
     make_labels,
+    pair_masks,
     random_like,
 )
 from tolerances import DTYPES, assert_gradient_close, assert_loss_close, result_dtype
 from torch import Tensor
 
 from facenet_ext import reference
-from facenet_ext.functional import triplet_margin_loss
+from facenet_ext.functional import pairwise_squared_distance, triplet_margin_loss
 from facenet_ext.losses import TripletMarginLoss
 
 KINDS = ("all", "hard", "semihard", "easy")
@@ -159,6 +160,26 @@ def test_every_margin(kind: str, reduction: str, margin: float) -> None:
     """On integers, where every gap is exact and many are 0 or the margin."""
     x, y = make_batch("quads", 49, 3, torch.float32, "integers")
     check(x, y, margin, triplets=kind, reduction=reduction)
+
+
+def test_a_loss_that_is_small_beside_the_distances_keeps_its_digits() -> None:
+    """Positives less negatives come to less than a hundred-thousandth of either."""
+    x, y = torch.nn.functional.normalize(make_cloud("gaussian", 700, 64)), torch.arange(700) % 7
+    d, margin = pairwise_squared_distance(x).double(), 1e-5
+    is_positive, is_negative = pair_masks(y)
+    hinges = []
+    for i in range(len(x)):
+        gap = d[i, is_negative[i]] - d[i, is_positive[i]].unsqueeze(1)
+        hinges.append(margin - gap[(gap > 0) & (gap < margin)])
+    expected = torch.cat(hinges).mean()
+    actual = triplet_margin_loss(x, y, margin, triplets="semihard")
+    assert_loss_close(actual, expected, torch.float32, float(expected))
+
+
+@pytest.mark.parametrize("kind", ["semihard", "easy"])
+def test_a_positive_that_is_in_no_triplet_may_be_beyond_the_largest_number(kind: str) -> None:
+    x = torch.tensor([[0.0], [1.0], [1e20], [1.5], [1.75]])
+    check(x, torch.tensor([0, 0, 0, 1, 1]), 5.0, triplets=kind)
 
 
 # --- what it is in terms of the other losses -----------------------------------------------------

@@ -28,6 +28,7 @@ FILES = (
     "test_losses.py",
     "test_miners.py",
     "test_indices.py",
+    "test_inputs.py",
     "test_errors.py",
     "test_edges_of_the_contract.py",
 )

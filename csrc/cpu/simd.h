@@ -37,16 +37,20 @@ template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
   typedef int32_t index __attribute__((vector_size(kVectorBytes)));
+  typedef double doubles __attribute__((vector_size(2 * kVectorBytes)));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
   typedef int64_t index __attribute__((vector_size(kVectorBytes)));
+  typedef type doubles;
 };
 template <class T>
 using Vec = typename VectorOf<T>::type;
 template <class T>
 using Index = typename VectorOf<T>::index;
+template <class T>
+using Doubles = typename VectorOf<T>::doubles;  // one for each lane
 
 template <class T>
 inline Vec<T> load(const T* p) {
@@ -63,6 +67,11 @@ inline void store(T* p, Vec<T> v) {
 template <class T>
 inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
+}
+
+template <class T>
+inline Doubles<T> doubles(Vec<T> x) {
+  return __builtin_convertvector(x, Doubles<T>);
 }
 
 template <class T>

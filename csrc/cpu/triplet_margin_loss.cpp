@@ -95,6 +95,7 @@ LossTotals finish_totals(const LossRule& rule, BandSlots<T>& slots) {
     for (int64_t k = p.offset[i] + 1; k <= p.offset[i] + p.count[i]; ++k) {
       triplets += slots.entering[k - 1];
       slots.weight[k] = T(triplets);
+      if (triplets == 0) continue;  // its distance may have overflowed
       loss += double(triplets) * (double(slots.threshold[k]) + rule.margin);
     }
     totals.loss += loss;

@@ -41,7 +41,7 @@ struct BandArrays {
     rank = w.take<int32_t>(slots);
     positive = w.take<T>(slots);
     count = w.take<int32_t>(anchors);
-    totals = {w.take<T>(stripes * anchors),
+    totals = {w.take<CompensatedSum<T>>(stripes * anchors),
               w.take<int64_t>(stripes * anchors),
               w.take<int64_t>(stripes * anchors),
               w.take<int32_t>(smooth ? 0 : slots),
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
   if (lane() == 0) to.count[i] = thresholds;
   for (int64_t s = lane(); s < to.stripes; s += 32) {
-    to.totals.negatives[s * anchors + i] = 0;
+    to.totals.loss[s * anchors + i] = {};
     to.totals.active[s * anchors + i] = 0;
     to.totals.counted[s * anchors + i] = 0;
   }
@@ -96,11 +96,11 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (i >= anchors) return;
   const int64_t offset = slots.offset[i];
   const int32_t count = to.count[i];
-  T negatives = 0, positives = 0;
+  CompensatedSum<T> loss;
   int64_t active = 0, counted = 0;
 #pragma unroll 1
   for (int64_t s = lane(); s < to.stripes; s += 32) {
-    negatives += to.totals.negatives[s * anchors + i];
+    loss.add(to.totals.loss[s * anchors + i]);
     active += to.totals.active[s * anchors + i];
     counted += to.totals.counted[s * anchors + i];
   }
@@ -125,16 +125,16 @@ __global__ void __launch_bounds__(kBlock, 2)
       triplets += before;
       before = __shfl_sync(kAllLanes, triplets, 31);
       weight = T(triplets);
-      if (there) positives = fma(weight, to.threshold[offset + k] + margin, positives);
+      if (there && triplets > 0) loss.add_product(weight, to.threshold[offset + k]);
     }
     if (there) to.threshold[offset + k] = weight;
   }
-  negatives = warp_sum(negatives);
-  positives = warp_sum(positives);
+  loss = warp_sum(loss);
   active = warp_sum(active);
   counted = warp_sum(counted);
   if (lane() == 0) {
-    to.sums.loss[i] = to.smooth ? negatives : positives - negatives;
+    if (!to.smooth && active > 0) loss.add_product(T(active), margin);
+    to.sums.loss[i] = loss.value();
     to.sums.triplets[i] = counted;
     to.sums.nonzero[i] = active;
   }

@@ -181,7 +181,7 @@ class BandStream {
     const Vec<T> coarse = table.evenly_spaced(), zero{}, margin = broadcast(to_.margin);
     const Index<T> all = index<T>(positives);
     Index<T> active{}, counted{};
-    Vec<T> distances{};
+    Doubles<T> distances{};  // positives less negatives may come to a millionth of either
     Entries entering, leaving;
     for (int at = 0; at < count; at += W<T>) {
       const Vec<T> x = load(d + at);
@@ -206,7 +206,7 @@ class BandStream {
       store(w + at, weight);
       active += size;
       if constexpr (kTotals) {
-        distances += where<T>(held, weight * x);
+        distances += doubles<T>(weight) * doubles<T>(where<T>(held, x));
         const uint32_t lanes = greater(weight, zero);
         entering.add(begin, lanes);
         if (to_.kind == TripletKind::kSemihard) leaving.add(end, lanes);
@@ -215,7 +215,7 @@ class BandStream {
     }
     const int64_t total = sum_of(active);
     if constexpr (kTotals) {
-      to_.totals.negatives[anchor] += double(sum_lanes<T>(distances));
+      for (int l = 0; l < W<T>; ++l) to_.totals.negatives[anchor] += distances[l];
       to_.totals.active[anchor] += total;
       if (to_.counts) to_.totals.counted[anchor] += sum_of(counted);
       int32_t* change = to_.totals.entering + to_.rows.offset[anchor];

@@ -13,6 +13,7 @@
 // Shared memory: [64][68] of T, 17 KiB for float, 34 KiB for double.
 #pragma once
 
+#include "cuda/compensated_sum.cuh"
 #include "cuda/pair_stream.cuh"
 #include "cuda/slots.cuh"
 #include "semantics/band.h"
@@ -35,7 +36,7 @@ struct BandAnchors {
 // here: `entering` says how many triplets they are in.
 template <class T>
 struct BandTotals {
-  T* negatives;       // [stripes, M] hinge: sum over triplets of d(a, n); smooth: the loss
+  CompensatedSum<T>* loss;  // [stripes, M] hinge: minus the sum over triplets of d(a, n); smooth: all
   int64_t* active;    // [stripes, M] triplets with a positive hinge
   int64_t* counted;   // [stripes, M] triplets of the kind, where asked for
   int32_t* entering;  // [slots] hinge: triplets of positive k less those of positive k - 1
@@ -106,7 +107,7 @@ class BandEpilogue {
     const bool is_row = i < pairs_.anchors.count;
     const bool is_anchor = is_row && to_.rows.there && to_.rows.count[i] > 0;
     if (is_anchor && to_.smooth) sum_positives(i, first_column, columns);
-    T negatives = 0;
+    CompensatedSum<T> loss;
     int64_t active = 0, counted = 0;
     bool any = false;
 #pragma unroll 1
@@ -124,7 +125,7 @@ class BandEpilogue {
             if (triplets > 0) {
               mark(i, band);
               weight += T(triplets);
-              negatives = fma(T(triplets), d, negatives);
+              loss.add_product(-T(triplets), d);
             }
             active += triplets;
             if (to_.counts) counted += count_kind(i, d);
@@ -139,13 +140,13 @@ class BandEpilogue {
       at(c, t) = weight;
       any = any || weight != T(0);
     }
-    if (is_anchor && !to_.smooth) add(i, negatives, active, counted);
+    if (is_anchor && !to_.smooth) add(i, loss, active, counted);
     return any;
   }
 
-  __device__ void add(int32_t i, T negatives, int64_t active, int64_t counted) {
+  __device__ void add(int32_t i, const CompensatedSum<T>& loss, int64_t active, int64_t counted) {
     const int64_t to = int64_t(blockIdx.y) * pairs_.anchors.count + i;
-    to_.totals.negatives[to] += negatives;
+    to_.totals.loss[to].add(loss);
     to_.totals.active[to] += active;
     to_.totals.counted[to] += counted;
   }
@@ -189,7 +190,7 @@ class BandEpilogue {
   __device__ void sum_positives(int32_t i, int32_t first_column, int32_t columns) {
     const int64_t offset = to_.rows.offset[i];
     T* weight = to_.totals.weight + int64_t(blockIdx.y) * to_.totals.slots + offset;
-    T loss = 0;
+    CompensatedSum<T> loss;
     int64_t counted = 0;
 #pragma unroll 1
     for (int32_t k = 0; k < to_.rows.count[i]; ++k) {
@@ -205,7 +206,7 @@ class BandEpilogue {
         counted += 1;
       }
       weight[k] += slopes;
-      loss += losses;
+      loss.add(losses);
     }
     add(i, loss, counted, counted);
   }
