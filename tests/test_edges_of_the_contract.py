@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -22,17 +23,52 @@ def embeddings(dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return rows(dtype).requires_grad_()
 
 
-@pytest.mark.parametrize("mined", [True, False])
-def test_second_derivatives_are_refused_not_wrong(mined: bool) -> None:
+# Only the first comes by every leaf; the others go nowhere but to x.
+WAYS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
+    "backward": lambda total, x: total.backward(),
+    "backward to the inputs": lambda total, x: total.backward(inputs=[x]),
+    "grad": torch.autograd.grad,
+    "grad, unused allowed": lambda total, x: torch.autograd.grad(total, x, allow_unused=True),
+}
+LOSSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mined": lambda x: functional.mined_triplet_loss(x, LABELS, 1.0),
+    "over all triplets": lambda x: functional.triplet_margin_loss(x, LABELS, 1.0),
+    "against a bank": lambda c: functional.mined_triplet_loss(
+        rows(c.dtype), LABELS, 1.0, ref_emb=c, ref_labels=LABELS
+    ),
+    "given": lambda x: functional.triplet_loss(x, functional.select_triplets(x, LABELS), 1.0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_second_derivatives_are_refused_not_wrong(loss: str, way: str) -> None:
+    """Beside a term that has them, too: a penalty must not lose a part of its gradient."""
     x = embeddings(torch.float64)
-    if mined:
-        loss = functional.mined_triplet_loss(x, LABELS, margin=1.0)
-    else:
-        triplets = functional.select_triplets(x, LABELS)
-        loss = functional.triplet_loss(x, triplets, margin=1.0)
-    (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+    (grad,) = torch.autograd.grad(LOSSES[loss](x), x, create_graph=True)
+    penalty = grad.square().sum() + x.square().sum()
     with pytest.raises(RuntimeError, match="no second derivative"):
-        grad.pow(2).sum().backward()
+        WAYS[way](penalty, x)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("derivative", ["hessian", "jvp"])
+def test_derivatives_by_way_of_a_second_are_refused(loss: str, derivative: str) -> None:
+    """jvp there is a gradient's gradient in what comes in from above."""
+    x = embeddings(torch.float64)
+    arguments = (x, torch.ones_like(x)) if derivative == "jvp" else (x,)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        getattr(torch.autograd.functional, derivative)(LOSSES[loss], *arguments)
+
+
+def test_a_gradient_with_a_graph_may_be_zeroed_in_place() -> None:
+    x = torch.nn.Parameter(embeddings())
+    optimizer = torch.optim.SGD([x], lr=1.0)
+    LOSSES["mined"](x).backward(create_graph=True)
+    assert x.grad.any()
+    torch.nn.utils.clip_grad_norm_([x], 0.1)
+    optimizer.zero_grad(set_to_none=False)
+    assert not x.grad.any()
 
 
 @pytest.mark.parametrize("entries", [2, 4, 5])

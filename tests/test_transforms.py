@@ -155,6 +155,33 @@ def test_the_gradient_of_a_vmap(function: str) -> None:
         assert_same(torch.zeros_like(expected) if actual is None else actual, expected)
 
 
+@pytest.mark.parametrize("transform", ["jvp", "jacfwd"])
+@pytest.mark.parametrize("function", DISTANCES | MINED)
+def test_the_forward_mode_of_a_vmap(function: str, transform: str) -> None:
+    ours, oracle = ALL[function](F), ALL[function](reference)
+
+    def derivative(f: Function) -> Any:
+        if transform == "jvp":
+            return torch.func.jvp(f, BATCH, (BATCH[0].flip(1), BATCH[1].flip(1)))
+        return torch.func.jacfwd(f)(*BATCH)
+
+    def loop(x: Tensor, c: Tensor) -> Tensor:
+        return torch.stack([oracle(*entry) for entry in zip(x, c, strict=True)])
+
+    assert_same(derivative(torch.func.vmap(ours)), derivative(loop))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("function", ALL)
+def test_a_batch_of_gradients_of_one_result(function: str, dtype: torch.dtype) -> None:
+    x = X.to(dtype).requires_grad_()
+    result = ALL[function](F)(x, C.to(dtype))
+    weights = torch.tensor([0.5, 2.0])
+    (each,) = torch.autograd.grad(result, x, weights, is_grads_batched=True, retain_graph=True)
+    for actual, weight in zip(each, weights, strict=True):
+        torch.testing.assert_close(actual, torch.autograd.grad(result, x, weight, True)[0])
+
+
 def test_vmap_over_another_dimension_and_over_labels() -> None:
     x, y = torch.stack([X, -X], dim=2), torch.stack([Y, Y.flip(0)])
     mapped = torch.func.vmap(F.mined_triplet_loss, in_dims=(2, 0))(x, y)

@@ -41,12 +41,9 @@ struct BandArrays {
     rank = w.take<int32_t>(slots);
     positive = w.take<T>(slots);
     count = w.take<int32_t>(anchors);
-    totals = {w.take<CompensatedSum<T>>(stripes * anchors),
-              w.take<int64_t>(stripes * anchors),
-              w.take<int64_t>(stripes * anchors),
-              w.take<int32_t>(smooth ? 0 : slots),
-              w.take<T>(smooth ? stripes * slots : 0),
-              slots};
+    totals = {w.take<CompensatedSum<T>>(stripes * anchors), w.take<int64_t>(stripes * anchors),
+              w.take<int64_t>(stripes * anchors),           w.take<int32_t>(smooth ? 0 : slots),
+              w.take<T>(smooth ? stripes * slots : 0),      slots};
     sums = {w.take<T>(anchors), w.take<int64_t>(anchors), w.take<int64_t>(anchors)};
     scale = w.take<T>(1);
   }

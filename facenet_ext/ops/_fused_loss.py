@@ -103,8 +103,9 @@ class _TransformableLoss(torch.autograd.Function):
         ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
     ) -> None:
         _, emb, _, ref_emb, *_ = inputs
+        # The gradients are not marked as non-differentiable: the mark is lost under a vmap within a
+        # jvp, and whether zeros have to be their tangents depends on it.
         ctx.dtype, ctx.arguments = emb.dtype, len(inputs)
-        ctx.mark_non_differentiable(*output[1:])
         at = (emb,) if ref_emb is None else (emb, ref_emb)
         ctx.save_for_backward(*output[1:], *at)
         ctx.save_for_forward(*output[1:], *at)
@@ -126,14 +127,16 @@ class _TransformableLoss(torch.autograd.Function):
 
     @staticmethod
     @in_eager_mode
-    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None, None]:
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, Tensor, Tensor]:
         gradients = _TransformableLoss._gradients(ctx)
         products = (
             (gradient * tangent).sum()
             for gradient, tangent in zip(gradients, (tangents[1], tangents[3]), strict=True)
             if gradient is not None and tangent is not None
         )
-        return sum(products, gradients[0].new_zeros(())), None, None
+        loss = sum(products, gradients[0].new_zeros(()))
+        emb_grad, ref_grad, *_ = ctx.saved_tensors
+        return loss, torch.zeros_like(emb_grad), torch.zeros_like(ref_grad)
 
 
 def _fake(
@@ -155,8 +158,12 @@ def _save_gradients(
     ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     ctx.has_emb_grad, ctx.has_ref_grad = inputs[-2:]
-    ctx.dtype = inputs[0].dtype
-    ctx.save_for_backward(*output[1:])
+    emb, _, ref_emb, *_ = inputs
+    ctx.dtype = emb.dtype
+    # The embeddings only refuse second derivatives. A bank without a gradient may be overwritten.
+    flags = (ctx.has_emb_grad, ctx.has_ref_grad)
+    at = [rows for rows, has_grad in zip((emb, ref_emb), flags, strict=True) if has_grad]
+    ctx.save_for_backward(*output[1:], *at)
 
 
 def _setup_context(
@@ -171,13 +178,15 @@ def _scaled(gradient: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
 
     Into a tensor of the final type, so that none of the wider one is made on the way.
     """
-    if gradient.dtype == dtype:
-        return gradient * grad
+    functorch = torch._C._functorch
+    batched = functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
+    if batched or gradient.dtype == dtype:  # vmap knows no out=
+        return (gradient * grad).to(dtype)
     return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
 
 
 def _input_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    emb_grad, ref_grad = ctx.saved_tensors
+    emb_grad, ref_grad, *_ = ctx.saved_tensors
     return (
         _scaled(emb_grad, grad, ctx.dtype) if ctx.has_emb_grad else None,
         _scaled(ref_grad, grad, ctx.dtype) if ctx.has_ref_grad else None,

@@ -55,9 +55,10 @@ def _stack(operator: Any, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
 def differentiable_once(backward: _F) -> _F:
     """A backward whose results refuse to be differentiated.
 
-    ``torch.autograd.function.once_differentiable`` does that only where the incoming gradient is
-    itself being differentiated. These operators' gradients depend on the embeddings too, so a
-    second derivative would otherwise be dropped in silence.
+    These operators' gradients depend on the embeddings too, so a second derivative would otherwise
+    be dropped in silence. ``torch.autograd.function.once_differentiable`` is no help: what refuses
+    there hangs on nothing, so that ``torch.autograd.grad``, which goes only where its inputs are,
+    passes it by. Here it hangs on all that was saved and needs a gradient: save the embeddings.
     """
 
     def once(ctx: Any, *grads: Any) -> tuple[Any, ...]:
@@ -65,11 +66,8 @@ def differentiable_once(backward: _F) -> _F:
             outputs: tuple[Any, ...] = backward(ctx, *grads)
         if not torch.is_grad_enabled():
             return outputs
-        refuse = torch._C._functions.DelayedError(_NO_SECOND.encode(), len(outputs))
-        results: tuple[Any, ...] = refuse(
-            *(None if o is None else o.detach().requires_grad_() for o in outputs)  # type: ignore[arg-type]
-        )
-        return results
+        at = [t for t in (*grads, *ctx.saved_tensors) if t is not None and t.requires_grad]
+        return tuple(None if o is None else first_derivative(o, *at) for o in outputs)
 
     return cast(_F, once)
 
@@ -79,7 +77,7 @@ class _FirstDerivative(torch.autograd.Function):
 
     @staticmethod
     def forward(derivative: Tensor, *at: Tensor | None) -> Tensor:
-        return derivative.view_as(derivative)
+        return derivative.clone()  # no view: what becomes a .grad may be detached in place
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -97,7 +95,8 @@ class _FirstDerivative(torch.autograd.Function):
 def first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
     """``derivative``, which depends on ``at`` in a way that refuses to be differentiated.
 
-    What :func:`differentiable_once` does to a backward, for torch.func's transforms.
+    What :func:`differentiable_once` makes of a backward's results, and torch.func's transforms of
+    theirs.
     """
     result: Tensor = _FirstDerivative.apply(derivative, *at)  # type: ignore[no-untyped-call]
     return result

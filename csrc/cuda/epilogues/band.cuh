@@ -36,7 +36,8 @@ struct BandAnchors {
 // here: `entering` says how many triplets they are in.
 template <class T>
 struct BandTotals {
-  CompensatedSum<T>* loss;  // [stripes, M] hinge: minus the sum over triplets of d(a, n); smooth: all
+  CompensatedSum<T>*
+      loss;           // [stripes, M] hinge: minus the sum over triplets of d(a, n); smooth: all
   int64_t* active;    // [stripes, M] triplets with a positive hinge
   int64_t* counted;   // [stripes, M] triplets of the kind, where asked for
   int32_t* entering;  // [slots] hinge: triplets of positive k less those of positive k - 1
