@@ -5,7 +5,7 @@ A function here is one of ours of embeddings x and a bank c, beside the oracle's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -248,7 +248,15 @@ def test_gradgradcheck_of_distances() -> None:
     )
 
 
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    """Dynamo never looks again at a function that it has once left to eager mode."""
+    yield
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("transform", ["grad", "jvp"])
+@pytest.mark.usefixtures("compiler")
 def test_torch_compile_leaves_a_transform_to_eager_mode(transform: str) -> None:
     f, run = MINED["mined"](F), {**REVERSE, **FORWARD}[transform]
     compiled = torch.compile(lambda: run(f), backend="eager")
