@@ -178,10 +178,11 @@ def _scaled(gradient: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
 
     Into a tensor of the final type, so that none of the wider one is made on the way.
     """
+    if gradient.dtype == dtype:
+        return gradient * grad
     functorch = torch._C._functorch
-    batched = functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
-    if batched or gradient.dtype == dtype:  # vmap knows no out=
-        return (gradient * grad).to(dtype)
+    if functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad):
+        return (gradient * grad).to(dtype)  # vmap knows no out=
     return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
 
 

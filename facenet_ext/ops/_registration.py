@@ -62,10 +62,12 @@ def differentiable_once(backward: _F) -> _F:
     """
 
     def once(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        with torch.no_grad():
-            outputs: tuple[Any, ...] = backward(ctx, *grads)
-        if not torch.is_grad_enabled():
+        outputs: tuple[Any, ...]
+        if not torch.is_grad_enabled():  # the usual case, with microseconds to lose
+            outputs = backward(ctx, *grads)
             return outputs
+        with torch.no_grad():
+            outputs = backward(ctx, *grads)
         at = [t for t in (*grads, *ctx.saved_tensors) if t is not None and t.requires_grad]
         return tuple(None if o is None else first_derivative(o, *at) for o in outputs)
 
