@@ -47,10 +47,8 @@ def test_the_figures_are_those_of_the_recorded_run() -> None:
         assert f"times {operator}" in asked
     for target in recorded["targets"]:
         unit = figures.seconds if target["quantity"] == "time" else figures.mebibytes
-        assert (
-            f"| {target['quantity']}, {target['case']} | {unit(target['ours'])} |"
-            in (filled["targets"])
-        )
+        row = rf"\| {target['quantity']}, {target['case']}[^|]* \| {unit(target['ours'])} \|"
+        assert re.search(row, filled["targets"])
     assert recorded["machine"]["cpu"] in filled["machine"]
 
 
