@@ -14,8 +14,8 @@ export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 CPP := csrc tests/emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
-PACKAGES := facenet_ext tests benchmarks docs
-TESTS := --pyargs tests facenet_ext README.md docs
+PACKAGES := facenet_ext tests benchmarks docs examples
+TESTS := --pyargs tests facenet_ext README.md docs examples
 
 # The theme advertises its successor.
 export NO_MKDOCS_2_WARNING := 1

@@ -22,6 +22,7 @@ from facenet_ext.functional import (
     triplet_margin_loss,
 )
 from facenet_ext.losses import (
+    HarmonicTripletLoss,
     TripletHardLoss,
     TripletLoss,
     TripletMarginLoss,
@@ -35,6 +36,7 @@ __version__ = build_info()["version"]
 
 __all__ = [
     "CrossBatchMemory",
+    "HarmonicTripletLoss",
     "MPerClassSampler",
     "TripletHardLoss",
     "TripletLoss",

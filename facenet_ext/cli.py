@@ -11,6 +11,13 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "train": ("facenet_ext.train.command", "train an embedding and report how well it verifies"),
+    "mine": ("facenet_ext.commands.mine", "find triplets, and mistakes, in a whole training set"),
+    "harmonize": (
+        "facenet_ext.commands.harmonize",
+        "train a new model to match an old one's gallery",
+    ),
+    "models": ("facenet_ext.commands.models", "show what each network costs"),
+    "export": ("facenet_ext.commands.export", "write a trained network as ONNX"),
 }
 """Each subcommand with its module, whose ``main(argv, prog)`` runs it, and what it does."""
 

@@ -2,13 +2,20 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
 from facenet_ext import functional as F  # noqa: N812
 from facenet_ext._indices import as_triplets
 
-__all__ = ["TripletHardLoss", "TripletLoss", "TripletMarginLoss", "TripletSemiHardLoss"]
+__all__ = [
+    "HarmonicTripletLoss",
+    "TripletHardLoss",
+    "TripletLoss",
+    "TripletMarginLoss",
+    "TripletSemiHardLoss",
+]
 
 
 class _TripletModule(nn.Module):
@@ -357,3 +364,74 @@ class TripletMarginLoss(_TripletModule):
             max_per_class=self.max_per_class,
             **reference,
         )
+
+
+class HarmonicTripletLoss(TripletLoss):
+    r"""The loss of triplets from the union of an old model's embeddings and a new one's.
+
+    .. math:: U = \{v_2(x_i)\} \cup \{v_1(x_i)\}
+
+    The old model, v1, is frozen; the new one, v2, learns to be comparable with it: an anchor of
+    either may have its positive and its negative from either, both selected from all of U. The two
+    embeddings of one image are a positive pair like any other.
+
+    The arguments are those of :class:`TripletLoss`; by default semi-hard negatives of all pairs.
+    ``max_per_class`` counts the rows of U. Calls pass the old embeddings as ``ref_emb``, of as many
+    columns, and their labels as ``ref_labels`` unless they are the batch's own; given triplets
+    index U, the new embeddings first.
+
+    Raises:
+        ValueError: an unknown option, a margin that is not finite; a call without ``ref_emb``, or
+            with ids.
+
+    Example:
+        >>> import torch
+        >>> old, new = torch.tensor([[0.0], [4.0]]), torch.tensor([[1.0], [3.0]])
+        >>> HarmonicTripletLoss(margin=0.2)(new, torch.tensor([0, 1]), ref_emb=old)
+        tensor(0.)
+
+    Source: FaceNet (Schroff et al., CVPR 2015), appendix "Harmonic Embedding".
+    """
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+        anchor_ids: Tensor | None = None,
+        ref_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: ``[M, D]`` of the new model.
+            labels: ``[M]`` integers. Not read where ``indices_tuple`` is given.
+            indices_tuple: triplets or pairs of rows of U, in place of selecting.
+            ref_emb: ``[N, D]`` of the old model. Gets no gradient.
+            ref_labels: ``[N]`` integers; None: ``labels``, of the same images.
+            anchor_ids: None.
+            ref_ids: None.
+
+        Returns:
+            A scalar, or ``[T]`` for the reduction ``"none"``.
+
+        Raises:
+            ValueError: no old embeddings, neither labels nor triplets, or shapes that do not fit.
+            TypeError: embeddings that are not floating point, labels that are not integers.
+        """
+        if ref_emb is None:
+            raise ValueError("ref_emb: expected the old model's embeddings, got None")
+        if anchor_ids is not None or ref_ids is not None:
+            raise ValueError(
+                "anchor_ids and ref_ids: expected None, as an image's two embeddings are a pair"
+            )
+        check.check_embeddings("embeddings", embeddings)
+        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        union = torch.cat([embeddings, ref_emb.detach()])
+        if labels is not None:
+            new = check.check_integers("labels", labels, "embeddings", embeddings)
+            old = new if ref_labels is None else ref_labels
+            labels = torch.cat([new, check.check_integers("ref_labels", old, "ref_emb", ref_emb)])
+        return super().forward(union, labels, indices_tuple)

@@ -20,8 +20,9 @@ class MPerClassSampler(Sampler[list[int]]):
     The classes of a batch differ; a class of n images is drawn in proportion to
     ``min(n, size_cap)``.
     The images of a class differ too, unless it has fewer than ``m``: then they repeat, each about
-    equally often, for augmentation to tell apart. Classes with fewer than ``min_images`` images
-    can only be negatives; ``negatives`` of them join each batch with one image.
+    equally often, for augmentation to tell apart, or with ``repeat=False`` there are fewer. Classes
+    with fewer than ``min_images`` images can only be negatives; ``negatives`` of them join each
+    batch with one image, or as many as fill it up to ``batch_size``.
 
     A batch is a pure function of (``seed``, its position in the run). Each pass goes on where the
     one before it ended, so no two show the same batches, and training that stopped after ``s``
@@ -37,6 +38,9 @@ class MPerClassSampler(Sampler[list[int]]):
         negative_copies: how often each of these is repeated. With 2 or more a network that sees
             each copy under another augmentation also learns from them as positives.
         min_images: how many images a class must have to be drawn as one of the P.
+        repeat: show images of a class with fewer than ``m`` more than once.
+        batch_size: rows of a batch, in place of ``negatives``: the classes' images, and then as
+            many negatives as there is room for.
         size_cap: 1 draws every class equally often; the larger it is, the more often those with
             many images.
         seed: chooses the batches; not negative.
@@ -45,7 +49,8 @@ class MPerClassSampler(Sampler[list[int]]):
     Raises:
         TypeError: the labels are not integers.
         ValueError: fewer than ``classes`` classes have ``min_images`` images, there are fewer than
-            ``negatives`` others, the labels are not 1-D, or a number is out of range.
+            ``negatives`` others, the labels are not 1-D, a number is out of range, or both
+            ``negatives`` and ``batch_size`` are given.
 
     Example:
         >>> sampler = MPerClassSampler([0, 0, 1, 1, 1, 2, 2, 3], m=2, classes=2, negatives=1)
@@ -68,6 +73,8 @@ class MPerClassSampler(Sampler[list[int]]):
         negative_copies: int = 1,
         min_images: int = 2,
         size_cap: int = 1,
+        repeat: bool = True,
+        batch_size: int | None = None,
         seed: int = 0,
         start: int = 0,
     ) -> None:
@@ -79,11 +86,17 @@ class MPerClassSampler(Sampler[list[int]]):
             ("negative_copies", negative_copies, 1),
             ("min_images", min_images, 1),
             ("size_cap", size_cap, 1),
+            ("batch_size", 1 if batch_size is None else batch_size, 1),
             ("seed", seed, 0),
             ("start", start, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if negatives and batch_size is not None:
+            raise ValueError(
+                f"negatives={negatives} and batch_size={batch_size}: give one of them, as the "
+                "second says how many negatives there are"
+            )
         members = _members(torch.as_tensor(labels))
         self._classes = [rows for rows in members if len(rows) >= min_images]
         self._others = [rows for rows in members if len(rows) < min_images]
@@ -99,13 +112,17 @@ class MPerClassSampler(Sampler[list[int]]):
             )
         sizes = torch.tensor([len(rows) for rows in self._classes], dtype=torch.float64)
         self._weights = sizes.clamp(max=size_cap)
+        # What a batch shows of the classes, on average, if it draws them in proportion to weights.
+        shown = m if repeat else (self._weights * sizes.clamp(max=m)).sum() / self._weights.sum()
         self.m = m
         self.classes = classes
         self.negatives = negatives
         self.negative_copies = negative_copies
+        self.repeat = repeat
+        self.batch_size = batch_size
         self.seed = seed
         self.start = start
-        self.batches = batches or max(1, round(sizes.sum().item() / (m * classes)))
+        self.batches = batches or max(1, round(sizes.sum().item() / (float(shown) * classes)))
 
     def __len__(self) -> int:
         """Return the number of batches of a whole pass; the first may have fewer left."""
@@ -122,7 +139,8 @@ class MPerClassSampler(Sampler[list[int]]):
         return (
             f"{type(self).__name__}(m={self.m}, classes={self.classes} of {len(self._classes)}, "
             f"batches={self.batches}, negatives={self.negatives} of {len(self._others)}, "
-            f"negative_copies={self.negative_copies}, seed={self.seed}, start={self.start})"
+            f"negative_copies={self.negative_copies}, repeat={self.repeat}, "
+            f"batch_size={self.batch_size}, seed={self.seed}, start={self.start})"
         )
 
     def batch(self, position: int) -> list[int]:
@@ -130,8 +148,13 @@ class MPerClassSampler(Sampler[list[int]]):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, position))
         rows = []
         for index in torch.multinomial(self._weights, self.classes, generator=generator).tolist():
-            rows += _choose(self._classes[index], self.m, generator)
-        for index in _permutation(len(self._others), generator)[: self.negatives]:
+            members = self._classes[index]
+            m = self.m if self.repeat else min(self.m, len(members))
+            rows += _choose(members, m, generator)
+        room = self.negatives
+        if self.batch_size is not None:
+            room = max(0, self.batch_size - len(rows)) // self.negative_copies
+        for index in _permutation(len(self._others), generator)[:room]:
             rows += _choose(self._others[index], 1, generator) * self.negative_copies
         return rows
 

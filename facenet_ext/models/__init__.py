@@ -1,5 +1,28 @@
-"""Networks that turn images into embeddings."""
+"""Networks that turn images, or precomputed features, into embeddings."""
 
+from facenet_ext.models.cost import LayerCost, layer_costs, milliseconds_per_image
+from facenet_ext.models.inception import nn2, nn3, nn4, nns1, nns2
+from facenet_ext.models.network import EmbeddingNetwork
 from facenet_ext.models.small import SmallNet
+from facenet_ext.models.vectors import conv1d, mlp
+from facenet_ext.models.zeiler_fergus import nn1
 
-__all__ = ["SmallNet"]
+__all__ = [
+    "PAPER",
+    "EmbeddingNetwork",
+    "LayerCost",
+    "SmallNet",
+    "conv1d",
+    "layer_costs",
+    "milliseconds_per_image",
+    "mlp",
+    "nn1",
+    "nn2",
+    "nn3",
+    "nn4",
+    "nns1",
+    "nns2",
+]
+
+PAPER = {"nn1": nn1, "nn2": nn2, "nn3": nn3, "nn4": nn4, "nns1": nns1, "nns2": nns2}
+"""The paper's networks by name; each is called as ``nn1(embedding_dim, in_channels=3)``."""

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, relu
+from torch.nn.functional import relu
+
+from facenet_ext.models.network import EmbeddingNetwork
 
 __all__ = ["SmallNet"]
 
 
-class SmallNet(nn.Module):
-    r"""Embed small aligned images with a shallow residual network.
-
-    .. math:: f(x) = \frac{g(\hat x)}{\lVert g(\hat x) \rVert_2}, \quad
-        \hat x = \frac{x - \mathrm{mean}(x)}{\mathrm{std}(x) + 0.03}
+class SmallNet(EmbeddingNetwork):
+    """Embed small aligned images with a shallow residual network.
 
     A 5x5 convolution of stride 2, then stages of residual blocks in which every stage but the first
     halves the resolution and doubles the width, then one linear layer over all positions: aligned
-    images have the same feature at the same place, which pooling would throw away. Each image is
-    standardised by itself, so exposure and contrast do not matter.
+    images have the same feature at the same place, which pooling would throw away.
 
     This network is facenet_ext's own; it is none of the networks of the FaceNet paper.
 
@@ -36,6 +33,7 @@ class SmallNet(nn.Module):
         ValueError: the images are too small for that many stages.
 
     Example:
+        >>> import torch
         >>> network = SmallNet(input_size=16, width=8, stages=(1, 1)).eval()
         >>> embeddings = network(torch.rand(2, 1, 16, 16))
         >>> embeddings.shape, torch.allclose(embeddings.norm(dim=1), torch.ones(2))
@@ -56,7 +54,6 @@ class SmallNet(nn.Module):
         stages: Sequence[int] = (1, 1, 1, 1),
         dropout: float = 0.2,
     ) -> None:
-        super().__init__()
         if input_size < 2 ** len(stages):
             raise ValueError(
                 f"input_size must be at least {2 ** len(stages)} for {len(stages)} stages, "
@@ -73,27 +70,14 @@ class SmallNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layers.append(_ResidualBlock(features, width * 2**stage, stride))
                 size, features = (size + stride - 1) // stride, width * 2**stage
-        self.features = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(dropout)
-        self.embedding = nn.Linear(features * size * size, embedding_dim, bias=False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed a batch of images.
-
-        Args:
-            images: [N, channels, input_size, input_size] floating point, in any linear unit.
-
-        Returns:
-            [N, embedding_dim] float32 (float64 for float64), rows of length 1.
-        """
-        mean = images.mean((1, 2, 3), keepdim=True)
-        std = images.std((1, 2, 3), keepdim=True)
-        # The last feature map is flattened channel by channel, whatever the memory format.
-        features = self.features((images - mean) / (std + 0.03)).flatten(1)
-        embeddings = self.embedding(self.dropout(features))
-        # Mixed precision ends here: distances near zero need the mantissa.
-        return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+        super().__init__(
+            nn.Sequential(*layers),
+            features * size * size,
+            embedding_dim,
+            input_shape=(channels, input_size, input_size),
+            dropout=dropout,
+            bias=False,
+        )
 
 
 class _ResidualBlock(nn.Module):

@@ -18,8 +18,12 @@ from facenet_ext.train.folders import LAST_FILE
 __all__ = ["GracefulStop", "check_model", "read_checkpoint", "save_best"]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, option: str = "--resume ") -> dict[str, Any]:
     """Read a checkpoint, as data only: nothing in the file is executed.
+
+    Args:
+        path: the file.
+        option: what named it, for messages.
 
     Raises:
         InputError: the file is damaged or was not written by this script.
@@ -29,16 +33,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"--resume {path}: the checkpoint is damaged or no checkpoint ({reason}); "
+            f"{option}{path}: the checkpoint is damaged or no checkpoint ({reason}); "
             f"try the other one in {path.parent}"
         ) from None
     if not isinstance(checkpoint, dict) or "facenet_ext" not in checkpoint:
-        raise InputError(f"--resume {path}: not a checkpoint of this script; give one it wrote")
+        raise InputError(f"{option}{path}: not a checkpoint of this script; give one it wrote")
     return checkpoint
 
 
-def check_model(checkpoint: dict[str, Any], module: LightningModule, path: Path) -> None:
+def check_model(
+    checkpoint: dict[str, Any], module: LightningModule, path: Path, option: str = "--resume "
+) -> None:
     """Check that a checkpoint's weights are those of the module's network.
+
+    Args:
+        checkpoint: what :func:`read_checkpoint` returned.
+        module: of the same network.
+        path: of the checkpoint, for messages.
+        option: what named it, for messages.
 
     Raises:
         InputError: a weight is missing, left over, or of another shape; the message names one.
@@ -49,7 +61,7 @@ def check_model(checkpoint: dict[str, Any], module: LightningModule, path: Path)
     if differing:
         name = differing[0]
         raise InputError(
-            f"--resume {path}: the checkpoint is of another model: {name} is "
+            f"{option}{path}: the checkpoint is of another model: {name} is "
             f"{theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here; "
             "leave the model's options as they were, or start a new run"
         )

@@ -12,7 +12,7 @@ from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import find_checkpoint
 from facenet_ext.train.options import parse
 
-__all__ = ["main"]
+__all__ = ["main", "quiet"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
         checkpoint = find_checkpoint(resume, options.run.output) if resume else None
         from facenet_ext.train.run import train  # takes seconds: not for --help or a wrong option
 
-        _quiet()
+        quiet()
         train(options, checkpoint)
     except InputError as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -50,7 +50,7 @@ def _how_to_continue(prog: str, checkpoint: Path | None) -> str:
     return f"continue with {prog} --resume {checkpoint}"
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence what Lightning and its kin tell their own developers; errors stay."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,13 +1,14 @@
-"""Training batches, and the images and pairs to verify, as a Lightning data module."""
+"""Training batches, and the examples and pairs to verify, as a Lightning data module."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from rich.console import Console
@@ -15,48 +16,61 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from facenet_ext.samplers import MPerClassSampler
+from facenet_ext.samplers import MPerClassSampler, derive_seed
 from facenet_ext.train import sources
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.features import read_features
 from facenet_ext.train.images import decode
-from facenet_ext.train.options import BatchOptions, DataOptions
+from facenet_ext.train.options import BatchOptions, DataOptions, is_features
 from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
 from facenet_ext.train.sources import ImageFile
 
-__all__ = ["Batches", "Images", "TrainVal", "load"]
+__all__ = ["Batches", "Examples", "MinedTriplets", "TrainVal", "load"]
 
 _TRAIN_DIGITS = 6
+_Name = TypeVar("_Name", str, int)
 _EVALUATION_BATCH = 256
 
 
-class Images(Dataset[tuple[Tensor, Tensor]]):
-    """Decoded images with their labels, cut into batches by position.
+class Examples(Dataset[tuple[Tensor, Tensor]]):
+    """Images or features with their labels, cut into batches by position.
 
     Args:
-        pixels: [N, C, H, W] uint8.
-        labels: [N] int64.
-        names: what to call each image in a picture; by default its label.
+        values: ``[N, C, H, W]`` uint8 images, or ``[N, D]`` or ``[N, C, L]`` float32 features.
+        labels: ``[N]`` int64.
+        names: what to call each in a picture; by default its label.
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor, names: list[str] | None = None) -> None:
-        self.pixels = pixels
+    def __init__(self, values: Tensor, labels: Tensor, names: list[str] | None = None) -> None:
+        self.values = values
         self.labels = labels
         self.names = names if names is not None else [str(label) for label in labels.tolist()]
+
+    @property
+    def are_images(self) -> bool:
+        """Whether they can be looked at, and augmented as images are."""
+        return self.values.dtype == torch.uint8
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one of them."""
+        return tuple(self.values.shape[1:])
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.pixels[index], self.labels[index]
+        return self.values[index], self.labels[index]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Return the images [B, C, H, W] and labels [B] of a whole batch at once."""
+        """Return the values [B, ...] and labels [B] of a whole batch at once."""
         rows = torch.tensor(indices)
-        return self.pixels[rows], self.labels[rows]
+        return self.values[rows], self.labels[rows]
 
     def __repr__(self) -> str:
         identities = len(set(self.labels.tolist()))
-        return f"{len(self)} images of {identities} identities"
+        kind = "images" if self.are_images else "rows of features"
+        return f"{len(self)} {kind} of {identities} identities"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +78,13 @@ class TrainVal:
     """What a run learns from and what it is judged on: no identity is in both.
 
     Attributes:
-        train: the images to learn from.
-        val: the images to verify.
+        train: what to learn from.
+        val: what to verify.
         pairs: pairs of positions in ``val``.
     """
 
-    train: Images
-    val: Images
+    train: Examples
+    val: Examples
     pairs: Pairs
 
 
@@ -79,14 +93,40 @@ def load(options: DataOptions, console: Console) -> TrainVal:
 
     Raises:
         InputError: the data cannot be used, for any of the reasons of :mod:`.sources`,
-            :mod:`.images` and :mod:`.pairs`.
+            :mod:`.images`, :mod:`.features` and :mod:`.pairs`.
     """
+    if is_features(options.data):
+        return _load_features(options)
     if options.data != "digits":
         return _load_faces(options, console)
     for name in ("val", "pairs"):
         if getattr(options, name) is not None:
             raise InputError(f"--{name}: the digits have their own split; leave it out")
     return _load_digits(options)
+
+
+class MinedTriplets:
+    """Triplets found by offline mining, some of which join each batch.
+
+    Their examples are rows of the batch like the others: whatever selects triplets in the batch
+    finds these among them, and every other pair that they make.
+
+    Args:
+        triplets: [T, 3] rows: anchor, positive, negative.
+        count: how many join a batch.
+        seed: chooses which; with the batch's position, so that a run can continue.
+    """
+
+    def __init__(self, triplets: Tensor, count: int, seed: int) -> None:
+        self.triplets = triplets
+        self.count = count
+        self.seed = seed
+
+    def draw(self, position: int) -> list[int]:
+        """Return the rows of the triplets that join the batch at a position."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, 2, position))
+        chosen = torch.randperm(len(self.triplets), generator=generator)[: self.count]
+        return list(self.triplets[chosen].flatten().tolist())
 
 
 class Batches(LightningDataModule):
@@ -96,6 +136,7 @@ class Batches(LightningDataModule):
 
     Attributes:
         steps: the number of training steps of the whole run.
+        mined: triplets whose examples join the batches, or None.
 
     Args:
         data: what :func:`load` returned.
@@ -127,6 +168,11 @@ class Batches(LightningDataModule):
                 f"--negatives {options.negatives}: only {others} of the {len(counts)} identities "
                 f"to train on have fewer than {options.min_images} images; lower --negatives"
             )
+        if options.negatives and options.batch_size is not None:
+            raise InputError(
+                f"--negatives {options.negatives}: --batch-size {options.batch_size} says how many "
+                "there are; give one of them, --negatives 0 or --batch-size null"
+            )
         self.sampler = MPerClassSampler(
             data.train.labels,
             m=options.images_per_identity,
@@ -135,14 +181,22 @@ class Batches(LightningDataModule):
             negative_copies=options.negative_copies,
             min_images=options.min_images,
             size_cap=options.size_cap,
+            repeat=options.repeat,
+            batch_size=options.batch_size,
             seed=seed,
         )
         self.steps = steps or self.sampler.batches * epochs
+        self.mined: MinedTriplets | None = None
+
+    def batch(self, position: int) -> list[int]:
+        """Return the rows of the batch at a position of the run."""
+        rows = self.sampler.batch(position)
+        return rows if self.mined is None else rows + self.mined.draw(position)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Return the batches from the trainer's step on; cutting them needs no workers."""
         done = self.trainer.global_step if self.trainer is not None else 0
-        batches = _Rest(self.sampler, done, self.steps)
+        batches = _Rest(self.batch, done, self.steps)
         return DataLoader(self.data.train, batch_sampler=batches, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
@@ -153,18 +207,18 @@ class Batches(LightningDataModule):
 class _Rest(Sampler[list[int]]):
     """The batches from one step on; its length is that of the whole run, as Lightning counts."""
 
-    def __init__(self, sampler: MPerClassSampler, start: int, steps: int) -> None:
-        self.sampler, self.start, self.steps = sampler, start, steps
+    def __init__(self, batch: Callable[[int], list[int]], start: int, steps: int) -> None:
+        self.batch, self.start, self.steps = batch, start, steps
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        return map(self.sampler.batch, range(self.start, self.steps))
+        return map(self.batch, range(self.start, self.steps))
 
 
 def _as_is(batch: Any) -> Any:
-    """Stand in for collation: :class:`Images` returns whole batches."""
+    """Stand in for collation: Examples return whole batches."""
     return batch
 
 
@@ -186,10 +240,35 @@ def _load_digits(options: DataOptions) -> TrainVal:
     ]
     view_labels = [labels[train] + 10 * number for number in range(len(views))]
     return TrainVal(
-        Images(torch.cat(views), torch.cat(view_labels)),
-        Images(pixels[val], labels[val]),
+        Examples(torch.cat(views), torch.cat(view_labels)),
+        Examples(pixels[val], labels[val]),
         all_pairs(labels[val]),
     )
+
+
+def _load_features(options: DataOptions) -> TrainVal:
+    """Return precomputed features: those of two files, or of one split by identity."""
+    if options.pairs is not None:
+        raise InputError(f"--pairs {options.pairs}: for images; features have all their pairs")
+    values, labels = read_features("--data", options.data)
+    if options.val is not None:
+        val_values, val_labels = read_features("--val", options.val, values.shape[1:])
+    else:
+        held_out = _held_out(set(labels.tolist()), options.held_out)
+        chosen = np.isin(labels, list(held_out))
+        val_values, val_labels = values[chosen], labels[chosen]
+        values, labels = values[~chosen], labels[~chosen]
+    train, val = (
+        Examples(torch.from_numpy(v), torch.from_numpy(numbers), [str(name) for name in names])
+        for v, names in ((values, labels), (val_values, val_labels))
+        for numbers in (np.unique(names, return_inverse=True)[1].astype(np.int64),)
+    )
+    if len(set(train.labels.tolist())) < 2:
+        raise InputError(
+            f"--data {options.data}: fewer than two identities are left to train on; give more, or "
+            "a smaller --held-out, or --val"
+        )
+    return TrainVal(train, val, all_pairs(val.labels))
 
 
 def _load_faces(options: DataOptions, console: Console) -> TrainVal:
@@ -232,14 +311,14 @@ def _load_faces(options: DataOptions, console: Console) -> TrainVal:
     return TrainVal(train, val, pairs)
 
 
-def _images(pixels: Tensor, files: list[ImageFile]) -> Images:
+def _images(pixels: Tensor, files: list[ImageFile]) -> Examples:
     """Label decoded images by the order of their identities' names."""
     numbers = {name: i for i, name in enumerate(sorted({file.identity for file in files}))}
     labels = torch.tensor([numbers[file.identity] for file in files])
-    return Images(pixels, labels, [file.path.stem for file in files])
+    return Examples(pixels, labels, [file.path.stem for file in files])
 
 
-def _held_out(identities: set[str], share: float) -> set[str]:
+def _held_out(identities: set[_Name], share: float) -> set[_Name]:
     """Choose a share of the identities to verify on, the same ones whatever the run's seed."""
     names = sorted(identities)
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()

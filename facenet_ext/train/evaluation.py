@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext.metrics import KFoldAccuracy, OperatingPoint, auc, eer, kfold_accuracy, val_far
+from facenet_ext.quantization import dequantize, quantize
 from facenet_ext.train.pairs import Pairs
 
 __all__ = ["Verification", "verify"]
@@ -29,6 +30,7 @@ class Verification:
         accuracy: over the folds.
         auc: area under the ROC curve.
         eer: equal error rate.
+        quantized: accuracy with a byte per dimension: see :mod:`facenet_ext.quantization`.
     """
 
     pairs: Pairs
@@ -37,6 +39,7 @@ class Verification:
     accuracy: KFoldAccuracy
     auc: float
     eer: float
+    quantized: KFoldAccuracy
 
     @property
     def threshold(self) -> float:
@@ -61,6 +64,7 @@ class Verification:
             },
             "auc": self.auc,
             "eer": self.eer,
+            "quantized_accuracy": self.quantized.mean,
         }
         return {name: _without_nan(value) for name, value in figures.items()}
 
@@ -78,13 +82,8 @@ def verify(embeddings: Tensor, pairs: Pairs) -> Verification:
     Raises:
         ValueError: an embedding is not finite.
     """
-    chunks = [slice(i, i + _CHUNK) for i in range(0, len(pairs.same), _CHUNK)]
-    distances = torch.cat(
-        [
-            (embeddings[pairs.first[chunk]] - embeddings[pairs.second[chunk]]).square().sum(1)
-            for chunk in chunks
-        ]
-    )
+    distances = _distances(embeddings, pairs)
+    quantized = _distances(dequantize(quantize(embeddings)), pairs)
     return Verification(
         pairs=pairs,
         distances=distances,
@@ -92,6 +91,17 @@ def verify(embeddings: Tensor, pairs: Pairs) -> Verification:
         accuracy=kfold_accuracy(distances, pairs.same, pairs.folds, balanced=pairs.balanced),
         auc=auc(distances, pairs.same),
         eer=eer(distances, pairs.same).rate,
+        quantized=kfold_accuracy(quantized, pairs.same, pairs.folds, balanced=pairs.balanced),
+    )
+
+
+def _distances(embeddings: Tensor, pairs: Pairs) -> Tensor:
+    chunks = [slice(i, i + _CHUNK) for i in range(0, len(pairs.same), _CHUNK)]
+    return torch.cat(
+        [
+            (embeddings[pairs.first[chunk]] - embeddings[pairs.second[chunk]]).square().sum(1)
+            for chunk in chunks
+        ]
     )
 
 

@@ -61,7 +61,12 @@ def decode(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
         results = pool.map(read, range(len(paths)))
         progress = track(
-            results, "decoding images", total=len(paths), console=console, transient=True
+            results,
+            "decoding images",
+            total=len(paths),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
         errors = dict(enumerate(progress))
     unreadable = {position: error for position, error in errors.items() if error is not None}

@@ -12,32 +12,55 @@ from torch.nn.functional import normalize
 
 from facenet_ext.functional import select_triplets
 from facenet_ext.losses import TripletLoss
-from facenet_ext.models import SmallNet
+from facenet_ext.micro_batches import embed_in_micro_batches
+from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet, conv1d, mlp
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.augmentation import Augmentation, CropResize
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import Verification, verify
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
-from facenet_ext.train.options import Options
+from facenet_ext.train.options import AugmentationOptions, Options
 from facenet_ext.train.pairs import Pairs
 
 __all__ = ["EmbeddingModule", "build_network"]
 
 
-def build_network(options: Options) -> nn.Module:
+def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
     """Build the network that the options describe.
 
+    Args:
+        options: of the run.
+        shape: of one example as the data has it: [C, H, W] of images, anything else of features.
+
     Raises:
-        InputError: the network does not fit the size of its input.
+        InputError: the network does not fit its input.
     """
+    o, size = options.model, options.data.input_size
+    images = len(shape) == 3
+    if images == (o.model in ("mlp", "conv1d")):
+        kind = "images" if images else "features"
+        fitting = "small, nn1, nn2, nn3, nn4, nns1 or nns2" if images else "mlp or conv1d"
+        raise InputError(f"--model {o.model}: does not embed {kind}; choose {fitting}")
+    if o.model == "mlp":
+        return mlp(shape, o.embedding_dim, width=o.width, layers=len(o.stages), dropout=o.dropout)
+    if o.model == "conv1d":
+        return conv1d(shape, o.embedding_dim, width=o.width, stages=o.stages, dropout=o.dropout)
+    if o.model != "small":
+        return PAPER[o.model](
+            o.embedding_dim,
+            in_channels=shape[0],
+            input_size=(size, size),
+            batch_norm=o.batch_norm,
+            dropout=o.dropout,
+        )
     try:
         return SmallNet(
-            options.data.channels,
-            options.model.embedding_dim,
-            input_size=options.data.input_size,
-            width=options.model.width,
-            stages=options.model.stages,
-            dropout=options.model.dropout,
+            shape[0],
+            o.embedding_dim,
+            input_size=size,
+            width=o.width,
+            stages=o.stages,
+            dropout=o.dropout,
         )
     except ValueError as error:
         raise InputError(f"--stages, --input-size: {error}") from None
@@ -51,6 +74,7 @@ class EmbeddingModule(LightningModule):
 
     Args:
         options: of the run.
+        shape: of one example: [C, H, W] of images, anything else of features.
         steps: steps of the whole run, for the schedule.
         pairs: pairs to verify, or None.
         log_every: steps between entries of the history.
@@ -61,17 +85,31 @@ class EmbeddingModule(LightningModule):
     """
 
     def __init__(
-        self, options: Options, steps: int, pairs: Pairs | None = None, log_every: int = 1
+        self,
+        options: Options,
+        shape: tuple[int, ...],
+        steps: int,
+        pairs: Pairs | None = None,
+        log_every: int = 1,
     ) -> None:
         super().__init__()
         self.options = options
+        self.shape = shape
         self.steps = steps
         self.pairs = pairs
         self.log_every = log_every
         torch.manual_seed(derive_seed(options.run.seed, 0))
-        self.network = build_network(options)
+        self.network = build_network(options, shape)
         data = options.data
-        self.augment = Augmentation(options.augmentation, data.crop, data.input_size)
+        self.images = len(shape) == 3
+        self.augment: nn.Module = nn.Identity()
+        if self.images:
+            self.augment = Augmentation(options.augmentation, data.crop, data.input_size)
+        elif options.augmentation != AugmentationOptions():
+            raise InputError(
+                f"--data {data.data}: features are not augmented as images are; leave "
+                "the options of augmentation out"
+            )
         self.prepare = CropResize(data.crop, data.input_size)
         rules = options.loss
         self.loss = TripletLoss(
@@ -88,39 +126,56 @@ class EmbeddingModule(LightningModule):
         self.verification: Verification | None = None
         self._embeddings: list[Tensor] = []
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed [N, C, H, W] uint8 images as they are, without augmentation: [N, D] float32.
+    def forward(self, examples: Tensor) -> Tensor:
+        """Embed examples as they are, without augmentation: [N, D] float32.
 
-        The mean direction over nine shifted crops, where ``--test-shift`` asks for them, and over
-        mirror images, where the network trained on these.
+        Of [N, C, H, W] uint8 images the mean direction over nine shifted crops, where
+        ``--test-shift`` asks for them, and over mirror images, where the network trained on these.
         """
+        if not self.images:
+            return self.embed_once(examples)
         shift = self.options.data.test_shift
         moves = [(x, y) for x in (-shift, 0, shift) for y in (-shift, 0, shift)] if shift else []
         views = []
         for move in moves or [(0.0, 0.0)]:
-            inputs = self.prepare(images, move).to(memory_format=torch.channels_last)
+            inputs = self.prepare(examples, move).to(memory_format=torch.channels_last)
             views.append(self.network(inputs))
             if self.options.augmentation.flip:
                 views.append(self.network(inputs.flip(3)))
         return views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
+
+    def embed_once(self, examples: Tensor) -> Tensor:
+        """Embed examples by one pass through the network, of images the central crop."""
+        if self.images:
+            examples = self.prepare(examples).to(memory_format=torch.channels_last)
+        embeddings: Tensor = self.network(examples)
+        return embeddings
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the step's randomness a function of the seed and the step."""
         torch.manual_seed(derive_seed(self.options.run.seed, 1, self.global_step))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch: [B, C, H, W] uint8 images and [B] labels."""
-        images, labels = batch
-        inputs = self.augment(images).to(memory_format=torch.channels_last)
-        embeddings = self.network(inputs)
-        loss: Tensor = self.loss(embeddings, labels)
+        """Return the loss of a batch: [B, ...] examples and [B] labels."""
+        examples, labels = batch
+        inputs = self.augment(examples)
+        if self.images:
+            inputs = inputs.to(memory_format=torch.channels_last)
+        size = self.options.batch.micro_batch or len(inputs)
+        embeddings = embed_in_micro_batches(self.network, inputs, size)
+        loss = self.batch_loss(examples, embeddings, labels)
         self.log("loss", loss)
         if (self.global_step + 1) % self.log_every == 0:
             self._record(loss.item(), embeddings.detach(), labels)
         return loss
 
+    def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of a batch's embeddings; ``examples`` is what was embedded."""
+        loss: Tensor = self.loss(embeddings, labels)
+        return loss
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Embed a batch of the images to verify."""
+        """Embed a batch of what is to verify."""
         self._embeddings.append(self(batch[0]).float().cpu())
 
     def on_validation_epoch_end(self) -> None:
@@ -147,7 +202,11 @@ class EmbeddingModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the options, from which the network can be built again, and the history."""
-        checkpoint["facenet_ext"] = {"options": self.options.flat(), "history": self.history}
+        checkpoint["facenet_ext"] = {
+            "options": self.options.flat(),
+            "shape": list(self.shape),
+            "history": self.history,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the history, and go on from a run's last step if there are more steps now."""

@@ -33,7 +33,9 @@ def make_optimizer(network: nn.Module, options: OptimizerOptions) -> Optimizer:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if options.optimizer == "adagrad":
-        return torch.optim.Adagrad(groups, lr=options.lr)
+        return torch.optim.Adagrad(
+            groups, lr=options.lr, initial_accumulator_value=options.accumulator
+        )
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
     return torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98))

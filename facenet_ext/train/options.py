@@ -1,8 +1,9 @@
 """The options of a training run: one field each, with its default and its help.
 
-Defaults depend on the kind of data. ``configs/digits.yaml`` and ``configs/faces.yaml`` overlay the
-fields' own; ``--config`` overlays those, and the command line everything. What came out of it is
-shown by ``--help`` and ``--print_config`` and saved with the run.
+Defaults depend on the kind of data. ``configs/digits.yaml``, ``faces.yaml`` or ``features.yaml``
+overlay the fields' own, or another one that ``--preset`` names; ``--config`` overlays those, and
+the command line everything. What came out of it is shown by ``--help`` and ``--print_config`` and
+saved with the run.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from jsonargparse.typing import (
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
 
-__all__ = ["Options", "dump", "parse"]
+__all__ = ["Options", "dump", "is_features", "parse"]
 
 _CONFIGS = Path(__file__).parent / "configs"
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
@@ -49,9 +50,10 @@ class DataOptions:
     data: str = _option(
         "digits",
         "'digits' (bundled with scikit-learn), or a folder root/<identity>/<image>, or a folder "
-        "with such folders train/ and val/ and perhaps pairs.txt, or a .tar.gz or .zip of one",
+        "with such folders train/ and val/ and perhaps pairs.txt, or a .tar.gz or .zip of one, or "
+        "precomputed features: an .npz of arrays 'features' and 'labels'",
     )
-    val: str | None = _option(None, "folder <identity>/<image> to verify on")
+    val: str | None = _option(None, "folder <identity>/<image>, or .npz, to verify on")
     pairs: str | None = _option(None, "pairs to verify on, in LFW's pairs.txt format")
     held_out: float = _option(
         0.2, "share of the identities to verify on where no folder is set apart", OpenUnitInterval
@@ -81,11 +83,23 @@ class BatchOptions:
     size_cap: int = _option(
         1, "identities are drawn in proportion to their images, up to so many", PositiveInt
     )
+    repeat: bool = _option(
+        True, "repeat images of an identity that has fewer than K; else it shows what it has"
+    )
     negatives: int = _option(
         0, "images per batch of identities with fewer images, as negatives", NonNegativeInt
     )
+    batch_size: int | None = _option(
+        None, "images per batch, in place of --negatives: negatives fill it up", PositiveInt
+    )
     negative_copies: int = _option(
         1, "copies of each, differently augmented: from 2 on they are positives too", PositiveInt
+    )
+    micro_batch: int | None = _option(
+        None,
+        "images that are embedded at once: a batch of more takes memory for so many only, and one "
+        "more forward in time; the gradient is that of the whole batch",
+        PositiveInt,
     )
 
 
@@ -112,10 +126,21 @@ class AugmentationOptions:
 class ModelOptions:
     """Model."""
 
-    model: Literal["small"] = _option("small", "network: 'small' is this project's own")
+    model: Literal["small", "nn1", "nn2", "nn3", "nn4", "nns1", "nns2", "mlp", "conv1d"] = _option(
+        "small",
+        "network: 'small' is this project's own, nn1 to nns2 are the paper's, of --input-size; "
+        "mlp and conv1d are for features",
+    )
+    batch_norm: bool = _option(
+        False, "batch normalisation in the paper's networks, which have none, but train better so"
+    )
     embedding_dim: int = _option(128, "length of an embedding (D)", PositiveInt)
-    width: int = _option(32, "channels of the first stage", PositiveInt)
-    stages: tuple[PositiveInt, ...] = _option((1, 1, 1, 1), "residual blocks in each stage")
+    width: int = _option(
+        32, "channels of the first stage of small and conv1d, of all layers of mlp", PositiveInt
+    )
+    stages: tuple[PositiveInt, ...] = _option(
+        (1, 1, 1, 1), "blocks in each stage of small and conv1d; as many layers has mlp"
+    )
     dropout: float = _option(0.2, "share of the last features that training drops", _Share)
 
 
@@ -125,14 +150,34 @@ class LossOptions:
 
     margin: float = _option(0.2, "how much farther a negative must be", PositiveFloat)
     positive_rule: Literal["all", "hardest", "easiest"] = _option("all", "which positives")
-    negative_rule: Literal["semihard", "hardest"] = _option(
-        "semihard", "which negative of each (anchor, positive)"
-    )
+    negative_rule: Literal[
+        "semihard", "hardest", "random_semihard", "random_violating", "distance_weighted"
+    ] = _option("semihard", "which negative of each (anchor, positive)")
     within_margin: bool = _option(False, "semi-hard negatives inside the margin only")
     fallback: Literal["farthest", "drop"] = _option("farthest", "where no negative is semi-hard")
     distance: Literal["sqeuclidean", "euclidean", "cosine"] = _option("sqeuclidean", "distance")
     smooth: bool = _option(False, "softplus in place of the hinge")
     reduction: Literal["mean", "mean_nonzero", "sum"] = _option("mean", "over triplets")
+
+
+@dataclasses.dataclass(frozen=True)
+class MiningOptions:
+    """Offline mining: triplets over all training images join the batches."""
+
+    mine_every: int = _option(0, "steps between searches; 0 is no offline mining", NonNegativeInt)
+    mine_start: int = _option(
+        0, "steps before the first search: a random network finds nothing", NonNegativeInt
+    )
+    mine_subset: int | None = _option(
+        None, "search among so many images, drawn anew each time; all by default", _AtLeastTwo
+    )
+    mine_positives: Literal["hardest", "easiest", "all"] = _option(
+        "hardest", "which positives of each image"
+    )
+    mine_negatives: Literal["semihard", "hardest"] = _option("semihard", "which negatives")
+    mined_triplets: int = _option(
+        32, "mined triplets in each batch, three images each", PositiveInt
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +188,11 @@ class OptimizerOptions:
     lr: float = _option(1e-3, "peak learning rate", PositiveFloat)
     weight_decay: float = _option(0.0, "of weight matrices, not of biases", NonNegativeFloat)
     momentum: float = _option(0.9, "of sgd", _Share)
+    accumulator: float = _option(
+        0.1,
+        "of adagrad: the sum of squares it starts from; the less, the larger the first steps",
+        NonNegativeFloat,
+    )
     clip: float = _option(0.0, "largest norm of the gradient; 0 is any", NonNegativeFloat)
     schedule: Literal["constant", "cosine", "onecycle", "step"] = _option(
         "cosine", "learning rate over the run; step divides it by 10 at 60 and at 85 percent"
@@ -177,6 +227,7 @@ class Options:
     augmentation: AugmentationOptions = AugmentationOptions()
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()
+    mining: MiningOptions = MiningOptions()
     optimizer: OptimizerOptions = OptimizerOptions()
     run: RunOptions = RunOptions()
 
@@ -186,6 +237,22 @@ class Options:
         for group in dataclasses.fields(self):
             flat |= dataclasses.asdict(getattr(self, group.name))
         return {name: list(v) if isinstance(v, tuple) else v for name, v in flat.items()}
+
+    @classmethod
+    def from_flat(cls, flat: dict[str, Any]) -> Options:
+        """Return the options that :meth:`flat` returned, with defaults for what was none then."""
+        return cls(
+            **{
+                name: group(
+                    **{
+                        f.name: tuple(v) if isinstance(v := flat[f.name], list) else v
+                        for f in dataclasses.fields(group)
+                        if f.name in flat
+                    }
+                )
+                for name, group in _groups().items()
+            }
+        )
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
@@ -231,6 +298,11 @@ def _parser(prog: str, defaults: Path | None) -> ArgumentParser:
         exit_on_error=False,
         default_config_files=[str(defaults)] if defaults else [],
     )
+    parser.add_argument(
+        "--preset",
+        choices=_presets(),
+        help="defaults to start from; those for the kind of data unless given",
+    )
     parser.add_argument("--config", action="config", help="YAML file of options")
     for cls in _groups().values():
         section = parser.add_argument_group(str(cls.__doc__).rstrip("."))
@@ -271,7 +343,19 @@ def _without_exits(argv: Sequence[str] | None) -> list[str]:
 
 
 def _defaults_file(first: Any) -> Path:
-    """Return the file of defaults: of the run to resume, else of the kind of data."""
+    """Return the file of defaults: of the run to resume, the preset, or of the kind of data."""
     if first.resume is not None:
         return find_checkpoint(first.resume, first.output).parent.parent / CONFIG
-    return _CONFIGS / ("digits.yaml" if first.data == "digits" else "faces.yaml")
+    kind = (
+        "digits" if first.data == "digits" else "features" if is_features(first.data) else "faces"
+    )
+    return _CONFIGS / f"{first.preset or kind}.yaml"
+
+
+def _presets() -> list[str]:
+    return sorted(path.stem for path in _CONFIGS.glob("*.yaml"))
+
+
+def is_features(data: str) -> bool:
+    """Return whether ``--data`` or ``--val`` names precomputed features."""
+    return data.endswith(".npz")

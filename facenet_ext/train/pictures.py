@@ -12,32 +12,49 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from facenet_ext.metrics import roc
-from facenet_ext.train.data import Images
+from facenet_ext.train.data import Examples
 from facenet_ext.train.evaluation import Verification
 
-__all__ = ["draw_all", "draw_distances", "draw_mistakes", "draw_roc", "draw_training"]
+__all__ = [
+    "DIFFERENT_COLOUR",
+    "SAME_COLOUR",
+    "draw_all",
+    "draw_distances",
+    "draw_mistakes",
+    "draw_roc",
+    "draw_training",
+    "new_figure",
+    "save_picture",
+    "shorten",
+]
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
-_SAME, _DIFFERENT, _ACCENT = "#0072B2", "#D55E00", "#444444"
+SAME_COLOUR, DIFFERENT_COLOUR, _ACCENT = "#0072B2", "#D55E00", "#444444"
 
 
 def draw_all(
-    folder: Path, verification: Verification, history: dict[str, list[float]], images: Images
+    folder: Path, verification: Verification, history: dict[str, list[float]], examples: Examples
 ) -> list[Path]:
     """Draw every picture of a run into its folder and return their paths."""
     figures = {
         "roc.png": draw_roc(verification),
         "distances.png": draw_distances(verification),
         "training.png": draw_training(history),
-        "mistakes.png": draw_mistakes(verification, images),
     }
+    if examples.are_images:
+        figures["mistakes.png"] = draw_mistakes(verification, examples)
     for name, figure in figures.items():
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=130)
-        unfinished = folder / f".{name}"
-        unfinished.write_bytes(png.getvalue())
-        unfinished.replace(folder / name)
+        save_picture(figure, folder / name)
     return [folder / name for name in figures]
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_bytes(png.getvalue())
+    unfinished.replace(path)
 
 
 def draw_roc(verification: Verification) -> Figure:
@@ -45,16 +62,16 @@ def draw_roc(verification: Verification) -> Figure:
     pairs = verification.pairs
     curve = roc(verification.distances, pairs.same)
     smallest = 1 / int((~pairs.same).sum())
-    figure, axes = _figure(6.0, 4.5)
+    figure, axes = new_figure(6.0, 4.5)
     axes.semilogx(
         curve.far.clamp(min=smallest / 2).numpy(),
         curve.val.numpy(),
-        color=_SAME,
+        color=SAME_COLOUR,
         drawstyle="steps-post",
     )
     for point in verification.val_far:
         if point.reachable:
-            axes.plot(max(point.far, smallest), point.val, "o", color=_DIFFERENT)
+            axes.plot(max(point.far, smallest), point.val, "o", color=DIFFERENT_COLOUR)
             axes.annotate(
                 f"VAL {point.val:.1%}\nat FAR {point.wanted_far:g}",
                 (max(point.far, smallest), point.val),
@@ -81,8 +98,8 @@ def draw_distances(verification: Verification) -> Figure:
     same = verification.pairs.same
     distances = verification.distances
     bins = torch.linspace(0, float(distances.max()) * 1.02, 61).tolist()
-    figure, axes = _figure(6.0, 4.2)
-    for kind, colour, name in ((same, _SAME, "same"), (~same, _DIFFERENT, "different")):
+    figure, axes = new_figure(6.0, 4.2)
+    for kind, colour, name in ((same, SAME_COLOUR, "same"), (~same, DIFFERENT_COLOUR, "different")):
         label = f"{int(kind.sum()):,} {name} pairs"
         axes.hist(
             distances[kind].numpy(), bins, density=True, color=colour, alpha=0.55, label=label
@@ -104,7 +121,7 @@ def draw_training(history: dict[str, list[float]]) -> Figure:
     """Draw the loss and the share of active triplets over the steps."""
     figure = Figure(figsize=(6.0, 5.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for axes, name, colour in ((upper, "loss", _SAME), (lower, "active", _DIFFERENT)):
+    for axes, name, colour in ((upper, "loss", SAME_COLOUR), (lower, "active", DIFFERENT_COLOUR)):
         values = torch.tensor(history[name])
         axes.plot(history["step"], values.numpy(), color=colour, alpha=0.35, linewidth=1)
         axes.plot(history["step"], _smoothed(values).numpy(), color=colour, linewidth=1.8)
@@ -115,7 +132,7 @@ def draw_training(history: dict[str, list[float]]) -> Figure:
     return figure
 
 
-def draw_mistakes(verification: Verification, images: Images, count: int = 6) -> Figure:
+def draw_mistakes(verification: Verification, examples: Examples, count: int = 6) -> Figure:
     """Draw the rejected same pairs that are farthest apart and the accepted different nearest."""
     pairs, distances = verification.pairs, verification.distances
     accepted = distances <= verification.threshold
@@ -133,13 +150,13 @@ def draw_mistakes(verification: Verification, images: Images, count: int = 6) ->
         grid = half.subplots(1, count, squeeze=False)[0]
         for axes, pair in zip(grid, _varied(worst, pairs.first, count), strict=False):
             first, second = int(pairs.first[pair]), int(pairs.second[pair])
-            upper, lower = images.pixels[first], images.pixels[second]
+            upper, lower = examples.values[first], examples.values[second]
             gap = upper.new_full(
                 (upper.shape[0], max(1, upper.shape[1] // 16), upper.shape[2]), 255
             )
             strip = torch.cat([upper, gap, lower], dim=1)
             axes.imshow(strip.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
-            names = "\n".join(_short(images.names[i]) for i in (first, second))
+            names = "\n".join(shorten(examples.names[i]) for i in (first, second))
             axes.set_title(f"d = {float(distances[pair]):.3f}", fontsize="small")
             axes.set_xlabel(names, fontsize="x-small")
         for axes in grid:
@@ -166,11 +183,13 @@ def _smoothed(values: Tensor) -> Tensor:
     )
 
 
-def _short(name: str, length: int = 30) -> str:
+def shorten(name: str, length: int = 30) -> str:
+    """Return a name, cut where it is too long for a picture."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of so many inches with one plot in it."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     _tidy(axes)

@@ -32,6 +32,11 @@ def table(verification: Verification) -> Table:
         f"{len(accuracy.accuracies)} folds, threshold {verification.threshold:.3f} ± "
         f"{accuracy.thresholds.std().item():.3f}",
     )
+    result.add_row(
+        "in bytes",
+        f"{verification.quantized.mean:.2%}",
+        "accuracy with one byte per dimension",
+    )
     result.add_row("AUC", f"{verification.auc:.4f}", "area under the ROC curve")
     result.add_row("EER", f"{verification.eer:.2%}", "where FAR = 1 - VAL")
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from facenet_ext.train.data import Batches, load
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, run_folder
 from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.offline import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
 from facenet_ext.train.options import Options, dump
 from facenet_ext.train.pictures import draw_all
@@ -28,7 +30,11 @@ _LOGGED_STEPS = 200
 """About how many points a curve of the training has."""
 
 
-def train(options: Options, checkpoint: Path | None = None) -> Path:
+def train(
+    options: Options,
+    checkpoint: Path | None = None,
+    make_module: Callable[..., EmbeddingModule] = EmbeddingModule,
+) -> Path:
     """Train, evaluate and report.
 
     Nothing is written before everything that can be wrong with the input has been looked at.
@@ -36,6 +42,7 @@ def train(options: Options, checkpoint: Path | None = None) -> Path:
     Args:
         options: of the run.
         checkpoint: where to continue, or None to start.
+        make_module: makes what is trained, of the arguments of :class:`EmbeddingModule`.
 
     Returns:
         The run's folder.
@@ -58,7 +65,7 @@ def train(options: Options, checkpoint: Path | None = None) -> Path:
         steps=options.run.max_steps,
     )
     log_every = max(1, batches.steps // _LOGGED_STEPS)
-    module = EmbeddingModule(options, batches.steps, data.pairs, log_every)
+    module = make_module(options, data.train.shape, batches.steps, data.pairs, log_every)
     if state is not None and checkpoint is not None:
         checkpoints.check_model(state, module, checkpoint)
     console.print(
@@ -66,7 +73,7 @@ def train(options: Options, checkpoint: Path | None = None) -> Path:
     )
 
     try:
-        trainer = _trainer(options, folder, batches.steps, log_every, console)
+        trainer = _trainer(options, folder, batches, log_every, console)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"--accelerator, --precision: {error}") from None
     try:
@@ -97,14 +104,17 @@ def _report(
 
 
 def _trainer(
-    options: Options, folder: Path, steps: int, log_every: int, console: Console
+    options: Options, folder: Path, batches: Batches, log_every: int, console: Console
 ) -> Trainer:
+    steps = batches.steps
     interval = max(1, steps // options.run.evaluations)
     saved = folder / CHECKPOINTS
     callbacks: list[Callback] = [ShowProgress(steps, console)]
     if options.optimizer.ema:
         callbacks.append(AveragedWeights(options.optimizer.ema))
     callbacks.append(checkpoints.GracefulStop(saved, steps, interval, options.run.max_minutes))
+    if options.mining.mine_every:
+        callbacks.append(OfflineMining(folder, options, batches, console))
     callbacks.append(checkpoints.save_best(saved))
     return Trainer(
         accelerator=options.run.accelerator,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from command_runs import Command
 from small_runs import TINY, Facenet, write_faces
 
 import facenet_ext.train.run
+from facenet_ext import cli
 from facenet_ext.train.command import main
 
 
@@ -40,3 +42,34 @@ def faces(tmp_path: Path) -> Path:
     """A folder of ten people with four images each and four with one."""
     people = {f"Person_{i:02d}": 4 for i in range(10)}
     return write_faces(tmp_path / "faces", people | {f"Single_{i}": 1 for i in range(4)})
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of faces, and two finished runs on them, old/ and new/."""
+    root = tmp_path_factory.mktemp("world")
+    people = {f"Person_{i:02d}": 4 for i in range(12)} | {f"Single_{i}": 1 for i in range(4)}
+    faces = write_faces(root / "faces", people)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(facenet_ext.train.run, "draw_all", lambda *_: [])
+        for name, seed in (("old", "1"), ("new", "2")):
+            options = ["--data", str(faces), "--held-out", "0.4", "--seed", seed]
+            assert main([*TINY, *options, "--output", str(root / name)]) == 0
+    return root
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    """Run ``facenet`` in an empty folder: status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(facenet_ext.train.run, "draw_all", lambda *_: [])
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run

@@ -26,6 +26,13 @@ def test_defaults_depend_on_the_kind_of_data() -> None:
     assert options("--data", "some/folder").batch.negatives > 0
 
 
+def test_a_preset_takes_the_place_of_the_datas_defaults() -> None:
+    found = options("--data", "some/folder", "--preset", "paper", "--lr", "0.01")
+    assert (found.model.model, found.batch.batch_size, found.batch.repeat) == ("nn4", 1800, False)
+    assert (found.optimizer.optimizer, found.optimizer.lr) == ("adagrad", 0.01)
+    assert options("--data", "features.npz").model.model == "mlp"
+
+
 def test_the_command_line_overlays_the_config_file_overlays_the_defaults(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text("data: some/folder\nwidth: 17\nlr: 0.5\n")
@@ -55,7 +62,7 @@ def test_every_option_has_help_and_one_group() -> None:
 def test_every_config_file_names_only_options() -> None:
     folder = Path(sys.modules[Options.__module__].__file__ or "").parent / "configs"
     files = sorted(folder.glob("*.yaml"))
-    assert [file.stem for file in files] == ["digits", "faces"]
+    assert [file.stem for file in files] == ["digits", "faces", "features", "paper"]
     for file in files:
         assert yaml.safe_load(file.read_text()).keys() <= Options().flat().keys()
 

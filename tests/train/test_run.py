@@ -60,7 +60,7 @@ def test_the_defaults_for_digits_learn_in_a_few_steps() -> None:
     data = load(options.data, Console())
     batches = Batches(data, options.batch, seed=0, epochs=1, steps=30)
     assert batches.steps == 30
-    module = EmbeddingModule(options, batches.steps, data.pairs)
+    module = EmbeddingModule(options, data.train.shape, batches.steps, data.pairs)
     optimizer = torch.optim.AdamW(module.network.parameters(), lr=options.optimizer.lr)
     losses = []
     for rows in batches.sampler:

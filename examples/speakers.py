@@ -1,0 +1,112 @@
+"""Turns folders of recordings into features for ``facenet train``: who is speaking?
+
+    python examples/speakers.py recordings speakers.npz
+    facenet train --data speakers.npz --model conv1d --width 64 --stages [1,1,1]
+
+``recordings`` is ``root/<speaker>/<anything>.wav`` (or .flac, .ogg: what libsndfile reads). Each
+recording is cut into pieces of ``--seconds``, each of which becomes a log-mel spectrogram.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+from torch import Tensor
+
+RATE = 16_000
+FRAME = 400  # 25 ms
+HOP = 160  # 10 ms
+MELS = 40
+
+
+def mel_filters(mels: int = MELS, bins: int = FRAME // 2 + 1, rate: int = RATE) -> Tensor:
+    """Return triangular filters that are evenly spaced on the mel scale: [mels, bins].
+
+    Example:
+        >>> filters = mel_filters()
+        >>> filters.shape, bool((filters.sum(1) > 0).all())
+        (torch.Size([40, 201]), True)
+
+    Source: O'Shaughnessy, *Speech Communication*, 1987: mel = 2595 log10(1 + f / 700).
+    """
+    highest = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, highest, mels + 2) / 2595) - 1)
+    frequencies = torch.linspace(0, rate / 2, bins)
+    rising = (frequencies - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - frequencies) / (edges[2:] - edges[1:-1])[:, None]
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+def log_mel(samples: Tensor) -> Tensor:
+    """Return the log-mel spectrogram of samples: [..., T] to [..., mels, frames].
+
+    The mean over time is taken off each channel, and with it most of what a microphone does.
+
+    Example:
+        >>> log_mel(torch.randn(2, RATE)).shape
+        torch.Size([2, 40, 101])
+    """
+    spectrum = torch.stft(samples, FRAME, HOP, window=torch.hann_window(FRAME), return_complex=True)
+    mel = (mel_filters() @ spectrum.abs().square() + 1e-6).log()
+    return mel - mel.mean(-1, keepdim=True)
+
+
+def read(path: Path) -> Tensor:
+    """Return a recording as one channel at 16 kHz."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = torch.from_numpy(samples).mean(1)
+    if rate == RATE or len(mono) == 0:
+        return mono
+    common = gcd(RATE, rate)
+    return torch.from_numpy(resample_poly(mono.numpy(), RATE // common, rate // common))
+
+
+def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
+    """Return the spectrograms of all pieces [N, mels, frames], and their speakers [N]."""
+    spectrograms, speakers = [], []
+    size = round(seconds * RATE)
+    formats = {f".{name.lower()}" for name in soundfile.available_formats()} | {".opus"}
+    for path in sorted(root.glob("*/*")):
+        if path.suffix.lower() not in formats:
+            continue
+        try:
+            samples = read(path)
+        except soundfile.LibsndfileError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        pieces = samples[: len(samples) // size * size].reshape(-1, size)
+        if len(pieces):
+            spectrograms.append(log_mel(pieces))
+            speakers += [path.parent.name] * len(pieces)
+    if not spectrograms:
+        raise SystemExit(
+            f"{root}: no recordings of {seconds:g} s or more; put them in {root}/<speaker>/"
+        )
+    return torch.cat(spectrograms).numpy(), np.array(speakers)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("recordings", type=Path, help="root/<speaker>/<recording>")
+    parser.add_argument("output", type=Path, help="the .npz to write")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a piece")
+    found = parser.parse_args(argv)
+    spectrograms, speakers = features(found.recordings, found.seconds)
+    np.savez(found.output, features=spectrograms, labels=speakers)
+    print(
+        f"{found.output}: {len(speakers):,} pieces of {len(set(speakers))} speakers, "
+        f"each {spectrograms.shape[1]} x {spectrograms.shape[2]}"
+    )
+
+
+if __name__ == "__main__":
+    main()

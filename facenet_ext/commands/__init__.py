@@ -1,0 +1,1 @@
+"""The subcommands of ``facenet`` other than ``train``: a file each, with ``main(argv, prog)``."""

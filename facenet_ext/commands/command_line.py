@@ -1,0 +1,56 @@
+"""What all subcommands share: how they read their options and how they end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from facenet_ext.train.errors import InputError
+
+__all__ = ["make_parser", "run"]
+
+
+def make_parser(prog: str, description: str, examples: str) -> ArgumentParser:
+    """Return a parser whose help ends with examples.
+
+    Args:
+        prog: the command's name.
+        description: what it does.
+        examples: a command line each.
+    """
+    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    return ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=f"examples:\n{lines}",
+        exit_on_error=False,
+    )
+
+
+def run(
+    parser: ArgumentParser, argv: Sequence[str] | None, body: Callable[[Any], int | None]
+) -> int:
+    """Parse the command line and run a command.
+
+    Args:
+        parser: of the command.
+        argv: arguments; None takes the process's own.
+        body: called with what was parsed; returns the exit status, None for 0.
+
+    Returns:
+        The exit status: the body's; 2 where the input cannot be used, told in one line; 130 where
+        the user stopped it.
+    """
+    try:
+        return body(parser.parse_args(argv)) or 0
+    except (InputError, ArgumentError) as error:
+        hint = "; see --help" if isinstance(error, ArgumentError) else ""
+        told = " ".join(str(error).split())
+        print(f"{parser.prog}: error: {told}{hint}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped", file=sys.stderr)
+        return 130

@@ -1,0 +1,48 @@
+"""``facenet export``: a trained network as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.models.export import export_onnx
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.loading import checkpoint_path, load_module
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "facenet export") -> int:
+    """Run the command and return its exit status."""
+    parser = make_parser(
+        prog,
+        "Write the network of a checkpoint as ONNX, with its weights, for batches of any size. "
+        "What it takes is the input of the network: floating-point images, cropped and scaled.",
+        f"{prog} runs/faces-20260101-120000 faces.onnx",
+    )
+    parser.add_argument("checkpoint", help="a run's folder, or a .ckpt file")
+    parser.add_argument("output", help="the .onnx file to write")
+    return run(parser, argv, _export)
+
+
+def _export(found: Any) -> None:
+    module = load_module(checkpoint_path(found.checkpoint))
+    try:
+        export_onnx(module.network, found.output)
+    except ModuleNotFoundError as missing:
+        raise InputError(
+            f"needs {missing.name}, which is not installed; pip install 'facenet-ext[onnx]'"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{found.output}: cannot be written ({error.strerror})") from None
+    shape = "x".join(map(str, module.network.input_shape))
+    size = Path(found.output).stat().st_size / 1e6
+    Console().print(
+        f"{found.output}: {size:.1f} MB, inputs of {shape}, embeddings of "
+        f"{module.network.embedding_dim}",
+        soft_wrap=True,
+    )

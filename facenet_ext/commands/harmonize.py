@@ -1,0 +1,190 @@
+"""``facenet harmonize``: a new model whose embeddings can be compared with an old one's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import PositiveFloat, PositiveInt
+from rich.console import Console
+from rich.table import Table
+
+from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.train.command import quiet
+from facenet_ext.train.data import load
+from facenet_ext.train.errors import InputError, InterruptedRunError
+from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE
+from facenet_ext.train.harmonic import (
+    HarmonicModule,
+    compare,
+    draw_comparison,
+    embed_all,
+    recognised,
+)
+from facenet_ext.train.loading import checkpoint_path, load_module
+from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.options import Options, dump
+from facenet_ext.train.pictures import save_picture
+from facenet_ext.train.report import write_json
+from facenet_ext.train.run import train
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "facenet harmonize") -> int:
+    """Run the command and return its exit status."""
+    parser = make_parser(
+        prog,
+        "Train a new model so that its embeddings can be compared with those of an old one: a new "
+        "last layer first, then all of it, with triplets from the embeddings of both. Report how "
+        "well old and new embeddings are told apart. An interrupted run goes on where it was when "
+        "the same command is given again.",
+        f"{prog} runs/old\n"
+        f"{prog} runs/old --new runs/better --output runs/harmonic\n"
+        f"{prog} runs/old --new runs/better --layer-steps 300 --steps 1000",
+    )
+    parser.add_argument("old", help="the old model: a run's folder, or a .ckpt file")
+    parser.add_argument(
+        "--new",
+        type=str | None,
+        default=None,
+        help="the new model, trained on its own; by default one is trained as the old one was, "
+        "with another seed",
+    )
+    parser.add_argument(
+        "--data",
+        type=str | None,
+        default=None,
+        help="images, as for train; by default the new run's",
+    )
+    parser.add_argument("--output", default="runs/harmonic", help="folder of the runs and report")
+    parser.add_argument(
+        "--layer-steps", type=PositiveInt, default=200, help="steps of the last layer alone"
+    )
+    parser.add_argument("--steps", type=PositiveInt, default=800, help="steps of all of it")
+    parser.add_argument(
+        "--lr", type=PositiveFloat | None, default=None, help="by default the new run's"
+    )
+    return run(parser, argv, partial(_harmonize, prog=prog))
+
+
+def _harmonize(found: Any, prog: str) -> int:
+    quiet()
+    console = Console()
+    folder = Path(found.output)
+    old = load_module(checkpoint_path(found.old))
+    try:
+        independent = (
+            load_module(checkpoint_path(found.new))
+            if found.new is not None
+            else _independent(old, folder, found)
+        )
+        options = _options(independent.options, old, found)
+        module = independent
+        for stage, layer_only, steps in (
+            ("layer", True, found.layer_steps),
+            ("all", False, found.steps),
+        ):
+            console.print(f"training {'the last layer' if layer_only else 'the whole network'}")
+            run_options = replace(options.run, max_steps=int(steps), output=str(folder / stage))
+            make = partial(HarmonicModule, old=old, start=module, layer_only=layer_only)
+            module = _stage(replace(options, run=run_options), make)
+    except InterruptedRunError:
+        print(f"{prog}: stopped; give the same command again to continue", file=sys.stderr)
+        return 130
+    _report(folder, old, independent, module, console)
+    return 0
+
+
+def _independent(old: EmbeddingModule, folder: Path, found: Any) -> EmbeddingModule:
+    """Train a model as the old one was, with another seed."""
+    options = old.options
+    run_options = replace(
+        options.run, seed=options.run.seed + 1, output=str(folder / "independent")
+    )
+    data = options.data if found.data is None else _other_data(options, found.data)
+    return _stage(replace(options, data=data, run=run_options), EmbeddingModule)
+
+
+def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
+    """Return the options of both stages, without what is each one's own."""
+    data = new.data if found.data is None else _other_data(new, found.data)
+    lr = new.optimizer.lr if found.lr is None else float(found.lr)
+    return replace(
+        new,
+        data=data,
+        model=replace(new.model, embedding_dim=old.network.embedding_dim),
+        mining=replace(new.mining, mine_every=0),
+        optimizer=replace(new.optimizer, lr=lr),
+        run=replace(new.run, max_minutes=None),
+    )
+
+
+def _other_data(options: Options, data: str) -> Any:
+    return replace(options.data, data=data, val=None, pairs=None)
+
+
+def _stage(options: Options, make_module: Any) -> EmbeddingModule:
+    """Train, or go on, or take what was trained before."""
+    folder = Path(str(options.run.output))
+    last = folder / CHECKPOINTS / LAST_FILE
+    config = folder / CONFIG
+    if config.is_file() and config.read_text(encoding="utf-8") != dump(options):
+        raise InputError(
+            f"--output {folder.parent}: {folder.name}/ was begun with other options; give the "
+            "same, or choose another folder"
+        )
+    if not (folder / "metrics.json").is_file():
+        if last.is_file():
+            train(options, last, make_module)
+        else:
+            config.unlink(missing_ok=True)  # of a run that stopped before its first checkpoint
+            train(options, None, make_module)
+    return load_module(last)
+
+
+def _report(
+    folder: Path,
+    old: EmbeddingModule,
+    independent: EmbeddingModule,
+    new: EmbeddingModule,
+    console: Console,
+) -> None:
+    data = load(new.options.data, console)
+    v1, before, v2 = (embed_all(module, data.val) for module in (old, independent, new))
+    comparable = before.shape[1] == v1.shape[1]
+    comparisons = [
+        compare("new against new", v2, v2, data.pairs),
+        compare("new against old", v2, v1, data.pairs),
+        compare("old against old", v1, v1, data.pairs),
+    ]
+    labels = data.val.labels
+    known, probes = recognised(v1, v1, labels)
+    counts = {"old probes": known, "new probes, after": recognised(v2, v1, labels)[0]}
+    if comparable:
+        comparisons.append(compare("new against old, before", before, v1, data.pairs))
+        counts["new probes, before"] = recognised(before, v1, labels)[0]
+    compared = {comparison.name: comparison.as_dict() for comparison in comparisons}
+    figures = {
+        "comparisons": compared,
+        "probes": probes,
+        "recognised_in_the_old_gallery": counts,
+    }
+    write_json(folder / "harmonic.json", figures)
+    save_picture(draw_comparison(comparisons), folder / "harmonic.png")
+    table = Table(title="old and new embeddings")
+    for column in ("compared", "AUC", "VAL at FAR 0.01"):
+        table.add_column(column, justify="left" if column == "compared" else "right")
+    for name, row in compared.items():
+        table.add_row(name, f"{row['auc']:.4f}", f"{row['val_at_far_1e-2']:.1%}")
+    console.print(table)
+    for name, count in counts.items():
+        console.print(
+            f"{name}: {count:,} of {probes:,} faces are recognised in the old gallery"
+            f" ({count / max(1, probes):.1%})"
+        )
+    console.print(f"harmonic.json and harmonic.png are in {folder}", soft_wrap=True)

@@ -1,0 +1,225 @@
+"""``facenet mine``: triplets, and probable mistakes, of a whole training set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from numpy.typing import NDArray
+from rich.console import Console
+
+from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
+from facenet_ext.mining import Rule, find_duplicates, find_mislabelled, mine_to_parquet
+from facenet_ext.mining.offline import BLOCK, CHUNK
+from facenet_ext.train.data import Examples, load
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.loading import checkpoint_path, load_module
+from facenet_ext.train.offline import embed_to_file
+from facenet_ext.train.pictures import save_picture
+from facenet_ext.train.progress import Counting
+from facenet_ext.train.report import write_text
+
+__all__ = ["main"]
+
+_Choices = {
+    "positives": ("hardest", "easiest", "all"),
+    "negatives": ("semihard", "hardest"),
+    "distance": ("sqeuclidean", "euclidean", "cosine"),
+}
+
+
+class _Set(NamedTuple):
+    """What is searched: embeddings [N, D], labels [N], a name each, and perhaps the images."""
+
+    embeddings: NDArray[Any]
+    labels: NDArray[Any]
+    names: list[str]
+    examples: Examples | None
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "facenet mine") -> int:
+    """Run the command and return its exit status."""
+    parser = make_parser(
+        prog,
+        "Search a whole training set for triplets, out of core, and for images that are probably "
+        "under the wrong name or under two. An interrupted search goes on where it was when the "
+        "same command is given again.",
+        f"{prog} runs/faces-20260101-120000\n"
+        f"{prog} runs/faces-20260101-120000 --data other/faces --negatives hardest\n"
+        f"{prog} embeddings.npy --labels labels.npy --positives all --output mined",
+    )
+    parser.add_argument(
+        "source", help="a run's folder or .ckpt file to embed --data with, or embeddings as .npy"
+    )
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="images, as for train; by default the run's"
+    )
+    parser.add_argument(
+        "--labels",
+        type=str | None,
+        default=None,
+        help="of an .npy of embeddings: .npy, [N] integers",
+    )
+    parser.add_argument(
+        "--names",
+        type=str | None,
+        default=None,
+        help="of an .npy of embeddings: a text file, a line each",
+    )
+    parser.add_argument("--output", default="mined", help="folder for what is found")
+    for name, choices in _Choices.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="as for train")
+    parser.add_argument("--margin", type=PositiveFloat, default=0.2, help="of --within-margin")
+    parser.add_argument(
+        "--within-margin", action="store_true", help="semi-hard negatives inside the margin only"
+    )
+    parser.add_argument(
+        "--suspects", type=NonNegativeInt, default=48, help="probable mistakes to report; 0 is none"
+    )
+    parser.add_argument("--block", type=PositiveInt, default=BLOCK, help="anchors at once")
+    parser.add_argument("--chunk", type=PositiveInt, default=CHUNK, help="candidates at once")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
+    return run(parser, argv, _mine)
+
+
+def _mine(found: Any) -> None:
+    console = Console(stderr=True)
+    output = Path(found.output)
+    target = output / "triplets.parquet"
+    if target.exists():
+        raise InputError(f"--output {output}: already holds mined triplets; choose another folder")
+    device = _device(found.device)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        searched = _load(found, output, device, console)
+        rule = Rule(
+            found.positives,
+            found.negatives,
+            float(found.margin),
+            found.within_margin,
+            found.distance,
+        )
+        with Counting("mining", console) as progress:
+            count = mine_to_parquet(
+                searched.embeddings,
+                searched.labels,
+                target,
+                rule,
+                block=int(found.block),
+                chunk=int(found.chunk),
+                device=device,
+                progress=progress,
+            )
+        figures = {"rows": len(searched.labels), "triplets": count, "file": str(target)}
+        if found.suspects:
+            figures |= _report_suspects(searched, int(found.suspects), output, console)
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+    if found.json:
+        print(json.dumps(figures, indent=2))
+        return
+    out = Console()
+    out.print(f"{count:,} triplets of {len(searched.labels):,} rows: {target}", soft_wrap=True)
+    if found.suspects:
+        out.print(
+            f"{figures['mislabelled']} rows probably under a wrong name, {figures['duplicates']} "
+            f"pairs under two: {output / 'suspects.csv'}",
+            soft_wrap=True,
+        )
+
+
+def _report_suspects(searched: _Set, count: int, output: Path, console: Console) -> dict[str, Any]:
+    embeddings, labels, names, examples = searched
+    with Counting("looking for mistakes", console) as progress:
+        mislabelled = find_mislabelled(embeddings, labels, count, progress=progress)
+    duplicates = find_duplicates(embeddings, labels)
+    write_csv(output / "suspects.csv", mislabelled, duplicates, names)
+    if examples is not None and examples.are_images:
+        sheet = draw_contact_sheet(mislabelled, duplicates, examples)
+        save_picture(sheet, output / "suspects.png")
+    return {"mislabelled": len(mislabelled), "duplicates": len(duplicates)}
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--device {name}: cannot be used ({str(error).splitlines()[0]})"
+        ) from None
+    return device
+
+
+def _load(found: Any, output: Path, device: torch.device, console: Console) -> _Set:
+    if not found.source.endswith(".npy"):
+        for name in ("labels", "names"):
+            if getattr(found, name) is not None:
+                raise InputError(f"--{name}: belongs to an .npy of embeddings; leave it out")
+        return _embed(found, output, device, console)
+    if found.data is not None:
+        raise InputError("--data: belongs to a checkpoint; give --labels with an .npy")
+    if found.labels is None:
+        raise InputError(f"{found.source}: needs --labels, an .npy of one integer per row")
+    embeddings, labels = _read(found.source), _read(found.labels)
+    names = [str(row) for row in range(len(labels))]
+    if found.names is not None:
+        try:
+            names = Path(found.names).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--names {found.names}: cannot be read ({error})") from None
+        if len(names) != len(labels):
+            raise InputError(
+                f"--names {found.names}: expected a line per row, {len(labels)}, got {len(names)}"
+            )
+    return _Set(embeddings, labels, names, None)
+
+
+def _read(path: str) -> NDArray[Any]:
+    """Map an array to its file; nothing in the file is executed."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not an .npy file of numbers ({error})") from None
+    return array  # type: ignore[no-any-return]
+
+
+def _embed(found: Any, output: Path, device: torch.device, console: Console) -> _Set:
+    """Embed the training images with a checkpoint, unless that was done before."""
+    path = checkpoint_path(found.source)
+    module = load_module(path).to(device)
+    options = module.options.data
+    if found.data is not None:
+        options = type(options)(
+            **(vars(options) | {"data": found.data, "val": None, "pairs": None})
+        )
+    examples = load(options, console).train
+    if examples.shape[0] != module.shape[0] or len(examples.shape) != len(module.shape):
+        raise InputError(
+            f"--data {options.data}: the network of {path} embeds {list(module.shape)}, "
+            f"these are {list(examples.shape)}"
+        )
+    stamp = output / "embeddings.json"
+    described = {
+        "checkpoint": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "data": options.data,
+        "rows": len(examples),
+    }
+    file = output / "embeddings.npy"
+    if not (stamp.is_file() and file.is_file() and json.loads(stamp.read_text()) == described):
+        with Counting("embedding", console) as progress:
+            embed_to_file(module, examples, np.arange(len(examples)), file, progress)
+        write_text(stamp, json.dumps(described, indent=2) + "\n")
+    np.save(output / "labels.npy", examples.labels.numpy())
+    write_text(output / "names.txt", "\n".join(examples.names) + "\n")
+    return _Set(np.load(file, mmap_mode="r"), examples.labels.numpy(), examples.names, examples)

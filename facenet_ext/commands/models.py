@@ -1,0 +1,105 @@
+"""``facenet models``: what each network costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from rich.console import Console
+from rich.table import Table
+
+from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.models import (
+    PAPER,
+    EmbeddingNetwork,
+    SmallNet,
+    layer_costs,
+    milliseconds_per_image,
+)
+from facenet_ext.train.progress import Counting
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "facenet models") -> int:
+    """Run the command and return its exit status."""
+    parser = make_parser(
+        prog,
+        "Print what each network costs: parameters, multiply-adds, size, and milliseconds per "
+        "image on this machine.",
+        f"""
+        {prog}
+        {prog} --batch-norm --in-channels 1 --batch 32
+        {prog} --repeats 0 --json
+        """.replace("        ", ""),
+    )
+    parser.add_argument("--in-channels", type=PositiveInt, default=3, help="1 grey, 3 colour")
+    parser.add_argument("--embedding-dim", type=PositiveInt, default=128, help="of an embedding")
+    parser.add_argument(
+        "--batch-norm", action="store_true", help="batch normalisation in the paper's networks"
+    )
+    parser.add_argument("--batch", type=PositiveInt, default=8, help="images timed at once")
+    parser.add_argument(
+        "--repeats", type=NonNegativeInt, default=5, help="times to measure; 0 measures no time"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    return run(parser, argv, _show)
+
+
+def _show(found: Any) -> None:
+    names = ("small", *PAPER)
+    with Counting("measuring", Console(stderr=True)) as progress:
+        rows = []
+        for number, name in enumerate(names):
+            progress(number, len(names))
+            rows.append(_describe(name, _make(name, found), found))
+    if found.json:
+        print(json.dumps(rows, indent=2))
+        return
+    console = Console()
+    table = Table(title=f"networks for embeddings of {found.embedding_dim} numbers")
+    for column in ("network", "input", "parameters", "multiply-adds", "size", "per image"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for row in rows:
+        milliseconds = row["milliseconds_per_image"]
+        table.add_row(
+            row["network"],
+            "x".join(map(str, row["input"])),
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e6:,.1f}M",
+            f"{row['bytes'] / 1e6:,.1f} MB",
+            "" if milliseconds is None else f"{milliseconds:,.2f} ms",
+        )
+    console.print(table)
+    if found.repeats:
+        console.print(
+            f"time: {torch.get_num_threads()} threads, float32, batches of {found.batch}, the "
+            "median; 'small' is this project's own"
+        )
+
+
+def _make(name: str, found: Any) -> EmbeddingNetwork:
+    if name == "small":
+        return SmallNet(int(found.in_channels), int(found.embedding_dim))
+    return PAPER[name](
+        int(found.embedding_dim), in_channels=int(found.in_channels), batch_norm=found.batch_norm
+    )
+
+
+def _describe(name: str, network: EmbeddingNetwork, found: Any) -> dict[str, Any]:
+    costs = layer_costs(network)
+    parameters = sum(cost.parameters for cost in costs)
+    time = (
+        milliseconds_per_image(network, int(found.batch), found.repeats) if found.repeats else None
+    )
+    return {
+        "network": name,
+        "input": list(network.input_shape),
+        "parameters": parameters,
+        "macs": sum(cost.macs for cost in costs),
+        "bytes": sum(tensor.nbytes for tensor in network.state_dict().values()),
+        "milliseconds_per_image": time,
+    }

@@ -1,0 +1,87 @@
+"""What ``facenet mine`` says of probable mistakes: a CSV, and a contact sheet to look through."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure, SubFigure
+
+from facenet_ext.mining import Suspect
+from facenet_ext.train.data import Examples
+from facenet_ext.train.pictures import shorten
+from facenet_ext.train.report import write_text
+
+__all__ = ["draw_contact_sheet", "write_csv"]
+
+_COLUMNS = (
+    *("kind", "score", "row", "name"),
+    *("same_row", "same_name", "same_distance"),
+    *("other_row", "other_name", "other_distance"),
+)
+_ACROSS = 4
+_MOST = 32
+
+Duplicate = tuple[int, int, float]
+
+
+def write_csv(
+    path: Path,
+    mislabelled: Sequence[Suspect],
+    duplicates: Sequence[Duplicate],
+    names: Sequence[str],
+) -> None:
+    """Write a line for each suspicious row: the most suspicious first, then the duplicates."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for s in mislabelled:
+        same = (s.positive, names[s.positive], f"{s.d_positive:.6f}")
+        other = (s.other, names[s.other], f"{s.d_other:.6f}") if s.other >= 0 else ("", "", "")
+        writer.writerow(("mislabelled", f"{s.score:.4f}", s.row, names[s.row], *same, *other))
+    for row, other_row, distance in duplicates:
+        described = (other_row, names[other_row], f"{distance:.6f}")
+        writer.writerow(("duplicate", "", row, names[row], "", "", "", *described))
+    write_text(path, text.getvalue())
+
+
+def draw_contact_sheet(
+    mislabelled: Sequence[Suspect], duplicates: Sequence[Duplicate], examples: Examples
+) -> Figure:
+    """Draw suspicious images, each beside the closest of its own name and of another.
+
+    Args:
+        mislabelled: the most suspicious first.
+        duplicates: pairs of rows at distance 0 under two names.
+        examples: the images.
+    """
+    mislabelled, duplicates = mislabelled[:_MOST], duplicates[:_MOST]
+    strips: list[tuple[str, list[int], list[str]]] = [
+        (
+            f"{s.score:.0%} of others are closer",
+            [s.row, s.positive] + [s.other] * (s.other >= 0),
+            ["suspicious", f"own, d={s.d_positive:.2f}", f"other, d={s.d_other:.2f}"],
+        )
+        for s in mislabelled
+    ] + [("one image, two names?", [a, b], ["", ""]) for a, b, _ in duplicates]
+    rows = max(1, -(-len(strips) // _ACROSS))
+    figure = Figure(figsize=(4.6 * _ACROSS, 2.3 * rows + 0.5), layout="constrained")
+    figure.suptitle(
+        f"{len(mislabelled)} images probably under a wrong name, {len(duplicates)} pairs under two"
+        if strips
+        else "nothing suspicious"
+    )
+    panels: list[SubFigure] = list(figure.subfigures(rows, _ACROSS, squeeze=False).flat)
+    for panel, (title, images, captions) in zip(panels, strips, strict=False):
+        panel.suptitle(title, fontsize="small")
+        for axes, row, caption in zip(panel.subplots(1, 3), images, captions, strict=False):
+            picture = examples.values[row].permute(1, 2, 0).squeeze(2).numpy()
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            axes.set_title(caption, fontsize="x-small")
+            axes.set_xlabel(shorten(examples.names[row], 24), fontsize="xx-small")
+        for axes in panel.axes:
+            axes.set(xticks=[], yticks=[])
+            axes.set_frame_on(False)
+    return figure

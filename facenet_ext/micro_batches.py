@@ -1,0 +1,78 @@
+"""Gradient caching: a batch larger than memory, embedded a part at a time, with exact gradients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["embed_in_micro_batches"]
+
+
+def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Tensor:
+    """Embed a batch in parts, keeping of each its embeddings only, for one loss over all of it.
+
+    A triplet loss needs all embeddings of a batch at once, but only the network's activations take
+    memory. Those of each part are dropped after the forward and computed again, part by part, when
+    the backward gets there: memory is that of ``size`` inputs, for one more forward in time. The
+    gradient is that of the whole batch, exactly: random numbers (dropout) are drawn again as they
+    were. Batch normalisation takes its statistics over a part, as with that many inputs on each of
+    several devices, and its running averages move once for each part.
+
+    Args:
+        network: from ``[B, ...]`` to ``[B, D]``.
+        inputs: ``[N, ...]``
+        size: inputs of a part at most; parts are as even as they can be. From N on, and where no
+            gradient is wanted, nothing is computed twice.
+
+    Returns:
+        ``[N, D]``
+
+    Raises:
+        ValueError: a size below 1.
+
+    Example:
+        >>> from facenet_ext import TripletSemiHardLoss
+        >>> network = nn.Linear(8, 4)
+        >>> embeddings = embed_in_micro_batches(network, torch.randn(100, 8), 32)
+        >>> TripletSemiHardLoss()(embeddings, torch.arange(100) // 4).backward()
+        >>> network.weight.grad.shape
+        torch.Size([4, 8])
+
+    Source: Gao, Zhang, Han, Callan, *Scaling Deep Contrastive Learning Batch Size under Memory
+    Limited Setup*, RepL4NLP 2021 (GradCache), by way of activation checkpointing.
+    """
+    if size < 1:
+        raise ValueError(f"size: expected at least 1, got {size}")
+    parts = inputs.chunk(-(-len(inputs) // size)) if len(inputs) > size else (inputs,)
+    if len(parts) == 1:
+        embeddings: Tensor = network(inputs)
+        return embeddings
+    if not torch.is_grad_enabled():
+        return torch.cat([network(part) for part in parts])
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return contextlib.nullcontext(), _frozen_averages(network)
+
+    return torch.cat(
+        [checkpoint(network, part, use_reentrant=False, context_fn=contexts) for part in parts]
+    )
+
+
+@contextlib.contextmanager
+def _frozen_averages(network: nn.Module) -> Iterator[None]:
+    """Leave the running averages of batch normalisation as they are: the forward moved them."""
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [(m.momentum, m.num_batches_tracked) for m in layers]
+    for layer in layers:
+        layer.momentum, layer.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for layer, (momentum, tracked) in zip(layers, before, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, tracked

@@ -1,0 +1,25 @@
+"""Offline mining: triplets over a whole training set, larger than memory.
+
+| file | what it does |
+|---|---|
+| `offline.py` | selects triplets over all rows, a block of anchors at a time |
+| `storage.py` | writes them to a Parquet file, and goes on after an interruption |
+| `suspects.py` | finds images that are probably under the wrong name, or under two |
+"""
+
+from facenet_ext.mining.offline import Block, Rule, blocks, mine, mine_block
+from facenet_ext.mining.storage import mine_to_parquet, read_triplets
+from facenet_ext.mining.suspects import Suspect, find_duplicates, find_mislabelled
+
+__all__ = [
+    "Block",
+    "Rule",
+    "Suspect",
+    "blocks",
+    "find_duplicates",
+    "find_mislabelled",
+    "mine",
+    "mine_block",
+    "mine_to_parquet",
+    "read_triplets",
+]

@@ -1,0 +1,245 @@
+"""Selects triplets over all rows of a training set, a block of anchors at a time.
+
+A block is whole classes, so that it holds every positive of its anchors. It meets the set in
+chunks: of each chunk :func:`facenet_ext.select_triplets` returns the best negative of every
+(anchor, positive), and the best of these is the best of all. Memory is that of a block and a chunk,
+whatever the size of the set, whose embeddings may be a memory-mapped file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facenet_ext import _validation as check
+from facenet_ext._types import Triplets
+from facenet_ext.functional import select_triplets
+
+__all__ = ["BLOCK", "CHUNK", "SEMIHARD", "Block", "Rule", "blocks", "mine", "mine_block"]
+
+BLOCK = 4096
+"""Anchors that are searched for together, unless a class has more."""
+
+CHUNK = 32_768
+"""Candidates that are in memory at once, beside the block: 16 MiB with 128 dimensions, and as much
+again in the order that the kernels read."""
+
+
+class Rule(NamedTuple):
+    """How triplets are chosen: see :func:`facenet_ext.select_triplets`.
+
+    A pair for which no negative qualifies is left out.
+
+    Attributes:
+        positives: ``"hardest"``, ``"easiest"`` or ``"all"``.
+        negatives: ``"semihard"`` or ``"hardest"``.
+        margin: what ``within_margin`` compares with.
+        within_margin: leave out negatives beyond the margin.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
+    """
+
+    positives: str = "hardest"
+    negatives: str = "semihard"
+    margin: float = 0.2
+    within_margin: bool = False
+    distance: str = "sqeuclidean"
+
+    def check(self) -> None:
+        """Raises ValueError unless these select triplets."""
+        check.check_choice("positives", self.positives, check.POSITIVES)
+        check.check_choice("negatives", self.negatives, ("semihard", "hardest"))
+        check.check_margin(self.margin)
+        check.check_choice("distance", self.distance, check.DISTANCES)
+
+
+SEMIHARD = Rule()
+"""FaceNet's offline rule: the hardest positive of each anchor, and its semi-hard negative."""
+
+
+class Block(NamedTuple):
+    """Anchors that are searched for together: all rows of some classes.
+
+    Attributes:
+        rows: ``[B]`` int64, ascending.
+        pairs: how many (anchor, positive) there are among them.
+    """
+
+    rows: NDArray[np.int64]
+    pairs: int
+
+
+def blocks(labels: NDArray[Any], size: int = BLOCK) -> list[Block]:
+    """Divide the rows that have a positive into blocks of whole classes.
+
+    Args:
+        labels: ``[N]`` integers.
+        size: rows of a block at most; a larger class is a block of its own.
+
+    Returns:
+        The blocks, in the order of the labels. Classes of one row are in none.
+
+    Raises:
+        ValueError: labels that are not 1-D, a size below 1.
+        TypeError: labels that are not integers.
+
+    Example:
+        >>> [block.rows.tolist() for block in blocks(np.array([1, 0, 1, 2, 0, 0]), size=3)]
+        [[1, 4, 5], [0, 2]]
+    """
+    check_labels(labels)
+    if size < 1:
+        raise ValueError(f"size: expected at least 1, got {size}")
+    order = np.argsort(labels, kind="stable")
+    borders = 1 + np.flatnonzero(labels[order][1:] != labels[order][:-1])
+    counts = np.diff(np.concatenate([[0], borders, [len(order)]]))
+    order = order[np.repeat(counts > 1, counts)]
+    counts = counts[counts > 1]
+    ends = np.cumsum(counts)
+    found, first = [], 0
+    while first < len(counts):
+        begin = ends[first] - counts[first]
+        last = max(first + 1, int(np.searchsorted(ends, begin + size, side="right")))
+        rows = np.sort(order[begin : ends[last - 1]]).astype(np.int64)
+        pairs = int((counts[first:last] * (counts[first:last] - 1)).sum())
+        found.append(Block(rows, pairs))
+        first = last
+    return found
+
+
+def mine(
+    embeddings: NDArray[Any],
+    labels: NDArray[Any],
+    rule: Rule = SEMIHARD,
+    *,
+    block: int = BLOCK,
+    chunk: int = CHUNK,
+    device: torch.device | str = "cpu",
+) -> Iterator[Triplets]:
+    """Select triplets over all rows, out of core.
+
+    The same triplets as :func:`facenet_ext.select_triplets` with ``fallback="drop"`` on all rows at
+    once would give, but in the order of the blocks.
+
+    Args:
+        embeddings: ``[N, D]`` float32, float64 or float16; a memory-mapped file is read in chunks.
+        labels: ``[N]`` integers.
+        rule: how triplets are chosen.
+        block: anchors that are searched for together.
+        chunk: candidates that are in memory at once.
+        device: where to compute.
+
+    Yields:
+        The :class:`Triplets` of each block, on the CPU, in lexicographic order of (anchor,
+        positive). Their indices are rows of ``embeddings``.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown option, an embedding that is not finite.
+        TypeError: embeddings that are not floating point, labels that are not integers.
+
+    Example:
+        >>> embeddings = np.array([[0.0], [1.0], [-1.0], [1.5]], np.float32)
+        >>> for triplets in mine(embeddings, np.array([0, 0, 1, 1]), Rule(negatives="hardest")):
+        ...     print(torch.stack(triplets[:3], dim=1).tolist())
+        [[0, 1, 2], [1, 0, 3], [2, 3, 0], [3, 2, 1]]
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3.2: triplets generated offline every n
+    steps, from the most recent checkpoint.
+    """
+    for one in blocks(labels, block):
+        yield mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
+
+
+def mine_block(
+    embeddings: NDArray[Any],
+    labels: NDArray[Any],
+    block: Block,
+    rule: Rule = SEMIHARD,
+    *,
+    chunk: int = CHUNK,
+    device: torch.device | str = "cpu",
+) -> Triplets:
+    """Select the triplets of one block's anchors: see :func:`mine`.
+
+    Args:
+        embeddings: see there, as every argument not named here.
+        labels: see there.
+        block: of :func:`blocks`.
+        rule: see there.
+        chunk: see there.
+        device: see there.
+    """
+    rule.check()
+    check_embeddings(embeddings, labels)
+    anchors = _on(device, embeddings[block.rows])
+    anchor_labels, anchor_rows = (_on(device, rows) for rows in (labels[block.rows], block.rows))
+    best: Triplets | None = None
+    for begin in range(0, len(labels), chunk):
+        # The block's own rows come along each time, as positives; in ascending order, for ties.
+        rows = np.union1d(block.rows, np.arange(begin, min(begin + chunk, len(labels))))
+        candidates, names = _on(device, embeddings[rows]), _on(device, rows)
+        if not bool(torch.isfinite(candidates).all()):
+            row = rows[int(torch.isfinite(candidates).all(1).logical_not().nonzero()[0])]
+            raise ValueError(f"embeddings: expected finite numbers, got others in row {row}")
+        found = select_triplets(
+            anchors,
+            anchor_labels,
+            positives=rule.positives,
+            negatives=rule.negatives,
+            margin=rule.margin,
+            within_margin=rule.within_margin,
+            fallback="drop",
+            distance=rule.distance,
+            ref_emb=candidates,
+            ref_labels=_on(device, labels[rows]),
+            anchor_ids=anchor_rows,
+            ref_ids=names,
+        )
+        named = Triplets(
+            anchor_rows[found.anchor], names[found.positive], names[found.negative], *found[3:]
+        )
+        best = named if best is None else _closer(best, named)
+    if best is None:
+        raise ValueError("labels: expected at least one row, got none")
+    return Triplets(*(field.cpu() for field in best))
+
+
+def _closer(a: Triplets, b: Triplets) -> Triplets:
+    """Of two sets of triplets, the one with the closer negative for each (anchor, positive)."""
+    both = [torch.cat(pair) for pair in zip(a, b, strict=True)]
+    anchor, positive, negative, _, d_an = both
+    order = torch.argsort(negative, stable=True)  # of two as close, the lower row
+    for key in (d_an, positive, anchor):
+        order = order[torch.argsort(key[order], stable=True)]
+    anchor, positive = anchor[order], positive[order]
+    first = torch.ones_like(anchor, dtype=torch.bool)
+    first[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
+    return Triplets(*(field[order][first] for field in both))
+
+
+def _on(device: torch.device | str, array: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+
+def check_labels(labels: NDArray[Any]) -> None:
+    """Raises unless these are integers in one dimension."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels: expected integers, got {labels.dtype}")
+    if labels.ndim != 1:
+        raise ValueError(f"labels: expected 1 dimension, got shape {labels.shape}")
+
+
+def check_embeddings(embeddings: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Raises unless these are rows of floating-point numbers, one for each label."""
+    check_labels(labels)
+    if embeddings.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"embeddings: expected float16, float32 or float64, got {embeddings.dtype}")
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings: expected 2 dimensions, got shape {embeddings.shape}")
+    if len(embeddings) != len(labels):
+        raise ValueError(
+            f"labels: expected one per row of embeddings, {len(embeddings)}, got {len(labels)}"
+        )

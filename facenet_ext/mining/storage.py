@@ -1,0 +1,191 @@
+"""Writes mined triplets to a Parquet file, block by block, and goes on after an interruption.
+
+Until all is done, each block is a file of its own in ``<path>.parts``, beside a description of what
+is mined: an interrupted run that starts again does not search again for the blocks that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import torch
+from numpy.typing import NDArray
+
+from facenet_ext._types import Triplets
+from facenet_ext.mining.offline import (
+    BLOCK,
+    CHUNK,
+    SEMIHARD,
+    Rule,
+    blocks,
+    check_embeddings,
+    mine_block,
+)
+
+__all__ = ["mine_to_parquet", "read_triplets"]
+
+_SCHEMA = pa.schema(
+    [
+        ("anchor", pa.int64()),
+        ("positive", pa.int64()),
+        ("negative", pa.int64()),
+        ("d_ap", pa.float32()),
+        ("d_an", pa.float32()),
+    ]
+)
+_SAMPLED_ROWS = 1024
+
+
+def mine_to_parquet(
+    embeddings: NDArray[Any],
+    labels: NDArray[Any],
+    path: Path,
+    rule: Rule = SEMIHARD,
+    *,
+    block: int = BLOCK,
+    chunk: int = CHUNK,
+    device: torch.device | str = "cpu",
+    resume: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Mine triplets into a Parquet file; call it again after an interruption to go on.
+
+    Args:
+        embeddings: ``[N, D]``, see :func:`facenet_ext.mining.mine`, as every argument not named
+            here.
+        labels: see there.
+        path: the file, of the columns anchor, positive, negative (rows, int64), d_ap and d_an
+            (float32), in the order of the blocks.
+        rule: see there.
+        block: see there.
+        chunk: see there.
+        device: see there.
+        resume: go on where an interrupted call ended; else begin anew.
+        progress: called with the anchors that are done and with how many there are, first with
+            those that were done before.
+
+    Returns:
+        The number of triplets.
+
+    Raises:
+        ValueError: as there, or ``path`` was begun with other embeddings, labels or options.
+        TypeError: as there.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> embeddings = np.array([[0.0], [1.0], [-1.0], [1.5]], np.float32)
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> with TemporaryDirectory() as folder:
+        ...     mine_to_parquet(embeddings, labels, Path(folder, "triplets.parquet"))
+        2
+
+    Source: FaceNet, section 3.2 (offline generation of triplets).
+    """
+    rule.check()
+    check_embeddings(embeddings, labels)
+    todo = blocks(labels, block)
+    parts = path.with_name(path.name + ".parts")
+    if not resume:
+        shutil.rmtree(parts, ignore_errors=True)
+    _open(parts, _describe(embeddings, labels, rule, block))
+    anchors = sum(len(one.rows) for one in todo)
+    files = [parts / f"{number:07d}.parquet" for number in range(len(todo))]
+    done = sum(len(one.rows) for one, file in zip(todo, files, strict=True) if file.is_file())
+    if progress is not None:
+        progress(done, anchors)
+    for one, file in zip(todo, files, strict=True):
+        if file.is_file():
+            continue
+        found = mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
+        _write(file, [_table(found)])
+        done += len(one.rows)
+        if progress is not None:
+            progress(done, anchors)
+    count = _write(path, (pq.read_table(file) for file in files))
+    shutil.rmtree(parts)
+    return count
+
+
+def read_triplets(path: Path) -> Triplets:
+    """Read a file of triplets.
+
+    Args:
+        path: what :func:`mine_to_parquet` wrote.
+
+    Returns:
+        The :class:`Triplets`.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        table = pq.read_table(path, schema=_SCHEMA)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: not a file of mined triplets ({error})") from None
+    return Triplets(*(torch.from_numpy(table[name].to_numpy().copy()) for name in _SCHEMA.names))
+
+
+def _table(found: Triplets) -> pa.Table:
+    columns = [field.float() if field.is_floating_point() else field for field in found]
+    return pa.Table.from_arrays([pa.array(column.numpy()) for column in columns], schema=_SCHEMA)
+
+
+def _write(path: Path, tables: Any) -> int:
+    """Write tables to a file under another name and rename it; return how many rows."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    count = 0
+    try:
+        with pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+                count += table.num_rows
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
+
+
+def _open(parts: Path, description: dict[str, Any]) -> None:
+    """Make the folder of parts, or check that those in it are of the same mining."""
+    parts.mkdir(parents=True, exist_ok=True)
+    file = parts / "mining.json"
+    if file.is_file():
+        begun = json.loads(file.read_text(encoding="utf-8"))
+        differing = [name for name in description if begun.get(name) != description[name]]
+        if differing:
+            raise ValueError(
+                f"{parts}: begun with another {differing[0]}: expected "
+                f"{begun.get(differing[0])!r}, got {description[differing[0]]!r}; give the same to "
+                "go on, or remove that folder to begin anew"
+            )
+        return
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(file)
+
+
+def _describe(
+    embeddings: NDArray[Any], labels: NDArray[Any], rule: Rule, block: int
+) -> dict[str, Any]:
+    """What a part depends on: the options, the labels, and a sample of the embeddings."""
+    rows = np.unique(np.linspace(0, max(0, len(labels) - 1), _SAMPLED_ROWS).astype(np.int64))
+    sample = np.ascontiguousarray(embeddings[rows[: len(labels)]])
+    return rule._asdict() | {
+        "block": block,
+        "embeddings": f"{embeddings.shape} {embeddings.dtype} {_hash(sample)}",
+        "labels": _hash(np.ascontiguousarray(labels)),
+    }
+
+
+def _hash(array: NDArray[Any]) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]

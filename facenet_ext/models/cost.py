@@ -1,0 +1,111 @@
+"""What a network costs: parameters, multiply-adds, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from facenet_ext.models.network import EmbeddingNetwork
+
+__all__ = ["LayerCost", "layer_costs", "milliseconds_per_image"]
+
+
+class LayerCost(NamedTuple):
+    """What one layer of a network costs for one image.
+
+    Attributes:
+        name: of the layer.
+        output: shape of what it makes of one image.
+        parameters: weights and biases.
+        macs: multiply-adds, as the FaceNet paper counts them: (weights + biases) of convolutions
+            and linear layers times the positions they are applied at.
+    """
+
+    name: str
+    output: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+def layer_costs(network: EmbeddingNetwork) -> list[LayerCost]:
+    """Count what each layer costs, by running the network without data.
+
+    Args:
+        network: any of :mod:`facenet_ext.models`; it is left as it is.
+
+    Returns:
+        One entry for each child of ``network.features``, and one for the embedding layer.
+
+    Example:
+        >>> from facenet_ext.models import nn4
+        >>> costs = layer_costs(nn4())
+        >>> sum(cost.parameters for cost in costs), costs[0]
+        (6607888, LayerCost(name='conv1', output=(64, 48, 48), parameters=9472, macs=21823488))
+
+    Source: FaceNet, tables 1 and 2, which this count reproduces.
+    """
+    costs: list[LayerCost] = []
+    macs = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        positions = output[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
+        macs += positions * sum(p.numel() for p in module.parameters())
+
+    def close(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal macs
+            parameters = sum(p.numel() for p in module.parameters())
+            costs.append(LayerCost(name, tuple(output.shape[1:]), parameters, macs))
+            macs = 0
+
+        return hook
+
+    parts = [*network.features.named_children(), ("embedding", network.embedding)]
+    hooks = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    ] + [module.register_forward_hook(close(name)) for name, module in parts]
+    training = network.training
+    try:
+        with torch.no_grad():
+            meta = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
+            images = torch.empty(1, *network.input_shape, device="meta")
+            torch.func.functional_call(network.eval(), meta, images)
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return costs
+
+
+@torch.inference_mode()
+def milliseconds_per_image(network: EmbeddingNetwork, batch: int = 8, repeats: int = 5) -> float:
+    """Measure how long embedding takes, on the network's device.
+
+    Args:
+        network: put into evaluation mode and back.
+        batch: inputs embedded at once.
+        repeats: how often to measure; the median counts.
+
+    Returns:
+        Milliseconds per input.
+    """
+    weight = network.embedding.weight
+    inputs = torch.rand(batch, *network.input_shape, device=weight.device, dtype=weight.dtype)
+    if inputs.ndim == 4:
+        inputs = inputs.to(memory_format=torch.channels_last)
+    training = network.training
+    network.eval()
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        network(inputs).cpu()  # waits for a device
+        times.append(time.perf_counter() - began)
+    network.train(training)
+    return 1000 * sorted(times[1:])[repeats // 2] / batch

@@ -1,0 +1,62 @@
+"""Writes a network as ONNX, for runtimes other than torch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+
+from facenet_ext.models.network import EmbeddingNetwork
+
+__all__ = ["export_onnx"]
+
+
+def export_onnx(network: EmbeddingNetwork, path: str | Path) -> None:
+    """Write a network as ONNX, for batches of any size.
+
+    The input is called "images" (or "features") and the output "embeddings", rows of length 1.
+    The file holds the weights.
+
+    Args:
+        network: put into evaluation mode and back.
+        path: of the .onnx file.
+
+    Raises:
+        ModuleNotFoundError: onnx and onnxscript are not installed (the extra ``onnx``).
+
+    Example:
+        >>> from facenet_ext.models import nns2
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_onnx(nns2(), Path(folder, "nns2.onnx"))
+        ...     Path(folder, "nns2.onnx").stat().st_size > 10_000_000
+        True
+
+    Source: ONNX, https://onnx.ai.
+    """
+    path = Path(path)
+    name = "images" if len(network.input_shape) == 3 else "features"
+    weight = network.embedding.weight
+    example = torch.rand(2, *network.input_shape, device=weight.device, dtype=weight.dtype)
+    training = network.training
+    network.eval()
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own innards
+            torch.onnx.export(
+                network,
+                (example,),
+                unfinished,
+                input_names=[name],
+                output_names=["embeddings"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        unfinished.replace(path)
+    finally:
+        network.train(training)
+        unfinished.unlink(missing_ok=True)

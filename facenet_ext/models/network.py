@@ -1,0 +1,98 @@
+"""What all networks share: a linear layer over features, and the unit sphere."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+__all__ = ["EmbeddingNetwork", "initialize"]
+
+
+class EmbeddingNetwork(nn.Module):
+    r"""Embed inputs: features, then one linear layer, then the unit sphere.
+
+    .. math:: f(x) = \frac{g(\hat x)}{\lVert g(\hat x) \rVert_2}, \quad
+        \hat x = \frac{x - \mathrm{mean}(x)}{\mathrm{std}(x) + 0.03}
+
+    Each image is standardised by itself, so exposure and contrast do not matter.
+
+    Args:
+        features: from ``[N, *input_shape]`` to anything ``[N, ...]`` of ``width`` numbers each.
+        width: numbers that ``features`` makes of an input.
+        embedding_dim: D, the length of an embedding.
+        input_shape: of one input: (channels, height, width) of an image.
+        standardize: whether inputs are standardised as above; what are no images is not.
+        dropout: share of the features that training drops, in [0, 1).
+        bias: whether the last layer has one.
+
+    Example:
+        >>> network = EmbeddingNetwork(nn.Flatten(), 4, 2, input_shape=(1, 2, 2))
+        >>> images = torch.rand(3, 1, 2, 2)
+        >>> torch.allclose(network(images), network(images / 2 + 0.1), atol=0.3)
+        True
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3: the embedding lives on the unit sphere.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        width: int,
+        embedding_dim: int,
+        *,
+        input_shape: tuple[int, ...],
+        standardize: bool = True,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.input_shape = input_shape
+        self.embedding_dim = embedding_dim
+        self.standardize = standardize
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Linear(width, embedding_dim, bias=bias)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embed a batch.
+
+        Args:
+            inputs: ``[N, *input_shape]`` floating point; images in any linear unit.
+
+        Returns:
+            ``[N, embedding_dim]`` float32 (float64 for float64), rows of length 1.
+        """
+        if self.standardize:
+            mean = inputs.mean((1, 2, 3), keepdim=True)
+            std = inputs.std((1, 2, 3), keepdim=True)
+            inputs = (inputs - mean) / (std + 0.03)
+        # The last feature map is flattened channel by channel, whatever the memory format.
+        embeddings = self.embedding(self.dropout(self.features(inputs).flatten(1)))
+        # Mixed precision ends here: distances near zero need the mantissa.
+        return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+
+
+def initialize(network: nn.Module) -> None:
+    r"""Draw the weights of convolutions and linear layers anew, as for GoogLeNet.
+
+    .. math:: w \sim U\left(-\sqrt{3 / n},\ \sqrt{3 / n}\right)
+
+    with n the inputs of one output, and biases of 0. Without normalisation layers that keeps the
+    scale of what flows forward through ReLU networks of this depth within reach of the embedding.
+
+    Args:
+        network: changed in place.
+
+    Source: Glorot, Bengio, *Understanding the difficulty of training deep feedforward neural
+    networks*, AISTATS 2010, in the form that GoogLeNet was published with (Caffe's "xavier").
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            bound = math.sqrt(3 / module.weight[0].numel())
+            nn.init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

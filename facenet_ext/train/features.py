@@ -1,0 +1,70 @@
+"""Reads precomputed features: an .npz of arrays 'features' and 'labels'."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_ext.train.errors import InputError
+
+__all__ = ["read_features"]
+
+
+def read_features(
+    option: str, name: str, shape: tuple[int, ...] | None = None
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Read features and labels, as data only: nothing in the file is executed.
+
+    Args:
+        option: what named the file, for messages.
+        name: an .npz of arrays 'features' ([N, D] or [N, C, L], numbers) and 'labels' ([N],
+            integers or strings).
+        shape: what a row must have, or None.
+
+    Returns:
+        The features, float32, and the labels as they are.
+
+    Raises:
+        InputError: the file is missing, damaged, or not of that kind.
+    """
+    where = f"{option} {name}"
+    try:
+        with np.load(Path(name).expanduser(), allow_pickle=False) as file:
+            missing = {"features", "labels"} - set(file.files)
+            if missing:
+                raise InputError(
+                    f"{where}: no array {' and '.join(map(repr, sorted(missing)))}, there are "
+                    f"{', '.join(file.files) or 'none'}; "
+                    "save it with numpy.savez(path, features=..., labels=...)"
+                )
+            features, labels = file["features"], file["labels"]
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{where}: cannot be read ({error})") from None
+    if not (np.issubdtype(features.dtype, np.number) and not np.iscomplexobj(features)):
+        raise InputError(f"{where}: features must be numbers, they are {features.dtype}")
+    if features.ndim not in (2, 3) or 0 in features.shape:
+        raise InputError(
+            f"{where}: features must be [rows, numbers] or [rows, channels, length], "
+            f"they are {list(features.shape)}"
+        )
+    if labels.dtype.kind not in "iuUS" or labels.shape != features.shape[:1]:
+        raise InputError(
+            f"{where}: labels must be {len(features)} integers or strings, one per row of "
+            f"features; they are {list(labels.shape)} {labels.dtype}"
+        )
+    if shape is not None and features.shape[1:] != shape:
+        raise InputError(
+            f"{where}: a row of features must be {list(shape)} as in --data, "
+            f"it is {list(features.shape[1:])}"
+        )
+    features = np.ascontiguousarray(features, np.float32)
+    finite = np.isfinite(features).reshape(len(features), -1).all(1)
+    if not finite.all():
+        raise InputError(
+            f"{where}: row {int(np.argmin(finite))} of the features is not finite; leave it out"
+        )
+    return features, labels

@@ -1,0 +1,194 @@
+"""Trains a new model so that its embeddings can be compared with an old one's."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from facenet_ext.functional import pairwise_squared_distance
+from facenet_ext.losses import HarmonicTripletLoss
+from facenet_ext.metrics import auc, roc, val_far
+from facenet_ext.train.data import Examples
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.options import Options
+from facenet_ext.train.pairs import Pairs
+from facenet_ext.train.pictures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure
+
+__all__ = [
+    "Comparison",
+    "HarmonicModule",
+    "compare",
+    "draw_comparison",
+    "embed_all",
+    "recognised",
+]
+
+_BATCH = 256
+
+
+class HarmonicModule(EmbeddingModule):
+    """Train a network with the harmonic triplet loss, beside an old one that is frozen.
+
+    Args:
+        options: of the run.
+        shape: see :class:`EmbeddingModule`.
+        steps: see there.
+        pairs: see there.
+        log_every: see there.
+        old: the old model.
+        start: the new model to start from. With ``layer_only`` it gets a new random last layer.
+        layer_only: train the last layer alone, the first stage of the procedure; its features are
+            then as they are at evaluation.
+
+    Source: FaceNet (Schroff et al., CVPR 2015), appendix "Harmonic Embedding".
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        shape: tuple[int, ...],
+        steps: int,
+        pairs: Pairs | None = None,
+        log_every: int = 1,
+        *,
+        old: EmbeddingModule,
+        start: EmbeddingModule,
+        layer_only: bool,
+    ) -> None:
+        super().__init__(options, shape, steps, pairs, log_every)
+        if old.shape != shape:
+            raise InputError(
+                f"the old model embeds {list(old.shape)} and the new one {list(shape)}: both must "
+                "see the same images; give --image-size and --channels of the old one"
+            )
+        weights = start.network.state_dict()
+        if layer_only:  # the last layer stays as it was drawn
+            weights |= {
+                f"embedding.{name}": value
+                for name, value in self.network.embedding.state_dict().items()
+            }
+            self.network.requires_grad_(False).embedding.requires_grad_(True)
+        self.network.load_state_dict(weights)
+        self.layer_only = layer_only
+        # In a list, so that it is no part of this module: not of its state, nor its parameters.
+        self._old = [old.eval().requires_grad_(False)]
+        self.loss = HarmonicTripletLoss(
+            **{name: getattr(self.loss, name) for name in self.loss._options}
+        )
+
+    def on_fit_start(self) -> None:
+        """Bring the old model to where this one is."""
+        self._old[0].to(self.device)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Keep the features of the first stage as they are at evaluation."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self.layer_only:
+            self.network.features.eval()
+
+    def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the harmonic loss of the batch beside the old model's embeddings of it."""
+        with torch.no_grad():
+            old = torch.cat(
+                [self._old[0].embed_once(part) for part in torch.split(examples, _BATCH)]
+            )
+        loss: Tensor = self.loss(embeddings, labels, ref_emb=old)
+        return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How well pairs are told apart whose first image one model embedded and whose second another.
+
+    Attributes:
+        name: what is compared.
+        distances: [N] squared distances.
+        same: [N] whether they are of one identity.
+    """
+
+    name: str
+    distances: Tensor
+    same: Tensor
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON has them."""
+        point = val_far(self.distances, self.same, 1e-2)
+        return {"auc": auc(self.distances, self.same), "val_at_far_1e-2": point.val}
+
+
+def compare(name: str, probes: Tensor, gallery: Tensor, pairs: Pairs) -> Comparison:
+    """Compare pairs both ways round: each image of a pair is the probe once.
+
+    Args:
+        name: what is compared.
+        probes: [N, D] embeddings of the images by one model.
+        gallery: [N, D] of the same images by another.
+        pairs: pairs of images.
+    """
+    a = (probes[pairs.first] - gallery[pairs.second]).square().sum(1)
+    b = (probes[pairs.second] - gallery[pairs.first]).square().sum(1)
+    return Comparison(name, torch.cat([a, b]), torch.cat([pairs.same, pairs.same]))
+
+
+def recognised(probes: Tensor, gallery: Tensor, labels: Tensor) -> tuple[int, int]:
+    """Count the probes whose nearest gallery image is of their identity.
+
+    The gallery is the first image of each identity, the probes are all others.
+
+    Args:
+        probes: [N, D] embeddings of the images by one model.
+        gallery: [N, D] of the same images by another.
+        labels: [N] whose they are.
+
+    Returns:
+        How many are recognised, and of how many.
+    """
+    seen: dict[int, int] = {}
+    for row, label in enumerate(labels.tolist()):
+        seen.setdefault(label, row)
+    first = torch.tensor(list(seen.values()))
+    others = torch.ones(len(labels), dtype=torch.bool).index_fill(0, first, False)
+    nearest = pairwise_squared_distance(probes[others], gallery[first]).argmin(1)
+    return int((labels[first][nearest] == labels[others]).sum()), int(others.sum())
+
+
+@torch.no_grad()
+def embed_all(module: EmbeddingModule, examples: Examples) -> Tensor:
+    """Embed examples as an evaluation does: [N, D] on the CPU."""
+    return torch.cat(
+        [
+            module(part.to(module.device)).float().cpu()
+            for part in torch.split(examples.values, _BATCH)
+        ]
+    )
+
+
+def draw_comparison(comparisons: list[Comparison]) -> Figure:
+    """Draw the ROC curves of comparisons over each other, on a log axis."""
+    figure, axes = new_figure(6.4, 4.8)
+    colours = (SAME_COLOUR, DIFFERENT_COLOUR, "#009E73", "#888888")
+    smallest = 1 / int((~comparisons[0].same).sum())
+    for comparison, colour in zip(comparisons, colours, strict=False):
+        curve = roc(comparison.distances, comparison.same)
+        area = auc(comparison.distances, comparison.same)
+        axes.semilogx(
+            curve.far.clamp(min=smallest / 2).numpy(),
+            curve.val.numpy(),
+            color=colour,
+            drawstyle="steps-post",
+            label=f"{comparison.name}, AUC {area:.3f}",
+        )
+    axes.set(
+        xlim=(smallest, 1),
+        ylim=(0, 1.02),
+        xlabel="FAR: share of different pairs accepted",
+        ylabel="VAL: share of same pairs accepted",
+        title="Old embeddings and new ones, compared with each other",
+    )
+    axes.legend(loc="upper left", frameon=False)
+    return figure

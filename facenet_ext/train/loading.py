@@ -1,0 +1,57 @@
+"""Takes a trained network out of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facenet_ext.train import checkpoints
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.folders import CHECKPOINTS, LAST_FILE
+from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.options import Options
+
+__all__ = ["checkpoint_path", "load_module"]
+
+
+def checkpoint_path(given: str) -> Path:
+    """Return the checkpoint that an argument means.
+
+    Args:
+        given: a checkpoint, or a run's folder for its best one, or for its last.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(given)
+    if path.is_dir():
+        inside = [path / CHECKPOINTS / name for name in ("best.ckpt", LAST_FILE)]
+        path = next((file for file in inside if file.is_file()), inside[-1])
+    if not path.is_file():
+        raise InputError(f"{given}: no such checkpoint; give a run's folder or a .ckpt file")
+    return path
+
+
+def load_module(path: Path) -> EmbeddingModule:
+    """Build the network of a checkpoint, with its weights, to embed with.
+
+    With averaged weights (``--ema``) these are the averaged ones.
+
+    Args:
+        path: a checkpoint that ``facenet train`` wrote.
+
+    Returns:
+        The module, in evaluation mode.
+
+    Raises:
+        InputError: the file is damaged, foreign, or of another version.
+    """
+    state = checkpoints.read_checkpoint(path, "")
+    kept = state["facenet_ext"]
+    try:
+        options = Options.from_flat(kept["options"])
+        module = EmbeddingModule(options, tuple(kept["shape"]), steps=1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a checkpoint that this version reads ({error})") from None
+    checkpoints.check_model(state, module, path, "")
+    module.load_state_dict(state["state_dict"])
+    return module.eval()

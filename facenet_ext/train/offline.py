@@ -1,0 +1,152 @@
+"""Offline mining during a run: every n steps, triplets over all training examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from facenet_ext.mining import Rule, mine_to_parquet, read_triplets
+from facenet_ext.samplers import derive_seed
+from facenet_ext.train.data import Batches, Examples, MinedTriplets
+from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.options import Options
+from facenet_ext.train.progress import Counting
+
+__all__ = ["OfflineMining", "embed_to_file"]
+
+_BATCH = 256
+
+
+class OfflineMining(Callback):
+    """Search all training examples for triplets every n steps, and let them join the batches.
+
+    The triplets of step s are ``mined/step-<s>.parquet`` in the run's folder, where a run that
+    continues finds them again.
+
+    Args:
+        folder: of the run.
+        options: of the run.
+        batches: what the triplets join.
+        console: where progress is shown.
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3.2: "generate triplets offline every n
+    steps, using the most recent network checkpoint".
+    """
+
+    def __init__(self, folder: Path, options: Options, batches: Batches, console: Console) -> None:
+        self.folder = folder / "mined"
+        self.options = options
+        self.batches = batches
+        self.console = console
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up the triplets that a run had when it stopped."""
+        step = self._last_due(trainer.global_step)
+        if step is not None:
+            self._use(step, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Search, where it is due."""
+        step = trainer.global_step
+        if step == self._last_due(step) and step < self.batches.steps:
+            self._use(step, pl_module)
+
+    def _last_due(self, step: int) -> int | None:
+        """Return the last step up to this one at which there was a search, if there was."""
+        options = self.options.mining
+        first = options.mine_start or options.mine_every
+        return step - (step - first) % options.mine_every if step >= first else None
+
+    def _use(self, step: int, module: LightningModule) -> None:
+        assert isinstance(module, EmbeddingModule)
+        path = self.folder / f"step-{step:07d}.parquet"
+        rows = self._rows(step)
+        if not path.is_file():
+            self._mine(path, rows, module)
+        found = read_triplets(path)
+        margin = self.options.loss.margin
+        active = found.d_ap - found.d_an + margin > 0
+        triplets = torch.from_numpy(rows)[torch.stack(found[:3], dim=1)[active]]
+        self.console.print(
+            f"step {step}: mined {len(active):,} triplets, {len(triplets):,} inside the margin",
+            soft_wrap=True,
+        )
+        count, seed = self.options.mining.mined_triplets, self.options.run.seed
+        self.batches.mined = MinedTriplets(triplets, count, seed)
+
+    def _rows(self, step: int) -> NDArray[np.int64]:
+        """Return the examples to search among."""
+        count, subset = len(self.batches.data.train), self.options.mining.mine_subset
+        if subset is None or subset >= count:
+            return np.arange(count)
+        generator = torch.Generator().manual_seed(derive_seed(self.options.run.seed, 3, step))
+        return np.sort(torch.randperm(count, generator=generator)[:subset].numpy())
+
+    def _mine(self, path: Path, rows: NDArray[np.int64], module: EmbeddingModule) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options, train = self.options.mining, self.batches.data.train
+        with Counting("embedding", self.console) as progress:
+            embeddings = embed_to_file(
+                module, train, rows, self.folder / "embeddings.npy", progress
+            )
+        rule = Rule(
+            options.mine_positives,
+            options.mine_negatives,
+            margin=self.options.loss.margin,
+            distance=self.options.loss.distance,
+        )
+        with Counting("mining", self.console) as progress:
+            mine_to_parquet(
+                embeddings,
+                train.labels.numpy()[rows],
+                path,
+                rule,
+                device=module.device,
+                resume=False,
+                progress=progress,
+            )
+
+
+@torch.no_grad()
+def embed_to_file(
+    module: EmbeddingModule,
+    examples: Examples,
+    rows: NDArray[np.int64],
+    path: Path,
+    progress: Counting,
+) -> NDArray[np.float32]:
+    """Embed examples, one pass through the network each, into a file.
+
+    Args:
+        module: put into evaluation mode and back.
+        examples: what to embed.
+        rows: which of them, and in what order.
+        path: the .npy file.
+        progress: told how many are done.
+
+    Returns:
+        [len(rows), D], mapped to the file.
+    """
+    shape = (len(rows), module.network.embedding_dim)
+    unfinished = path.with_name(f".{path.name}")
+    embeddings = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
+    training = module.training
+    module.eval()
+    for first in range(0, len(rows), _BATCH):
+        values, _ = examples.__getitems__(rows[first : first + _BATCH].tolist())
+        found = module.embed_once(values.to(module.device))
+        embeddings[first : first + _BATCH] = found.float().cpu().numpy()
+        progress(min(first + _BATCH, len(rows)), len(rows))
+    module.train(training)
+    embeddings.flush()
+    unfinished.replace(path)
+    stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return stored

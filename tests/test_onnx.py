@@ -1,0 +1,54 @@
+"""Claims about the networks as ONNX, checked with onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet, conv1d, mlp
+from facenet_ext.models.export import export_onnx
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+
+NETWORKS = {
+    "small": lambda: SmallNet(input_size=32, width=8),
+    "nn1": lambda: PAPER["nn1"](16, in_channels=1, input_size=(32, 32)),
+    "nn4": lambda: PAPER["nn4"](in_channels=1, input_size=(64, 64)),
+    "nn2-batch-norm": lambda: PAPER["nn2"](input_size=(64, 64), batch_norm=True),
+    "nns1": lambda: PAPER["nns1"](in_channels=1, input_size=(64, 48)),
+    "nns2": lambda: PAPER["nns2"](),
+    "mlp": lambda: mlp([12], 16, width=32),
+    "conv1d": lambda: conv1d([5, 40], 16, width=8),
+}
+FAST = ("small", "nn4", "conv1d")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS]
+)
+def test_onnxruntime_embeds_as_torch_does(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network: EmbeddingNetwork = NETWORKS[name]()
+    for module in network.modules():  # as after training
+        if hasattr(module, "running_var") and module.running_var is not None:
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
+    path = tmp_path / "network.onnx"
+    export_onnx(network, path)
+    assert network.training
+    assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
+    onnx.checker.check_model(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+    assert entry.name == ("images" if len(network.input_shape) == 3 else "features")
+    network.eval()
+    for batch in (1, 2, 5):
+        inputs = torch.rand(batch, *network.input_shape)
+        (found,) = session.run(["embeddings"], {entry.name: inputs.numpy()})
+        with torch.no_grad():
+            expected = network(inputs)
+        np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)

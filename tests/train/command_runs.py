@@ -1,0 +1,17 @@
+"""What a run of a subcommand gives, and how one that was refused looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def assert_told(result: tuple[int, str, str], *parts: str) -> None:
+    """Assert that a command refused its input in one line."""
+    status, _, err = result
+    assert status == 2, err
+    assert err.count("\n") == 1, err
+    assert "error: " in err
+    for part in parts:
+        assert part in err

@@ -1,0 +1,99 @@
+"""Claims about ``facenet harmonize``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_runs import Command, assert_told
+from PIL import Image
+
+from facenet_ext.train.harmonic import HarmonicModule, recognised
+from facenet_ext.train.loading import load_module
+
+STEPS = ["--layer-steps", 2, "--steps", 3]
+
+
+def test_both_stages_run_and_the_report_says_what_they_brought(
+    command: Command, world: Path
+) -> None:
+    status, out, err = command(
+        "harmonize", world / "old", "--new", world / "new", *STEPS, "--output", "out"
+    )
+    assert (status, err) == (0, "")
+    figures = json.loads(Path("out/harmonic.json").read_text())
+    assert set(figures["comparisons"]) == {
+        "new against new",
+        "new against old",
+        "old against old",
+        "new against old, before",
+    }
+    assert all(0 <= c["auc"] <= 1 for c in figures["comparisons"].values())
+    assert set(figures["recognised_in_the_old_gallery"]) == {
+        "old probes",
+        "new probes, before",
+        "new probes, after",
+    }
+    assert "faces are recognised in the old gallery" in out
+    with Image.open("out/harmonic.png") as image:
+        assert min(image.size) > 400
+
+    new = load_module(world / "new" / "checkpoints" / "best.ckpt").network.state_dict()
+    layer = load_module(Path("out/layer/checkpoints/last.ckpt")).network.state_dict()
+    everything = load_module(Path("out/all/checkpoints/last.ckpt")).network.state_dict()
+    features = [name for name in new if name.startswith("features")]
+    assert all(torch.equal(layer[name], new[name]) for name in features)
+    assert not torch.equal(layer["embedding.weight"], new["embedding.weight"])
+    assert not all(torch.equal(everything[name], new[name]) for name in features)
+
+
+def test_without_a_new_model_one_is_trained_as_the_old_one_was(
+    command: Command, world: Path
+) -> None:
+    status, _, err = command("harmonize", world / "old", *STEPS, "--output", "out")
+    assert (status, err) == (0, "")
+    independent = load_module(Path("out/independent/checkpoints/last.ckpt"))
+    assert independent.options.run.seed == 2
+    assert independent.options.data.data == str(world / "faces")
+
+
+def test_a_stopped_run_goes_on_to_the_same_result(
+    command: Command, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["harmonize", world / "old", "--new", world / "new", *STEPS]
+    assert command(*arguments, "--output", "straight")[0] == 0
+    original = HarmonicModule.training_step
+
+    def stop(self: HarmonicModule, batch: object, batch_idx: int) -> torch.Tensor:
+        if not self.layer_only and self.global_step == 1:
+            raise KeyboardInterrupt
+        return original(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HarmonicModule, "training_step", stop)
+        status, _, err = command(*arguments, "--output", "stopped")
+    assert status == 130
+    assert "give the same command again" in err
+    assert command(*arguments, "--output", "stopped")[0] == 0
+    a, b = (json.loads(Path(run, "harmonic.json").read_text()) for run in ("straight", "stopped"))
+    assert a == b
+
+
+def test_faces_are_counted_against_the_first_image_of_each() -> None:
+    gallery = torch.tensor([[0.0, 0.0], [9.0, 9.0], [5.0, 0.0], [9.0, 9.0]])
+    probes = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    labels = torch.tensor([0, 0, 1, 1])
+    assert recognised(probes, gallery, labels) == (1, 2)
+
+
+def test_bad_input_is_told_in_a_line(command: Command, world: Path) -> None:
+    assert_told(command("harmonize", "nowhere"), "nowhere: no such checkpoint")
+    assert_told(command("harmonize", world / "old", "--steps", 0), "steps")
+    arguments = ["harmonize", world / "old", "--new", world / "new", "--layer-steps", 2]
+    assert command(*arguments, "--steps", 1, "--output", "out")[0] == 0
+    assert_told(
+        command(*arguments, "--steps", 1, "--lr", 0.5, "--output", "out"),
+        "layer/ was begun with other options",
+    )

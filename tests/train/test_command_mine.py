@@ -1,0 +1,123 @@
+"""Claims about ``facenet mine``: what it finds, what it leaves behind, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_runs import Command, assert_told
+from PIL import Image
+
+import facenet_ext.commands.mine
+from facenet_ext.mining import read_triplets
+
+
+def save(count: int = 200, classes: int = 25) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, classes, count)
+    centres = generator.standard_normal((classes, 16))
+    embeddings = (centres[labels] + 0.3 * generator.standard_normal((count, 16))).astype(np.float32)
+    embeddings[10] = embeddings[11]
+    labels[10], labels[11] = 0, 1
+    np.save("e.npy", embeddings)
+    np.save("l.npy", labels)
+    return embeddings, labels
+
+
+def test_a_run_is_embedded_searched_and_looked_through(command: Command, world: Path) -> None:
+    status, out, err = command("mine", world / "old", "--output", "mined")
+    assert (status, err) == (0, "")
+    assert "triplets of" in out
+    labels = np.load("mined/labels.npy")
+    names = Path("mined/names.txt").read_text().splitlines()
+    found = read_triplets(Path("mined/triplets.parquet"))
+    assert len(np.load("mined/embeddings.npy")) == len(labels) == len(names)
+    assert (labels[found.anchor] == labels[found.positive]).all()
+    assert (labels[found.anchor] != labels[found.negative]).all()
+    assert (found.d_an > found.d_ap).all()
+    with Image.open("mined/suspects.png") as image:
+        assert min(image.size) > 200
+    rows = list(csv.DictReader(Path("mined/suspects.csv").read_text().splitlines()))
+    assert rows
+    assert {row["name"] for row in rows} <= set(names)
+    assert not Path("mined/triplets.parquet.parts").exists()
+
+
+def test_other_images_than_the_runs(command: Command, world: Path) -> None:
+    status, _, err = command("mine", world / "old", "--data", world / "faces", "--suspects", 0)
+    assert (status, err) == (0, "")
+    assert not Path("mined/suspects.csv").exists()
+
+
+def test_an_array_of_embeddings_as_json(command: Command) -> None:
+    embeddings, _ = save()
+    Path("names.txt").write_text("\n".join(f"image {row}" for row in range(len(embeddings))))
+    status, out, err = command(
+        *("mine", "e.npy", "--labels", "l.npy", "--names", "names.txt", "--json"),
+        *("--positives", "all", "--negatives", "hardest", "--block", 30, "--chunk", 70),
+    )
+    assert (status, err) == (0, "")
+    figures = json.loads(out)
+    assert figures["rows"] == 200
+    assert figures["triplets"] == len(read_triplets(Path(figures["file"])).anchor)
+    assert figures["duplicates"] == 1
+    rows = list(csv.DictReader(Path("mined/suspects.csv").read_text().splitlines()))
+    (duplicate,) = [row for row in rows if row["kind"] == "duplicate"]
+    assert (duplicate["name"], duplicate["other_name"]) == ("image 10", "image 11")
+
+
+def test_an_interrupted_search_goes_on(
+    command: Command, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["mine", world / "old", "--block", 8, "--output", "mined"]
+    original = facenet_ext.commands.mine.mine_to_parquet
+
+    def interrupted(*given: object, progress: object, **options: object) -> int:
+        def stop(done: int, total: int) -> None:
+            if done > total // 2:
+                raise KeyboardInterrupt
+
+        return original(*given, progress=stop, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(facenet_ext.commands.mine, "mine_to_parquet", interrupted)
+        status, _, err = command(*arguments)
+    assert (status, err) == (130, "facenet mine: stopped\n")
+    embedded = Path("mined/embeddings.npy").stat().st_mtime_ns
+    assert list(Path("mined/triplets.parquet.parts").glob("*.parquet"))
+    assert command(*arguments)[0] == 0
+    assert Path("mined/embeddings.npy").stat().st_mtime_ns == embedded  # not embedded again
+    assert command("mine", world / "old", "--output", "straight")[0] == 0
+    a, b = (read_triplets(Path(folder, "triplets.parquet")) for folder in ("mined", "straight"))
+    assert sorted(zip(a.anchor.tolist(), a.negative.tolist(), strict=True)) == sorted(
+        zip(b.anchor.tolist(), b.negative.tolist(), strict=True)
+    )
+
+
+def test_bad_input_is_told_in_a_line(command: Command, world: Path) -> None:
+    save()
+    assert_told(command("mine", "nowhere"), "nowhere: no such checkpoint")
+    assert_told(command("mine", "e.npy"), "e.npy: needs --labels")
+    assert_told(command("mine", "none.npy", "--labels", "l.npy"), "none.npy: not an .npy file")
+    assert_told(command("mine", "l.npy", "--labels", "e.npy"), "labels: expected integers")
+    assert_told(command("mine", "e.npy", "--labels", "l.npy", "--data", "x"), "--data: belongs to")
+    assert_told(command("mine", world / "old", "--labels", "l.npy"), "--labels: belongs to an .npy")
+    Path("names.txt").write_text("one\n")
+    assert_told(
+        command("mine", "e.npy", "--labels", "l.npy", "--names", "names.txt"), "a line per row, 200"
+    )
+    assert_told(command("mine", "e.npy", "--labels", "l.npy", "--device", "tpu"), "--device tpu")
+    assert_told(command("mine", "e.npy", "--labels", "l.npy", "--negatives", "random"), "negatives")
+    np.save("pickled.npy", np.array([{}]), allow_pickle=True)
+    assert_told(command("mine", "pickled.npy", "--labels", "l.npy"), "pickled.npy: not an .npy")
+    Path("bad.ckpt").write_bytes(b"garbage")
+    assert_told(command("mine", "bad.ckpt"), "bad.ckpt: the checkpoint is damaged")
+    Path("taken").write_text("")
+    assert_told(
+        command("mine", "e.npy", "--labels", "l.npy", "--output", "taken"), "--output taken"
+    )
+    assert command("mine", "e.npy", "--labels", "l.npy")[0] == 0
+    assert_told(command("mine", "e.npy", "--labels", "l.npy"), "already holds mined triplets")
