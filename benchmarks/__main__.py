@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import cases, memory, plots, table
+from benchmarks import cases, memory, plots, table, training
 from benchmarks.machine import ROOT, describe
 from benchmarks.results import Results, Timing
 from benchmarks.targets import judge
@@ -66,7 +66,9 @@ def main() -> None:
         times = _times(arguments.threads, arguments.quick)
         console.print("Peak memory", style="bold")
         peaks = memory.measure(arguments.quick, arguments.threads, console.print)
-        results = Results(machine, times, peaks)
+        console.print("Training steps", style="bold")
+        steps = training.measure(arguments.quick, arguments.threads, console.print)
+        results = Results(machine, times, peaks, steps)
         console.print(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.\n")
 
     verdicts = judge(results)

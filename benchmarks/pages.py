@@ -6,7 +6,16 @@ from typing import Any
 
 from benchmarks.cases import Case
 from benchmarks.machine import ROOT
-from benchmarks.table import OPERATORS, TITLES, mebibytes, ratio, seconds
+from benchmarks.results import TrainingStep
+from benchmarks.table import (
+    OPERATORS,
+    TITLES,
+    TRAINING_COLUMNS,
+    mebibytes,
+    ratio,
+    seconds,
+    training_row,
+)
 
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
 FIRST = "mined_triplet_loss"  # what files without a name for the operator are about
@@ -15,7 +24,9 @@ TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 
 
 def figures(what: str) -> str:
-    """What a page asks for: "machine", "targets", or "times", "peaks" or "peers" of an operator."""
+    """What a page asks for: "machine", "targets", "training"; or of one operator its "times",
+    "peaks" or "peers".
+    """
     found = json.loads(RESULTS.read_text())
     kind, _, operator = what.partition(" ")
     makers: dict[str, Callable[[], str]] = {
@@ -24,6 +35,7 @@ def figures(what: str) -> str:
         "times": lambda: _matrix(found["times"], operator, "median", seconds),
         "peaks": lambda: _matrix(found["peaks"], operator, "growth", mebibytes),
         "peers": lambda: _peers(operator),
+        "training": lambda: _training(found.get("training", [])),
     }
     if kind not in makers:
         raise ValueError(f"figures: expected one of {', '.join(makers)}, got {what!r}")
@@ -80,6 +92,13 @@ def _peers(operator: str) -> str:
     (found,) = (entry for entry in OPERATORS if entry.name == operator)
     rows = [[f"`{peer}`", peer.computes] for peer in found.peers if str(peer) not in TWINS]
     return _table(["peer", "computes"], rows, numbers=False)
+
+
+def _training(steps: list[dict[str, Any]]) -> str:
+    if not steps:
+        return "The recorded run did not measure it."
+    rows = [training_row(TrainingStep(**step)) for step in steps]
+    return _table(list(TRAINING_COLUMNS), rows)
 
 
 def _shown(unit: Callable[[float], str], value: float | None) -> str:

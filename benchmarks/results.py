@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,25 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class TrainingStep:
+    """Seconds of a training step, and of the loss with its gradient in it."""
+
+    network: str
+    input_size: int
+    batch: int
+    micro_batch: int
+    seconds: float
+    loss_seconds: float
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything of one run."""
 
     machine: dict[str, Any]
     times: list[Timing]
     peaks: list[Peak]
+    training: list[TrainingStep] = field(default_factory=list)
 
     def time(self, peer: str, case: Case, operator: str = "mined_triplet_loss") -> float | None:
         """The median in seconds."""
@@ -81,6 +94,7 @@ class Results:
             found["machine"],
             [Timing(**entry) for entry in found["times"]],
             [Peak(**entry) for entry in found["peaks"]],
+            [TrainingStep(**entry) for entry in found.get("training", [])],
         )
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from benchmarks import cases, distances, margin, peers
 from benchmarks.cases import Case
 from benchmarks.peers import Peer
-from benchmarks.results import Results
+from benchmarks.results import Results, TrainingStep
 from benchmarks.targets import Verdict
 
 
@@ -56,6 +56,8 @@ def show(console: Console, results: Results, verdicts: Sequence[Verdict]) -> Non
     """Print the tables of a run."""
     for operator in OPERATORS:
         console.print(_operator(operator, results))
+    if results.training:
+        console.print(_training(results.training))
     console.print(_targets(verdicts))
     console.print(_machine(results), style="dim")
 
@@ -84,6 +86,31 @@ def _operator(operator: Operator, results: Results) -> Table:
             )
         table.add_section()
     return table
+
+
+def _training(steps: Sequence[TrainingStep]) -> Table:
+    table = Table(title="Training steps", title_justify="left", title_style="bold")
+    for name in TRAINING_COLUMNS:
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for step in steps:
+        table.add_row(*training_row(step))
+    return table
+
+
+TRAINING_COLUMNS = ("network", "input", "batch", "in parts of", "step", "images/s", "in the loss")
+
+
+def training_row(step: TrainingStep) -> list[str]:
+    """What is said of a training step, by column."""
+    return [
+        step.network,
+        f"{step.input_size}x{step.input_size}",
+        str(step.batch),
+        str(min(step.batch, step.micro_batch)),
+        seconds(step.seconds),
+        f"{step.batch / step.seconds:.0f}",
+        f"{step.loss_seconds / step.seconds:.2%}",
+    ]
 
 
 def _targets(verdicts: Sequence[Verdict]) -> Table:

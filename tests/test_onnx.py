@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet, conv1d, mlp
-from facenet_ext.models.export import export_onnx
+from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet, conv1d, export_onnx, mlp
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from facenet_ext.commands.command_line import make_parser, run
-from facenet_ext.models.export import export_onnx
+from facenet_ext.models import export_onnx
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.loading import checkpoint_path, load_module
 

@@ -1,6 +1,7 @@
 """Networks that turn images, or precomputed features, into embeddings."""
 
 from facenet_ext.models.cost import LayerCost, layer_costs, milliseconds_per_image
+from facenet_ext.models.export import export_onnx
 from facenet_ext.models.inception import nn2, nn3, nn4, nns1, nns2
 from facenet_ext.models.network import EmbeddingNetwork
 from facenet_ext.models.small import SmallNet
@@ -13,6 +14,7 @@ __all__ = [
     "LayerCost",
     "SmallNet",
     "conv1d",
+    "export_onnx",
     "layer_costs",
     "milliseconds_per_image",
     "mlp",

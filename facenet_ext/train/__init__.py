@@ -8,10 +8,14 @@
 | `folders.py` | where runs and checkpoints lie |
 | `sources.py` | finds the image files of each identity: folders, archives |
 | `images.py` | decodes them once into one uint8 tensor |
+| `features.py` | reads precomputed features |
 | `pairs.py` | the pairs to verify: LFW's file format, or all pairs |
 | `data.py` | training batches and images to verify |
 | `augmentation.py` | changes whole batches on the training device |
 | `module.py` | the training step and the validation, for Lightning |
+| `offline.py` | offline mining every n steps |
+| `harmonic.py` | trains a new model to match an old one |
+| `loading.py` | takes a trained network out of a checkpoint |
 | `optimization.py` | optimizers, schedules, averaged weights |
 | `checkpoints.py` | reads and writes checkpoints, stops between two steps at Ctrl-C |
 | `progress.py` | the progress bar, and a line at each evaluation |
