@@ -263,7 +263,8 @@ def mined_triplet_loss(
         ref_ids: see there.
         max_per_class: no label has more candidates than this, as a sampler of so many per class
             knows. Then a CUDA device is never waited for and the call can be captured in a CUDA
-            graph. Where a class has more, a CPU raises RuntimeError and a GPU returns NaN.
+            graph. Where a class has more, a CPU raises RuntimeError and a GPU returns NaN. Not
+            looked at where nothing is fused: with ``swap``, and for the reduction ``"none"``.
         generator: see there.
 
     Returns:

@@ -83,14 +83,22 @@ class _TripletModule(nn.Module):
             ref_ids=ref_ids,
         )
 
-    @property
-    def fused(self) -> bool:
-        """Whether the gradient comes with the mined loss: a backward then reads no candidates."""
-        return self.reduction != "none" and not self.swap
-
     def extra_repr(self) -> str:
         """The options, as they would be passed."""
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
+
+
+def is_fused(loss: nn.Module) -> bool:
+    """Whether the gradient comes with the mined loss: a backward then reads no candidates.
+
+    Not known of a subclass with a call of its own.
+    """
+    return (
+        isinstance(loss, _TripletModule)
+        and type(loss).forward is _TripletModule.forward
+        and loss.reduction != "none"
+        and not loss.swap
+    )
 
 
 class TripletLoss(_TripletModule):
@@ -381,8 +389,8 @@ class HarmonicTripletLoss(TripletLoss):
     index U, the new embeddings first.
 
     Raises:
-        ValueError: an unknown option, a margin that is not finite; a call without ``ref_emb``, or
-            with ids.
+        ValueError: an unknown option, a margin that is not finite; a call without
+            ``ref_emb``.
 
     Example:
         >>> import torch
@@ -393,15 +401,13 @@ class HarmonicTripletLoss(TripletLoss):
     Source: FaceNet (Schroff et al., CVPR 2015), appendix "Harmonic Embedding".
     """
 
-    def forward(
+    def forward(  # type: ignore[override]  # no ids: an image's two embeddings are a pair
         self,
         embeddings: Tensor,
         labels: Tensor | None = None,
         indices_tuple: tuple[Tensor, ...] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
-        anchor_ids: Tensor | None = None,
-        ref_ids: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
@@ -411,8 +417,6 @@ class HarmonicTripletLoss(TripletLoss):
             indices_tuple: triplets or pairs of rows of U, in place of selecting.
             ref_emb: ``[N, D]`` of the old model. Gets no gradient.
             ref_labels: ``[N]`` integers; None: ``labels``, of the same images.
-            anchor_ids: None.
-            ref_ids: None.
 
         Returns:
             A scalar, or ``[T]`` for the reduction ``"none"``.
@@ -423,10 +427,6 @@ class HarmonicTripletLoss(TripletLoss):
         """
         if ref_emb is None:
             raise ValueError("ref_emb: expected the old model's embeddings, got None")
-        if anchor_ids is not None or ref_ids is not None:
-            raise ValueError(
-                "anchor_ids and ref_ids: expected None, as an image's two embeddings are a pair"
-            )
         check.check_embeddings("embeddings", embeddings)
         embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
         union = torch.cat([embeddings, ref_emb.detach()])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
+from facenet_ext.losses import is_fused
 
 __all__ = ["CrossBatchMemory"]
 
@@ -30,10 +31,13 @@ class CrossBatchMemory(nn.Module):
     A batch is enqueued first and meets its own rows as well, but an item never its own copy, nor
     an older one where the caller passes the items' ``ids``: copies have their anchor's id, and
     the loss (or the miner) gets ``anchor_ids`` and ``ref_ids``, as those of this package take. A
-    loss that takes no ids, such as pytorch-metric-learning's, is computed first and the batch is
-    enqueued after it, so that it meets earlier batches only. With :class:`TripletMarginLoss`
-    this is pytorch-metric-learning's module of the same name around its loss of the same name;
-    its ``enqueue_mask`` is a call of :meth:`enqueue` and one with ``enqueue=False``.
+    loss (or miner) that takes no ids, such as pytorch-metric-learning's, is computed first and the
+    batch is enqueued after it, so that it meets earlier batches only; where there are none, it is
+    not asked, and the loss is 0. A call that fails leaves the memory as it was.
+
+    With :class:`TripletMarginLoss` this is pytorch-metric-learning's module of the same name around
+    its loss of the same name; its ``enqueue_mask`` is a call of :meth:`enqueue` and one with
+    ``enqueue=False``.
 
     Distances between a batch and a memory of different dtypes are computed in the wider one. Under
     autocast embeddings are half precision, and so is the memory, unless ``dtype`` says otherwise.
@@ -150,14 +154,21 @@ class CrossBatchMemory(nn.Module):
         new: Any = slice(None if enqueue else 0) if mask is None else mask.nonzero().squeeze(1)
         rows = embeddings[new], labels[new], anchor_ids[new]
         if _takes_ids(self.loss if self.miner is None else self.miner):
-            self._write(*rows)
-            return self._loss(embeddings, labels, anchor_ids)
+            put_back = self._write(*rows)
+            try:
+                return self._loss(embeddings, labels, anchor_ids)
+            except BaseException:
+                put_back()
+                raise
         if ids is not None:
             raise ValueError(
                 "ids: expected None, as the loss takes no anchor_ids and ref_ids, which would "
                 "exclude copies; pass a loss or a miner of facenet_ext"
             )
-        loss = self._loss(embeddings, labels)
+        if len(self):
+            loss = self._loss(embeddings, labels)
+        else:  # some miners cannot search among nothing; what is not finite stays so
+            loss = (embeddings * 0).sum(dtype=torch.promote_types(embeddings.dtype, torch.float32))
         self._write(*rows)
         return loss
 
@@ -185,7 +196,7 @@ class CrossBatchMemory(nn.Module):
 
     def _loss(self, embeddings: Tensor, labels: Tensor, anchor_ids: Tensor | None = None) -> Tensor:
         rows, *of_rows = (b[: len(self)] for b in (self.embeddings, self.labels, self.ids))
-        fused = self.miner is None and getattr(self.loss, "fused", False)
+        fused = self.miner is None and is_fused(self.loss)
         if torch.is_grad_enabled() and not fused:
             # The backward may read what the next batch overwrites.
             rows, *of_rows = (r.clone() for r in (rows, *of_rows))
@@ -237,7 +248,9 @@ class CrossBatchMemory(nn.Module):
             later = torch.where(mask, mask.cumsum(0) - 1, count)
         return -1 - self._written - later
 
-    def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
+    def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> Callable[[], None]:
+        """Enqueues rows, and returns what undoes it."""
+        before = self._written, self.embeddings
         if self._written == 0 and self.dtype is None:
             with torch.inference_mode(False):  # else it could not be written to outside of it
                 self.embeddings = self.embeddings.to(embeddings.dtype)
@@ -246,15 +259,26 @@ class CrossBatchMemory(nn.Module):
         self._written += count
         first = (self._written - kept) % self.memory_size
         to_end = min(kept, self.memory_size - first)
+        overwritten = []
         for buffer, rows in (
             (self.embeddings, embeddings.detach()),
             (self.labels, labels),
             (self.ids, ids),
         ):
             newest = rows[count - kept :]
-            buffer[first : first + to_end] = newest[:to_end]
-            if to_end < kept:
-                buffer[: kept - to_end] = newest[to_end:]
+            for place, part in (
+                (buffer[first : first + to_end], newest[:to_end]),
+                (buffer[: kept - to_end], newest[to_end:]),
+            ):
+                overwritten.append((place, place.clone()))
+                place.copy_(part)
+
+        def put_back() -> None:
+            for place, rows in overwritten:
+                place.copy_(rows)
+            self._written, self.embeddings = before
+
+        return put_back
 
     def get_extra_state(self) -> Tensor:
         """How many rows were written, for the ``state_dict``."""
@@ -277,15 +301,16 @@ class CrossBatchMemory(nn.Module):
         stored = state_dict.get(prefix + "embeddings")
         if stored is not None:
             if stored.shape != self.embeddings.shape:
-                rows, dim = stored.shape
+                got = " and ".join(map(str, stored.shape))
                 error_msgs.append(
                     f"{prefix}embeddings: expected memory_size={self.memory_size} and "
-                    f"embedding_dim={self.embedding_dim}, got {rows} and {dim}; "
+                    f"embedding_dim={self.embedding_dim}, got {got}; "
                     "make the memory with the sizes that were saved"
                 )
                 return
             if self.dtype is None:
-                self.embeddings = self.embeddings.to(stored.dtype)
+                with torch.inference_mode(False):
+                    self.embeddings = self.embeddings.to(stored.dtype)
         super()._load_from_state_dict(
             state_dict,
             prefix,

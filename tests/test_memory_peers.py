@@ -28,6 +28,32 @@ def batch_hard_miner() -> nn.Module:
     return miners.BatchHardMiner(distance=squared)
 
 
+@pytest.mark.parametrize(
+    "miner",
+    [
+        miners.BatchHardMiner,
+        miners.BatchEasyHardMiner,
+        miners.DistanceWeightedMiner,
+        miners.MultiSimilarityMiner,
+        miners.TripletMarginMiner,
+    ],
+)
+def test_their_miners_meet_earlier_batches_only(miner: type[nn.Module]) -> None:
+    """Several cannot search among no rows, and are not asked to."""
+    memory = CrossBatchMemory(TripletLoss(), DIM, 50, miner())
+    (x, y), (later, later_y) = make_batches(20, 20, classes=5, dim=DIM)
+    x.requires_grad_()
+    loss = memory(x, y)
+    assert loss == 0
+    loss.backward()
+    assert x.grad is not None
+    assert not x.grad.any()
+    assert len(memory) == 20
+    assert memory(later.requires_grad_(), later_y).requires_grad
+    poisoned = CrossBatchMemory(TripletLoss(), DIM, 50, miner())
+    assert not torch.isfinite(poisoned(torch.full_like(x, torch.inf), y))
+
+
 @pytest.mark.parametrize("size", [20, 31, 200])
 @pytest.mark.parametrize("kind", ["all", "hardest"])
 def test_it_is_pytorch_metric_learnings_cross_batch_memory(kind: str, size: int) -> None:

@@ -66,6 +66,49 @@ def test_a_state_of_another_size_is_refused_and_changes_nothing() -> None:
         assert_same_state(memory.state_dict(), before)
 
 
+def test_a_state_of_another_dtype_is_loaded_in_inference_mode_too() -> None:
+    (x, y), (later, later_y) = make_batches(20, 20, dtype=torch.float64, dim=DIM)
+    memory, other = (CrossBatchMemory(TripletLoss(), DIM, 31) for _ in range(2))
+    memory(x, y)
+    with torch.inference_mode():
+        other.load_state_dict(memory.state_dict())
+    assert torch.equal(other(later, later_y), memory(later, later_y))
+
+
+def test_embeddings_of_one_dimension_are_refused_like_those_of_another_size() -> None:
+    memory = CrossBatchMemory(TripletLoss(), DIM, 31)
+    state = memory.state_dict() | {"embeddings": torch.zeros(4)}
+    with pytest.raises(RuntimeError, match="expected memory_size=31 and embedding_dim=7, got 4;"):
+        memory.load_state_dict(state)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_loss_that_fails_leaves_the_memory_as_it_was(before: int) -> None:
+    memory = CrossBatchMemory(TripletLoss(max_per_class=20), DIM, 30)
+    for x, y in make_batches(12, 12, classes=6, dim=DIM)[:before]:
+        memory(x, y)
+    state = copy.deepcopy(memory.state_dict())
+    ((x, _),) = make_batches(22, dim=DIM)
+    with pytest.raises(RuntimeError, match="max_per_class"):
+        memory(x, torch.tensor([0] * 21 + [1]))
+    assert_same_state(memory.state_dict(), state)
+
+
+def test_a_subclass_with_a_call_of_its_own_may_read_the_memory_in_its_backward() -> None:
+    class Pulled(TripletLoss):
+        def forward(self, embeddings: Any, labels: Any, *rest: Any, **ids: Any) -> torch.Tensor:  # type: ignore[override]
+            loss = super().forward(embeddings, labels, *rest, **ids)
+            return loss + (embeddings @ rest[1].T).mean()
+
+    memory = CrossBatchMemory(Pulled(), DIM, 10)
+    (x, y), (later, later_y) = make_batches(6, 6, dim=DIM)
+    x.requires_grad_()
+    loss = memory(x, y)
+    memory(later, later_y)
+    loss.backward()
+    assert x.grad is not None
+
+
 def test_a_state_without_the_position_is_refused() -> None:
     memory = CrossBatchMemory(TripletLoss(), DIM, 30)
     state = {k: v for k, v in memory.state_dict().items() if k != "_extra_state"}

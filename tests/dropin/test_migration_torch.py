@@ -50,6 +50,19 @@ def test_equal_rows(theirs: str, ours: str) -> None:
     assert triplet_loss(x, indices, far, distance="euclidean") == number(ours)
 
 
+@section.differs("slope of the hinge where it is exactly 0")
+def test_kink(theirs: str, ours: str) -> None:
+    """By the gradient in the positive, which the distance to it pushes off."""
+    indices = tuple(torch.tensor([i]) for i in range(3))
+    u, v = (torch.tensor([[0.0], [1.0], [2.0]], requires_grad=True) for _ in range(2))
+    torch.nn.TripletMarginLoss(margin=1.0, eps=0.0)(*(u[i] for i in indices)).backward()
+    triplet_loss(v, indices, 1.0, distance="euclidean").backward()
+    assert u.grad is not None
+    assert v.grad is not None
+    assert u.grad[1].item() == number(theirs)
+    assert v.grad[1].item() == number(ours)
+
+
 @section.differs("no triplets")
 def test_no_triplets(theirs: str, ours: str) -> None:
     rows = torch.zeros(0, 3)
