@@ -10,8 +10,8 @@ recording is cut into pieces of ``--seconds``, each of which becomes a log-mel s
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ def read(path: Path) -> Tensor:
     mono = torch.from_numpy(samples).mean(1)
     if rate == RATE or len(mono) == 0:
         return mono
-    common = gcd(RATE, rate)
+    common = math.gcd(RATE, rate)
     return torch.from_numpy(resample_poly(mono.numpy(), RATE // common, rate // common))
 
 
@@ -73,7 +73,7 @@ def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[n
     """Return the spectrograms of all pieces [N, mels, frames], and their speakers [N]."""
     spectrograms, speakers = [], []
     size = round(seconds * RATE)
-    formats = {f".{name.lower()}" for name in soundfile.available_formats()} | {".opus"}
+    formats = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} | {".opus"}
     for path in sorted(root.glob("*/*")):
         if path.suffix.lower() not in formats:
             continue
@@ -83,6 +83,7 @@ def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[n
             print(f"skipped: {error}", file=sys.stderr)
             continue
         pieces = samples[: len(samples) // size * size].reshape(-1, size)
+        pieces = pieces[pieces.isfinite().all(1)]
         if len(pieces):
             spectrograms.append(log_mel(pieces))
             speakers += [path.parent.name] * len(pieces)
@@ -100,6 +101,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="the .npz to write")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a piece")
     found = parser.parse_args(argv)
+    if not 0.1 <= found.seconds < math.inf:
+        parser.error(f"--seconds: expected at least 0.1, got {found.seconds}")
+    if found.output.suffix != ".npz" or not found.output.parent.is_dir():
+        parser.error(f"output: expected an .npz in a folder that is there, got {found.output}")
     spectrograms, speakers = features(found.recordings, found.seconds)
     np.savez(found.output, features=spectrograms, labels=speakers)
     print(

@@ -38,18 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in COMMANDS:
-        try:
-            module = importlib.import_module(COMMANDS[arguments[0]][0])
-        except ModuleNotFoundError as missing:
-            print(
-                f"facenet: error: {arguments[0]} needs {missing.name}, which is not installed; "
-                "pip install 'facenet-ext[train]'",
-                file=sys.stderr,
-            )
-            return 2
-        return int(module.main(arguments[1:], prog=f"facenet {arguments[0]}"))
-    return _explain(arguments)
+    if not arguments or arguments[0] not in COMMANDS:
+        return _explain(arguments)
+    prog = f"facenet {arguments[0]}"
+    try:
+        module = importlib.import_module(COMMANDS[arguments[0]][0])
+        return int(module.main(arguments[1:], prog=prog))
+    except ModuleNotFoundError as missing:
+        print(
+            f"{prog}: error: needs {missing.name}, which is not installed; "
+            "pip install 'facenet-ext[train]'",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:  # while the libraries load; later on a command sees to it itself
+        print(f"{prog}: stopped", file=sys.stderr)
+        return 130
 
 
 def _explain(arguments: list[str]) -> int:

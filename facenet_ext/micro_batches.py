@@ -49,7 +49,7 @@ def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Ten
     """
     if size < 1:
         raise ValueError(f"size: expected at least 1, got {size}")
-    parts = inputs.chunk(-(-len(inputs) // size)) if len(inputs) > size else (inputs,)
+    parts = torch.tensor_split(inputs, max(1, -(-len(inputs) // size)))
     if len(parts) == 1:
         embeddings: Tensor = network(inputs)
         return embeddings

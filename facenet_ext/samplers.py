@@ -40,7 +40,7 @@ class MPerClassSampler(Sampler[list[int]]):
         min_images: how many images a class must have to be drawn as one of the P.
         repeat: show images of a class with fewer than ``m`` more than once.
         batch_size: rows of a batch, in place of ``negatives``: the classes' images, and then as
-            many negatives as there is room for.
+            many negatives as there is room for. Where the classes alone have more, no negatives.
         size_cap: 1 draws every class equally often; the larger it is, the more often those with
             many images.
         seed: chooses the batches; not negative.

@@ -78,6 +78,9 @@ def test_parts_are_even_and_no_larger_than_asked_for() -> None:
         embed_in_micro_batches(Count(), torch.rand(9, 2), 8)
         assert sizes == [5, 4]
         sizes.clear()
+        embed_in_micro_batches(Count(), torch.rand(21, 2), 5)
+        assert sizes == [5, 4, 4, 4, 4]
+        sizes.clear()
         assert embed_in_micro_batches(Count(), torch.rand(0, 2), 8).shape == (0, 2)
         assert sizes == [0]
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from facenet_ext.train.errors import InputError
 
@@ -27,7 +27,17 @@ def make_parser(prog: str, description: str, examples: str) -> ArgumentParser:
         description=description,
         epilog=f"examples:\n{lines}",
         exit_on_error=False,
+        formatter_class=_Formatter,
     )
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Leaves the lines of the examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:\n"):
+            return text
+        return super()._fill_text(text, width, indent)
 
 
 def run(

@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet export") -> int
 
 def _export(found: Any) -> None:
     module = load_module(checkpoint_path(found.checkpoint))
+    if Path(found.output).is_dir() or not Path(found.output).name:
+        raise InputError(f"{found.output}: a folder; give the name of a file to write")
     try:
         export_onnx(module.network, found.output)
     except ModuleNotFoundError as missing:

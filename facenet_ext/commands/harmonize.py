@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from facenet_ext.train.harmonic import (
     embed_all,
     recognised,
 )
-from facenet_ext.train.loading import checkpoint_path, load_module
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import Options, dump
 from facenet_ext.train.pictures import save_picture
@@ -76,12 +77,19 @@ def _harmonize(found: Any, prog: str) -> int:
     quiet()
     console = Console()
     folder = Path(found.output)
-    old = load_module(checkpoint_path(found.old))
+    paths = {"old": checkpoint_path(found.old)}
+    if found.new is not None:
+        paths["new"] = checkpoint_path(found.new)
+    old = load_module(paths["old"])
+    if found.new is not None and (new := load_module(paths["new"])).shape != old.shape:
+        raise InputError(
+            f"--new {found.new}: embeds {list(new.shape)} and the old model {list(old.shape)}; "
+            "both must see the same, so train it on data of that shape"
+        )
+    _claim(folder, {name: file_hash(path) for name, path in paths.items()})
     try:
         independent = (
-            load_module(checkpoint_path(found.new))
-            if found.new is not None
-            else _independent(old, folder, found)
+            load_module(paths["new"]) if found.new is not None else _independent(old, folder, found)
         )
         options = _options(independent.options, old, found)
         module = independent
@@ -98,6 +106,24 @@ def _harmonize(found: Any, prog: str) -> int:
         return 130
     _report(folder, old, independent, module, console)
     return 0
+
+
+def _claim(folder: Path, models: dict[str, str]) -> None:
+    """Make the folder, or check that it was begun with the same models."""
+    stamp = folder / "models.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not stamp.is_file():
+            write_json(stamp, models)
+        begun = json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--output {folder}: cannot be used ({error})") from None
+    differing = [name for name in ("old", "new") if begun.get(name) != models.get(name)]
+    if differing:
+        raise InputError(
+            f"--output {folder}: was begun with another {differing[0]} model; "
+            "give the same, or choose another folder"
+        )
 
 
 def _independent(old: EmbeddingModule, folder: Path, found: Any) -> EmbeddingModule:
@@ -180,7 +206,8 @@ def _report(
     for column in ("compared", "AUC", "VAL at FAR 0.01"):
         table.add_column(column, justify="left" if column == "compared" else "right")
     for name, row in compared.items():
-        table.add_row(name, f"{row['auc']:.4f}", f"{row['val_at_far_1e-2']:.1%}")
+        val = row["val_at_far_1e-2"]
+        table.add_row(name, f"{row['auc']:.4f}", "" if val is None else f"{val:.1%}")
     console.print(table)
     for name, count in counts.items():
         console.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +15,22 @@ from rich.console import Console
 
 from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
-from facenet_ext.mining import Rule, find_duplicates, find_mislabelled, mine_to_parquet
+from facenet_ext.mining import (
+    Rule,
+    find_duplicates,
+    find_mislabelled,
+    mine_to_parquet,
+    read_triplets,
+)
 from facenet_ext.mining.offline import BLOCK, CHUNK
+from facenet_ext.mining.storage import describe, fingerprint
 from facenet_ext.train.data import Examples, load
 from facenet_ext.train.errors import InputError
-from facenet_ext.train.loading import checkpoint_path, load_module
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
 from facenet_ext.train.offline import embed_to_file
 from facenet_ext.train.pictures import save_picture
 from facenet_ext.train.progress import Counting
-from facenet_ext.train.report import write_text
+from facenet_ext.train.report import read_json, write_json, write_text
 
 __all__ = ["main"]
 
@@ -93,20 +99,57 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet mine") -> int:
 def _mine(found: Any) -> None:
     console = Console(stderr=True)
     output = Path(found.output)
-    target = output / "triplets.parquet"
-    if target.exists():
-        raise InputError(f"--output {output}: already holds mined triplets; choose another folder")
+    finished = output / "summary.json"
+    if finished.exists():
+        raise InputError(
+            f"--output {output}: already holds the result of a search; choose another folder"
+        )
+    rule = Rule(
+        found.positives,
+        found.negatives,
+        float(found.margin),
+        found.within_margin,
+        found.distance,
+    )
     device = _device(found.device)
     try:
+        rule.check()
         output.mkdir(parents=True, exist_ok=True)
         searched = _load(found, output, device, console)
-        rule = Rule(
-            found.positives,
-            found.negatives,
-            float(found.margin),
-            found.within_margin,
-            found.distance,
+        figures = _search(searched, rule, found, device, console)
+        if found.suspects:
+            figures |= _report_suspects(searched, int(found.suspects), output, console)
+        write_json(finished, figures)
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+    if found.json:
+        print(json.dumps(figures, indent=2))
+        return
+    out = Console()
+    out.print(
+        f"{figures['triplets']:,} triplets of {figures['rows']:,} rows: {figures['file']}",
+        soft_wrap=True,
+    )
+    if found.suspects:
+        out.print(
+            f"{figures['mislabelled']} rows looked at for a wrong name, the most suspicious first, "
+            f"and {figures['duplicates']} pairs under two names: {output / 'suspects.csv'}",
+            soft_wrap=True,
         )
+
+
+def _search(
+    searched: _Set, rule: Rule, found: Any, device: torch.device, console: Console
+) -> dict[str, Any]:
+    """Mine, or go on, or take what the same search found before it was interrupted."""
+    target = Path(found.output) / "triplets.parquet"
+    stamp = target.with_name("mining.json")
+    description = describe(searched.embeddings, searched.labels, rule, int(found.block))
+    if target.is_file() and stamp.is_file() and read_json(stamp) == description:
+        count = len(read_triplets(target).anchor)
+    else:
         with Counting("mining", console) as progress:
             count = mine_to_parquet(
                 searched.embeddings,
@@ -118,24 +161,8 @@ def _mine(found: Any) -> None:
                 device=device,
                 progress=progress,
             )
-        figures = {"rows": len(searched.labels), "triplets": count, "file": str(target)}
-        if found.suspects:
-            figures |= _report_suspects(searched, int(found.suspects), output, console)
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from None
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
-    if found.json:
-        print(json.dumps(figures, indent=2))
-        return
-    out = Console()
-    out.print(f"{count:,} triplets of {len(searched.labels):,} rows: {target}", soft_wrap=True)
-    if found.suspects:
-        out.print(
-            f"{figures['mislabelled']} rows probably under a wrong name, {figures['duplicates']} "
-            f"pairs under two: {output / 'suspects.csv'}",
-            soft_wrap=True,
-        )
+        write_json(stamp, description)
+    return {"rows": len(searched.labels), "triplets": count, "file": str(target)}
 
 
 def _report_suspects(searched: _Set, count: int, output: Path, console: Console) -> dict[str, Any]:
@@ -153,7 +180,7 @@ def _report_suspects(searched: _Set, count: int, output: Path, console: Console)
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        bool(torch.zeros(1, device=device).isfinite().all())
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"--device {name}: cannot be used ({str(error).splitlines()[0]})"
@@ -189,9 +216,11 @@ def _read(path: str) -> NDArray[Any]:
     """Map an array to its file; nothing in the file is executed."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of many kinds: damaged, of Python objects, of another format
         raise InputError(f"{path}: not an .npy file of numbers ({error})") from None
-    return array  # type: ignore[no-any-return]
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise InputError(f"{path}: not an .npy file of rows; save it with numpy.save")
+    return array.astype(array.dtype.newbyteorder("=")) if not array.dtype.isnative else array
 
 
 def _embed(found: Any, output: Path, device: torch.device, console: Console) -> _Set:
@@ -204,22 +233,22 @@ def _embed(found: Any, output: Path, device: torch.device, console: Console) -> 
             **(vars(options) | {"data": found.data, "val": None, "pairs": None})
         )
     examples = load(options, console).train
-    if examples.shape[0] != module.shape[0] or len(examples.shape) != len(module.shape):
+    if not module.accepts(examples.shape):
         raise InputError(
             f"--data {options.data}: the network of {path} embeds {list(module.shape)}, "
             f"these are {list(examples.shape)}"
         )
     stamp = output / "embeddings.json"
     described = {
-        "checkpoint": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "data": options.data,
-        "rows": len(examples),
+        "checkpoint": file_hash(path),
+        "examples": fingerprint(examples.values.numpy()),
+        "labels": fingerprint(examples.labels.numpy(), len(examples)),
     }
     file = output / "embeddings.npy"
-    if not (stamp.is_file() and file.is_file() and json.loads(stamp.read_text()) == described):
+    if not (stamp.is_file() and file.is_file() and read_json(stamp) == described):
         with Counting("embedding", console) as progress:
             embed_to_file(module, examples, np.arange(len(examples)), file, progress)
-        write_text(stamp, json.dumps(described, indent=2) + "\n")
+        write_json(stamp, described)
     np.save(output / "labels.npy", examples.labels.numpy())
     write_text(output / "names.txt", "\n".join(examples.names) + "\n")
     return _Set(np.load(file, mmap_mode="r"), examples.labels.numpy(), examples.names, examples)

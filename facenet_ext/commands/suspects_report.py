@@ -38,13 +38,17 @@ def write_csv(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for s in mislabelled:
-        same = (s.positive, names[s.positive], f"{s.d_positive:.6f}")
-        other = (s.other, names[s.other], f"{s.d_other:.6f}") if s.other >= 0 else ("", "", "")
+        same = _described(s.positive, s.d_positive, names)
+        other = _described(s.other, s.d_other, names)
         writer.writerow(("mislabelled", f"{s.score:.4f}", s.row, names[s.row], *same, *other))
     for row, other_row, distance in duplicates:
         described = (other_row, names[other_row], f"{distance:.6f}")
         writer.writerow(("duplicate", "", row, names[row], "", "", "", *described))
     write_text(path, text.getvalue())
+
+
+def _described(row: int, distance: float, names: Sequence[str]) -> tuple[object, ...]:
+    return (row, names[row], f"{distance:.6f}") if row >= 0 else ("", "", "")
 
 
 def draw_contact_sheet(
@@ -61,7 +65,7 @@ def draw_contact_sheet(
     strips: list[tuple[str, list[int], list[str]]] = [
         (
             f"{s.score:.0%} of others are closer",
-            [s.row, s.positive] + [s.other] * (s.other >= 0),
+            [row for row in (s.row, s.positive, s.other) if row >= 0],
             ["suspicious", f"own, d={s.d_positive:.2f}", f"other, d={s.d_other:.2f}"],
         )
         for s in mislabelled

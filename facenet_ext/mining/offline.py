@@ -1,9 +1,9 @@
 """Selects triplets over all rows of a training set, a block of anchors at a time.
 
-A block is whole classes, so that it holds every positive of its anchors. It meets the set in
-chunks: of each chunk :func:`facenet_ext.select_triplets` returns the best negative of every
-(anchor, positive), and the best of these is the best of all. Memory is that of a block and a chunk,
-whatever the size of the set, whose embeddings may be a memory-mapped file.
+A block has its anchors' classes along, and with them every positive. It meets the set in chunks: of
+each chunk :func:`facenet_ext.select_triplets` returns the best negative of every (anchor,
+positive), and the best of these is the best of all. Memory is that of a block and a chunk, whatever
+the size of the set, whose embeddings may be a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from facenet_ext import _validation as check
 from facenet_ext._types import Triplets
 from facenet_ext.functional import select_triplets
 
-__all__ = ["BLOCK", "CHUNK", "SEMIHARD", "Block", "Rule", "blocks", "mine", "mine_block"]
+__all__ = ["BLOCK", "CHUNK", "PAIRS", "SEMIHARD", "Block", "Rule", "blocks", "mine", "mine_block"]
 
 BLOCK = 4096
-"""Anchors that are searched for together, unless a class has more."""
+"""Anchors that are searched for together."""
+
+PAIRS = 262_144
+"""(anchor, positive) of a block where all of them are wanted: each takes some 200 bytes."""
 
 CHUNK = 32_768
 """Candidates that are in memory at once, beside the block: 16 MiB with 128 dimensions, and as much
@@ -48,6 +51,11 @@ class Rule(NamedTuple):
     within_margin: bool = False
     distance: str = "sqeuclidean"
 
+    @property
+    def most_pairs(self) -> int | None:
+        """How many pairs a block may have, if they decide how much memory it takes."""
+        return PAIRS if self.positives == "all" else None
+
     def check(self) -> None:
         """Raises ValueError unless these select triplets."""
         check.check_choice("positives", self.positives, check.POSITIVES)
@@ -61,52 +69,73 @@ SEMIHARD = Rule()
 
 
 class Block(NamedTuple):
-    """Anchors that are searched for together: all rows of some classes.
+    """Anchors that are searched for together, with every positive that they have.
 
     Attributes:
-        rows: ``[B]`` int64, ascending.
-        pairs: how many (anchor, positive) there are among them.
+        rows: ``[B]`` int64, the anchors, ascending.
+        members: ``[C]`` int64, all rows of their classes, ascending: the anchors themselves, unless
+            a class is divided among blocks.
     """
 
     rows: NDArray[np.int64]
-    pairs: int
+    members: NDArray[np.int64]
 
 
-def blocks(labels: NDArray[Any], size: int = BLOCK) -> list[Block]:
-    """Divide the rows that have a positive into blocks of whole classes.
+def blocks(labels: NDArray[Any], size: int = BLOCK, pairs: int | None = None) -> list[Block]:
+    """Divide the rows that have a positive into blocks of anchors.
 
     Args:
         labels: ``[N]`` integers.
-        size: rows of a block at most; a larger class is a block of its own.
+        size: anchors of a block at most.
+        pairs: (anchor, positive) of a block at most; None: any number. Where one anchor has more,
+            it is a block of its own.
 
     Returns:
-        The blocks, in the order of the labels. Classes of one row are in none.
+        The blocks, in the order of the labels. Rows that are alone in their class are in none.
 
     Raises:
-        ValueError: labels that are not 1-D, a size below 1.
+        ValueError: labels that are not 1-D, a bound below 1.
         TypeError: labels that are not integers.
 
     Example:
         >>> [block.rows.tolist() for block in blocks(np.array([1, 0, 1, 2, 0, 0]), size=3)]
         [[1, 4, 5], [0, 2]]
+        >>> [block.rows.tolist() for block in blocks(np.array([1, 0, 1, 2, 0, 0]), size=2)]
+        [[1, 4], [5], [0, 2]]
     """
     check_labels(labels)
-    if size < 1:
-        raise ValueError(f"size: expected at least 1, got {size}")
-    order = np.argsort(labels, kind="stable")
+    for name, bound in (("size", size), ("pairs", pairs)):
+        if bound is not None and bound < 1:
+            raise ValueError(f"{name}: expected at least 1, got {bound}")
+    order = np.argsort(labels, kind="stable").astype(np.int64)
     borders = 1 + np.flatnonzero(labels[order][1:] != labels[order][:-1])
     counts = np.diff(np.concatenate([[0], borders, [len(order)]]))
-    order = order[np.repeat(counts > 1, counts)]
-    counts = counts[counts > 1]
-    ends = np.cumsum(counts)
-    found, first = [], 0
-    while first < len(counts):
-        begin = ends[first] - counts[first]
-        last = max(first + 1, int(np.searchsorted(ends, begin + size, side="right")))
-        rows = np.sort(order[begin : ends[last - 1]]).astype(np.int64)
-        pairs = int((counts[first:last] * (counts[first:last] - 1)).sum())
-        found.append(Block(rows, pairs))
-        first = last
+    order, counts = order[np.repeat(counts > 1, counts)], counts[counts > 1]
+    begins = np.cumsum(counts) - counts
+    found: list[Block] = []
+    waiting = 0  # the first class that is in no block yet
+    rows = held = 0  # of the classes since then: rows, and pairs
+    most = np.inf if pairs is None else pairs
+
+    def close(end: int) -> None:
+        nonlocal waiting, rows, held
+        if rows:
+            members = np.sort(order[begins[waiting] : begins[waiting] + rows])
+            found.append(Block(members, members))
+        waiting, rows, held = end, 0, 0
+
+    for number, count in enumerate(counts.tolist()):
+        own = count * (count - 1)
+        if rows + count > size or held + own > most:
+            close(number)
+        if count > size or own > most:  # divided, with all of the class along as positives
+            members = order[begins[number] : begins[number] + count]
+            step = size if pairs is None else min(size, max(1, pairs // (count - 1)))
+            found += [Block(members[i : i + step], members) for i in range(0, count, step)]
+            waiting = number + 1
+        else:
+            rows, held = rows + count, held + own
+    close(len(counts))
     return found
 
 
@@ -149,7 +178,7 @@ def mine(
     Source: FaceNet (Schroff et al., CVPR 2015), section 3.2: triplets generated offline every n
     steps, from the most recent checkpoint.
     """
-    for one in blocks(labels, block):
+    for one in blocks(labels, block, rule.most_pairs):
         yield mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
 
 
@@ -178,8 +207,8 @@ def mine_block(
     anchor_labels, anchor_rows = (_on(device, rows) for rows in (labels[block.rows], block.rows))
     best: Triplets | None = None
     for begin in range(0, len(labels), chunk):
-        # The block's own rows come along each time, as positives; in ascending order, for ties.
-        rows = np.union1d(block.rows, np.arange(begin, min(begin + chunk, len(labels))))
+        # The block's classes come along each time, as positives; in ascending order, for ties.
+        rows = np.union1d(block.members, np.arange(begin, min(begin + chunk, len(labels))))
         candidates, names = _on(device, embeddings[rows]), _on(device, rows)
         if not bool(torch.isfinite(candidates).all()):
             row = rows[int(torch.isfinite(candidates).all(1).logical_not().nonzero()[0])]

@@ -31,7 +31,7 @@ from facenet_ext.mining.offline import (
     mine_block,
 )
 
-__all__ = ["mine_to_parquet", "read_triplets"]
+__all__ = ["describe", "fingerprint", "mine_to_parquet", "read_triplets"]
 
 _SCHEMA = pa.schema(
     [
@@ -93,11 +93,11 @@ def mine_to_parquet(
     """
     rule.check()
     check_embeddings(embeddings, labels)
-    todo = blocks(labels, block)
+    todo = blocks(labels, block, rule.most_pairs)
     parts = path.with_name(path.name + ".parts")
     if not resume:
         shutil.rmtree(parts, ignore_errors=True)
-    _open(parts, _describe(embeddings, labels, rule, block))
+    _open(parts, describe(embeddings, labels, rule, block))
     anchors = sum(len(one.rows) for one in todo)
     files = [parts / f"{number:07d}.parquet" for number in range(len(todo))]
     done = sum(len(one.rows) for one, file in zip(todo, files, strict=True) if file.is_file())
@@ -174,18 +174,30 @@ def _open(parts: Path, description: dict[str, Any]) -> None:
     unfinished.replace(file)
 
 
-def _describe(
+def describe(
     embeddings: NDArray[Any], labels: NDArray[Any], rule: Rule, block: int
 ) -> dict[str, Any]:
-    """What a part depends on: the options, the labels, and a sample of the embeddings."""
-    rows = np.unique(np.linspace(0, max(0, len(labels) - 1), _SAMPLED_ROWS).astype(np.int64))
-    sample = np.ascontiguousarray(embeddings[rows[: len(labels)]])
+    """What mined triplets depend on: the options, the labels and a sample of the embeddings.
+
+    Args:
+        embeddings: ``[N, D]``
+        labels: ``[N]``
+        rule: how triplets are chosen.
+        block: anchors that are searched for together.
+
+    Returns:
+        Data as JSON has it.
+    """
     return rule._asdict() | {
         "block": block,
-        "embeddings": f"{embeddings.shape} {embeddings.dtype} {_hash(sample)}",
-        "labels": _hash(np.ascontiguousarray(labels)),
+        "embeddings": fingerprint(embeddings),
+        "labels": fingerprint(labels, len(labels)),
     }
 
 
-def _hash(array: NDArray[Any]) -> str:
-    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
+def fingerprint(array: NDArray[Any], rows: int = _SAMPLED_ROWS) -> str:
+    """A name for an array: its shape, its type, and a hash of so many rows, evenly spaced."""
+    chosen = np.unique(np.linspace(0, max(0, len(array) - 1), rows).astype(np.int64))
+    sample = np.ascontiguousarray(array[chosen[: len(array)]])
+    hashed = hashlib.sha256(sample.tobytes()).hexdigest()[:16]
+    return f"{list(array.shape)} {array.dtype} {hashed}"

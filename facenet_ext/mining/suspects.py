@@ -6,6 +6,7 @@ and poorly imaged faces would dominate the hard positives and negatives").
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,13 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 
 from facenet_ext.functional import pairwise_squared_distance
-from facenet_ext.mining.offline import CHUNK, blocks, check_embeddings
+from facenet_ext.mining.offline import CHUNK, check_embeddings
 
 __all__ = ["Suspect", "find_duplicates", "find_mislabelled"]
 
 _ANCHORS = 512
+_DIMENSIONS = 8  # of the projection in which duplicates are looked for
+_NEIGHBOURS = 9  # that are looked at there, the row itself among them
 
 
 class Suspect(NamedTuple):
@@ -83,26 +87,24 @@ def find_mislabelled(
     Source: this project.
     """
     check_embeddings(embeddings, labels)
+    labels = labels.astype(np.int64)
     chosen = np.random.default_rng(seed).permutation(len(labels))[:sample]
-    others, other_labels = (
-        _rows(embeddings, chosen),
-        torch.from_numpy(labels[chosen].astype(np.int64)),
-    )
+    others, other_labels = _rows(embeddings, chosen), torch.from_numpy(labels[chosen])
     scores = np.full(len(labels), -1.0)
-    todo = blocks(labels, 1)  # a class each
-    total, done = sum(len(block.rows) for block in todo), 0
-    for block in todo:
-        own = _rows(embeddings, block.rows)
-        different = other_labels != int(labels[block.rows[0]])
-        negatives = others[different]
-        for first in range(0, len(block.rows), _ANCHORS):
+    todo = _classes(labels)
+    total, done = sum(len(rows) for rows in todo), 0
+    for rows in todo:
+        own = _rows(embeddings, rows)
+        same = other_labels == int(labels[rows[0]])
+        negatives = max(1, len(same) - int(same.sum()))
+        for first in range(0, len(rows), _ANCHORS):
             anchors = own[first : first + _ANCHORS]
             positive = pairwise_squared_distance(anchors, own)
-            negative = pairwise_squared_distance(anchors, negatives).sort(1).values
-            closer = torch.searchsorted(negative, positive).double() / max(1, len(negatives))
+            negative = pairwise_squared_distance(anchors, others).masked_fill(same, torch.inf)
+            closer = torch.searchsorted(negative.sort(1).values, positive).double() / negatives
             closer[torch.arange(len(anchors)), torch.arange(first, first + len(anchors))] = np.nan
-            scores[block.rows[first : first + _ANCHORS]] = closer.nanmedian(1).values.numpy()
-        done += len(block.rows)
+            scores[rows[first : first + _ANCHORS]] = closer.nanmedian(1).values.numpy()
+        done += len(rows)
         if progress is not None:
             progress(done, total)
     worst = np.argsort(-scores, kind="stable")[:count]
@@ -113,6 +115,9 @@ def find_duplicates(
     embeddings: NDArray[Any], labels: NDArray[Any], within: float = 1e-6
 ) -> list[tuple[int, int, float]]:
     """Find rows of different labels that are at distance 0: one image under two names.
+
+    Of many copies of one row, each is listed beside the first, and of rows that are almost equal
+    each beside its closest few: the time is O(N log N) whatever the set holds.
 
     Args:
         embeddings: ``[N, D]`` float32, float64 or float16.
@@ -135,36 +140,49 @@ def find_duplicates(
     Source: this project.
     """
     check_embeddings(embeddings, labels)
-    # Rows that close are as close on any line: sort along one, and look at neighbours only.
-    direction = np.random.default_rng(0).standard_normal((embeddings.shape[1],))
-    direction /= np.linalg.norm(direction)
-    places = np.concatenate(
-        [
-            embeddings[i : i + CHUNK].astype(np.float64) @ direction
-            for i in range(0, len(labels), CHUNK)
-        ]
-        or [np.empty(0)]
-    )
-    order = np.argsort(places, kind="stable")
-    places = places[order]
-    reach = math.sqrt(within) * (1 + 1e-6) + 1e-12
-    found = []
-    near, gap = np.arange(len(order)), 1
-    while len(near := near[near + gap < len(order)]):
-        near = near[places[near + gap] - places[near] <= reach]
-        a, b = order[near], order[near + gap]
-        differing = labels[a] != labels[b]
-        a, b = a[differing], b[differing]
-        for i in range(0, len(a), CHUNK):
-            x, y = embeddings[a[i : i + CHUNK]], embeddings[b[i : i + CHUNK]]
-            d = np.square(x.astype(np.float64) - y).sum(1)
-            found += [
-                (int(min(p, q)), int(max(p, q)), float(v))
-                for p, q, v in zip(a[i:], b[i:], d, strict=False)
-                if v <= within
-            ]
-        gap += 1
-    return sorted(found)
+    first, places = _copies(embeddings)
+    rows = np.arange(len(labels))
+    copies = rows[(first != rows) & (labels[first] != labels)]
+    found = {(int(first[row]), int(row)): 0.0 for row in copies}
+    alone = np.flatnonzero(first == rows)
+    if len(alone) > 1:
+        # Rows that are close are as close in any projection.
+        near, neighbours = cKDTree(places[alone]).query(
+            places[alone],
+            k=min(_NEIGHBOURS, len(alone)),
+            distance_upper_bound=math.sqrt(within) * (1 + 1e-6) + 1e-12,
+        )
+        here, which = np.nonzero(np.isfinite(near))
+        a, b = alone[here], alone[neighbours[here, which]]
+        differing = (a < b) & (labels[a] != labels[b])
+        for p, q in zip(a[differing].tolist(), b[differing].tolist(), strict=True):
+            distance = float(np.square(embeddings[p].astype(np.float64) - embeddings[q]).sum())
+            if distance <= within:
+                found[p, q] = distance
+    return [(*pair, distance) for pair, distance in sorted(found.items())]
+
+
+def _copies(embeddings: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The first row that is equal to each row, and each row's place in a few dimensions."""
+    directions = np.random.default_rng(0).standard_normal((embeddings.shape[1], _DIMENSIONS))
+    directions = np.linalg.qr(directions)[0] if embeddings.shape[1] else directions
+    seen: dict[bytes, int] = {}
+    first = np.empty(len(embeddings), np.int64)
+    places = np.empty((len(embeddings), directions.shape[1]))
+    for begin in range(0, len(embeddings), CHUNK):
+        chunk = np.ascontiguousarray(embeddings[begin : begin + CHUNK])
+        places[begin : begin + CHUNK] = chunk.astype(np.float64) @ directions
+        for row, values in enumerate(chunk, begin):
+            digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
+            first[row] = seen.setdefault(digest, row)
+    return first, places
+
+
+def _classes(labels: NDArray[Any]) -> list[NDArray[np.int64]]:
+    """The rows of each class that has two or more."""
+    order = np.argsort(labels, kind="stable").astype(np.int64)
+    borders = 1 + np.flatnonzero(labels[order][1:] != labels[order][:-1])
+    return [rows for rows in np.split(order, borders) if len(rows) > 1]
 
 
 def _with_neighbours(
@@ -175,13 +193,13 @@ def _with_neighbours(
 ) -> list[Suspect]:
     """Add to each suspect its closest row of the same label, and of another."""
     rows = _rows(embeddings, suspects)
-    own = torch.from_numpy(labels[suspects].astype(np.int64))
+    own = torch.from_numpy(labels[suspects])
     infinity = torch.full((len(suspects),), torch.inf)
     best = {same: (infinity.clone(), torch.full((len(suspects),), -1)) for same in (True, False)}
     for begin in range(0, len(labels), CHUNK):
         chunk = np.arange(begin, min(begin + CHUNK, len(labels)))
         d = pairwise_squared_distance(rows, _rows(embeddings, chunk)).float()
-        same = own[:, None] == torch.from_numpy(labels[chunk].astype(np.int64))
+        same = own[:, None] == torch.from_numpy(labels[chunk])
         itself = torch.from_numpy(suspects)[:, None] == torch.from_numpy(chunk)
         for kind, (distance, index) in best.items():
             closest = d.masked_fill((same != kind) | itself, torch.inf).min(1)

@@ -157,6 +157,11 @@ class Batches(LightningDataModule):
         counts = Counter(data.train.labels.tolist())
         available = sum(count >= options.min_images for count in counts.values())
         others = len(counts) - available
+        if options.negatives and options.batch_size is not None:
+            raise InputError(
+                f"--negatives {options.negatives}: --batch-size {options.batch_size} says how many "
+                "there are; give one of them, --negatives 0 or --batch-size null"
+            )
         if available < options.identities:
             raise InputError(
                 f"--identities {options.identities}: only {available} of the {len(counts)} "
@@ -168,10 +173,12 @@ class Batches(LightningDataModule):
                 f"--negatives {options.negatives}: only {others} of the {len(counts)} identities "
                 f"to train on have fewer than {options.min_images} images; lower --negatives"
             )
-        if options.negatives and options.batch_size is not None:
+        shown = options.identities * options.images_per_identity
+        if options.batch_size is not None and options.repeat and options.batch_size < shown:
             raise InputError(
-                f"--negatives {options.negatives}: --batch-size {options.batch_size} says how many "
-                "there are; give one of them, --negatives 0 or --batch-size null"
+                f"--batch-size {options.batch_size}: {options.identities} identities with "
+                f"{options.images_per_identity} images each are {shown} already; raise it, or "
+                "lower --identities or --images-per-identity"
             )
         self.sampler = MPerClassSampler(
             data.train.labels,

@@ -13,7 +13,7 @@ from facenet_ext.metrics import KFoldAccuracy, OperatingPoint, auc, eer, kfold_a
 from facenet_ext.quantization import dequantize, quantize
 from facenet_ext.train.pairs import Pairs
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "verify", "without_nan"]
 
 _CHUNK = 100_000
 """Pairs whose embeddings are gathered at once: 100 MB with 128 dimensions."""
@@ -66,7 +66,7 @@ class Verification:
             "eer": self.eer,
             "quantized_accuracy": self.quantized.mean,
         }
-        return {name: _without_nan(value) for name, value in figures.items()}
+        return dict(without_nan(figures))
 
 
 def verify(embeddings: Tensor, pairs: Pairs) -> Verification:
@@ -105,9 +105,10 @@ def _distances(embeddings: Tensor, pairs: Pairs) -> Tensor:
     )
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Return data with None in place of what is no number, as JSON has it."""
     if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
+        return {key: without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_without_nan(entry) for entry in value]
+        return [without_nan(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,10 @@ def read_features(
     """
     where = f"{option} {name}"
     try:
-        with np.load(Path(name).expanduser(), allow_pickle=False) as file:
+        file = np.load(Path(name).expanduser(), allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InputError(f"{where}: an array, not an .npz; save it with numpy.savez")
+        with file:
             missing = {"features", "labels"} - set(file.files)
             if missing:
                 raise InputError(
@@ -42,8 +44,12 @@ def read_features(
                     "save it with numpy.savez(path, features=..., labels=...)"
                 )
             features, labels = file["features"], file["labels"]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of many kinds: damaged, encrypted, too large, of another format
         raise InputError(f"{where}: cannot be read ({error})") from None
+    if not (isinstance(features, np.ndarray) and isinstance(labels, np.ndarray)):
+        raise InputError(f"{where}: its entries are no arrays; save it with numpy.savez")
     if not (np.issubdtype(features.dtype, np.number) and not np.iscomplexobj(features)):
         raise InputError(f"{where}: features must be numbers, they are {features.dtype}")
     if features.ndim not in (2, 3) or 0 in features.shape:

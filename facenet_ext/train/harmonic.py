@@ -14,6 +14,7 @@ from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
 from facenet_ext.train.data import Examples
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.evaluation import without_nan
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import Options
 from facenet_ext.train.pairs import Pairs
@@ -64,7 +65,7 @@ class HarmonicModule(EmbeddingModule):
         if old.shape != shape:
             raise InputError(
                 f"the old model embeds {list(old.shape)} and the new one {list(shape)}: both must "
-                "see the same images; give --image-size and --channels of the old one"
+                "see the same; train the new one on data of that shape"
             )
         weights = start.network.state_dict()
         if layer_only:  # the last layer stays as it was drawn
@@ -118,7 +119,8 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON has them."""
         point = val_far(self.distances, self.same, 1e-2)
-        return {"auc": auc(self.distances, self.same), "val_at_far_1e-2": point.val}
+        figures = {"auc": auc(self.distances, self.same), "val_at_far_1e-2": point.val}
+        return dict(without_nan(figures))
 
 
 def compare(name: str, probes: Tensor, gallery: Tensor, pairs: Pairs) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from facenet_ext.train import checkpoints
@@ -10,7 +11,7 @@ from facenet_ext.train.folders import CHECKPOINTS, LAST_FILE
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import Options
 
-__all__ = ["checkpoint_path", "load_module"]
+__all__ = ["checkpoint_path", "file_hash", "load_module"]
 
 
 def checkpoint_path(given: str) -> Path:
@@ -29,6 +30,11 @@ def checkpoint_path(given: str) -> Path:
     if not path.is_file():
         raise InputError(f"{given}: no such checkpoint; give a run's folder or a .ckpt file")
     return path
+
+
+def file_hash(path: Path) -> str:
+    """Return a name for what a file holds: its SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_module(path: Path) -> EmbeddingModule:

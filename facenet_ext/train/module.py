@@ -144,6 +144,13 @@ class EmbeddingModule(LightningModule):
                 views.append(self.network(inputs.flip(3)))
         return views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
 
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether it embeds examples of a shape: images of any size, sequences of any length."""
+        if len(shape) != len(self.shape):
+            return False
+        any_length = self.images or (self.options.model.model == "conv1d" and len(shape) == 2)
+        return shape[0] == self.shape[0] if any_length else shape == self.shape
+
     def embed_once(self, examples: Tensor) -> Tensor:
         """Embed examples by one pass through the network, of images the central crop."""
         if self.images:

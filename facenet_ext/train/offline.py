@@ -26,8 +26,8 @@ _BATCH = 256
 class OfflineMining(Callback):
     """Search all training examples for triplets every n steps, and let them join the batches.
 
-    The triplets of step s are ``mined/step-<s>.parquet`` in the run's folder, where a run that
-    continues finds them again.
+    The triplets that join are part of the checkpoint, so that a run that continues has those that
+    it had. All that was found at step s is left in ``mined/step-<s>.parquet`` in the run's folder.
 
     Args:
         folder: of the run.
@@ -44,12 +44,27 @@ class OfflineMining(Callback):
         self.options = options
         self.batches = batches
         self.console = console
+        self._step: int | None = None  # of the last search
+        self._triplets = torch.empty(0, 3, dtype=torch.int64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the triplets and the step at which they were found, for the checkpoint."""
+        return {"step": self._step, "triplets": self._triplets}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up."""
+        self._step, self._triplets = state_dict["step"], state_dict["triplets"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up the triplets that a run had when it stopped."""
-        step = self._last_due(trainer.global_step)
-        if step is not None:
-            self._use(step, pl_module)
+        """Let the triplets that a run had when it stopped join again."""
+        due = self._last_due(trainer.global_step)
+        if due is None:
+            return
+        highest = int(self._triplets.max()) if len(self._triplets) else -1
+        if self._step == due and highest < len(self.batches.data.train):
+            self._join()
+        else:  # it stopped in the middle of the search, or is of other data
+            self._search(due, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,7 +72,7 @@ class OfflineMining(Callback):
         """Search, where it is due."""
         step = trainer.global_step
         if step == self._last_due(step) and step < self.batches.steps:
-            self._use(step, pl_module)
+            self._search(step, pl_module)
 
     def _last_due(self, step: int) -> int | None:
         """Return the last step up to this one at which there was a search, if there was."""
@@ -65,22 +80,25 @@ class OfflineMining(Callback):
         first = options.mine_start or options.mine_every
         return step - (step - first) % options.mine_every if step >= first else None
 
-    def _use(self, step: int, module: LightningModule) -> None:
+    def _join(self) -> None:
+        count, seed = self.options.mining.mined_triplets, self.options.run.seed
+        self.batches.mined = MinedTriplets(self._triplets, count, seed)
+
+    def _search(self, step: int, module: LightningModule) -> None:
         assert isinstance(module, EmbeddingModule)
-        path = self.folder / f"step-{step:07d}.parquet"
         rows = self._rows(step)
-        if not path.is_file():
-            self._mine(path, rows, module)
+        path = self.folder / f"step-{step:07d}.parquet"
+        self._mine(path, rows, module)
         found = read_triplets(path)
-        margin = self.options.loss.margin
-        active = found.d_ap - found.d_an + margin > 0
-        triplets = torch.from_numpy(rows)[torch.stack(found[:3], dim=1)[active]]
+        active = found.d_ap - found.d_an + self.options.loss.margin > 0
+        self._step = step
+        self._triplets = torch.from_numpy(rows)[torch.stack(found[:3], dim=1)[active]]
         self.console.print(
-            f"step {step}: mined {len(active):,} triplets, {len(triplets):,} inside the margin",
+            f"step {step}: mined {len(active):,} triplets, "
+            f"{len(self._triplets):,} inside the margin",
             soft_wrap=True,
         )
-        count, seed = self.options.mining.mined_triplets, self.options.run.seed
-        self.batches.mined = MinedTriplets(triplets, count, seed)
+        self._join()
 
     def _rows(self, step: int) -> NDArray[np.int64]:
         """Return the examples to search among."""

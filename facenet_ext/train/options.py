@@ -34,7 +34,9 @@ __all__ = ["Options", "dump", "is_features", "parse"]
 _CONFIGS = Path(__file__).parent / "configs"
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
 _CropShare = restricted_number_type("CropShare", float, [(">", 0), ("<=", 1)])
+_Margin = restricted_number_type("Margin", float, [(">", 0), ("<=", sys.float_info.max)])
 _AtLeastTwo = restricted_number_type("AtLeastTwo", int, (">=", 2))
+_AtLeastFour = restricted_number_type("AtLeastFour", int, (">=", 4))
 _AtLeastEight = restricted_number_type("AtLeastEight", int, (">=", 8))
 
 
@@ -99,7 +101,7 @@ class BatchOptions:
         None,
         "images that are embedded at once: a batch of more takes memory for so many only, and one "
         "more forward in time; the gradient is that of the whole batch",
-        PositiveInt,
+        _AtLeastFour,
     )
 
 
@@ -148,7 +150,7 @@ class ModelOptions:
 class LossOptions:
     """Triplet loss; the rules are those of facenet_ext.losses.TripletLoss."""
 
-    margin: float = _option(0.2, "how much farther a negative must be", PositiveFloat)
+    margin: float = _option(0.2, "how much farther a negative must be", _Margin)
     positive_rule: Literal["all", "hardest", "easiest"] = _option("all", "which positives")
     negative_rule: Literal[
         "semihard", "hardest", "random_semihard", "random_violating", "distance_weighted"

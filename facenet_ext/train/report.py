@@ -12,7 +12,7 @@ from rich.table import Table
 from facenet_ext.metrics import OperatingPoint
 from facenet_ext.train.evaluation import Verification
 
-__all__ = ["table", "write_json", "write_text"]
+__all__ = ["read_json", "table", "write_json", "write_text"]
 
 
 def table(verification: Verification) -> Table:
@@ -51,6 +51,14 @@ def _operating_point(point: OperatingPoint) -> tuple[str, str]:
 def write_json(path: Path, figures: dict[str, Any]) -> None:
     """Write figures as JSON, whole or not at all."""
     write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of JSON holds; None where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -78,21 +78,32 @@ def test_no_choice_depends_on_how_rows_are_cut(
         assert torch.equal(ours, theirs)
 
 
-@given(labels=st.lists(st.integers(-5, 5), max_size=40), size=st.integers(1, 50))
-def test_a_block_is_whole_classes_that_fit(labels: list[int], size: int) -> None:
+@given(
+    labels=st.lists(st.integers(-5, 5), max_size=40),
+    size=st.integers(1, 50),
+    pairs=st.none() | st.integers(1, 200),
+)
+def test_a_block_is_as_large_as_it_may_and_has_its_classes_along(
+    labels: list[int], size: int, pairs: int | None
+) -> None:
     array = np.array(labels, dtype=np.int64)
-    found = blocks(array, size)
+    found = blocks(array, size, pairs)
     together = np.concatenate([block.rows for block in found]) if found else np.empty(0, np.int64)
     counts = {label: labels.count(label) for label in labels}
     assert sorted(together) == [row for row, label in enumerate(labels) if counts[label] > 1]
     for block in found:
         inside = {labels[row] for row in block.rows}
-        assert len(block.rows) == sum(counts[label] for label in inside)
-        assert len(block.rows) <= size or len(inside) == 1
-        assert block.pairs == sum(counts[label] * (counts[label] - 1) for label in inside)
+        assert len(block.members) == sum(counts[label] for label in inside)
+        assert set(block.rows) <= set(block.members)
+        assert len(block.rows) <= size
+        own = sum(counts[labels[row]] - 1 for row in block.rows)
+        assert pairs is None or own <= pairs or len(block.rows) == 1
+        assert len(block.rows) == len(block.members) or len(inside) == 1
         assert (np.diff(block.rows) > 0).all()
-    for a, b in pairwise(found):
-        assert len(a.rows) + min(counts[labels[row]] for row in b.rows) > size
+        assert (np.diff(block.members) > 0).all()
+    if pairs is None:
+        for a, b in pairwise(found):
+            assert len(a.rows) + min(counts[labels[row]] for row in b.rows) > size
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

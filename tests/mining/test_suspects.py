@@ -69,8 +69,16 @@ def test_duplicates_across_labels_are_found_wherever_they_are(noise: float) -> N
     assert all(d <= 1e-6 for *_, d in found)
 
 
-def test_three_copies_are_three_pairs() -> None:
+def test_of_many_copies_each_is_listed_beside_the_first() -> None:
     embeddings = np.tile(np.array([[0.6, 0.8]], np.float32), (3, 1))
-    assert find_duplicates(embeddings, np.arange(3)) == [(0, 1, 0.0), (0, 2, 0.0), (1, 2, 0.0)]
+    assert find_duplicates(embeddings, np.arange(3)) == [(0, 1, 0.0), (0, 2, 0.0)]
+    collapsed = np.zeros((20_000, 16), np.float32)
+    assert len(find_duplicates(collapsed, np.arange(20_000))) == 19_999
+    collapsed += 1e-5 * np.random.default_rng(0).standard_normal(collapsed.shape, np.float32)
+    assert 20_000 <= len(find_duplicates(collapsed, np.arange(20_000))) <= 160_000
+
+
+def test_single_and_equal_labels_are_no_duplicates() -> None:
+    embeddings = np.tile(np.array([[0.6, 0.8]], np.float32), (3, 1))
     assert find_duplicates(embeddings, np.zeros(3, np.int64)) == []
     assert find_duplicates(embeddings[:0], np.arange(0)) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_runs import Command, assert_told
@@ -79,6 +80,28 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     assert command(*arguments, "--output", "stopped")[0] == 0
     a, b = (json.loads(Path(run, "harmonic.json").read_text()) for run in ("straight", "stopped"))
     assert a == b
+
+
+def test_figures_that_few_pairs_cannot_measure_are_null(command: Command) -> None:
+    labels = np.arange(60) // 5
+    features = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    np.savez("f.npz", features=features, labels=labels)
+    options = ["--data", "f.npz", "--max-steps", 2, "--width", 8, "--identities", 4]
+    assert command("train", *options, "--embedding-dim", 4, "--output", "old")[0] == 0
+    status, _, err = command("harmonize", "old", *STEPS, "--output", "out")
+    assert (status, err) == (0, "")
+    figures = json.loads(Path("out/harmonic.json").read_text())
+    assert figures["comparisons"]["new against new"]["val_at_far_1e-2"] is None
+
+
+def test_a_folder_begun_with_another_old_model_is_refused(command: Command, world: Path) -> None:
+    arguments = [*STEPS, "--output", "out"]
+    assert command("harmonize", world / "old", "--new", world / "new", *arguments)[0] == 0
+    result = command("harmonize", world / "new", "--new", world / "old", *arguments)
+    assert_told(result, "--output out: was begun with another old model")
+    Path("taken").write_text("")
+    taken = command("harmonize", world / "old", "--new", world / "new", "--output", "taken")
+    assert_told(taken, "--output taken: cannot be used")
 
 
 def test_faces_are_counted_against_the_first_image_of_each() -> None:

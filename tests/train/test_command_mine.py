@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -119,5 +120,58 @@ def test_bad_input_is_told_in_a_line(command: Command, world: Path) -> None:
     assert_told(
         command("mine", "e.npy", "--labels", "l.npy", "--output", "taken"), "--output taken"
     )
+    np.savez("zip.npz", e=np.ones(3))
+    Path("zip.npz").rename("zip.npy")
+    assert_told(
+        command("mine", "zip.npy", "--labels", "l.npy"), "zip.npy: not an .npy file of rows"
+    )
+    np.save("none.npy", np.array(3))
+    assert_told(command("mine", "e.npy", "--labels", "none.npy"), "none.npy: not an .npy file of r")
+    assert_told(command("mine", "e.npy", "--labels", "l.npy", "--device", "meta"), "--device meta")
+    assert_told(command("mine", "e.npy", "--labels", "l.npy", "--margin", "inf"), "margin")
     assert command("mine", "e.npy", "--labels", "l.npy")[0] == 0
-    assert_told(command("mine", "e.npy", "--labels", "l.npy"), "already holds mined triplets")
+    assert_told(command("mine", "e.npy", "--labels", "l.npy"), "already holds the result")
+
+
+def test_arrays_of_another_byte_order_are_read(command: Command) -> None:
+    embeddings, labels = save()
+    np.save("swapped.npy", embeddings.astype(">f4"))
+    np.save("labels.npy", labels.astype(">i8"))
+    assert command("mine", "e.npy", "--labels", "l.npy", "--output", "a")[0] == 0
+    assert command("mine", "swapped.npy", "--labels", "labels.npy", "--output", "b")[0] == 0
+    a, b = (read_triplets(Path(folder, "triplets.parquet")) for folder in ("a", "b"))
+    assert a.negative.tolist() == b.negative.tolist()
+
+
+def test_a_search_interrupted_while_it_looks_for_mistakes_goes_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save()
+
+    def interrupted(*_: object, **__: object) -> list[object]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(facenet_ext.commands.mine, "find_mislabelled", interrupted)
+        assert command("mine", "e.npy", "--labels", "l.npy")[0] == 130
+    mined = Path("mined/triplets.parquet").stat().st_mtime_ns
+    assert command("mine", "e.npy", "--labels", "l.npy")[0] == 0
+    assert Path("mined/triplets.parquet").stat().st_mtime_ns == mined  # not mined again
+    assert Path("mined/suspects.csv").is_file()
+
+
+def test_images_that_changed_are_embedded_again(command: Command, world: Path) -> None:
+    faces = Path("faces")
+    shutil.copytree(world / "faces", faces)
+    arguments = ["mine", world / "old", "--data", faces, "--suspects", 0]
+    assert command(*arguments)[0] == 0
+    before = np.load("mined/embeddings.npy")
+    Path("mined/summary.json").unlink()
+    for path in faces.glob("*/*_0001.png"):
+        with Image.open(path) as image:
+            turned = image.transpose(Image.Transpose.ROTATE_90)
+        turned.save(path)
+    assert command(*arguments)[0] == 0
+    after = np.load("mined/embeddings.npy")
+    assert before.shape == after.shape
+    assert not np.array_equal(before, after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,17 @@ def test_other_bad_input(facenet: Facenet, faces: Path) -> None:
     assert_told(facenet("--data", "none.npz"), "--data none.npz: cannot be read")
     Path("broken.npz").write_bytes(b"PK\x03\x04 cut short")
     assert_told(facenet("--data", "broken.npz"), "--data broken.npz: cannot be read")
+    np.save("array.npy", np.ones((9, 12)))
+    Path("array.npy").rename("array.npz")
+    assert_told(facenet("--data", "array.npz"), "--data array.npz: an array, not an .npz")
+    with zipfile.ZipFile("text.npz", "w") as file:
+        file.writestr("features", b"no array")
+        file.writestr("labels", b"no array")
+    assert_told(facenet("--data", "text.npz"), "its entries are no arrays")
+    damaged = bytearray(Path(data).read_bytes())
+    damaged[200:400] = bytes(200)
+    Path("damaged.npz").write_bytes(damaged)
+    assert_told(facenet("--data", "damaged.npz"), "--data damaged.npz: cannot be read")
     np.savez("other.npz", features=np.ones((9, 12)))
     assert_told(facenet("--data", "other.npz"), "no array 'labels', there are features")
     assert_told(facenet("--data", data, "--pairs", "pairs.txt"), "--pairs pairs.txt: for images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -49,6 +50,23 @@ def test_a_run_that_was_stopped_continues_with_the_same_triplets(
         assert facenet(*options, "--output", "stopped")[0] == 130
     assert facenet("--resume", "stopped", tiny=False)[0] == 0
     assert_same(last("straight")["state_dict"], last("stopped")["state_dict"])
+
+
+def test_a_run_that_continues_from_before_a_search_searches_anew(
+    facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_before(4, patch)
+        assert facenet(*MINING, "--data", faces, "--output", "run")[0] == 130
+    early = Path("run/checkpoints/early.ckpt")
+    shutil.copy("run/checkpoints/last.ckpt", early)
+    assert facenet("--resume", "run", tiny=False)[0] == 0
+    found = Path("run/mined/step-0000006.parquet")
+    first = read_triplets(found)
+    again = facenet("--resume", early, "--lr", 0.3, "--mine-negatives", "semihard", tiny=False)
+    assert again[0] == 0
+    assert (read_triplets(found).d_an > read_triplets(found).d_ap).all()
+    assert (first.d_an <= first.d_ap).any()
 
 
 def test_the_first_search_waits_for_its_start(facenet: Facenet, faces: Path) -> None:

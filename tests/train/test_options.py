@@ -84,6 +84,17 @@ def test_help_shows_every_option_with_its_default_for_the_data(
                 assert line[1] == str(value)
 
 
+def test_ctrl_c_while_the_libraries_load_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", interrupted)
+    assert cli.main(["mine", "x"]) == 130
+    assert capsys.readouterr().err == "facenet mine: stopped\n"
+
+
 def test_help_is_there_before_the_training_libraries_are() -> None:
     code = (
         "import sys; from facenet_ext.cli import main\n"
