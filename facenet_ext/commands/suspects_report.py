@@ -73,7 +73,7 @@ def draw_contact_sheet(
     rows = max(1, -(-len(strips) // _ACROSS))
     figure = Figure(figsize=(4.6 * _ACROSS, 2.3 * rows + 0.5), layout="constrained")
     figure.suptitle(
-        f"{len(mislabelled)} images probably under a wrong name, {len(duplicates)} pairs under two"
+        f"the {len(mislabelled)} most suspicious images, {len(duplicates)} pairs under two names"
         if strips
         else "nothing suspicious"
     )
