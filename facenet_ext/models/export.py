@@ -27,6 +27,7 @@ def export_onnx(network: EmbeddingNetwork, path: str | Path) -> None:
         ModuleNotFoundError: onnx and onnxscript are not installed (the extra ``onnx``).
 
     Example:
+        >>> import tempfile
         >>> from facenet_ext.models import nns2
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     export_onnx(nns2(), Path(folder, "nns2.onnx"))
