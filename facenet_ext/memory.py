@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
-from facenet_ext.losses import is_fused
+from facenet_ext._triplet_module import is_fused
 
 __all__ = ["CrossBatchMemory"]
 
