@@ -20,7 +20,7 @@ TESTS := --pyargs tests facenet_ext README.md docs examples
 # The theme advertises its successor.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: train test test-all lint format docs docs-serve docs-pictures bench gpu-check clean
+.PHONY: train test test-all lint format docs docs-serve docs-pictures bench study gpu-check clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -54,6 +54,10 @@ docs-pictures: $(VENV)/.train
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Hours, the more of them the fewer the cores; what is recorded already is not run again.
+study: $(VENV)/.train
+	$(BIN)/python -m benchmarks.study $(DATA) $(ARGS)
 
 # On a machine with a GPU: with the torch, pytest and build tools of the Python that is there.
 gpu-check:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks import study
 from benchmarks.cases import Case
 from benchmarks.machine import ROOT
 from benchmarks.results import TrainingStep
@@ -24,8 +25,8 @@ TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 
 
 def figures(what: str) -> str:
-    """What a page asks for: "machine", "targets", "training"; or of one operator its "times",
-    "peaks" or "peers".
+    """What a page asks for: "machine", "targets", "training", "study", "study-machine"; or of one
+    operator its "times", "peaks" or "peers".
     """
     found = json.loads(RESULTS.read_text())
     kind, _, operator = what.partition(" ")
@@ -36,6 +37,8 @@ def figures(what: str) -> str:
         "peaks": lambda: _matrix(found["peaks"], operator, "growth", mebibytes),
         "peers": lambda: _peers(operator),
         "training": lambda: _training(found.get("training", [])),
+        "study": lambda: _table(study.COLUMNS, study.rows(study.recorded()), words=2),
+        "study-machine": _study_machine,
     }
     if kind not in makers:
         raise ValueError(f"figures: expected one of {', '.join(makers)}, got {what!r}")
@@ -91,7 +94,7 @@ def _peers(operator: str) -> str:
     """What each peer computes."""
     (found,) = (entry for entry in OPERATORS if entry.name == operator)
     rows = [[f"`{peer}`", peer.computes] for peer in found.peers if str(peer) not in TWINS]
-    return _table(["peer", "computes"], rows, numbers=False)
+    return _table(["peer", "computes"], rows, words=2)
 
 
 def _training(steps: list[dict[str, Any]]) -> str:
@@ -101,11 +104,20 @@ def _training(steps: list[dict[str, Any]]) -> str:
     return _table(list(TRAINING_COLUMNS), rows)
 
 
+def _study_machine() -> str:
+    machine = json.loads(study.RESULTS.read_text())["machine"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['jobs']} runs at once; "
+        f"{machine['date'][:10]}."
+    )
+
+
 def _shown(unit: Callable[[float], str], value: float | None) -> str:
     return "-" if value is None else unit(value)
 
 
-def _table(head: list[str], rows: list[list[str]], numbers: bool = True) -> str:
-    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
+def _table(head: list[str], rows: list[list[str]], words: int = 1) -> str:
+    """A table whose first columns hold words, the others numbers."""
+    rule = ["---"] * words + ["---:"] * (len(head) - words)
     lines = [f"| {' | '.join(row)} |" for row in [head, rule, *rows]]
     return "\n".join(['<div class="figures" markdown>', "", *lines, "", "</div>"])

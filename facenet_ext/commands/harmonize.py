@@ -118,6 +118,8 @@ def _claim(folder: Path, models: dict[str, str]) -> None:
         begun = json.loads(stamp.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"--output {folder}: cannot be used ({error})") from None
+    if not isinstance(begun, dict):
+        raise InputError(f"--output {folder}: its {stamp.name} is not this command's")
     differing = [name for name in ("old", "new") if begun.get(name) != models.get(name)]
     if differing:
         raise InputError(
@@ -132,13 +134,13 @@ def _independent(old: EmbeddingModule, folder: Path, found: Any) -> EmbeddingMod
     run_options = replace(
         options.run, seed=options.run.seed + 1, output=str(folder / "independent")
     )
-    data = options.data if found.data is None else _other_data(options, found.data)
+    data = options.data if found.data is None else options.data.of(found.data)
     return _stage(replace(options, data=data, run=run_options), EmbeddingModule)
 
 
 def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
     """Return the options of both stages, without what is each one's own."""
-    data = new.data if found.data is None else _other_data(new, found.data)
+    data = new.data if found.data is None else new.data.of(found.data)
     lr = new.optimizer.lr if found.lr is None else float(found.lr)
     return replace(
         new,
@@ -148,10 +150,6 @@ def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
         optimizer=replace(new.optimizer, lr=lr),
         run=replace(new.run, max_minutes=None),
     )
-
-
-def _other_data(options: Options, data: str) -> Any:
-    return replace(options.data, data=data, val=None, pairs=None)
 
 
 def _stage(options: Options, make_module: Any) -> EmbeddingModule:

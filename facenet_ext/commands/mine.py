@@ -229,9 +229,7 @@ def _embed(found: Any, output: Path, device: torch.device, console: Console) -> 
     module = load_module(path).to(device)
     options = module.options.data
     if found.data is not None:
-        options = type(options)(
-            **(vars(options) | {"data": found.data, "val": None, "pairs": None})
-        )
+        options = options.of(found.data)
     examples = load(options, console).train
     if not module.accepts(examples.shape):
         raise InputError(

@@ -62,14 +62,17 @@ def draw_contact_sheet(
         examples: the images.
     """
     mislabelled, duplicates = mislabelled[:_MOST], duplicates[:_MOST]
-    strips: list[tuple[str, list[int], list[str]]] = [
+    strips: list[tuple[str, list[tuple[int, str]]]] = [
         (
             f"{s.score:.0%} of others are closer",
-            [row for row in (s.row, s.positive, s.other) if row >= 0],
-            ["suspicious", f"own, d={s.d_positive:.2f}", f"other, d={s.d_other:.2f}"],
+            [
+                (s.row, "suspicious"),
+                (s.positive, f"own, d={s.d_positive:.2f}"),
+                (s.other, f"other, d={s.d_other:.2f}"),
+            ],
         )
         for s in mislabelled
-    ] + [("one image, two names?", [a, b], ["", ""]) for a, b, _ in duplicates]
+    ] + [("one image, two names?", [(a, ""), (b, "")]) for a, b, _ in duplicates]
     rows = max(1, -(-len(strips) // _ACROSS))
     figure = Figure(figsize=(4.6 * _ACROSS, 2.3 * rows + 0.5), layout="constrained")
     figure.suptitle(
@@ -78,9 +81,11 @@ def draw_contact_sheet(
         else "nothing suspicious"
     )
     panels: list[SubFigure] = list(figure.subfigures(rows, _ACROSS, squeeze=False).flat)
-    for panel, (title, images, captions) in zip(panels, strips, strict=False):
+    for panel, (title, images) in zip(panels, strips, strict=False):
         panel.suptitle(title, fontsize="small")
-        for axes, row, caption in zip(panel.subplots(1, 3), images, captions, strict=False):
+        for axes, (row, caption) in zip(panel.subplots(1, 3), images, strict=False):
+            if row < 0:  # no neighbour: every distance overflows
+                continue
             picture = examples.values[row].permute(1, 2, 0).squeeze(2).numpy()
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
             axes.set_title(caption, fontsize="x-small")

@@ -74,6 +74,10 @@ class DataOptions:
         4.0, "GiB of decoded images to keep in memory; more go to a file", PositiveFloat
     )
 
+    def of(self, data: str) -> DataOptions:
+        """Return the options with which other data is read the same way."""
+        return dataclasses.replace(self, data=data, val=None, pairs=None)
+
 
 @dataclasses.dataclass(frozen=True)
 class BatchOptions:

@@ -102,6 +102,10 @@ def test_a_folder_begun_with_another_old_model_is_refused(command: Command, worl
     Path("taken").write_text("")
     taken = command("harmonize", world / "old", "--new", world / "new", "--output", "taken")
     assert_told(taken, "--output taken: cannot be used")
+    Path("foreign").mkdir()
+    Path("foreign/models.json").write_text("[]")
+    foreign = command("harmonize", world / "old", "--new", world / "new", "--output", "foreign")
+    assert_told(foreign, "--output foreign: its models.json is not this command's")
 
 
 def test_faces_are_counted_against_the_first_image_of_each() -> None:

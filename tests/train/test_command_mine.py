@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_runs import Command, assert_told
 from PIL import Image
 
 import facenet_ext.commands.mine
-from facenet_ext.mining import read_triplets
+from facenet_ext.commands.suspects_report import draw_contact_sheet
+from facenet_ext.mining import Suspect, read_triplets
+from facenet_ext.train.data import Examples
 
 
 def save(count: int = 200, classes: int = 25) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +48,15 @@ def test_a_run_is_embedded_searched_and_looked_through(command: Command, world: 
     assert rows
     assert {row["name"] for row in rows} <= set(names)
     assert not Path("mined/triplets.parquet.parts").exists()
+
+
+def test_a_sheet_shows_each_neighbour_in_its_place() -> None:
+    """One that there is not leaves its place empty, and its caption out."""
+    examples = Examples(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 1]))
+    suspect = Suspect(0, 0.5, positive=-1, d_positive=float("inf"), other=2, d_other=1.5)
+    sheet = draw_contact_sheet([suspect], [(0, 2, 0.0)], examples)
+    captions = [axes.get_title() for axes in sheet.axes if axes.images]
+    assert captions == ["suspicious", "other, d=1.50", "", ""]
 
 
 def test_other_images_than_the_runs(command: Command, world: Path) -> None:

@@ -1,0 +1,124 @@
+"""The study behind the defaults for faces: its plan, its split of the people, its table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("jsonargparse", reason="the training script's options")
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip("benchmarks/ is not here: these are installed tests", allow_module_level=True)
+sys.path.append(str(ROOT))
+
+from benchmarks import study  # noqa: E402
+from facenet_ext.train.options import Options, parse  # noqa: E402
+
+PRESET, RUNS = study.plan()
+
+
+def options_of(run: study.Run, folder: Path) -> Options:
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(run.options))
+    return parse(["--preset", PRESET, "--config", str(config), "--data", "faces"], "study")[0]
+
+
+def test_every_run_changes_what_it_says(tmp_path: Path) -> None:
+    """Its options are ones there are, and no two runs are one."""
+    seen = [options_of(run, tmp_path).flat() for run in RUNS]
+    for place, options in enumerate(seen):
+        assert options not in seen[:place], RUNS[place].name
+    assert len({run.name for run in RUNS}) == len(RUNS)
+
+
+def test_runs_see_as_many_images() -> None:
+    """What is learned from more images is no comparison."""
+    base = 500 * (96 * 3 + 96 * 2)
+    for run in RUNS:
+        o = {"identities": 96, "negatives": 96, "negative_copies": 2} | run.options
+        mined = 96 if "mine_every" in o else 0
+        batch = o["identities"] * 3 + o["negatives"] * o["negative_copies"] + mined
+        assert o["max_steps"] * batch == base, run.name
+
+
+def test_recorded_outcomes_are_those_of_the_plan() -> None:
+    for outcome in study.recorded():
+        assert any(run.options == outcome.options for run in RUNS), outcome
+
+
+def people(root: Path) -> Path:
+    """Eleven people with two images each, all but one in the pairs."""
+    lines = ["5\t1"]
+    for fold in range(5):
+        first, second = f"P{2 * fold}", f"P{2 * fold + 1}"
+        lines += [f"{first}\t1\t2", f"{first}\t1\t{second}\t2"]
+    for number in range(11):
+        (root / "train" / f"P{number}").mkdir(parents=True)
+        (root / "train" / f"P{number}" / f"P{number}_0001.jpg").write_text("")
+    (root / "pairs_train.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_the_split_keeps_people_apart(tmp_path: Path) -> None:
+    root = people(tmp_path / "lfw")
+    folder = study.split(root, tmp_path / "split")
+    assert study.split(root, folder) == folder  # over its own result
+    train, val = ({path.name for path in (folder / part).iterdir()} for part in ("train", "val"))
+    assert val == {"P4", "P5", "P8", "P9"}
+    assert train == {"P0", "P1", "P2", "P3", "P6", "P7", "P10"}
+    assert (folder / "val" / "P4" / "P4_0001.jpg").is_file()
+    pairs = (folder / "pairs.txt").read_text().splitlines()
+    assert pairs == ["2\t1", "P4\t1\t2", "P4\t1\tP5\t2", "P8\t1\t2", "P8\t1\tP9\t2"]
+    assert (root / "train" / "P4" / "P4_0001.jpg").is_file()
+
+
+def outcome(choice: str, variant: str, seed: int, accuracy: float) -> study.Outcome:
+    return study.Outcome(choice, variant, seed, {}, accuracy, accuracy + 0.1, 0.1, 0.5, 2.0, None)
+
+
+def test_the_table_compares_each_seed_with_the_presets() -> None:
+    base = [outcome(study.BASE, "", seed, a) for seed, a in enumerate([0.8, 0.82, 0.84])]
+    wide = [outcome("network", "wide", seed, a) for seed, a in enumerate([0.81, 0.84])]
+    deep = [outcome("network", "deep", 0, 0.79)]
+    rows = study.rows([*base, *wide, *deep])
+    base_row = [study.BASE, "", "92.00 ± 2.00", "", "82.00 ± 2.00", "", "10.0", "2.0"]
+    assert rows[0] == base_row
+    assert rows[1][:6] == ["network", "wide", "92.50 ± 2.12", "+1.50", "82.50 ± 2.12", "+1.50"]
+    assert rows[2][:6] == ["", "deep", "89.00", "-1.00", "79.00", "-1.00"]
+    assert {len(row) for row in rows} == {len(study.COLUMNS)}
+
+
+def test_what_is_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tmp_path / "study.yaml"
+    plan.write_text(
+        "{preset: faces, every: {max_steps: 2}, base: {seeds: [0, 1]}, "
+        "choices: {margin: {'0.4': {margin: 0.4}}}}"
+    )
+    preset, runs = study.plan(plan)
+    trained: list[str] = []
+
+    def train(run: study.Run, preset: str, data: Path, threads: int) -> study.Outcome:
+        trained.append(run.name)
+        return dataclasses.replace(
+            outcome(run.choice, run.variant, run.seed, 0.8), options=run.options
+        )
+
+    monkeypatch.setattr(study, "plan", lambda: (preset, runs))
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results" / "study.json")
+    monkeypatch.setattr(study, "SCRATCH", tmp_path / "out")
+    monkeypatch.setattr(study, "train", train)
+    data = str(people(tmp_path / "lfw"))
+    (tmp_path / "lfw" / "val").mkdir()
+    for only, expected in (("margin", ["margin-0p4-0"]), ("", ["the-preset-0", "the-preset-1"])):
+        trained.clear()
+        monkeypatch.setattr(sys, "argv", ["study", data, "--jobs", "1", "--only", only])
+        study.main()
+        assert trained == expected
+    recorded = json.loads(study.RESULTS.read_text())
+    assert [o["variant"] for o in recorded["outcomes"]] == ["", "", "0.4"]
