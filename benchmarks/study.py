@@ -25,6 +25,7 @@ import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
 from benchmarks.machine import ROOT, describe
+from facenet_ext.train.report import write_json
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "benchmarks" / "results" / "study.json"
@@ -49,13 +50,9 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(Run):
     """What a run reached on people it has not seen, and in what time."""
 
-    choice: str
-    variant: str
-    seed: int
-    options: dict[str, Any]
     accuracy: float
     auc: float
     eer: float
@@ -165,13 +162,11 @@ def save(outcomes: list[Outcome], runs: list[Run], threads: int, jobs: int) -> N
     kept = [o for o in outcomes if (o.choice, o.variant, o.seed) in order]
     kept.sort(key=lambda o: order[o.choice, o.variant, o.seed])
     RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix(".part")
     content = {
         "machine": describe(threads) | {"jobs": jobs},
         "outcomes": [dataclasses.asdict(outcome) for outcome in kept],
     }
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, RESULTS)
+    write_json(RESULTS, content)
 
 
 COLUMNS = ["choice", "made as", "AUC", "difference", "accuracy", "difference", "EER", "minutes"]
