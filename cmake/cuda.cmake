@@ -59,6 +59,7 @@ add_library(
   facenet_ext_cuda MODULE
   csrc/cuda/cub.cu
   csrc/cuda/distances.cu
+  csrc/cuda/distance_histogram.cu
   csrc/cuda/search_successor_many.cu
   csrc/cuda/search_successor_few.cu
   csrc/cuda/search_hardest.cu

@@ -19,6 +19,14 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "float nonzero_loss_cutoff) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
+  // Pairs by the bin of their distance: bins from `low` on, of 2^shift numbers each, both in the
+  // bits of the distance's type; the first column is below them, the last beyond (infinity and NaN
+  // too). In self mode each pair counts once.
+  //   -> [2, bins + 2] int64: pairs of equal labels, and of others
+  m.def(
+      "distance_histogram(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
+      "str distance, int low, int shift, int bins) -> Tensor");
+
   // anchor, positive, negative [T]; the last two are rows of ref_emb where it is given
   // swap: d(a,n) is the smaller of d(a,n) and d(p,n)
   //   -> losses [T]

@@ -26,6 +26,7 @@ else:
 
 # What is collected with --device: the other tests are about the CPU, files or the training script.
 ON_ANY_DEVICE = (
+    "test_all_pairs.py",
     "test_anchor_swap.py",
     "test_compile.py",
     "test_cuda.py",

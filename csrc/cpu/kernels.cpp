@@ -3,6 +3,7 @@
 
 #include "cpu/epilogues/band.h"
 #include "cpu/epilogues/extremum.h"
+#include "cpu/epilogues/histogram.h"
 #include "cpu/epilogues/positives.h"
 #include "cpu/epilogues/random.h"
 #include "cpu/epilogues/store.h"
@@ -66,6 +67,11 @@ void successors(const Pairs<T>& pairs, Successors<T> to) {
 template <class T>
 void band(const BandKernel<T>& kernel) {
   BandStream<T>(kernel).run();
+}
+
+template <class T>
+void histogram(const Pairs<T>& pairs, const Histogram& to) {
+  stream_pairs(pairs, HistogramEpilogue<T>(pairs, to));
 }
 
 template <class T>
@@ -176,7 +182,7 @@ template <class T>
 const Kernels<T>& table() {
   static constexpr Kernels<T> kTable = {
       pack<T>,       store_all<T>,        positives<T>,   extreme_positives<T>,
-      successors<T>, random_negatives<T>, band<T>,        rank<T>,
+      successors<T>, random_negatives<T>, band<T>,        histogram<T>, rank<T>,
       all_finite<T>, squared_distance<T>, gather_edges<T>};
   return kTable;
 }

@@ -6,9 +6,11 @@
 // be the copy that the linker keeps for everybody.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "semantics/band.h"
+#include "semantics/bins.h"
 #include "semantics/distance.h"
 #include "semantics/random.h"
 
@@ -49,8 +51,8 @@ struct Pairs {
   }
 };
 
-// Which pairs an epilogue is given.
-enum class Which { kAll, kPositives, kNegatives };
+// Which pairs an epilogue is given. Once: all of them, but in self mode (i, j) with i < j only.
+enum class Which { kAll, kPositives, kNegatives, kOnce };
 
 // store: out[i, j] = distance, [M, N].
 template <class T>
@@ -151,6 +153,14 @@ struct Edges {
   const T* rows;  // the matrix that `other` indexes, [*, dim]
 };
 
+// histogram: pairs by the bin of their distance, those of one class and then the others.
+struct Histogram {
+  Bins bins;
+  int64_t sets;             // of counters: as many as there are workers
+  std::atomic<bool>* busy;  // [sets] false before
+  int64_t* counts;          // [sets, 2, bins.columns()] 0 before
+};
+
 template <class T>
 struct Kernels {
   // sorted[i] = values[order[i]] in panels: out [panel_count(rows), dim, kPanel]
@@ -161,6 +171,7 @@ struct Kernels {
   void (*successors)(const Pairs<T>&, Successors<T>);
   void (*random_negatives)(const Pairs<T>&, const RandomNegatives<T>&, bool weighted);
   void (*band)(const BandKernel<T>&);
+  void (*histogram)(const Pairs<T>&, const Histogram&);
   // rank[k] = position of value k in ascending order (ties by k), for `count` values
   void (*rank)(const T* values, int64_t count, int32_t* rank);
   bool (*all_finite)(const T* x, int64_t count);

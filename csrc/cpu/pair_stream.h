@@ -162,6 +162,9 @@ struct TileRanges {
       const T* d = tile.d[r];
       if constexpr (kWhich == Which::kAll) {
         f(i, first, int(last - first), d);
+      } else if constexpr (kWhich == Which::kOnce) {
+        const int64_t begin = pairs.self ? std::clamp(i + 1, first, last) : first;
+        if (begin < last) f(i, begin, int(last - begin), d + (begin - first));
       } else {
         const int64_t begin = std::clamp<int64_t>(pairs.class_begin[i], first, last);
         const int64_t end = std::clamp<int64_t>(pairs.class_end[i], first, last);
@@ -241,6 +244,10 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
     for (int64_t step = 0; step < end - begin; ++step) {
       const int64_t q = begin + (step + p) % (end - begin);
       compute_tile(pairs, p, q, RowRange(), tile);
+      if constexpr (Epilogue::kWhich == Which::kOnce) {  // what counts pairs has no anchors' state
+        epilogue.consume({pairs, p, q, tile});
+        continue;
+      }
       locks.lock(p);
       epilogue.consume({pairs, p, q, tile});
       locks.unlock(p);

@@ -10,9 +10,11 @@ namespace facenet::cpu {
 // Waking torch's pool costs some 5 microseconds: about a hundred thousand vector instructions.
 constexpr double kWorkPerThread = 1e5;
 
+int64_t worker_count() { return int64_t(torch::stable::get_num_threads()); }
+
 void run_tasks(int64_t tasks, double work, void (*task)(void*, int64_t), void* context) {
   const double worthwhile = std::max(1.0, work / kWorkPerThread);
-  const int64_t threads = int64_t(torch::stable::get_num_threads());
+  const int64_t threads = worker_count();
   const int64_t workers =
       std::min({tasks, threads, worthwhile < 1e6 ? int64_t(worthwhile) : threads});
   if (workers <= 1) {

@@ -13,6 +13,9 @@ namespace facenet::cpu {
 // instructions: below what pays for waking a thread, everything runs on the calling one.
 void run_tasks(int64_t tasks, double work, void (*task)(void*, int64_t), void* context);
 
+// Most threads that run tasks at once.
+int64_t worker_count();
+
 template <class F>
 void parallel_tasks(int64_t tasks, double work, F&& f) {
   using Function = std::remove_reference_t<F>;

@@ -17,16 +17,8 @@ void find_positives(const Device& device, const Pairs<T>& pairs, const Slots& sl
 
 template <class T>
 void store_distances(const Device& device, const Pairs<T>& pairs, T* out) {
-  using Loop = FmaLoop<T>;
-  if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
-  Stripes stripes{};
-  const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 16, stripes);
-  stripes.from_diagonal = pairs.self;
-  launch("all distances", sizes_of(pairs), device.stream(),
-         {grid, dim3(Loop::kThreads), size_t(Loop::kSharedBytes)},
-         pair_stream<Loop, StoreEpilogue<T>>, pairs,
-         typename StoreEpilogue<T>::Arguments{out, pairs.self}, stripes, Guard{},
-         Loop::kSharedBytes);
+  stream_by_differences<T, StoreEpilogue<T>>("all distances", device, pairs, {out, pairs.self},
+                                             Guard{}, pairs.self);
 }
 
 template void find_positives(const Device&, const Pairs<float>&, const Slots&, float*);

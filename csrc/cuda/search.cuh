@@ -33,11 +33,13 @@ dim3 grid_of(const Device& device, int64_t anchors, int64_t candidates,
 
 template <class T, class Epilogue>
 void stream_by_differences(const char* name, const Device& device, const Pairs<T>& pairs,
-                           const typename Epilogue::Arguments& to, Guard guard) {
+                           const typename Epilogue::Arguments& to, Guard guard,
+                           bool from_diagonal = false) {
   using Loop = FmaLoop<T>;
   if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
   Stripes stripes{};
   const dim3 grid = grid_of<Loop>(device, pairs.anchors.count, pairs.candidates.count, 16, stripes);
+  stripes.from_diagonal = from_diagonal;
   launch(name, sizes_of(pairs), device.stream(),
          {grid, dim3(Loop::kThreads),
           size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},

@@ -1,6 +1,7 @@
 """The operators: each file has one's call, its shapes without data (fake) and its gradient."""
 
 from facenet_ext import _library as _library  # registers torch.ops.facenet_ext
+from facenet_ext.ops.distance_histogram import distance_histogram as distance_histogram
 from facenet_ext.ops.mined_triplet_loss import mined_triplet_loss as mined_triplet_loss
 from facenet_ext.ops.pairwise_squared_distance import (
     pairwise_squared_distance as pairwise_squared_distance,

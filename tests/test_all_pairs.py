@@ -1,0 +1,220 @@
+"""Counts of all pairs against pairs that are listed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import made_on_cpu, random_like
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from facenet_ext import metrics, pairwise_squared_distance
+from facenet_ext.all_pairs import (
+    distance_histogram,
+    val_far_all_pairs,
+    val_far_over_splits,
+)
+from facenet_ext.reference.distances import pairwise_distance
+
+DISTANCES = ("sqeuclidean", "euclidean", "cosine")
+
+
+@made_on_cpu
+def batch(
+    seed: int, rows: int, dim: int = 16, identities: int = 9, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Rows on a grid, so that many distances are equal, and exact in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.randint(-2, 3, (rows, dim), generator=generator)
+    labels = torch.randint(0, identities, (rows,), generator=generator)
+    return grid.to(dtype) / 4, labels
+
+
+def listed(
+    x: Tensor, labels: Tensor, y: Tensor | None, y_labels: Tensor | None, distance: str
+) -> tuple[Tensor, Tensor]:
+    """Every pair once: its distance, as the kernels round it, and whether it is of one label."""
+    d = pairwise_distance(x, y, distance=distance).to(x.dtype)
+    same = labels[:, None] == (labels if y_labels is None else y_labels)[None]
+    if y is None:
+        once = torch.ones_like(same).triu(1)
+        return d[once], same[once]
+    return d.flatten(), same.flatten()
+
+
+def counted(d: Tensor, edges: Tensor) -> list[int]:
+    """NumPy's histogram, with what lies outside, and without the last bin's closed end."""
+    d = d.double().cpu()
+    inner = np.histogram(d, np.append(edges.numpy(), np.inf))[0][:-1]
+    below = int((d < edges[0]).sum())
+    return [below, *inner.tolist(), len(d) - below - int(inner.sum())]
+
+
+@pytest.mark.parametrize("distance", DISTANCES[:2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "others"), [(2, None), (49, None), (130, None), (97, 50), (1, 1)])
+def test_counts_are_those_of_listed_pairs(
+    distance: str, dtype: torch.dtype, rows: int, others: int | None
+) -> None:
+    x, labels = batch(rows, rows, dtype=dtype)
+    y, y_labels = (None, None) if others is None else batch(9, others, dtype=dtype)
+    d, same = listed(x, labels, y, y_labels, distance)
+    for low, high, bits in (
+        (0.0, math.inf, 4),
+        (0.6, 5.3, 2),
+        (0.0, 1e-3, 0),
+        (3.0, 3.0078125, 23),
+    ):
+        found = distance_histogram(
+            x, labels, low=low, high=high, bits=bits, distance=distance,
+            ref_emb=y, ref_labels=y_labels,
+        )  # fmt: skip
+        assert found.same.tolist() == counted(d[same], found.edges)
+        assert found.different.tolist() == counted(d[~same], found.edges)
+        assert found.edges[0] <= low
+        assert found.edges[-1] >= min(high, torch.finfo(dtype).max)
+
+
+def test_edges_have_so_many_digits() -> None:
+    x, labels = batch(0, 4)
+    edges = distance_histogram(x, labels, low=0.9, high=4.1, bits=1).edges
+    assert edges.tolist() == [0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+
+
+def test_what_is_no_distance_lies_beyond_all_bins() -> None:
+    x = torch.tensor([[0.0], [math.nan], [math.inf], [1.0]])
+    found = distance_histogram(x, torch.zeros(4, dtype=torch.int64), bits=0)
+    assert found.same[-1] == 5
+    assert found.same[:-1].sum() == 1
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_no_pairs_are_no_counts(rows: int) -> None:
+    x, labels = batch(0, rows)
+    found = distance_histogram(x, labels)
+    assert found.same.sum() == found.different.sum() == 0
+
+
+def test_half_precision_is_counted_as_float32() -> None:
+    x, labels = batch(3, 60)
+    for dtype in (torch.float16, torch.bfloat16):
+        found = distance_histogram(x.to(dtype), labels)
+        expected = distance_histogram(x, labels)
+        assert all(map(torch.equal, found, expected))
+
+
+def test_the_curve_is_that_of_listed_pairs() -> None:
+    x, labels = batch(4, 80)
+    d, same = listed(x, labels, None, None, "sqeuclidean")
+    curve = distance_histogram(x, labels, low=0.0, high=64.0, bits=23 - 13).roc()
+    for threshold, val, far in zip(*(part[::97] for part in curve), strict=True):
+        assert val == (d[same] < threshold).double().mean()
+        assert far == (d[~same] < threshold).double().mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("others", [None, 70])
+@pytest.mark.parametrize("kind", ["ties", "fresh"])
+def test_points_are_those_of_listed_pairs(
+    dtype: torch.dtype, others: int | None, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facenet_ext.all_pairs._BLOCK", 37)
+    x, labels = batch(5, 110, dtype=dtype)
+    y, y_labels = (None, None) if others is None else batch(6, others, dtype=dtype)
+    if kind == "fresh":
+        x = normalize(random_like(x, torch.randn) * 0.6 + labels[:, None].to(dtype).cos())
+    d = pairwise_squared_distance(x, y)
+    same = labels[:, None] == (labels if y_labels is None else y_labels)[None]
+    once = torch.ones_like(same).triu(1) if y is None else torch.ones_like(same)
+    fars = [1.0, 0.5, 0.07, 1e-2, 1e-3, 1e-6]
+    found = val_far_all_pairs(x, labels, fars, ref_emb=y, ref_labels=y_labels)
+    for point, far in zip(found, fars, strict=True):
+        expected = metrics.val_far(d[once], same[once], far)
+        assert str(point) == str(expected)  # NaN is not equal to itself
+
+
+def test_equal_distances_enter_together_or_not_at_all() -> None:
+    x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    labels = torch.tensor([0, 1, 2, 2])
+    point, half = val_far_all_pairs(x, labels, [0.3, 0.4])
+    assert (point.reachable, math.isnan(point.val)) == (False, True)
+    assert (half.val, half.far, half.threshold) == (1.0, 0.4, 1.0)
+
+
+def test_progress_reaches_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facenet_ext.all_pairs._BLOCK", 20)
+    x, labels = batch(7, 50)
+    steps: list[tuple[int, int]] = []
+    val_far_all_pairs(x, labels, [0.1], progress=lambda done, of: steps.append((done, of)))
+    assert steps[5] == (1225, 1225)
+    assert all(of == 1225 for _, of in steps)
+
+
+def test_splits_share_no_identity() -> None:
+    x, labels = batch(8, 300, identities=40)
+    found = val_far_over_splits(x, labels, 0.05, splits=4)
+    values = torch.tensor([p.val for p in found.points], dtype=torch.float64)
+    assert len(values) == 4
+    assert found.mean == pytest.approx(values.mean().item())
+    assert found.standard_error == pytest.approx(values.std().item() / 2)
+    assert found == val_far_over_splits(x, labels, 0.05, splits=4)
+    assert found != val_far_over_splits(x, labels, 0.05, splits=4, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bits": 24}, "bits: expected 0 to 23, got 24"),
+        ({"bits": True}, "bits: expected 0 to 23, got True"),
+        ({"bits": 23}, "bits: expected at most 4194304 bins, got 2139095040"),
+        ({"low": -1.0}, "low and high: expected 0 <= low < high, got -1.0 and inf"),
+        ({"low": 2.0, "high": 2.0}, "low and high: expected 0 <= low < high"),
+        ({"low": math.nan}, "low and high: expected 0 <= low < high"),
+        ({"distance": "l1"}, "distance: expected one of"),
+        ({"ref_emb": torch.zeros(2, 16)}, "ref_labels: expected one per row of ref_emb"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    x, labels = batch(0, 8)
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        distance_histogram(x, labels, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("labels", "far", "message"),
+    [
+        ([0, 1, 2], [0.1], "got 0 same and 3 different"),
+        ([0, 0, 0], [0.1], "got 3 same and 0 different"),
+        ([0, 0, 1], [0.0], r"far must be in \(0, 1\], got 0.0"),
+    ],
+)
+def test_points_that_cannot_be_are_refused(
+    labels: list[int], far: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        val_far_all_pairs(torch.rand(3, 2), torch.tensor(labels), far)
+    broken = torch.tensor([[0.0], [math.nan], [1.0]])
+    with pytest.raises(ValueError, match="distances must be finite, got 2 NaN or infinite"):
+        val_far_all_pairs(broken, torch.tensor([0, 0, 1]), [0.5])
+    with pytest.raises(ValueError, match=r"splits: expected 2 to 3 \(identities\), got 1"):
+        val_far_over_splits(torch.rand(3, 2), torch.arange(3), splits=1)
+
+
+@pytest.mark.parametrize(
+    ("low", "shift", "bins", "message"),
+    [
+        (-1, 14, 9, "low: expected the bits of a distance, got -1"),
+        (2**31, 14, 9, "low: expected the bits of a distance, got 2147483648"),
+        (0, 31, 9, "shift: expected 0 to 30, got 31"),
+        (0, -1, 9, "shift: expected 0 to 30, got -1"),
+        (0, 14, 0, "bins: expected 1 to 4194304, got 0"),
+        (0, 14, 2**62, "bins: expected 1 to 4194304"),
+    ],
+)
+def test_the_operator_checks_for_itself(low: int, shift: int, bins: int, message: str) -> None:
+    operator = torch.ops.facenet_ext.distance_histogram
+    with pytest.raises(RuntimeError, match=message):
+        operator(*batch(0, 5), None, None, "sqeuclidean", low, shift, bins)
