@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from facenet_ext.models import SmallNet
+from facenet_ext.models import Alignment, Committee, SmallNet
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,60 @@ def test_every_parameter_learns() -> None:
 def test_too_many_stages_for_the_size_raise() -> None:
     with pytest.raises(ValueError, match="input_size must be at least 16 for 4 stages, got 12"):
         SmallNet(input_size=12, stages=(1, 1, 1, 1))
+
+
+def test_an_alignment_starts_with_the_central_window() -> None:
+    align = Alignment(1, 32, 28).eval()
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(align(images), images[:, :, 2:30, 2:30])
+
+
+def test_an_alignment_undoes_what_moved_an_image() -> None:
+    """Learned by itself, from how near the windows are."""
+    torch.manual_seed(0)
+    align = Alignment(1, 32, 16)
+    optimizer = torch.optim.Adam(align.parameters(), lr=2e-3)
+    pattern = torch.nn.functional.interpolate(torch.rand(1, 1, 5, 5), size=44, mode="bicubic")
+
+    def moved(count: int) -> torch.Tensor:
+        at = torch.randint(0, 13, (count, 2)).tolist()
+        return torch.cat([pattern[:, :, y : y + 32, x : x + 32] for y, x in at])
+
+    def apart(windows: torch.Tensor) -> torch.Tensor:
+        return (windows - windows.mean(0)).square().mean() / windows.var((1, 2, 3)).mean()
+
+    before = apart(align(moved(64))).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        apart(align(moved(32))).backward()
+        optimizer.step()
+    assert apart(align(moved(64))).item() < before / 3
+
+
+def test_windows_are_float32_under_mixed_precision() -> None:
+    align = Alignment(1, 16, 14).eval()
+    images = torch.rand(2, 1, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        windows = align(images)
+    torch.testing.assert_close(windows, images[:, :, 1:15, 1:15], rtol=0, atol=1e-5)
+
+
+def test_too_many_stages_for_the_window_raise() -> None:
+    with pytest.raises(ValueError, match="aligned_size must be at least 16 for 4 stages, got 12"):
+        SmallNet(input_size=32, aligned_size=12)
+
+
+def test_a_committee_measures_its_members_mean_distance() -> None:
+    members = [SmallNet(input_size=16, width=4, stages=(1,), embedding_dim=d) for d in (3, 5)]
+    committee = Committee(members).eval()
+    images = torch.rand(2, 1, 16, 16)
+    embeddings = committee(images)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))
+    each = [member(images) for member in members]
+    torch.testing.assert_close(
+        (embeddings[0] - embeddings[1]).square().sum(),
+        torch.stack([(e[0] - e[1]).square().sum() for e in each]).mean(),
+    )
+    assert committee.embedding_dim == embeddings.shape[1] == 8
+    for part, expected in zip(committee.parts(embeddings), each, strict=True):
+        torch.testing.assert_close(part, expected)

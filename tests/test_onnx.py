@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet, conv1d, export_onnx, mlp
+from facenet_ext.models import (
+    PAPER,
+    Committee,
+    EmbeddingNetwork,
+    SmallNet,
+    conv1d,
+    export_onnx,
+    mlp,
+)
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 NETWORKS = {
     "small": lambda: SmallNet(input_size=32, width=8),
+    "committee": lambda: Committee(
+        [SmallNet(input_size=40, aligned_size=32, width=8) for _ in range(2)]
+    ),
     "nn1": lambda: PAPER["nn1"](16, in_channels=1, input_size=(32, 32)),
     "nn4": lambda: PAPER["nn4"](in_channels=1, input_size=(64, 64)),
     "nn2-batch-norm": lambda: PAPER["nn2"](input_size=(64, 64), batch_norm=True),
@@ -23,7 +34,7 @@ NETWORKS = {
     "mlp": lambda: mlp([12], 16, width=32),
     "conv1d": lambda: conv1d([5, 40], 16, width=8),
 }
-FAST = ("small", "nn4", "conv1d")
+FAST = ("small", "committee", "nn4", "conv1d")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +42,7 @@ FAST = ("small", "nn4", "conv1d")
 )
 def test_onnxruntime_embeds_as_torch_does(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network: EmbeddingNetwork = NETWORKS[name]()
+    network: EmbeddingNetwork | Committee = NETWORKS[name]()
     for module in network.modules():  # as after training
         if hasattr(module, "running_var") and module.running_var is not None:
             module.running_mean.uniform_(-0.5, 0.5)

@@ -145,7 +145,7 @@ def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
     return replace(
         new,
         data=data,
-        model=replace(new.model, embedding_dim=old.network.embedding_dim),
+        model=replace(new.model, embedding_dim=old.network.embedding_dim, members=1),
         mining=replace(new.mining, mine_every=0),
         optimizer=replace(new.optimizer, lr=lr),
         run=replace(new.run, max_minutes=None),

@@ -1,5 +1,7 @@
 """Networks that turn images, or precomputed features, into embeddings."""
 
+from facenet_ext.models.alignment import Alignment
+from facenet_ext.models.committee import Committee
 from facenet_ext.models.cost import LayerCost, layer_costs, milliseconds_per_image
 from facenet_ext.models.export import export_onnx
 from facenet_ext.models.inception import nn2, nn3, nn4, nns1, nns2
@@ -10,6 +12,8 @@ from facenet_ext.models.zeiler_fergus import nn1
 
 __all__ = [
     "PAPER",
+    "Alignment",
+    "Committee",
     "EmbeddingNetwork",
     "LayerCost",
     "SmallNet",

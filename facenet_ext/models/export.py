@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
+from facenet_ext.models.committee import Committee
 from facenet_ext.models.network import EmbeddingNetwork
 
 __all__ = ["export_onnx"]
 
 
-def export_onnx(network: EmbeddingNetwork, path: str | Path) -> None:
+def export_onnx(network: EmbeddingNetwork | Committee, path: str | Path) -> None:
     """Write a network as ONNX, for batches of any size.
 
     The input is called "images" (or "features") and the output "embeddings", rows of length 1.
@@ -38,7 +39,7 @@ def export_onnx(network: EmbeddingNetwork, path: str | Path) -> None:
     """
     path = Path(path)
     name = "images" if len(network.input_shape) == 3 else "features"
-    weight = network.embedding.weight
+    weight = next(network.parameters())
     example = torch.rand(2, *network.input_shape, device=weight.device, dtype=weight.dtype)
     training = network.training
     network.eval()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from facenet_ext.models.alignment import Alignment
 from facenet_ext.models.network import EmbeddingNetwork
 
 __all__ = ["SmallNet"]
@@ -28,9 +29,11 @@ class SmallNet(EmbeddingNetwork):
         width: channels of the first stage.
         stages: residual blocks in each stage.
         dropout: share of the last feature map that training drops, in [0, 1).
+        aligned_size: pixels of a window that is cut out of each image first and straightened: see
+            :class:`.Alignment`; None: no such thing.
 
     Raises:
-        ValueError: the images are too small for that many stages.
+        ValueError: the images, or the windows, are too small for that many stages.
 
     Example:
         >>> import torch
@@ -53,18 +56,23 @@ class SmallNet(EmbeddingNetwork):
         width: int = 32,
         stages: Sequence[int] = (1, 1, 1, 1),
         dropout: float = 0.2,
+        aligned_size: int | None = None,
     ) -> None:
-        if input_size < 2 ** len(stages):
+        name, seen = "input_size", input_size
+        layers: list[nn.Module] = []
+        if aligned_size is not None:
+            name, seen = "aligned_size", aligned_size
+            layers.append(Alignment(channels, input_size, aligned_size))
+        if seen < 2 ** len(stages):
             raise ValueError(
-                f"input_size must be at least {2 ** len(stages)} for {len(stages)} stages, "
-                f"got {input_size}"
+                f"{name} must be at least {2 ** len(stages)} for {len(stages)} stages, got {seen}"
             )
-        layers: list[nn.Module] = [
+        layers += [
             nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         ]
-        size, features = (input_size + 1) // 2, width
+        size, features = (seen + 1) // 2, width
         for stage, blocks in enumerate(stages):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1

@@ -12,6 +12,7 @@ from torch import Tensor
 from facenet_ext.functional import pairwise_squared_distance
 from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
+from facenet_ext.models import EmbeddingNetwork
 from facenet_ext.train.data import Examples
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import without_nan
@@ -71,9 +72,10 @@ class HarmonicModule(EmbeddingModule):
         if layer_only:  # the last layer stays as it was drawn
             weights |= {
                 f"embedding.{name}": value
-                for name, value in self.network.embedding.state_dict().items()
+                for name, value in self._one_network.embedding.state_dict().items()
             }
-            self.network.requires_grad_(False).embedding.requires_grad_(True)
+            self.network.requires_grad_(False)
+            self._one_network.embedding.requires_grad_(True)
         self.network.load_state_dict(weights)
         self.layer_only = layer_only
         # In a list, so that it is no part of this module: not of its state, nor its parameters.
@@ -90,7 +92,13 @@ class HarmonicModule(EmbeddingModule):
         """Keep the features of the first stage as they are at evaluation."""
         super().on_train_batch_start(batch, batch_idx)
         if self.layer_only:
-            self.network.features.eval()
+            self._one_network.features.eval()
+
+    @property
+    def _one_network(self) -> EmbeddingNetwork:
+        network = self.network
+        assert isinstance(network, EmbeddingNetwork), "a committee has no one last layer"
+        return network
 
     def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the harmonic loss of the batch beside the old model's embeddings of it."""

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from facenet_ext.functional import select_triplets
 from facenet_ext.losses import TripletLoss
 from facenet_ext.micro_batches import embed_in_micro_batches
-from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet, conv1d, mlp
+from facenet_ext.models import PAPER, Committee, EmbeddingNetwork, SmallNet, conv1d, mlp
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.augmentation import Augmentation, CropResize
 from facenet_ext.train.errors import InputError
@@ -25,8 +25,8 @@ from facenet_ext.train.pairs import Pairs
 __all__ = ["EmbeddingModule", "build_network"]
 
 
-def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
-    """Build the network that the options describe.
+def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork | Committee:
+    """Build the network that the options describe, or several that differ in their first weights.
 
     Args:
         options: of the run.
@@ -35,7 +35,14 @@ def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
     Raises:
         InputError: the network does not fit its input.
     """
+    members = [_build_member(options, shape) for _ in range(options.model.members)]
+    return members[0] if len(members) == 1 else Committee(members)
+
+
+def _build_member(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
     o, size = options.model, options.data.input_size
+    if o.aligned_size is not None and o.model != "small":
+        raise InputError(f"--aligned-size: only small straightens images, {o.model} does not")
     images = len(shape) == 3
     if images == (o.model in ("mlp", "conv1d")):
         kind = "images" if images else "features"
@@ -61,9 +68,10 @@ def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
             width=o.width,
             stages=o.stages,
             dropout=o.dropout,
+            aligned_size=o.aligned_size,
         )
     except ValueError as error:
-        raise InputError(f"--stages, --input-size: {error}") from None
+        raise InputError(f"--stages, --input-size, --aligned-size: {error}") from None
 
 
 class EmbeddingModule(LightningModule):
@@ -178,8 +186,11 @@ class EmbeddingModule(LightningModule):
 
     def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch's embeddings; ``examples`` is what was embedded."""
-        loss: Tensor = self.loss(embeddings, labels)
-        return loss
+        parts = [embeddings]
+        if isinstance(self.network, Committee):
+            parts = self.network.parts(embeddings)
+        losses: list[Tensor] = [self.loss(part, labels) for part in parts]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Embed a batch of what is to verify."""

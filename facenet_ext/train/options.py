@@ -148,6 +148,18 @@ class ModelOptions:
         (1, 1, 1, 1), "blocks in each stage of small and conv1d; as many layers has mlp"
     )
     dropout: float = _option(0.2, "share of the last features that training drops", _Share)
+    aligned_size: int | None = _option(
+        None,
+        "small learns to straighten the images: it cuts a window of so many pixels out of each, "
+        "turned, scaled and shifted as a network of its own says",
+        _AtLeastEight,
+    )
+    members: int = _option(
+        1,
+        "networks that are trained side by side, each by a loss of its own; an embedding is theirs "
+        "joined, and --embedding-dim is of each",
+        PositiveInt,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

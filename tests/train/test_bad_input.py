@@ -182,7 +182,17 @@ def test_a_malformed_pairs_file(facenet: Facenet, faces: Path, text: str, told: 
         (["--seed", "-1"], "seed"),
         (["--stages", "[1,0]"], "stages"),
         (["--max-steps", "0"], "max_steps"),
-        (["--stages", "[1,1,1,1,1]"], "--stages, --input-size: input_size must be at least 32"),
+        (
+            ["--stages", "[1,1,1,1,1]"],
+            "--stages, --input-size, --aligned-size: input_size must be at least 32",
+        ),
+        (["--stages", "[1,1,1,1]", "--aligned-size", "12"], "aligned_size must be at least 16"),
+        (["--aligned-size", "7"], "aligned_size"),
+        (["--members", "0"], "members"),
+        (
+            ["--model", "nns2", "--aligned-size", "64"],
+            "only small straightens images, nns2 does not",
+        ),
         (["--config", "none.yaml"], "none.yaml"),
     ],
 )

@@ -15,6 +15,7 @@ from rich.console import Console
 from small_runs import Facenet, write_faces, write_pairs
 
 from facenet_ext.train.data import Batches, load
+from facenet_ext.train.loading import load_module
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import parse
 
@@ -151,6 +152,18 @@ def test_mixed_precision_and_epochs(facenet: Facenet, faces: Path) -> None:
     )
     assert (status, err) == (0, "")
     assert json.loads(Path("run/metrics.json").read_text())["steps"] % 3 == 0
+
+
+def test_a_committee_of_networks_that_straighten(facenet: Facenet, faces: Path) -> None:
+    status, _, err = facenet(
+        *("--data", faces, "--held-out", 0.4, "--members", 3, "--aligned-size", 12),
+        *("--output", "run"),
+    )
+    assert (status, err) == (0, "")
+    module = load_module(Path("run/checkpoints/last.ckpt"))
+    assert module.embed_once(torch.zeros(2, *module.shape, dtype=torch.uint8)).shape == (2, 24)
+    first, second, _ = module.network.members
+    assert not torch.equal(first.embedding.weight, second.embedding.weight)
 
 
 def test_max_minutes_stops_early_and_still_reports(facenet: Facenet) -> None:

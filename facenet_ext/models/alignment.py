@@ -1,0 +1,71 @@
+"""A layer that turns, scales and shifts images, so that a network behind it sees them straight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample
+
+__all__ = ["Alignment"]
+
+_WINDOW = 0.875  # share of an image that is cut out before anything is learned
+_ZOOM = 0.3  # logarithm of the scale, at most
+_TURN = 0.4  # radians, at most
+_SHIFT = 0.3  # half sides of the image, at most
+
+
+class Alignment(nn.Module):
+    r"""Cut a straightened window out of images.
+
+    .. math:: y(u) = x\left(\tfrac{7}{8}\, e^{s} R_\varphi\, u + t\right), \quad
+        (s, \varphi, t) = \left(0.3\,p_1,\ 0.4\,p_2,\ (0.3\,p_3, 0.3\,p_4)\right), \quad
+        p = \tanh g(x)
+
+    with positions u in [-1, 1] both ways and a small convolutional network g at half the
+    resolution. What it learns it learns from the loss of the embeddings: no landmarks are needed.
+    It starts with the central window of every image.
+
+    Args:
+        channels: 1 for grey images, 3 for colour.
+        size: height and width of the images, pixels.
+        aligned_size: height and width of the windows, pixels.
+
+    Example:
+        >>> align = Alignment(1, 32, 24).eval()
+        >>> align(torch.rand(2, 1, 32, 32)).shape
+        torch.Size([2, 1, 24, 24])
+
+    Source: Jaderberg et al., *Spatial Transformer Networks*, NeurIPS 2015.
+    """
+
+    def __init__(self, channels: int, size: int, aligned_size: int) -> None:
+        super().__init__()
+        self.aligned_size = aligned_size
+        layers: list[nn.Module] = [nn.AvgPool2d(2)]
+        size //= 2
+        for inputs, outputs in ((channels, 16), (16, 32), (32, 32)):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+            size = (size + 1) // 2
+        last = nn.Linear(64, 4)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        layers += [nn.Flatten(), nn.Linear(32 * size * size, 64), nn.ReLU(inplace=True), last]
+        self.pose = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return [N, C, aligned_size, aligned_size] of [N, C, size, size]."""
+        pose = self.pose(images)
+        with torch.autocast(images.device.type, enabled=False):  # positions need the mantissa
+            x = images.to(torch.promote_types(images.dtype, torch.float32))
+            zoom, turn, right, down = torch.tanh(pose.to(x.dtype)).unbind(1)
+            scale = _WINDOW * torch.exp(_ZOOM * zoom)
+            cos, sin = scale * torch.cos(_TURN * turn), scale * torch.sin(_TURN * turn)
+            rows = [cos, -sin, _SHIFT * right, sin, cos, _SHIFT * down]
+            shape = [x.shape[0], x.shape[1], self.aligned_size, self.aligned_size]
+            grid = affine_grid(torch.stack(rows, 1).view(-1, 2, 3), shape, align_corners=False)
+            window = grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+        return window.contiguous(memory_format=torch.channels_last)
