@@ -30,13 +30,13 @@ from facenet_ext.train.report import write_json
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "benchmarks" / "results" / "study.json"
 SCRATCH = ROOT / "benchmarks" / "out" / "study"
-BASE = "the preset"
+BASE = "the start"
 FOLDS = (2, 4)  # of five, the two with the fewest images
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training: the preset with what ``options`` change."""
+    """One training: the preset with what ``options`` change, the study's start among it."""
 
     choice: str
     variant: str
@@ -173,8 +173,8 @@ COLUMNS = ["choice", "made as", "AUC", "difference", "accuracy", "difference", "
 
 
 def rows(outcomes: list[Outcome]) -> list[list[str]]:
-    """The study's table: each variant's mean over its seeds, and its difference to the preset."""
-    presets = {outcome.seed: outcome for outcome in outcomes if outcome.choice == BASE}
+    """The study's table: each variant's mean over its seeds, and its difference to the start."""
+    starts = {outcome.seed: outcome for outcome in outcomes if outcome.choice == BASE}
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault((outcome.choice, outcome.variant), []).append(outcome)
@@ -185,9 +185,9 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
         if len(values) > 1:
             shown += f" ± {statistics.stdev(values):.2f}"
         changes = [
-            100 * (getattr(outcome, name) - getattr(presets[outcome.seed], name))
+            100 * (getattr(outcome, name) - getattr(starts[outcome.seed], name))
             for outcome in group
-            if outcome.seed in presets and outcome.choice != BASE
+            if outcome.seed in starts and outcome.choice != BASE
         ]
         return [shown, f"{statistics.mean(changes):+.2f}" if changes else ""]
 

@@ -56,14 +56,14 @@ def _measure(preset: str, network: str, batch: int, per_class: int) -> TrainingS
         inputs = module.augment(images).to(memory_format=torch.channels_last)
         embeddings = embed_in_micro_batches(module.network, inputs, micro_batch)
         optimizer.zero_grad()
-        module.loss(embeddings, labels).backward()
+        module.batch_loss(images, embeddings, labels).backward()
         optimizer.step()
 
-    embeddings = torch.nn.functional.normalize(torch.randn(batch, options.model.embedding_dim))
+    embeddings = torch.nn.functional.normalize(torch.randn(batch, module.network.embedding_dim))
     embeddings.requires_grad_()
 
     def loss() -> None:
-        module.loss(embeddings, labels).backward()
+        module.batch_loss(images, embeddings, labels).backward()
 
     return TrainingStep(
         network=network,

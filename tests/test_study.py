@@ -82,7 +82,7 @@ def outcome(choice: str, variant: str, seed: int, accuracy: float) -> study.Outc
     return study.Outcome(choice, variant, seed, {}, accuracy, accuracy + 0.1, 0.1, 0.5, 2.0, None)
 
 
-def test_the_table_compares_each_seed_with_the_presets() -> None:
+def test_the_table_compares_each_seed_with_the_starts() -> None:
     base = [outcome(study.BASE, "", seed, a) for seed, a in enumerate([0.8, 0.82, 0.84])]
     wide = [outcome("network", "wide", seed, a) for seed, a in enumerate([0.81, 0.84])]
     deep = [outcome("network", "deep", 0, 0.79)]
@@ -115,7 +115,7 @@ def test_what_is_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(study, "train", train)
     data = str(people(tmp_path / "lfw"))
     (tmp_path / "lfw" / "val").mkdir()
-    for only, expected in (("margin", ["margin-0p4-0"]), ("", ["the-preset-0", "the-preset-1"])):
+    for only, expected in (("margin", ["margin-0p4-0"]), ("", ["the-start-0", "the-start-1"])):
         trained.clear()
         monkeypatch.setattr(sys, "argv", ["study", data, "--jobs", "1", "--only", only])
         study.main()

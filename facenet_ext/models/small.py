@@ -33,7 +33,8 @@ class SmallNet(EmbeddingNetwork):
             :class:`.Alignment`; None: no such thing.
 
     Raises:
-        ValueError: the images, or the windows, are too small for that many stages.
+        ValueError: the images, or the windows, are too small for that many stages, or the windows
+            larger than the images.
 
     Example:
         >>> import torch
@@ -61,6 +62,10 @@ class SmallNet(EmbeddingNetwork):
         name, seen = "input_size", input_size
         layers: list[nn.Module] = []
         if aligned_size is not None:
+            if aligned_size > input_size:
+                raise ValueError(
+                    f"aligned_size must be at most input_size, {input_size}, got {aligned_size}"
+                )
             name, seen = "aligned_size", aligned_size
             layers.append(Alignment(channels, input_size, aligned_size))
         if seen < 2 ** len(stages):

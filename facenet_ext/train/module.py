@@ -41,8 +41,6 @@ def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork 
 
 def _build_member(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
     o, size = options.model, options.data.input_size
-    if o.aligned_size is not None and o.model != "small":
-        raise InputError(f"--aligned-size: only small straightens images, {o.model} does not")
     images = len(shape) == 3
     if images == (o.model in ("mlp", "conv1d")):
         kind = "images" if images else "features"

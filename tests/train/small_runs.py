@@ -13,9 +13,9 @@ Facenet = Callable[..., tuple[int, str, str]]
 
 # A network and batches so small that a run is a matter of a second.
 TINY: list[str] = shlex.split("""
-    --input-size 16 --width 4 --stages [1,1] --embedding-dim 8 --threads 1 --accelerator cpu
-    --precision 32-true --identities 4 --images-per-identity 3 --negatives 0 --max-steps 4
-    --evaluations 2
+    --input-size 16 --width 4 --stages [1,1] --embedding-dim 8 --aligned-size null --members 1
+    --threads 1 --accelerator cpu --precision 32-true --identities 4 --images-per-identity 3
+    --negatives 0 --max-steps 4 --evaluations 2
 """)
 
 
