@@ -18,8 +18,8 @@ Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
                           const std::optional<Tensor>& ref_labels, const std::string& distance,
                           int64_t low, int64_t shift, int64_t bins) {
   const std::optional<Tensor> none;
-  const MiningArguments batch{emb,  labels, ref_emb, ref_labels,
-                              none, none,   parse_distance(distance)};
+  const MiningArguments batch{
+      emb, labels, ref_emb, ref_labels, none, none, parse_distance(distance)};
   batch.check();
   const Bins checked = check_bins(emb.scalar_type(), low, shift, bins);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) {

@@ -180,10 +180,18 @@ void gather_edges(const T* x, int64_t dim, int64_t begin, int64_t end, const Edg
 
 template <class T>
 const Kernels<T>& table() {
-  static constexpr Kernels<T> kTable = {
-      pack<T>,       store_all<T>,        positives<T>,   extreme_positives<T>,
-      successors<T>, random_negatives<T>, band<T>,        histogram<T>, rank<T>,
-      all_finite<T>, squared_distance<T>, gather_edges<T>};
+  static constexpr Kernels<T> kTable = {pack<T>,
+                                        store_all<T>,
+                                        positives<T>,
+                                        extreme_positives<T>,
+                                        successors<T>,
+                                        random_negatives<T>,
+                                        band<T>,
+                                        histogram<T>,
+                                        rank<T>,
+                                        all_finite<T>,
+                                        squared_distance<T>,
+                                        gather_edges<T>};
   return kTable;
 }
 

@@ -68,9 +68,9 @@ Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
     }
 
     Tensor out = torch::stable::new_empty(emb, {2, checked.columns()}, ScalarType::Long);
-    check_cuda(cudaMemsetAsync(out.data_ptr(), 0, size_t(out.numel()) * sizeof(int64_t),
-                               device.stream()),
-               "clearing counts");
+    check_cuda(
+        cudaMemsetAsync(out.data_ptr(), 0, size_t(out.numel()) * sizeof(int64_t), device.stream()),
+        "clearing counts");
     stream_by_differences<T, HistogramEpilogue<T>>(
         "histogram of distances", device, pairs,
         {checked, static_cast<const int64_t*>(anchor_labels.data_ptr()),

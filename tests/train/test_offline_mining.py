@@ -34,7 +34,7 @@ def test_a_run_searches_every_n_steps_and_says_so(facenet: Facenet, faces: Path)
 def test_mined_triplets_change_what_is_learned(facenet: Facenet, faces: Path) -> None:
     assert facenet(*EVERYTHING, "--data", faces, "--output", "plain")[0] == 0
     assert facenet(*MINING, "--data", faces, "--output", "mined")[0] == 0
-    weight = "network.embedding.weight"
+    weight = "network.members.0.embedding.weight"
     assert not torch.equal(last("plain")["state_dict"][weight], last("mined")["state_dict"][weight])
 
 

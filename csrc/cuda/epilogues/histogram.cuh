@@ -3,7 +3,8 @@
 // Rows are in the caller's order and their labels are compared: what only counts needs no classes
 // side by side. Nearly all pairs are of two labels and have distances within a few powers of two.
 // These are counted in shared memory, in a window of bins that begins a little below the smallest
-// of the block's first tile with any; others at once in global memory, as what the window has is at the end.
+// of the block's first tile with any; others at once in global memory, as what the window has is at
+// the end.
 //
 // Shared memory: kWindow counters and the window's begin, 8 KiB + 4 bytes.
 #pragma once
