@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import made_on_cpu, random_like
+from helpers import made_on_cpu, make_cloud, random_like
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -18,8 +18,6 @@ from facenet_ext.all_pairs import (
     val_far_over_splits,
 )
 from facenet_ext.reference.distances import pairwise_distance
-
-DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 
 
 @made_on_cpu
@@ -53,7 +51,7 @@ def counted(d: Tensor, edges: Tensor) -> list[int]:
     return [below, *inner.tolist(), len(d) - below - int(inner.sum())]
 
 
-@pytest.mark.parametrize("distance", DISTANCES[:2])
+@pytest.mark.parametrize("distance", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("rows", "others"), [(2, None), (49, None), (130, None), (97, 50), (1, 1)])
 def test_counts_are_those_of_listed_pairs(
@@ -76,6 +74,19 @@ def test_counts_are_those_of_listed_pairs(
         assert found.different.tolist() == counted(d[~same], found.edges)
         assert found.edges[0] <= low
         assert found.edges[-1] >= min(high, torch.finfo(dtype).max)
+
+
+@pytest.mark.parametrize("others", [None, 70])
+def test_cosines_are_counted_too(others: int | None) -> None:
+    """Of rows, some of them zeros, whose cosine distances are exactly 0, 1 or 2."""
+    x, (_, labels) = make_cloud("axes", 90, 5), batch(1, 90)
+    y = y_labels = None
+    if others is not None:
+        y, (_, y_labels) = make_cloud("axes", others, 5, seed=1), batch(2, others)
+    d, same = listed(x, labels, y, y_labels, "cosine")
+    found = distance_histogram(x, labels, distance="cosine", ref_emb=y, ref_labels=y_labels)
+    assert found.same.tolist() == counted(d[same], found.edges)
+    assert found.different.tolist() == counted(d[~same], found.edges)
 
 
 def test_edges_have_so_many_digits() -> None:

@@ -37,7 +37,7 @@ def distance_histogram(
     shift: int,
     bins: int,
 ) -> Tensor:
-    """Counts of pairs of one label and of others by bin: see ``functional``."""
+    """Counts of pairs of one label and of others by bin: see ``all_pairs``."""
     with torch.no_grad():
         counts: Tensor = _OPERATOR(emb, labels, ref_emb, ref_labels, distance, low, shift, bins)
     return counts
