@@ -68,6 +68,8 @@ add_library(
   csrc/cuda/labels.cu
   csrc/cuda/mined_triplet_loss.cu
   csrc/cuda/mining.cu
+  csrc/cuda/nearest.cu
+  csrc/cuda/pairs_within.cu
   csrc/cuda/pairwise_squared_distance.cu
   csrc/cuda/prepare.cu
   csrc/cuda/search.cu

@@ -27,6 +27,18 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "distance_histogram(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
       "str distance, int low, int shift, int bins) -> Tensor");
 
+  // The k closest rows of ref_emb (none: of emb, but the row itself), the closest first, of equally
+  // close ones the first; infinity and -1 where there are no more
+  //   -> distances [M, k], indices [M, k] int64
+  m.def("nearest(Tensor emb, Tensor? ref_emb, int k, str distance) -> (Tensor, Tensor)");
+
+  // Pairs of rows no farther apart than the radius, in any order; in self mode each once, (i, j)
+  // with i < j. Of more than `capacity` some, and the count of all.
+  //   -> pairs [capacity, 2] int64, distances [capacity], count [] int64
+  m.def(
+      "pairs_within(Tensor emb, Tensor? ref_emb, float radius, str distance, int capacity) "
+      "-> (Tensor, Tensor, Tensor)");
+
   // anchor, positive, negative [T]; the last two are rows of ref_emb where it is given
   // swap: d(a,n) is the smaller of d(a,n) and d(p,n)
   //   -> losses [T]

@@ -39,6 +39,7 @@ ON_ANY_DEVICE = (
     "test_memory_state.py",
     "test_miners.py",
     "test_mined_triplet_loss.py",
+    "test_neighbours.py",
     "test_pairwise.py",
     "test_properties.py",
     "test_random_draws.py",

@@ -24,6 +24,7 @@ from facenet_ext.memory import CrossBatchMemory
 
 OPS = torch.ops.facenet_ext
 RULE = (None, "all", "semihard", 0.2, False, "farthest", "sqeuclidean", 0.5, 1.4)
+WITHOUT_GRADIENT = (OPS.distance_histogram, OPS.nearest, OPS.pairs_within)
 BAND = ("semihard", 0.5, "cosine")
 T = (torch.tensor([0, 1, 5]), torch.tensor([2, 3, 6]), torch.tensor([4, 0, 1]))
 
@@ -61,6 +62,10 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
         (OPS.triplet_margin_loss, (*with_ids, *BAND, 0, True, "mean", grad, grad)),
         (OPS.distance_histogram, (x, y, None, None, "cosine", 0, 20, 100)),
         (OPS.distance_histogram, (x, y, c, z, "sqeuclidean", 2**29, 14, 7)),
+        (OPS.nearest, (x, None, 3, "euclidean")),
+        (OPS.nearest, (x, c, 2, "cosine")),
+        (OPS.pairs_within, (x, None, 1.0, "sqeuclidean", 0)),
+        (OPS.pairs_within, (x, c, 0.5, "cosine", 0)),
     ]
 
 
@@ -70,7 +75,7 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
 def test_opcheck(index: int, dtype: torch.dtype, grad: bool) -> None:
     """Schema, autograd registration, fake shapes and dtypes, and AOT dispatch."""
     operator, arguments = samples(dtype, grad)[index]
-    if grad and operator in (OPS.select_triplets, OPS.distance_histogram):
+    if grad and operator in (OPS.select_triplets, *WITHOUT_GRADIENT):
         pytest.skip("opcheck cannot differentiate an operator that returns integers")
     torch.library.opcheck(operator.default, arguments)
 

@@ -33,6 +33,7 @@ OPERATORS = (
     "test_mined_triplet_loss.py",
     "test_triplet_margin_loss.py",
     "test_all_pairs.py",
+    "test_neighbours.py",
     "test_memory.py",
     "test_random_rules.py",
     "test_random_draws.py",

@@ -50,6 +50,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "low": (0, 1, 2**29 + 2**23),
     "shift": (0, 14, 30),
     "bins": (1, 3, 5000),
+    "k": (1, 2, 7, 48, 1024),
+    "capacity": (0, 1, 3000),
 }
 EXTREMES = (-1, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, -(2**31), -(2**63))
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -21,6 +21,7 @@ FILES = (
     "test_triplet_loss.py",
     "test_triplet_margin_loss.py",
     "test_all_pairs.py",
+    "test_neighbours.py",
     "test_anchor_swap.py",
     "test_memory.py",
     "test_memory_state.py",

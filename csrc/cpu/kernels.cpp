@@ -4,10 +4,12 @@
 #include "cpu/epilogues/band.h"
 #include "cpu/epilogues/extremum.h"
 #include "cpu/epilogues/histogram.h"
+#include "cpu/epilogues/nearest.h"
 #include "cpu/epilogues/positives.h"
 #include "cpu/epilogues/random.h"
 #include "cpu/epilogues/store.h"
 #include "cpu/epilogues/successor.h"
+#include "cpu/epilogues/within.h"
 #include "cpu/pair_stream.h"
 #include "cpu/simd.h"
 
@@ -72,6 +74,16 @@ void band(const BandKernel<T>& kernel) {
 template <class T>
 void histogram(const Pairs<T>& pairs, const Histogram& to) {
   stream_pairs(pairs, HistogramEpilogue<T>(pairs, to));
+}
+
+template <class T>
+void nearest(const Pairs<T>& pairs, Nearest<T> to) {
+  stream_pairs(pairs, NearestEpilogue<T>{pairs, to});
+}
+
+template <class T>
+void within(const Pairs<T>& pairs, Within<T> to) {
+  stream_pairs(pairs, WithinEpilogue<T>{to});
 }
 
 template <class T>
@@ -188,6 +200,8 @@ const Kernels<T>& table() {
                                         random_negatives<T>,
                                         band<T>,
                                         histogram<T>,
+                                        nearest<T>,
+                                        within<T>,
                                         rank<T>,
                                         all_finite<T>,
                                         squared_distance<T>,

@@ -161,6 +161,24 @@ struct Histogram {
   int64_t* counts;          // [sets, 2, bins.columns()] 0 before
 };
 
+// nearest: the k closest candidates of each anchor, see semantics/nearest.h.
+template <class T>
+struct Nearest {
+  int64_t k;
+  T* distance;     // [M, k] infinity before
+  int32_t* index;  // [M, k] candidate position, -1 before
+};
+
+// within: pairs that are no farther apart than the radius, as many as there is room for.
+template <class T>
+struct Within {
+  T radius;
+  int64_t capacity;
+  std::atomic<int64_t>* count;  // of all there are; 0 before
+  int64_t* pairs;               // [capacity, 2] positions
+  T* distance;                  // [capacity]
+};
+
 template <class T>
 struct Kernels {
   // sorted[i] = values[order[i]] in panels: out [panel_count(rows), dim, kPanel]
@@ -172,6 +190,8 @@ struct Kernels {
   void (*random_negatives)(const Pairs<T>&, const RandomNegatives<T>&, bool weighted);
   void (*band)(const BandKernel<T>&);
   void (*histogram)(const Pairs<T>&, const Histogram&);
+  void (*nearest)(const Pairs<T>&, Nearest<T>);
+  void (*within)(const Pairs<T>&, Within<T>);
   // rank[k] = position of value k in ascending order (ties by k), for `count` values
   void (*rank)(const T* values, int64_t count, int32_t* rank);
   bool (*all_finite)(const T* x, int64_t count);

@@ -3,6 +3,8 @@
 from facenet_ext import _library as _library  # registers torch.ops.facenet_ext
 from facenet_ext.ops.distance_histogram import distance_histogram as distance_histogram
 from facenet_ext.ops.mined_triplet_loss import mined_triplet_loss as mined_triplet_loss
+from facenet_ext.ops.nearest import nearest as nearest
+from facenet_ext.ops.pairs_within import pairs_within as pairs_within
 from facenet_ext.ops.pairwise_squared_distance import (
     pairwise_squared_distance as pairwise_squared_distance,
 )

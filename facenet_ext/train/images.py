@@ -17,7 +17,7 @@ from torch import Tensor
 
 from facenet_ext.train.errors import InputError
 
-__all__ = ["decode"]
+__all__ = ["UnreadableImageError", "decode", "read_image"]
 
 _NAMED = 5
 """How many unreadable images are named one by one."""
@@ -47,15 +47,9 @@ def decode(
 
     def read(position: int) -> str | None:
         try:
-            with Image.open(paths[position]) as file:
-                # Lets the JPEG decoder work at a smaller scale where that is enough.
-                file.draft(None, (size, size))
-                upright = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
-            square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
-            pixels = np.array(square).reshape(size, size, channels)
-        except Exception as error:  # of many kinds: Pillow lets decoders raise what they like
-            return f"{paths[position]}: {error}"
-        images[position] = torch.from_numpy(pixels).permute(2, 0, 1)
+            images[position] = read_image(paths[position], size, channels)
+        except UnreadableImageError as error:
+            return str(error)
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
@@ -82,6 +76,36 @@ def decode(
     console.print(f"skipped {len(unreadable)} of {len(paths)} images that cannot be read")
     kept = [position for position in range(len(paths)) if position not in unreadable]
     return images[kept], kept
+
+
+class UnreadableImageError(Exception):
+    """A file that is no image, or a damaged one; the message names it."""
+
+
+def read_image(path: Path, size: int, channels: int) -> Tensor:
+    """Decode an image and scale it to a square, cutting the longer side at both ends.
+
+    Args:
+        path: the file.
+        size: height and width to scale to, pixels.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        [channels, size, size] uint8.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as file:
+            # Lets the JPEG decoder work at a smaller scale where that is enough.
+            file.draft(None, (size, size))
+            upright = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+        square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+        pixels = np.array(square).reshape(size, size, channels)
+    except Exception as error:  # of many kinds: Pillow lets decoders raise what they like
+        raise UnreadableImageError(f"{path}: {error}") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _allocate(count: int, channels: int, size: int, memory: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ from PIL import Image
 
 from facenet_ext.train.errors import InputError
 
-__all__ = ["ImageFile", "Source", "find", "list_images"]
+__all__ = ["ImageFile", "Source", "find", "is_image_file", "list_images"]
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 
@@ -85,13 +86,12 @@ def list_images(root: Path) -> list[ImageFile]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give one with a folder per identity")
-    endings = {e for e, f in Image.registered_extensions().items() if f in Image.OPEN}
     images = [
         ImageFile(folder.name, path)
         for folder in sorted(root.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+        if is_image_file(path)
     ]
     identities = {image.identity for image in images}
     if not images:
@@ -102,6 +102,17 @@ def list_images(root: Path) -> list[ImageFile]:
             "telling identities apart needs at least two folders of images"
         )
     return images
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a path is a file that Pillow may know, by its name; hidden ones are not."""
+    known = path.suffix.lower() in _endings() and not path.name.startswith(".")
+    return known and path.is_file()
+
+
+@functools.cache
+def _endings() -> frozenset[str]:
+    return frozenset(e for e, f in Image.registered_extensions().items() if f in Image.OPEN)
 
 
 def _unpacked(archive: Path) -> Path:

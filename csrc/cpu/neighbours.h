@@ -1,0 +1,28 @@
+// All pairs of rows in the caller's order, owned in one place: what neighbours are found among.
+#pragma once
+
+#include "common/neighbour_arguments.h"
+#include "cpu/rows.h"
+
+namespace facenet::cpu {
+
+template <class T>
+class UnlabelledBatch {
+ public:
+  explicit UnlabelledBatch(const NeighbourArguments& a)
+      : emb_(a.emb, a.distance), set_({emb_, nullptr, nullptr}, reference(a), a.distance) {}
+
+  const Pairs<T>& pairs() const { return set_.pairs(); }
+
+ private:
+  std::optional<typename PairSet<T>::Side> reference(const NeighbourArguments& a) {
+    if (!a.ref_emb) return std::nullopt;
+    return typename PairSet<T>::Side{ref_.emplace(*a.ref_emb, a.distance), nullptr, nullptr};
+  }
+
+  Rows<T> emb_;
+  std::optional<Rows<T>> ref_;
+  PairSet<T> set_;
+};
+
+}  // namespace facenet::cpu

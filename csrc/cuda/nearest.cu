@@ -1,0 +1,96 @@
+// nearest on CUDA: the pair stream with the nearest epilogue, and a merge of the stripes' lists.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <tuple>
+
+#include "common/neighbour_arguments.h"
+#include "cuda/device.h"
+#include "cuda/epilogues/nearest.cuh"
+#include "cuda/search.cuh"
+#include "cuda/unlabelled_batch.h"
+
+namespace facenet::cuda {
+namespace {
+
+constexpr int kMergeThreads = 128;
+
+template <class T>
+struct ListArrays {
+  int64_t entries = 0;
+  T* distance = nullptr;
+  int32_t* index = nullptr;
+
+  void place(Workspace& w) {
+    distance = w.take<T>(entries);
+    index = w.take<int32_t>(entries);
+  }
+};
+
+// A thread for each anchor: the first stripe's list takes in the others'.
+// Reads `lists` [stripes, M, k]; writes out_distance, out_index [M, k].
+template <class T>
+__global__ void merge_lists(ListArrays<T> lists, int32_t anchors, int32_t k, int32_t stripes,
+                            T* out_distance, int64_t* out_index) {
+  const int32_t anchor = int32_t(blockIdx.x) * kMergeThreads + int32_t(threadIdx.x);
+  if (anchor >= anchors) return;
+  const int64_t row = int64_t(anchor) * k, stripe = int64_t(anchors) * k;
+  T* distances = lists.distance + row;
+  int32_t* indices = lists.index + row;
+  for (int64_t s = 1; s < stripes; ++s) {
+    for (int32_t e = 0; e < k && indices[s * stripe + e] >= 0; ++e) {
+      const T d = distances[s * stripe + e];
+      if (d > distances[k - 1]) break;
+      offer_nearest(d, indices[s * stripe + e], k, distances, indices);
+    }
+  }
+  for (int32_t e = 0; e < k; ++e) {
+    out_distance[row + e] = distances[e];
+    out_index[row + e] = indices[e];
+  }
+}
+
+// -> distances [M, k], indices [M, k]
+std::tuple<Tensor, Tensor> nearest(const Tensor& emb, const std::optional<Tensor>& ref_emb,
+                                   int64_t k, const std::string& distance) {
+  const NeighbourArguments arguments{emb, ref_emb, parse_distance(distance)};
+  arguments.check();
+  check_neighbour_count(k);
+  const Device device(emb);
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> std::tuple<Tensor, Tensor> {
+    using T = decltype(zero);
+    using Loop = FmaLoop<T>;
+    using Epilogue = NearestEpilogue<T>;
+    const int64_t anchors = emb.size(0);
+    Tensor distances = torch::stable::new_empty(emb, {anchors, k}, kValueType<T>);
+    Tensor indices = torch::stable::new_empty(emb, {anchors, k}, ScalarType::Long);
+    if (anchors == 0) return {distances, indices};
+    const UnlabelledBatch<T> batch(device, emb, ref_emb, arguments.distance);
+    Stripes stripes{};
+    // A list for each stripe: fewer of them than where nothing is kept.
+    const int64_t candidates = std::max<int64_t>(1, arguments.candidates());
+    const dim3 grid = grid_of<Loop>(device, anchors, candidates, 8, stripes);
+    ListArrays<T> sizes;
+    sizes.entries = int64_t(grid.y) * anchors * k;
+    const Scratch<ListArrays<T>> lists(emb, sizes);
+    launch("nearest", sizes_of(batch.pairs), device.stream(),
+           {grid, dim3(Loop::kThreads),
+            size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
+           pair_stream<Loop, Epilogue>, batch.pairs,
+           typename Epilogue::Arguments{int32_t(k), lists.distance, lists.index}, stripes, Guard{},
+           Loop::kSharedBytes);
+    launch("merging lists", sizes_of(batch.pairs), device.stream(),
+           {dim3(unsigned(tiles_of(anchors, kMergeThreads))), dim3(kMergeThreads)}, merge_lists<T>,
+           static_cast<const ListArrays<T>&>(lists), int32_t(anchors), int32_t(k), int32_t(grid.y),
+           static_cast<T*>(distances.data_ptr()), static_cast<int64_t*>(indices.data_ptr()));
+    return {distances, indices};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
+  m.impl("nearest", TORCH_BOX(&nearest));
+}
+
+}  // namespace facenet::cuda

@@ -1,0 +1,181 @@
+"""The closest rows of a gallery, and all pairs within a radius, without an N x N matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from facenet_ext import _validation as check
+from facenet_ext import ops
+
+__all__ = ["Neighbours", "PairsWithin", "nearest", "within"]
+
+Progress = Callable[[int, int], None]
+"""Called with the pairs that are done and all there are."""
+
+_MOST = 1024
+"""Neighbours of a row."""
+
+_BLOCK = 16_384
+"""Rows that meet each other in one call: a fraction of a second on two cores, between which there
+is progress and Ctrl-C."""
+
+
+class Neighbours(NamedTuple):
+    """The closest candidates of each row, the closest first.
+
+    Attributes:
+        distances: ``[M, k]`` float32, or float64 for float64, ascending.
+        indices: ``[M, k]`` int64, rows of the candidates.
+    """
+
+    distances: Tensor
+    indices: Tensor
+
+
+class PairsWithin(NamedTuple):
+    """Pairs of rows that are close, in lexicographic order.
+
+    Attributes:
+        first: ``[P]`` int64, rows of the embeddings.
+        second: ``[P]`` int64, rows of the candidates.
+        distances: ``[P]`` float32, or float64 for float64.
+    """
+
+    first: Tensor
+    second: Tensor
+    distances: Tensor
+
+
+def nearest(
+    embeddings: Tensor,
+    k: int = 1,
+    *,
+    ref_emb: Tensor | None = None,
+    distance: str = "sqeuclidean",
+) -> Neighbours:
+    r"""Find the k closest rows of a gallery for each row.
+
+    .. math:: i_1(a), \ldots, i_k(a) = \text{the first } k \text{ of all } i
+        \text{ in ascending order of } (d(a, i),\ i)
+
+    Of equally close rows the first ones are taken, whatever the number of threads.
+
+    Args:
+        embeddings: ``[M, D]``, float32, float64, float16 or bfloat16.
+        k: how many, 1 to 1024.
+        ref_emb: ``[N, D]``, the gallery. Without, the rows themselves, where none is its own
+            neighbour.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
+
+    Returns:
+        The :class:`Neighbours`; they carry no gradient.
+
+    Raises:
+        ValueError: ``k`` is no such number or there are fewer candidates; shapes that do not fit;
+            a distance is not a number.
+        TypeError: the embeddings are not floating point.
+
+    Example:
+        >>> gallery = torch.tensor([[0.0], [1.0], [5.0]])
+        >>> found = nearest(torch.tensor([[4.0], [0.4]]), 2, ref_emb=gallery)
+        >>> found.indices.tolist(), found.distances[0].tolist()
+        ([[2, 1], [0, 1]], [1.0, 9.0])
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 1: recognition is a k-NN classification.
+    """
+    check.check_embeddings("embeddings", embeddings)
+    check.check_values("embeddings", embeddings)
+    check.check_choice("distance", distance, check.DISTANCES)
+    candidates = embeddings.shape[0] - 1
+    if ref_emb is not None:
+        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        candidates = ref_emb.shape[0]
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
+        raise ValueError(f"k: expected 1 to {_MOST}, got {k!r}")
+    if k > candidates and embeddings.shape[0]:
+        raise ValueError(f"k: expected at most the {max(candidates, 0)} candidates, got {k}")
+    distances, indices = ops.nearest(embeddings, ref_emb, k, distance)
+    if bool((indices[:, -1:] < 0).any()):
+        row = int((indices[:, -1] < 0).nonzero()[0])
+        raise ValueError(
+            f"embeddings, ref_emb: expected numbers, got NaN among the distances of row {row}"
+        )
+    return Neighbours(distances, indices)
+
+
+def within(
+    embeddings: Tensor,
+    radius: float,
+    *,
+    ref_emb: Tensor | None = None,
+    distance: str = "sqeuclidean",
+    progress: Progress | None = None,
+) -> PairsWithin:
+    r"""Find all pairs of rows that are no farther apart than a radius.
+
+    .. math:: \{ (i, j) : d(i, j) \le r \}
+
+    Memory goes to the pairs that are found and to nothing else: the graph over which faces are
+    clustered.
+
+    Args:
+        embeddings: ``[M, D]``, float32, float64, float16 or bfloat16.
+        radius: r, in the unit of the distance; rounded to its type.
+        ref_emb: ``[N, D]``: pairs of a row here with a row there. Without, each pair of two rows
+            of ``embeddings`` once, the lower row first.
+        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
+        progress: called with the pairs that are done and all there are.
+
+    Returns:
+        The :class:`PairsWithin`; they carry no gradient.
+
+    Raises:
+        ValueError: a negative radius or none, shapes that do not fit.
+        TypeError: the embeddings are not floating point.
+
+    Example:
+        >>> found = within(torch.tensor([[0.0], [1.0], [5.0]]), 1.0)
+        >>> found.first.tolist(), found.second.tolist(), found.distances.tolist()
+        ([0], [1], [1.0])
+
+    Source: this project; the radius graph of FaceNet's clustering, section 5.7.
+    """
+    check.check_embeddings("embeddings", embeddings)
+    check.check_values("embeddings", embeddings)
+    check.check_choice("distance", distance, check.DISTANCES)
+    if ref_emb is not None:
+        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+    if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not radius >= 0:
+        raise ValueError(f"radius: expected a number from 0, got {radius!r}")
+    columns = embeddings if ref_emb is None else ref_emb
+    rows, n = embeddings.shape[0], columns.shape[0]
+    total = rows * (rows - 1) // 2 if ref_emb is None else rows * n
+    done, room, parts = 0, _BLOCK, []
+    for i in range(0, rows, _BLOCK):
+        for j in range(0 if ref_emb is not None else i, n, _BLOCK):
+            a, b = embeddings[i : i + _BLOCK], columns[j : j + _BLOCK]
+            itself = ref_emb is None and i == j
+            pairs, distances, count = ops.pairs_within(
+                a, None if itself else b, float(radius), distance, room
+            )
+            found = int(count)
+            if found > room:  # once more, with room for all; later blocks will be much like this
+                room = found
+                pairs, distances, _ = ops.pairs_within(
+                    a, None if itself else b, float(radius), distance, room
+                )
+            parts.append((pairs[:found, 0] + i, pairs[:found, 1] + j, distances[:found].clone()))
+            done += len(a) * (len(a) - 1) // 2 if itself else len(a) * len(b)
+            if progress is not None:
+                progress(done, total)
+    if not parts:
+        nothing = torch.empty(0, dtype=torch.int64, device=embeddings.device)
+        dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
+        return PairsWithin(nothing, nothing, nothing.to(dtype))
+    first, second, distances = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    order = torch.argsort(first * max(n, 1) + second)
+    return PairsWithin(first[order], second[order], distances[order])

@@ -1,0 +1,41 @@
+"""What a trained embedding is for: embed, recognise and cluster images, out of core."""
+
+from facenet_ext.recognition.clustering import (
+    Clusters,
+    ClusterScores,
+    cluster,
+    score_clusters,
+)
+from facenet_ext.recognition.embedding import embed_images
+from facenet_ext.recognition.identification import (
+    Identification,
+    OpenSetPoint,
+    cumulative_matches,
+    identify,
+    open_set_rates,
+)
+from facenet_ext.recognition.store import (
+    ModelName,
+    StoredEmbeddings,
+    check_one_model,
+    read_embeddings,
+    write_embeddings,
+)
+
+__all__ = [
+    "ClusterScores",
+    "Clusters",
+    "Identification",
+    "ModelName",
+    "OpenSetPoint",
+    "StoredEmbeddings",
+    "check_one_model",
+    "cluster",
+    "cumulative_matches",
+    "embed_images",
+    "identify",
+    "open_set_rates",
+    "read_embeddings",
+    "score_clusters",
+    "write_embeddings",
+]

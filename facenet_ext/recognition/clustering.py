@@ -1,0 +1,240 @@
+"""Groups embeddings by identity, without a matrix of all distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+from sklearn.metrics import normalized_mutual_info_score  # type: ignore[import-untyped]
+from sklearn.metrics.cluster import contingency_matrix  # type: ignore[import-untyped]
+from torch import Tensor
+
+from facenet_ext.neighbours import nearest, within
+
+__all__ = ["LINKAGES", "ClusterScores", "Clusters", "cluster", "score_clusters"]
+
+LINKAGES = ("average", "single")
+
+
+class Clusters(NamedTuple):
+    """Which rows belong together.
+
+    Attributes:
+        labels: [N] int64, the number of each row's cluster; the largest cluster is 0.
+        sizes: [C] int64, rows of each, descending.
+    """
+
+    labels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+class ClusterScores(NamedTuple):
+    """How clusters compare with the true identities; each in [0, 1], 1 for the same.
+
+    Attributes:
+        pair_precision: of pairs in one cluster, the share of one identity.
+        pair_recall: of pairs of one identity, the share in one cluster.
+        pair_f: their harmonic mean.
+        bcubed_precision: the mean over rows of the share of their cluster that has their identity.
+        bcubed_recall: the mean over rows of the share of their identity that is in their cluster.
+        bcubed_f: their harmonic mean.
+        nmi: normalised mutual information.
+    """
+
+    pair_precision: float
+    pair_recall: float
+    pair_f: float
+    bcubed_precision: float
+    bcubed_recall: float
+    bcubed_f: float
+    nmi: float
+
+
+def cluster(
+    embeddings: NDArray[Any],
+    threshold: float,
+    linkage: str = "average",
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Clusters:
+    r"""Agglomerate rows until no two clusters are as close as a threshold.
+
+    With average linkage the distance of two clusters is the mean over their pairs of rows,
+
+    .. math:: d(A, B) = \frac{1}{|A| |B|} \sum_{a \in A, b \in B} \lVert x_a - x_b \rVert^2
+        = \lVert \mu_A - \mu_B \rVert^2 + v_A + v_B
+
+    with means :math:`\mu` and mean squared distances from them v: so that a cluster is its mean and
+    a number, and each round finds the closest one to each by
+    :func:`facenet_ext.neighbours.nearest`. Pairs that are each other's closest are merged, all at
+    once, which for this linkage ends as one merge at a time does; what has nobody within the
+    threshold is finished. With single linkage clusters are what hangs together in the graph of
+    :func:`facenet_ext.neighbours.within`.
+
+    Args:
+        embeddings: [N, D] floating point.
+        threshold: squared Euclidean distance up to which clusters are merged.
+        linkage: ``"average"`` or ``"single"``.
+        progress: called with the rows whose cluster is finished and all there are.
+
+    Returns:
+        :class:`Clusters`.
+
+    Raises:
+        ValueError: another linkage, a negative threshold, no matrix.
+
+    Example:
+        >>> found = cluster(np.array([[0.0], [0.1], [1.0], [0.2]]), 0.05)
+        >>> found.labels.tolist(), found.sizes.tolist()
+        ([0, 0, 1, 0], [3, 1])
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 5.7 (agglomerative clustering); Murtagh,
+    *A survey of recent advances in hierarchical clustering algorithms*, 1983 (reciprocal
+    neighbours).
+    """
+    if linkage not in LINKAGES:
+        raise ValueError(f"linkage: expected one of {', '.join(LINKAGES)}, got {linkage!r}")
+    if not threshold >= 0:
+        raise ValueError(f"threshold: expected a number from 0, got {threshold!r}")
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings: expected a matrix [N, D], got shape {embeddings.shape}")
+    if linkage == "single":
+        found = _components(embeddings, threshold, progress)
+    else:
+        found = _average(embeddings, threshold, progress)
+    names, sizes = np.unique(found, return_counts=True)
+    # The largest is first; of equally large ones the one that has the first row.
+    first = np.full(len(names), len(found))
+    np.minimum.at(first, np.searchsorted(names, found), np.arange(len(found)))
+    order = np.lexsort((first, -sizes))
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    labels = place[np.searchsorted(names, found)]
+    return Clusters(labels.astype(np.int64), sizes[order].astype(np.int64))
+
+
+def _components(
+    embeddings: NDArray[Any], threshold: float, progress: Callable[[int, int], None] | None
+) -> NDArray[np.int64]:
+    rows = torch.from_numpy(np.array(embeddings))
+    pairs = within(rows, threshold, progress=progress)
+    edges = (pairs.first.numpy(), pairs.second.numpy())
+    graph = coo_array((np.ones(len(edges[0]), np.int8), edges), shape=(len(rows), len(rows)))
+    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return labels
+
+
+def _average(
+    embeddings: NDArray[Any], threshold: float, progress: Callable[[int, int], None] | None
+) -> NDArray[np.int64]:
+    """Return for each row the number of a row that stands for its cluster."""
+    means = torch.from_numpy(np.array(embeddings, np.float64))
+    total = len(means)
+    spread = torch.zeros(total, dtype=torch.float64)  # v
+    sizes = torch.ones(total, dtype=torch.float64)
+    parent = torch.arange(total)
+    active = torch.arange(total)
+    while len(active) > 1:
+        if progress is not None:
+            progress(total - len(active), total)
+        distances, other = _closest(means[active], spread[active])
+        close = distances <= threshold
+        mutual = other[other] == torch.arange(len(active))
+        merged = close & mutual & (torch.arange(len(active)) < other)
+        if close.any() and not merged.any():  # equal distances in a ring: the first closest pair
+            merged[int(torch.where(close, distances, torch.inf).argmin())] = True
+        into, gone = active[merged], active[other[merged]]
+        n, m = sizes[into], sizes[gone]
+        share = m / (n + m)
+        step = means[gone] - means[into]
+        spread[into] += share * (spread[gone] - spread[into])
+        spread[into] += share * (1 - share) * step.square().sum(1)
+        means[into] += share[:, None] * step
+        sizes[into] = n + m
+        parent[gone] = into
+        close[other[merged]] = False  # no more; and what has nobody close will never have
+        active = active[close]
+    if progress is not None:
+        progress(total, total)
+    labels: NDArray[np.int64] = _roots(parent).numpy()
+    return labels
+
+
+def _closest(means: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each cluster's distance to the closest other one, and which that is.
+
+    Another coordinate, 0 of the one and sqrt(v) of the other, adds v to a squared distance.
+    """
+    candidates = torch.cat([means, spread.sqrt()[:, None]], 1).float()
+    queries = torch.cat([means, torch.zeros_like(spread)[:, None]], 1).float()
+    found = nearest(queries, 2, ref_emb=candidates).indices
+    itself = found[:, 0] == torch.arange(len(means))
+    other = torch.where(itself, found[:, 1], found[:, 0])
+    distances = (means - means[other]).square().sum(1) + spread + spread[other]
+    return distances, other
+
+
+def _roots(parent: Tensor) -> Tensor:
+    while True:
+        above = parent[parent]
+        if torch.equal(above, parent):
+            return parent
+        parent = above
+
+
+def score_clusters(labels: Sequence[Any], identities: Sequence[Any]) -> ClusterScores:
+    r"""Compare clusters with true identities.
+
+    .. math:: F = \frac{2 P R}{P + R}, \quad
+        P_{B^3} = \frac{1}{N} \sum_i \frac{|C_i \cap I_i|}{|C_i|}, \quad
+        R_{B^3} = \frac{1}{N} \sum_i \frac{|C_i \cap I_i|}{|I_i|}
+
+    Args:
+        labels: N clusters, of any type.
+        identities: N true ones.
+
+    Returns:
+        :class:`ClusterScores`. Where there is no pair in one cluster, or none of one identity,
+        precision or recall is 1: nothing is wrong, or nothing is missing.
+
+    Example:
+        >>> scores = score_clusters([0, 0, 0, 1], ["a", "a", "b", "b"])
+        >>> round(scores.pair_precision, 3), scores.pair_recall, round(scores.bcubed_f, 3)
+        (0.333, 0.5, 0.706)
+
+    Source: Bagga, Baldwin, *Entity-based cross-document coreferencing using the vector space
+    model*, ACL 1998 (BCubed); Manning, Raghavan, Schuetze, *Introduction to Information
+    Retrieval*, 2008, section 16.3.
+    """
+    table = contingency_matrix(identities, labels, sparse=True).tocoo()
+    shared = table.data.astype(np.float64)
+    of_identity = np.bincount(table.row, shared).astype(np.float64)
+    of_cluster = np.bincount(table.col, shared).astype(np.float64)
+    rows = shared.sum()
+
+    def pairs(counts: NDArray[np.float64]) -> float:
+        return float((counts * (counts - 1)).sum())
+
+    together = pairs(shared)
+    pair_precision = together / pairs(of_cluster) if pairs(of_cluster) else 1.0
+    pair_recall = together / pairs(of_identity) if pairs(of_identity) else 1.0
+    precision = float((shared**2 / of_cluster[table.col]).sum() / rows)
+    recall = float((shared**2 / of_identity[table.row]).sum() / rows)
+    return ClusterScores(
+        pair_precision,
+        pair_recall,
+        _harmonic_mean(pair_precision, pair_recall),
+        precision,
+        recall,
+        _harmonic_mean(precision, recall),
+        float(normalized_mutual_info_score(identities, labels)),
+    )
+
+
+def _harmonic_mean(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b else 0.0

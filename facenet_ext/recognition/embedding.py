@@ -1,0 +1,271 @@
+"""Embeds a folder of images in constant memory, and goes on after a kill where it was."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facenet_ext.recognition.store import (
+    EMBEDDINGS,
+    STORE,
+    ModelName,
+    StoredEmbeddings,
+    finish_store,
+    read_embeddings,
+)
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.images import UnreadableImageError, read_image
+from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.report import write_json, write_text
+from facenet_ext.train.sources import is_image_file
+
+__all__ = ["embed_images", "list_tree"]
+
+_BATCH = 128
+_UNREADABLE = "unreadable.csv"
+_PARTS = ".unfinished"
+
+
+def list_tree(root: Path) -> list[Path]:
+    """List the images under a folder, however deep, in order of their paths; or an image itself.
+
+    Raises:
+        InputError: there are none.
+    """
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder or image")
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [path for name in files if is_image_file(path := Path(folder, name))]
+    if not found:
+        raise InputError(f"{root}: no images found in it")
+    return sorted(found)
+
+
+def embed_images(
+    module: EmbeddingModule,
+    model: ModelName,
+    root: Path,
+    output: Path,
+    *,
+    stop_at_unreadable: bool = False,
+    batch: int = _BATCH,
+    progress: Callable[[int, int], None] | None = None,
+) -> StoredEmbeddings:
+    """Embed all images under a folder into another folder.
+
+    What is finished is on disk after every batch: after a kill the same call goes on behind the
+    last one. Images that cannot be read are left out and listed in ``unreadable.csv``.
+
+    Args:
+        module: what embeds, in evaluation mode.
+        model: its name.
+        root: a folder of images, of any depth, or one image. The identity of an image is the name
+            of the folder it lies in, if that is not ``root`` itself.
+        output: the folder of the embeddings: see :mod:`facenet_ext.recognition.store`.
+        stop_at_unreadable: give up at the first image that cannot be read.
+        batch: images at once.
+        progress: called with the images that are done and all there are.
+
+    Returns:
+        The :class:`StoredEmbeddings`.
+
+    Raises:
+        InputError: there are no images, or none that can be read, or the folder was begun with
+            other images or another model, or cannot be written to.
+    """
+    paths = list_tree(root)
+    base = root.parent if root.is_file() else root
+    names = [path.relative_to(base).as_posix() for path in paths]
+    listed = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+    described = {"model": dataclasses.asdict(model), "images": len(names), "listed": listed}
+    try:
+        finished = _finished(output, described)
+        if finished is not None:
+            return finished
+        parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
+        _embed_rest(module, model, paths, names, parts, stop_at_unreadable, batch, progress)
+        if not parts.rows:
+            raise InputError(f"{root}: none of its {len(paths)} images can be read")
+        kept = [position for position in range(len(names)) if position not in parts.unreadable]
+        ids = [names[position] for position in kept]
+        identities = [
+            path.parent.name if "/" in name else "" for name, path in _of(kept, names, paths)
+        ]
+        _write_unreadable(output / _UNREADABLE, parts.unreadable, names)
+        parts.join(output / EMBEDDINGS)
+        finish_store(output, ids, identities, model, described | {"source": str(root)})
+        shutil.rmtree(parts.folder, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+    return read_embeddings(output)
+
+
+def _of(kept: list[int], names: list[str], paths: list[Path]) -> Any:
+    return ((names[position], paths[position]) for position in kept)
+
+
+def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | None:
+    """Return what an earlier call has finished, None where there is none."""
+    if not (output / STORE).is_file():
+        return None
+    found = read_embeddings(output)
+    stored = json.loads((output / STORE).read_text(encoding="utf-8"))
+    if any(stored.get(name) != value for name, value in described.items()):
+        raise InputError(
+            f"--output {output}: holds the embeddings of other images or of another model; "
+            "choose another folder"
+        )
+    return found
+
+
+def _embed_rest(
+    module: EmbeddingModule,
+    model: ModelName,
+    paths: list[Path],
+    names: list[str],
+    parts: _Parts,
+    stop_at_unreadable: bool,
+    batch: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    options = module.options.data
+    forward = module if model.views == "all" else module.embed_once
+
+    def read(position: int) -> Tensor | str:
+        try:
+            names[position].encode("utf-8")
+            if "\n" in names[position]:
+                return "its name has a line break"
+            return read_image(paths[position], options.image_size, options.channels)
+        except UnicodeEncodeError:
+            return "its name is not UTF-8"
+        except UnreadableImageError as error:
+            return str(error).removeprefix(f"{paths[position]}: ")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+        waiting = list(pool.map(read, _range(parts.done, batch, len(paths))))
+        while parts.done < len(paths):
+            if progress is not None:
+                progress(parts.done, len(paths))
+            found, first = waiting, parts.done
+            reading = pool.map(read, _range(first + batch, batch, len(paths)))  # meanwhile
+            errors = {first + at: e for at, e in enumerate(found) if isinstance(e, str)}
+            if errors and stop_at_unreadable:
+                position, error = next(iter(errors.items()))
+                raise InputError(f"{paths[position]}: cannot be read ({error})")
+            images = [image for image in found if isinstance(image, Tensor)]
+            embeddings = torch.empty(0, module.network.embedding_dim)
+            if images:
+                with torch.no_grad():
+                    embeddings = forward(torch.stack(images).to(module.device)).float().cpu()
+            parts.add(embeddings, len(found), errors)
+            waiting = list(reading)
+    if progress is not None:
+        progress(len(paths), len(paths))
+
+
+def _range(first: int, count: int, end: int) -> range:
+    return range(min(first, end), min(first + count, end))
+
+
+class _Parts:
+    """What is finished of an unfinished folder: rows, one after the other, and how far they go.
+
+    Args:
+        folder: of the parts.
+        described: what they are of.
+        dim: numbers of a row.
+
+    Attributes:
+        done: images that were looked at.
+        rows: of them, embedded.
+        unreadable: of them, not, with the reason.
+    """
+
+    def __init__(self, folder: Path, described: dict[str, Any], dim: int) -> None:
+        self.folder = folder
+        self.described = described
+        self.dim = dim
+        self.done = self.rows = 0
+        self.unreadable: dict[int, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._state.is_file():
+            self._continue()
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / "progress.json"
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "rows.f32"
+
+    def _continue(self) -> None:
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            described = {name: state[name] for name in self.described}
+            done, rows = int(state["done"]), int(state["rows"])
+            unreadable = {int(position): why for position, why in state["unreadable"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return  # damaged: begin anew
+        if described != self.described:
+            raise InputError(
+                f"--output {self.folder.parent}: was begun with other images or another model; "
+                "give the same to go on, or choose another folder"
+            )
+        if self._file.is_file() and self._file.stat().st_size >= rows * self.dim * 4:
+            self.done, self.rows, self.unreadable = done, rows, unreadable
+
+    def add(self, embeddings: Tensor, looked_at: int, unreadable: dict[int, str]) -> None:
+        """Write the rows of a batch, and then that they are there."""
+        with self._file.open("r+b" if self._file.is_file() else "w+b") as file:
+            file.truncate(self.rows * self.dim * 4)  # what a killed call had begun
+            file.seek(0, os.SEEK_END)
+            file.write(embeddings.contiguous().numpy().tobytes())
+        self.done += looked_at
+        self.rows += len(embeddings)
+        self.unreadable |= unreadable
+        state = {"done": self.done, "rows": self.rows, "unreadable": self.unreadable}
+        write_json(self._state, self.described | state)
+
+    def join(self, path: Path) -> None:
+        """Write all rows as an .npy file, without having them in memory."""
+        header = io.BytesIO()
+        shape = (self.rows, self.dim)
+        described = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, described)
+        unfinished = path.with_name(f".{path.name}")
+        with self._file.open("rb") as rows, unfinished.open("wb") as file:
+            file.write(header.getvalue())
+            shutil.copyfileobj(rows, file)
+        unfinished.replace(path)
+
+
+def _write_unreadable(path: Path, unreadable: dict[int, str], names: Sequence[str]) -> None:
+    if not unreadable:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "reason"])
+    for position, reason in sorted(unreadable.items()):
+        name = names[position].encode("utf-8", "backslashreplace").decode("utf-8")
+        writer.writerow([name, " ".join(reason.split())])
+    write_text(path, text.getvalue())

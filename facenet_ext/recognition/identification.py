@@ -1,0 +1,252 @@
+"""Whose are these: probes against a gallery, closed and open set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facenet_ext.neighbours import nearest
+
+__all__ = [
+    "Identification",
+    "OpenSetPoint",
+    "cumulative_matches",
+    "identify",
+    "open_set_rates",
+]
+
+_PROBES = 4096
+_CHUNK = 65_536
+
+
+class Identification(NamedTuple):
+    """The gallery's identities that are closest to each probe, the closest first.
+
+    Attributes:
+        distances: [M, k] float32, squared Euclidean, to the identity's closest row; infinity where
+            the gallery has fewer than k identities.
+        identities: [M, k] int64, by number; -1 there.
+        rows: [M, k] int64, that closest row of the gallery; -1 there.
+    """
+
+    distances: Tensor
+    identities: Tensor
+    rows: Tensor
+
+
+class OpenSetPoint(NamedTuple):
+    """How an open-set search does at a threshold.
+
+    Attributes:
+        threshold: squared Euclidean distance up to which a probe is taken for someone.
+        identified: the share of known probes, those whose identity is in the gallery, that are
+            found there at rank 1 and within the threshold (detection and identification rate).
+        false_alarms: the share of unknown probes that are within the threshold of someone.
+    """
+
+    threshold: float
+    identified: float
+    false_alarms: float
+
+
+def identify(
+    gallery: NDArray[Any],
+    identities: NDArray[Any],
+    probes: NDArray[Any],
+    k: int = 5,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Identification:
+    r"""Find the k identities of a gallery that are closest to each probe.
+
+    An identity is as far away as the closest of its rows,
+    :math:`d(p, c) = \min_{i : c_i = c} \lVert x_p - y_i \rVert^2`. Both sides may be mapped to
+    files: neither is in memory as a whole.
+
+    Args:
+        gallery: [N, D] float32.
+        identities: [N] integers from 0.
+        probes: [M, D] float32.
+        k: how many, 1 to 100.
+        progress: called with the probes that are done and all there are.
+
+    Returns:
+        An :class:`Identification`.
+
+    Raises:
+        ValueError: the gallery is empty, shapes do not fit, or ``k`` is out of range.
+
+    Example:
+        >>> gallery = np.array([[0.0], [0.1], [2.0]], np.float32)
+        >>> found = identify(gallery, np.array([0, 0, 1]), np.array([[0.2]], np.float32), k=2)
+        >>> found.identities.tolist(), found.rows.tolist()
+        ([[0, 1]], [[1, 2]])
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 1; ISO/IEC 19795-1 for the terms.
+    """
+    if not 1 <= k <= 100:
+        raise ValueError(f"k: expected 1 to 100, got {k!r}")
+    if len(gallery) == 0 or len(gallery) != len(identities):
+        raise ValueError(
+            f"gallery: expected rows, one for each of {len(identities)} identities, "
+            f"got {len(gallery)}"
+        )
+    if gallery.shape[1] != probes.shape[1]:
+        raise ValueError(
+            f"probes: expected {gallery.shape[1]} columns as the gallery has, got {probes.shape[1]}"
+        )
+    # The rows of each identity side by side, so that a chunk of them has few identities twice.
+    order = np.argsort(identities, kind="stable")
+    sorted_identities = torch.from_numpy(np.ascontiguousarray(identities[order])).long()
+    parts = []
+    for begin in range(0, len(probes), _PROBES):
+        if progress is not None:
+            progress(begin, len(probes))
+        block = torch.from_numpy(np.array(probes[begin : begin + _PROBES], np.float32))
+        parts.append(_identify_block(gallery, order, sorted_identities, block, k))
+    if progress is not None:
+        progress(len(probes), len(probes))
+    if not parts:
+        nothing = torch.empty(0, k, dtype=torch.int64)
+        return Identification(nothing.float(), nothing, nothing)
+    return Identification(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def _identify_block(
+    gallery: NDArray[Any], order: NDArray[Any], identities: Tensor, probes: Tensor, k: int
+) -> Identification:
+    """Search chunk by chunk: within one, for more and more neighbours until k identities differ."""
+    best: Identification | None = None
+    for begin in range(0, len(order), _CHUNK):
+        rows = order[begin : begin + _CHUNK]
+        candidates = torch.from_numpy(np.array(gallery[np.sort(rows)], np.float32))
+        place = np.argsort(np.argsort(rows))  # of each row among the sorted ones
+        candidates = candidates[torch.from_numpy(place)]
+        of = identities[begin : begin + _CHUNK]
+        found = _closest_identities(probes, candidates, of, k)
+        named = Identification(
+            found.distances,
+            found.identities,
+            torch.where(found.rows < 0, -1, torch.from_numpy(rows)[found.rows.clamp(min=0)]),
+        )
+        best = named if best is None else _merge(best, named, k)
+    assert best is not None
+    return best
+
+
+def _closest_identities(probes: Tensor, candidates: Tensor, of: Tensor, k: int) -> Identification:
+    available = int(torch.unique(of).numel())
+    wanted = min(k, available)
+    count = min(len(candidates), max(2 * k, 8), 1024)
+    while True:
+        distances, rows = nearest(probes, count, ref_emb=candidates)
+        found = _first_of_each(distances, of[rows], rows, k)
+        enough = bool((found.identities[:, wanted - 1] >= 0).all())
+        if enough or count == len(candidates):
+            return found
+        if count == 1024:  # someone has more than a thousand rows: one identity after the other
+            return _all_identities(probes, candidates, of, k)
+        count = min(len(candidates), 4 * count, 1024)
+
+
+def _all_identities(probes: Tensor, candidates: Tensor, of: Tensor, k: int) -> Identification:
+    parts = []
+    for identity in torch.unique(of).tolist():
+        own = (of == identity).nonzero().flatten()
+        distances, rows = nearest(probes, 1, ref_emb=candidates[own])
+        parts.append((distances, torch.full_like(rows, identity), own[rows]))
+    distances, names, rows = (torch.cat(field, 1) for field in zip(*parts, strict=True))
+    order = distances.argsort(dim=1, stable=True)
+    distances, names, rows = (field.gather(1, order) for field in (distances, names, rows))
+    return _first_of_each(distances, names, rows, k)
+
+
+def _first_of_each(distances: Tensor, identities: Tensor, rows: Tensor, k: int) -> Identification:
+    """Keep each probe's first row of each identity, of rows in ascending order of distance."""
+    _, order = identities.sort(dim=1, stable=True)
+    in_order = identities.gather(1, order)
+    first = torch.ones_like(in_order, dtype=torch.bool)
+    first[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
+    is_first = torch.zeros_like(first).scatter(1, order, first)
+    place = is_first.cumsum(1) - 1
+    kept = is_first & (place < k)
+    shape = (len(distances), k)
+    out = Identification(
+        torch.full(shape, torch.inf),
+        torch.full(shape, -1, dtype=torch.int64),
+        torch.full(shape, -1, dtype=torch.int64),
+    )
+    probe, column = kept.nonzero(as_tuple=True)
+    to = place[probe, column]
+    for field, values in zip(out, (distances, identities, rows), strict=True):
+        field[probe, to] = values[probe, column].to(field.dtype)
+    return out
+
+
+def _merge(a: Identification, b: Identification, k: int) -> Identification:
+    distances, identities, rows = (torch.cat(pair, 1) for pair in zip(a, b, strict=True))
+    order = distances.argsort(dim=1, stable=True)
+    distances, identities, rows = (f.gather(1, order) for f in (distances, identities, rows))
+    return _first_of_each(distances, identities, rows, k)  # those that are missing are the last
+
+
+def cumulative_matches(found: Identification, truth: Sequence[int] | Tensor) -> Tensor:
+    """Return the cumulative match characteristic: the share of probes found by each rank.
+
+    Args:
+        found: what was found.
+        truth: [M] integers, the identity of each probe; -1 where it is not in the gallery: such
+            probes have no part.
+
+    Returns:
+        [k] float64, ascending; the first is the rank-1 rate. NaN where no probe has a part.
+
+    Example:
+        >>> found = Identification(*(torch.tensor([[1, 2], [2, 1]]),) * 3)
+        >>> cumulative_matches(found, [1, 1]).tolist()
+        [0.5, 1.0]
+
+    Source: Grother, Phillips, *Models of large population recognition performance*, CVPR 2004.
+    """
+    true = torch.as_tensor(truth)
+    known = true >= 0
+    hits = found.identities[known] == true[known, None]
+    return hits.double().cumsum(1).mean(0)
+
+
+def open_set_rates(
+    found: Identification, truth: Sequence[int] | Tensor, thresholds: Sequence[float] | Tensor
+) -> list[OpenSetPoint]:
+    """Return how an open-set search does at each threshold.
+
+    Args:
+        found: what was found.
+        truth: [M] integers, the identity of each probe; -1: not in the gallery.
+        thresholds: squared Euclidean distances.
+
+    Returns:
+        An :class:`OpenSetPoint` for each; a rate is NaN where there are no such probes.
+
+    Example:
+        >>> found = Identification(torch.tensor([[0.1], [0.7]]), *(torch.tensor([[3], [3]]),) * 2)
+        >>> open_set_rates(found, [3, -1], [0.5])
+        [OpenSetPoint(threshold=0.5, identified=1.0, false_alarms=0.0)]
+
+    Source: Phillips, Grother, Micheals, *Evaluation methods in face recognition*, Handbook of Face
+    Recognition, 2011 (detection and identification rate).
+    """
+    true = torch.as_tensor(truth)
+    known = true >= 0
+    nearest_distance, nearest_name = found.distances[:, 0], found.identities[:, 0]
+    points = []
+    for threshold in torch.as_tensor(thresholds, dtype=torch.float64).tolist():
+        accepted = nearest_distance <= threshold
+        right = (accepted & (nearest_name == true))[known].double().mean().item()
+        alarms = accepted[~known].double().mean().item()
+        points.append(OpenSetPoint(threshold, right, alarms))
+    return points

@@ -1,0 +1,177 @@
+"""Embeddings on disk: a folder of plain files that says which model made them.
+
+``embeddings.npy`` [N, D] float32, ``ids.txt`` and ``identities.txt`` with a line for each row, and
+``store.json``, which is written last: where it is, the rest is whole. Nothing in them is executed
+when they are read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.report import write_json, write_text
+
+__all__ = [
+    "EMBEDDINGS",
+    "STORE",
+    "ModelName",
+    "StoredEmbeddings",
+    "check_one_model",
+    "read_embeddings",
+    "write_embeddings",
+]
+
+STORE = "store.json"
+EMBEDDINGS = "embeddings.npy"
+_IDS = "ids.txt"
+_IDENTITIES = "identities.txt"
+_FORMAT = "facenet_ext embeddings, 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelName:
+    """What made embeddings, and so what they can be compared with.
+
+    Attributes:
+        network: as ``--model`` of ``facenet train`` has it.
+        checkpoint: SHA-256 of the checkpoint's file.
+        views: passes through the network that an image's embedding is the mean direction of:
+            "all" that the run verified with, or "one".
+    """
+
+    network: str
+    checkpoint: str
+    views: str = "all"
+
+    def __str__(self) -> str:
+        views = "all views" if self.views == "all" else "one view"
+        return f"{self.network} ({self.checkpoint[:12]}, {views})"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredEmbeddings:
+    """Embeddings with what they are of.
+
+    Attributes:
+        embeddings: [N, D] float32, mapped to its file.
+        ids: a name for each row: the path of its image under the folder that was embedded.
+        identities: whose each is: the name of the folder that the image lies in; "" where that is
+            not known.
+        model: what made them.
+    """
+
+    embeddings: NDArray[np.float32]
+    ids: list[str]
+    identities: list[str]
+    model: ModelName
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def named(self) -> bool:
+        """Whether every row's identity is known."""
+        return all(self.identities)
+
+
+def write_embeddings(
+    folder: Path, stored: StoredEmbeddings, more: dict[str, Any] | None = None
+) -> None:
+    """Write embeddings, whole or not at all.
+
+    Args:
+        folder: made where it is missing.
+        stored: what to write.
+        more: goes into ``store.json`` too.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{EMBEDDINGS}"
+    with unfinished.open("wb") as file:
+        np.save(file, stored.embeddings)
+    unfinished.replace(folder / EMBEDDINGS)
+    finish_store(folder, stored.ids, stored.identities, stored.model, more)
+
+
+def finish_store(
+    folder: Path,
+    ids: Sequence[str],
+    identities: Sequence[str],
+    model: ModelName,
+    more: dict[str, Any] | None = None,
+) -> None:
+    """Write what belongs to embeddings that are in the folder already."""
+    write_text(folder / _IDS, "".join(f"{name}\n" for name in ids))
+    write_text(folder / _IDENTITIES, "".join(f"{name}\n" for name in identities))
+    described = {"format": _FORMAT, "rows": len(ids), "model": dataclasses.asdict(model)}
+    write_json(folder / STORE, (more or {}) | described)
+
+
+def read_embeddings(folder: Path) -> StoredEmbeddings:
+    """Read what :func:`write_embeddings` or ``facenet embed`` wrote; the rows stay on disk.
+
+    Raises:
+        InputError: it is no such folder, or unfinished, or damaged; the message tells which file.
+    """
+    try:
+        described = json.loads((folder / STORE).read_text(encoding="utf-8"))
+        if described["format"] != _FORMAT:
+            raise ValueError(f"expected {_FORMAT!r}, got {described['format']!r}")
+        model = ModelName(**described["model"])
+        rows = int(described["rows"])
+    except OSError:
+        raise InputError(
+            f"{folder}: holds no embeddings ({STORE} is missing); make some with 'facenet embed'"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / STORE}: not that of embeddings ({error})") from None
+    ids, identities = (_lines(folder / name, rows) for name in (_IDS, _IDENTITIES))
+    return StoredEmbeddings(_matrix(folder / EMBEDDINGS, rows), ids, identities, model)
+
+
+def check_one_model(**sets: StoredEmbeddings) -> None:
+    """Check that sets of embeddings can be compared.
+
+    Args:
+        sets: by the names that the message gives them.
+
+    Raises:
+        InputError: two models made them.
+    """
+    (first_name, first), *others = sets.items()
+    for name, other in others:
+        if other.model != first.model:
+            raise InputError(
+                f"{first_name.upper()} was embedded with {first.model}, {name.upper()} with "
+                f"{other.model}: distances between two models mean nothing; embed one of them "
+                "anew, or train the new model to match the old one with 'facenet harmonize'"
+            )
+
+
+def _lines(path: Path, rows: int) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if len(lines) != rows:
+        raise InputError(f"{path}: expected {rows} lines, got {len(lines)}; embed anew")
+    return lines
+
+
+def _matrix(path: Path, rows: int) -> NDArray[np.float32]:
+    try:
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # of many kinds: damaged, of Python objects, of another format
+        raise InputError(f"{path}: not an .npy file of numbers ({error})") from None
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or matrix.ndim != 2:
+        raise InputError(f"{path}: expected a float32 matrix; embed anew")
+    if len(matrix) != rows:
+        raise InputError(f"{path}: expected {rows} rows, got {len(matrix)}; embed anew")
+    return matrix
