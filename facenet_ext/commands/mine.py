@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
 from facenet_ext.mining import (
     Rule,
@@ -111,7 +112,7 @@ def _mine(found: Any) -> None:
         found.within_margin,
         found.distance,
     )
-    device = _device(found.device)
+    device = find_device(found.device)
     try:
         rule.check()
         output.mkdir(parents=True, exist_ok=True)
@@ -175,17 +176,6 @@ def _report_suspects(searched: _Set, count: int, output: Path, console: Console)
         sheet = draw_contact_sheet(mislabelled, duplicates, examples)
         save_picture(sheet, output / "suspects.png")
     return {"mislabelled": len(mislabelled), "duplicates": len(duplicates)}
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        bool(torch.zeros(1, device=device).isfinite().all())
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"--device {name}: cannot be used ({str(error).splitlines()[0]})"
-        ) from None
-    return device
 
 
 def _load(found: Any, output: Path, device: torch.device, console: Console) -> _Set:

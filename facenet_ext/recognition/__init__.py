@@ -6,7 +6,7 @@ from facenet_ext.recognition.clustering import (
     cluster,
     score_clusters,
 )
-from facenet_ext.recognition.embedding import embed_images
+from facenet_ext.recognition.embedding import ImageList, embed_images, list_tree
 from facenet_ext.recognition.identification import (
     Identification,
     OpenSetPoint,
@@ -26,6 +26,7 @@ __all__ = [
     "ClusterScores",
     "Clusters",
     "Identification",
+    "ImageList",
     "ModelName",
     "OpenSetPoint",
     "StoredEmbeddings",
@@ -34,6 +35,7 @@ __all__ = [
     "cumulative_matches",
     "embed_images",
     "identify",
+    "list_tree",
     "open_set_rates",
     "read_embeddings",
     "score_clusters",

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,43 +32,70 @@ from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.report import write_json, write_text
 from facenet_ext.train.sources import is_image_file
 
-__all__ = ["embed_images", "list_tree"]
+__all__ = ["BATCH", "UNREADABLE", "ImageList", "embed_images", "list_tree"]
 
-_BATCH = 128
-_UNREADABLE = "unreadable.csv"
+BATCH = 128
+UNREADABLE = "unreadable.csv"
 _PARTS = ".unfinished"
 
 
-def list_tree(root: Path) -> list[Path]:
+class ImageList(NamedTuple):
+    """Images to embed.
+
+    Attributes:
+        paths: of the files.
+        ids: a name for each.
+        identities: whose each is; "" where that is not known.
+    """
+
+    paths: list[Path]
+    ids: list[str]
+    identities: list[str]
+
+    def fingerprint(self) -> str:
+        """A name for the list and for the files as they are now."""
+        hashed = hashlib.sha256()
+        for path, name in zip(self.paths, self.ids, strict=True):
+            status = path.stat()
+            line = f"{name}\n{status.st_size} {status.st_mtime_ns}\n"
+            hashed.update(line.encode("utf-8", "surrogateescape"))
+        return hashed.hexdigest()
+
+
+def list_tree(root: Path) -> ImageList:
     """List the images under a folder, however deep, in order of their paths; or an image itself.
+
+    The identity of an image is the name of the folder it lies in, if that is not ``root`` itself.
 
     Raises:
         InputError: there are none.
     """
     if root.is_file():
-        return [root]
+        return ImageList([root], [root.name], [""])
     if not root.is_dir():
         raise InputError(f"{root}: no such folder or image")
-    found = []
+    paths = []
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [path for name in files if is_image_file(path := Path(folder, name))]
-    if not found:
+        paths += [path for name in files if is_image_file(path := Path(folder, name))]
+    if not paths:
         raise InputError(f"{root}: no images found in it")
-    return sorted(found)
+    paths.sort()
+    identities = ["" if path.parent == root else path.parent.name for path in paths]
+    return ImageList(paths, [path.relative_to(root).as_posix() for path in paths], identities)
 
 
 def embed_images(
     module: EmbeddingModule,
     model: ModelName,
-    root: Path,
+    images: ImageList,
     output: Path,
     *,
     stop_at_unreadable: bool = False,
-    batch: int = _BATCH,
+    batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
 ) -> StoredEmbeddings:
-    """Embed all images under a folder into another folder.
+    """Embed images into a folder.
 
     What is finished is on disk after every batch: after a kill the same call goes on behind the
     last one. Images that cannot be read are left out and listed in ``unreadable.csv``.
@@ -76,8 +103,7 @@ def embed_images(
     Args:
         module: what embeds, in evaluation mode.
         model: its name.
-        root: a folder of images, of any depth, or one image. The identity of an image is the name
-            of the folder it lies in, if that is not ``root`` itself.
+        images: what to embed; see :func:`list_tree`.
         output: the folder of the embeddings: see :mod:`facenet_ext.recognition.store`.
         stop_at_unreadable: give up at the first image that cannot be read.
         batch: images at once.
@@ -87,38 +113,34 @@ def embed_images(
         The :class:`StoredEmbeddings`.
 
     Raises:
-        InputError: there are no images, or none that can be read, or the folder was begun with
-            other images or another model, or cannot be written to.
+        InputError: there are none that can be read, or the folder was begun with other images or
+            another model, or cannot be written to.
     """
-    paths = list_tree(root)
-    base = root.parent if root.is_file() else root
-    names = [path.relative_to(base).as_posix() for path in paths]
-    listed = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
-    described = {"model": dataclasses.asdict(model), "images": len(names), "listed": listed}
+    described = {
+        "model": dataclasses.asdict(model),
+        "images": len(images.paths),
+        "listed": images.fingerprint(),
+    }
     try:
         finished = _finished(output, described)
         if finished is not None:
             return finished
         parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
-        _embed_rest(module, model, paths, names, parts, stop_at_unreadable, batch, progress)
+        _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
         if not parts.rows:
-            raise InputError(f"{root}: none of its {len(paths)} images can be read")
-        kept = [position for position in range(len(names)) if position not in parts.unreadable]
-        ids = [names[position] for position in kept]
-        identities = [
-            path.parent.name if "/" in name else "" for name, path in _of(kept, names, paths)
-        ]
-        _write_unreadable(output / _UNREADABLE, parts.unreadable, names)
+            first = next(iter(parts.unreadable.values()))
+            raise InputError(
+                f"none of {len(images.paths)} images can be read; {images.paths[0]}: {first}"
+            )
+        kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
+        _write_unreadable(output / UNREADABLE, parts.unreadable, images.ids)
         parts.join(output / EMBEDDINGS)
-        finish_store(output, ids, identities, model, described | {"source": str(root)})
+        ids, identities = ([names[at] for at in kept] for names in images[1:])
+        finish_store(output, ids, identities, model, described)
         shutil.rmtree(parts.folder, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+        raise InputError(f"{output}: cannot be written to ({error.strerror})") from None
     return read_embeddings(output)
-
-
-def _of(kept: list[int], names: list[str], paths: list[Path]) -> Any:
-    return ((names[position], paths[position]) for position in kept)
 
 
 def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | None:
@@ -129,7 +151,7 @@ def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | Non
     stored = json.loads((output / STORE).read_text(encoding="utf-8"))
     if any(stored.get(name) != value for name, value in described.items()):
         raise InputError(
-            f"--output {output}: holds the embeddings of other images or of another model; "
+            f"{output}: holds the embeddings of other images or of another model; "
             "choose another folder"
         )
     return found
@@ -138,13 +160,13 @@ def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | Non
 def _embed_rest(
     module: EmbeddingModule,
     model: ModelName,
-    paths: list[Path],
-    names: list[str],
+    images: ImageList,
     parts: _Parts,
     stop_at_unreadable: bool,
     batch: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
+    paths, names = images.paths, images.ids
     options = module.options.data
     forward = module if model.views == "all" else module.embed_once
 
@@ -170,11 +192,11 @@ def _embed_rest(
             if errors and stop_at_unreadable:
                 position, error = next(iter(errors.items()))
                 raise InputError(f"{paths[position]}: cannot be read ({error})")
-            images = [image for image in found if isinstance(image, Tensor)]
+            pixels = [image for image in found if isinstance(image, Tensor)]
             embeddings = torch.empty(0, module.network.embedding_dim)
-            if images:
+            if pixels:
                 with torch.no_grad():
-                    embeddings = forward(torch.stack(images).to(module.device)).float().cpu()
+                    embeddings = forward(torch.stack(pixels).to(module.device)).float().cpu()
             parts.add(embeddings, len(found), errors)
             waiting = list(reading)
     if progress is not None:
@@ -227,7 +249,7 @@ class _Parts:
             return  # damaged: begin anew
         if described != self.described:
             raise InputError(
-                f"--output {self.folder.parent}: was begun with other images or another model; "
+                f"{self.folder.parent}: was begun with other images or another model; "
                 "give the same to go on, or choose another folder"
             )
         if self._file.is_file() and self._file.stat().st_size >= rows * self.dim * 4:

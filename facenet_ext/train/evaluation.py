@@ -9,11 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facenet_ext.metrics import KFoldAccuracy, OperatingPoint, auc, eer, kfold_accuracy, val_far
+from facenet_ext.metrics import (
+    KFoldAccuracy,
+    OperatingPoint,
+    Roc,
+    auc,
+    eer,
+    kfold_accuracy,
+    roc,
+    val_far,
+)
 from facenet_ext.quantization import dequantize, quantize
 from facenet_ext.train.pairs import Pairs
 
-__all__ = ["Verification", "verify", "without_nan"]
+__all__ = ["Verification", "curve_as_dict", "verify", "without_nan"]
+
+_POINTS = 512
+"""Of a stored curve, about."""
 
 _CHUNK = 100_000
 """Pairs whose embeddings are gathered at once: 100 MB with 128 dimensions."""
@@ -62,9 +74,11 @@ class Verification:
                 "folds": self.accuracy.accuracies.tolist(),
                 "thresholds": self.accuracy.thresholds.tolist(),
             },
+            "threshold": self.threshold,
             "auc": self.auc,
             "eer": self.eer,
             "quantized_accuracy": self.quantized.mean,
+            "curve": curve_as_dict(roc(self.distances, self.pairs.same)),
         }
         return dict(without_nan(figures))
 
@@ -103,6 +117,24 @@ def _distances(embeddings: Tensor, pairs: Pairs) -> Tensor:
             for chunk in chunks
         ]
     )
+
+
+def curve_as_dict(curve: Roc) -> dict[str, list[float]]:
+    """Return a ROC curve as JSON has it: where FAR changes, at most so many points.
+
+    Of those that are left out the strictest go first where rates are large, so that small rates
+    keep every step.
+    """
+    far, last = curve.far, curve.far.numel() - 1
+    steps = torch.cat([(far[1:] != far[:-1]).nonzero().flatten(), torch.tensor([last])])
+    if len(steps) > _POINTS:  # evenly by rank for one half, by logarithm for the other
+        even = torch.linspace(0, len(steps) - 1, _POINTS // 2)
+        small = torch.logspace(0, math.log10(len(steps)), _POINTS // 2) - 1
+        chosen = torch.cat([even, small]).round().long().clamp(max=len(steps) - 1)
+        steps = steps[torch.unique(chosen)]
+    steps = steps[curve.thresholds[steps].isfinite()]
+    names = ("thresholds", "val", "far")
+    return {name: values[steps].tolist() for name, values in zip(names, curve, strict=True)}
 
 
 def without_nan(value: Any) -> Any:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from facenet_ext.train.errors import InputError
 
-__all__ = ["CHECKPOINTS", "CONFIG", "LAST", "LAST_FILE", "find_checkpoint", "run_folder"]
+__all__ = [
+    "CHECKPOINTS",
+    "CONFIG",
+    "LAST",
+    "LAST_FILE",
+    "METRICS",
+    "find_checkpoint",
+    "latest_run",
+    "run_folder",
+]
 
 LAST = "last"
 """The value of ``--resume`` given without a checkpoint: the last one of the latest run."""
@@ -15,6 +24,7 @@ LAST = "last"
 CHECKPOINTS = "checkpoints"
 LAST_FILE = "last.ckpt"
 CONFIG = "config.yaml"
+METRICS = "metrics.json"
 _RUNS = Path("runs")
 
 
@@ -37,10 +47,10 @@ def find_checkpoint(resume: str, output: str | None) -> Path:
     elif output is not None:
         path = Path(output) / CHECKPOINTS / LAST_FILE
     else:
-        found = sorted(_RUNS.glob(f"*/{CHECKPOINTS}/{LAST_FILE}"), key=lambda p: p.stat().st_mtime)
-        if not found:
+        latest = latest_run()
+        if latest is None:
             raise InputError(f"--resume: no run in {_RUNS}/; give the path of a checkpoint")
-        path = found[-1]
+        path = latest / CHECKPOINTS / LAST_FILE
     if not path.is_file():
         raise InputError(
             f"--resume {path}: no such checkpoint; give a run's folder or a .ckpt file"
@@ -48,6 +58,13 @@ def find_checkpoint(resume: str, output: str | None) -> Path:
     if not (path.parent.parent / CONFIG).is_file():
         raise InputError(f"--resume {path}: not in a run's folder, which has a {CONFIG}")
     return path
+
+
+def latest_run() -> Path | None:
+    """Return the folder of the run in ``runs/`` that saved a checkpoint last, if there is one."""
+    found = _RUNS.glob(f"*/{CHECKPOINTS}/{LAST_FILE}")
+    last = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return None if last is None else last.parent.parent
 
 
 def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:

@@ -26,6 +26,7 @@ __all__ = [
     "new_figure",
     "save_picture",
     "shorten",
+    "tidy",
 ]
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
@@ -126,7 +127,7 @@ def draw_training(history: dict[str, list[float]]) -> Figure:
         axes.plot(history["step"], values.numpy(), color=colour, alpha=0.35, linewidth=1)
         axes.plot(history["step"], _smoothed(values).numpy(), color=colour, linewidth=1.8)
         axes.set_ylim(bottom=0)
-        _tidy(axes)
+        tidy(axes)
     upper.set(ylabel="triplet loss", title="Training (thick: running mean)")
     lower.set(ylabel="active triplets (share)", xlabel="step")
     return figure
@@ -192,10 +193,11 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure of so many inches with one plot in it."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
-    _tidy(axes)
+    tidy(axes)
     return figure, axes
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Draw a faint grid and no box."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -15,7 +15,7 @@ from rich.console import Console
 from facenet_ext.train import checkpoints
 from facenet_ext.train.data import Batches, load
 from facenet_ext.train.errors import InputError, InterruptedRunError
-from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, run_folder
+from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
@@ -98,7 +98,7 @@ def _report(
     if verification is None:
         raise RuntimeError("validation must come before the report")
     console.print(table(verification))
-    write_json(folder / "metrics.json", {"steps": steps} | verification.as_dict())
+    write_json(folder / METRICS, {"steps": steps} | verification.as_dict())
     draw_all(folder, verification, module.history, batches.data.val)
     console.print(f"metrics.json, pictures and checkpoints are in {folder}", soft_wrap=True)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from facenet_ext.train.errors import InputError
 
-__all__ = ["ImageFile", "Source", "find", "is_image_file", "list_images"]
+__all__ = ["ImageFile", "Source", "cache_folder", "find", "is_image_file", "list_images"]
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 
@@ -122,7 +122,7 @@ def _unpacked(archive: Path) -> Path:
     status = archive.stat()
     version = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
     stem = archive.name.split(".")[0]
-    target = _cache() / f"{stem}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+    target = cache_folder() / f"{stem}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
     if not target.is_dir():
         extract = _extract_zip if archive.suffix == ".zip" else _extract_tar
         _extract_whole(extract, archive, target)
@@ -155,6 +155,7 @@ def _extract_zip(archive: Path, target: Path) -> None:
         file.extractall(target)  # drops drive letters and '..' from the names
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/facenet_ext``."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "facenet_ext"

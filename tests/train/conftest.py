@@ -64,6 +64,7 @@ def command(
 ) -> Command:
     """Run ``facenet`` in an empty folder: status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(facenet_ext.train.run, "draw_all", lambda *_: [])
 
     def run(*arguments: object) -> tuple[int, str, str]:

@@ -1,0 +1,182 @@
+"""``facenet cluster``: which images belong to one person."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.commands.model_options import (
+    add_model_options,
+    add_threshold_options,
+    choose_threshold,
+    embed_or_read,
+)
+from facenet_ext.commands.recognition_pictures import draw_sheet
+from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
+from facenet_ext.recognition.clustering import LINKAGES
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.images import UnreadableImageError, read_image
+from facenet_ext.train.pictures import save_picture
+from facenet_ext.train.progress import Counting
+from facenet_ext.train.report import write_json, write_text
+
+__all__ = ["main"]
+
+_PICTURE = 96  # pixels of an image in a sheet
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "facenet cluster") -> int:
+    """Run the command and return its exit status."""
+    parser = make_parser(
+        prog,
+        "Group images by who is on them: agglomerative clustering, up to the threshold, without a "
+        "matrix of all distances. The exit status is 1 if no two images belong together.",
+        f"{prog} photos --output people\n{prog} embeddings --images photos --far 0.001 --json",
+    )
+    parser.add_argument("source", help="a folder of images, of any depth, or embeddings of one")
+    parser.add_argument("--output", default="clusters", help="folder for what is found")
+    parser.add_argument(
+        "--images",
+        type=str | None,
+        default=None,
+        help="the folder that stored embeddings are of, for the contact sheets",
+    )
+    parser.add_argument(
+        "--linkage",
+        choices=LINKAGES,
+        default=LINKAGES[0],
+        help="distance of two clusters: the mean of all pairs, or the closest pair",
+    )
+    parser.add_argument(
+        "--sheets", type=NonNegativeInt, default=50, help="contact sheets, of the largest clusters"
+    )
+    parser.add_argument(
+        "--sheet-images", type=PositiveInt, default=48, help="images of a contact sheet at most"
+    )
+    add_model_options(parser)
+    add_threshold_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    return run(parser, argv, _cluster)
+
+
+def _cluster(found: Any) -> int:
+    console = Console(stderr=True)
+    stored = embed_or_read(found.source, found, console)
+    threshold, far, _ = choose_threshold(found, stored.model)
+    start = time.perf_counter()
+    with Counting("clustering", console) as progress:
+        clusters = cluster(stored.embeddings, threshold, found.linkage, progress=progress)
+    seconds = time.perf_counter() - start
+    several = int((clusters.sizes > 1).sum())
+    figures: dict[str, Any] = {
+        "images": len(stored),
+        "clusters": len(clusters.sizes),
+        "of_two_or_more": several,
+        "threshold": threshold,
+        "far_at_evaluation": far,
+        "linkage": found.linkage,
+        "seconds": seconds,
+        "scores": None,
+    }
+    if stored.named:
+        figures["scores"] = score_clusters(clusters.labels.tolist(), stored.identities)._asdict()
+    output = Path(found.output)
+    root = Path(found.images if found.images is not None else found.source)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        _write_csv(output / "clusters.csv", clusters, stored)
+        _draw_sheets(output / "sheets", clusters, stored, root, found, console)
+        write_json(output / "summary.json", figures)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+    if found.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        _show(figures, clusters, output)
+    return 0 if several else 1
+
+
+def _show(figures: dict[str, Any], clusters: Clusters, output: Path) -> None:
+    console = Console()
+    largest = ", ".join(map(str, clusters.sizes[:5]))
+    told = (
+        ""
+        if figures["far_at_evaluation"] is None
+        else (f", FAR {figures['far_at_evaluation']:.2%} at evaluation")
+    )
+    console.print(
+        f"{figures['images']:,} images in {figures['clusters']:,} clusters, "
+        f"{figures['of_two_or_more']:,} of two or more; the largest have {largest} "
+        f"(threshold {figures['threshold']:.3f}{told})"
+    )
+    scores = figures["scores"]
+    if scores is not None:
+        table = Table(title="against the folders' names")
+        for column in ("", "precision", "recall", "F"):
+            table.add_column(column, justify="right" if column else "left")
+        for name, key in (("pairs", "pair"), ("BCubed", "bcubed")):
+            table.add_row(
+                name, *(f"{scores[f'{key}_{s}']:.1%}" for s in ("precision", "recall", "f"))
+            )
+        console.print(table)
+        console.print(f"normalised mutual information {scores['nmi']:.3f}")
+    console.print(f"clusters.csv and contact sheets are in {output}", soft_wrap=True)
+
+
+def _write_csv(path: Path, clusters: Clusters, stored: StoredEmbeddings) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["cluster", "image", "identity"])
+    for row in np.argsort(clusters.labels, kind="stable").tolist():
+        writer.writerow([clusters.labels[row], stored.ids[row], stored.identities[row]])
+    write_text(path, text.getvalue())
+
+
+def _draw_sheets(
+    folder: Path,
+    clusters: Clusters,
+    stored: StoredEmbeddings,
+    root: Path,
+    found: Any,
+    console: Console,
+) -> None:
+    """Draw the largest clusters of two or more, where the images are at hand."""
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier call
+    count = min(int(found.sheets), int((clusters.sizes > 1).sum()))
+    base = root if root.is_dir() else root.parent
+    if not count or not (base / stored.ids[0]).is_file():
+        return
+    folder.mkdir()
+    with Counting("drawing", console) as progress:
+        for number in range(count):
+            progress(number, count)
+            rows = np.flatnonzero(clusters.labels == number)
+            shown = rows[: int(found.sheet_images)].tolist()
+            more = f", {len(shown)} shown" if len(shown) < len(rows) else ""
+            figure = draw_sheet(
+                [_picture(base / stored.ids[row]) for row in shown],
+                [Path(stored.ids[row]).stem for row in shown],
+                f"cluster {number}: {len(rows)} images{more}",
+            )
+            save_picture(figure, folder / f"cluster-{number:04d}.png")
+
+
+def _picture(path: Path) -> NDArray[np.uint8]:
+    try:
+        pixels = read_image(path, _PICTURE, 3).permute(1, 2, 0).numpy()
+    except UnreadableImageError:  # removed since
+        return np.zeros((_PICTURE, _PICTURE), np.uint8)
+    return np.asarray(pixels, np.uint8)

@@ -1,0 +1,250 @@
+"""``facenet identify``: whose images are these."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jsonargparse.typing import PositiveInt
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.commands.model_options import (
+    add_model_options,
+    add_threshold_options,
+    choose_threshold,
+    embed_or_read,
+)
+from facenet_ext.commands.recognition_pictures import draw_identification
+from facenet_ext.recognition import (
+    Identification,
+    OpenSetPoint,
+    StoredEmbeddings,
+    check_one_model,
+    cumulative_matches,
+    identify,
+    open_set_rates,
+)
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.evaluation import without_nan
+from facenet_ext.train.pictures import save_picture
+from facenet_ext.train.progress import Counting
+from facenet_ext.train.report import write_text
+
+__all__ = ["main"]
+
+_SHOWN = 20
+_POINTS = 200
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "facenet identify") -> int:
+    """Run the command and return its exit status."""
+    parser = make_parser(
+        prog,
+        "Find the identities of a gallery that are closest to each probe; one that is farther than "
+        "the threshold from all of them is unknown. Where the probes lie in folders that are "
+        "called as the gallery's are, tells how often that is right. The exit status is 1 if "
+        "nobody was recognised.",
+        f"{prog} gallery photo.jpg\n"
+        f"{prog} gallery probes --far 0.001 --output found\n"
+        f"{prog} gallery_embeddings probe_embeddings --top 10 --json",
+    )
+    parser.add_argument("gallery", help="a folder gallery/<identity>/<image>, or embeddings of one")
+    parser.add_argument("probe", help="an image, a folder of images, or embeddings")
+    parser.add_argument("--top", type=PositiveInt, default=5, help="identities to name, 1 to 100")
+    add_model_options(parser)
+    add_threshold_options(parser)
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="a folder for identified.csv, and for curves where the probes' identities are known",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    return run(parser, argv, _identify)
+
+
+class _Rates(NamedTuple):
+    """How right the answers are, where the truth is known."""
+
+    known: int
+    unknown: int
+    cmc: Tensor
+    at_threshold: OpenSetPoint
+    curve: list[OpenSetPoint]
+
+
+def _identify(found: Any) -> int:
+    console = Console(stderr=True)
+    if not 1 <= found.top <= 100:
+        raise InputError(f"--top {found.top}: expected 1 to 100")
+    gallery = embed_or_read(found.gallery, found, console)
+    if not gallery.named:
+        nameless = gallery.ids[gallery.identities.index("")]
+        raise InputError(
+            f"{found.gallery}: whose is {nameless}? Put every image into a folder with the name "
+            "of its identity"
+        )
+    probes = embed_or_read(found.probe, found, console)
+    check_one_model(gallery=gallery, probe=probes)
+    threshold, far, _ = choose_threshold(found, gallery.model)
+    people = sorted(set(gallery.identities))
+    number = {name: at for at, name in enumerate(people)}
+    names = np.array([number[name] for name in gallery.identities], np.int64)
+    with Counting("identifying", console) as progress:
+        result = identify(
+            gallery.embeddings, names, probes.embeddings, int(found.top), progress=progress
+        )
+    recognised = result.distances[:, 0] <= threshold
+    rates = _rate(result, probes, number, threshold) if probes.named else None
+    if found.output is not None:
+        _write(Path(found.output), result, recognised, gallery, probes, people, rates)
+    if found.json:
+        print(
+            json.dumps(
+                _figures(result, recognised, probes, people, threshold, far, rates), indent=2
+            )
+        )
+    else:
+        _show(result, recognised, probes, people, threshold, far, rates)
+    return 0 if bool(recognised.any()) else 1
+
+
+def _rate(
+    result: Identification, probes: StoredEmbeddings, number: dict[str, int], threshold: float
+) -> _Rates:
+    truth = torch.tensor([number.get(name, -1) for name in probes.identities])
+    nearest = result.distances[:, 0].double()
+    steps = torch.linspace(0, 1, _POINTS, dtype=torch.float64)
+    thresholds = sorted(set(torch.quantile(nearest, steps).tolist()))
+    return _Rates(
+        int((truth >= 0).sum()),
+        int((truth < 0).sum()),
+        cumulative_matches(result, truth),
+        open_set_rates(result, truth, [threshold])[0],
+        open_set_rates(result, truth, thresholds),
+    )
+
+
+def _answers(result: Identification, row: int, people: list[str]) -> list[tuple[str, float, int]]:
+    """Return a probe's identities with their distances and rows."""
+    fields = (field[row].tolist() for field in result)
+    return [(people[name], d, at) for d, name, at in zip(*fields, strict=True) if name >= 0]
+
+
+def _figures(
+    result: Identification,
+    recognised: Tensor,
+    probes: StoredEmbeddings,
+    people: list[str],
+    threshold: float,
+    far: float | None,
+    rates: _Rates | None,
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "threshold": threshold,
+        "far_at_evaluation": far,
+        "probes": [
+            {
+                "id": name,
+                "identity": answers[0][0] if close else None,
+                "closest": [{"identity": who, "distance": d} for who, d, _ in answers],
+            }
+            for row, (name, close) in enumerate(zip(probes.ids, recognised.tolist(), strict=True))
+            for answers in (_answers(result, row, people),)
+        ],
+    }
+    if rates is not None:
+        figures["rates"] = {
+            "known_probes": rates.known,
+            "unknown_probes": rates.unknown,
+            "rank_1": rates.cmc[0].item(),
+            "cmc": rates.cmc.tolist(),
+            "open_set": rates.at_threshold._asdict(),
+        }
+    return dict(without_nan(figures))
+
+
+def _show(
+    result: Identification,
+    recognised: Tensor,
+    probes: StoredEmbeddings,
+    people: list[str],
+    threshold: float,
+    far: float | None,
+    rates: _Rates | None,
+) -> None:
+    console = Console()
+    table = Table(title=f"closest of {len(people):,} identities")
+    table.add_column("probe")
+    table.add_column("identity")
+    table.add_column("distance", justify="right")
+    table.add_column("then")
+    for row in range(min(len(probes), _SHOWN)):
+        (who, distance, _), *others = _answers(result, row, people)
+        name = f"[green]{escape(who)}[/]" if recognised[row] else "[yellow]unknown[/]"
+        then = ", ".join(f"{escape(other)} {d:.2f}" for other, d, _ in others[:3])
+        if not recognised[row]:
+            then = f"{escape(who)} {distance:.2f}" + (f", {then}" if then else "")
+        table.add_row(escape(probes.ids[row]), name, f"{distance:.3f}", then)
+    console.print(table)
+    if len(probes) > _SHOWN:
+        console.print(f"and {len(probes) - _SHOWN:,} more; --output writes all of them")
+    told = "" if far is None else f", FAR {far:.2%} at evaluation"
+    count = int(recognised.sum())
+    console.print(
+        f"{count:,} of {len(probes):,} probes recognised (threshold {threshold:.3f}{told})"
+    )
+    if rates is None:
+        return
+    if rates.known:
+        ranks = ", ".join(
+            f"rank {rank}: {rates.cmc[rank - 1]:.1%}"
+            for rank in sorted({1, min(5, len(rates.cmc)), len(rates.cmc)})
+        )
+        console.print(f"of {rates.known:,} probes whose identity is in the gallery, {ranks}")
+        console.print(
+            f"found at rank 1 and within the threshold: {rates.at_threshold.identified:.1%}"
+        )
+    if rates.unknown:
+        console.print(
+            f"of {rates.unknown:,} probes whose identity is not in the gallery, "
+            f"{rates.at_threshold.false_alarms:.1%} are taken for someone"
+        )
+
+
+def _write(
+    output: Path,
+    result: Identification,
+    recognised: Tensor,
+    gallery: StoredEmbeddings,
+    probes: StoredEmbeddings,
+    people: list[str],
+    rates: _Rates | None,
+) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["probe", "rank", "identity", "distance", "recognised", "image"])
+    for row, name in enumerate(probes.ids):
+        for rank, (who, distance, at) in enumerate(_answers(result, row, people), start=1):
+            close = int(rank == 1 and bool(recognised[row]))
+            writer.writerow([name, rank, who, f"{distance:.6f}", close, gallery.ids[at]])
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / "identified.csv", text.getvalue())
+        if rates is not None:
+            figure = draw_identification(
+                rates.cmc.tolist(), rates.curve, rates.known, rates.unknown
+            )
+            save_picture(figure, output / "identification.png")
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None

@@ -1,0 +1,178 @@
+"""What the commands that use a trained model share: which one, and embeddings made with it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveFloat, PositiveInt
+from rich.console import Console
+
+from facenet_ext.commands.devices import find_device
+from facenet_ext.recognition import (
+    ImageList,
+    ModelName,
+    StoredEmbeddings,
+    embed_images,
+    list_tree,
+    read_embeddings,
+)
+from facenet_ext.recognition.embedding import BATCH, UNREADABLE
+from facenet_ext.recognition.store import STORE
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.folders import latest_run
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
+from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.operating_points import OperatingPoints, find_operating_points
+from facenet_ext.train.progress import Counting
+from facenet_ext.train.sources import cache_folder
+
+__all__ = [
+    "Model",
+    "add_model_options",
+    "add_threshold_options",
+    "choose_threshold",
+    "embed_list",
+    "embed_or_read",
+    "load_model",
+]
+
+
+class Model(NamedTuple):
+    """A trained model, ready to embed.
+
+    Attributes:
+        path: of the checkpoint.
+        module: with its weights.
+        name: what embeddings made by it are stored under.
+    """
+
+    path: Path
+    module: EmbeddingModule
+    name: ModelName
+
+
+def add_model_options(parser: ArgumentParser) -> None:
+    """Add the options that say which model embeds, and how."""
+    parser.add_argument(
+        "--checkpoint",
+        type=str | None,
+        default=None,
+        help="a run's folder or .ckpt file; by default the latest run in runs/",
+    )
+    parser.add_argument(
+        "--views",
+        choices=("all", "one"),
+        default="all",
+        help="passes through the network per image: all that the run verified with, or one, which "
+        "is faster and less accurate",
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda")
+    parser.add_argument("--batch", type=PositiveInt, default=BATCH, help="images at once")
+
+
+def add_threshold_options(parser: ArgumentParser) -> None:
+    """Add the options that say how close is close enough."""
+    parser.add_argument(
+        "--threshold",
+        type=PositiveFloat | None,
+        default=None,
+        help="squared distance; by default the one that the model's accuracy was measured with",
+    )
+    parser.add_argument(
+        "--far",
+        type=PositiveFloat | None,
+        default=None,
+        help="take the threshold with this false accept rate at the model's evaluation",
+    )
+
+
+def load_model(found: Any) -> Model:
+    """Load the model that the options name.
+
+    Raises:
+        InputError: there is none, or its file is damaged or foreign, or embeds no images.
+    """
+    path = _checkpoint(found)
+    module = load_module(path).to(find_device(found.device))
+    if not module.images:
+        raise InputError(f"{path}: embeds features, not images")
+    return Model(path, module, ModelName(module.options.model.model, file_hash(path), found.views))
+
+
+def _checkpoint(found: Any) -> Path:
+    if found.checkpoint is not None:
+        return checkpoint_path(found.checkpoint)
+    latest = latest_run()
+    if latest is None:
+        raise InputError("--checkpoint: no run in runs/; give a run's folder or a .ckpt file")
+    return checkpoint_path(str(latest))
+
+
+def embed_or_read(source: str, found: Any, console: Console) -> StoredEmbeddings:
+    """Read a folder of embeddings, or embed a folder of images, or one image.
+
+    What is embedded is kept in the cache: the second time, it is only read.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if (Path(source) / STORE).is_file():
+        return read_embeddings(Path(source))
+    return embed_list(list_tree(Path(source)), load_model(found), found, console)
+
+
+def embed_list(images: ImageList, model: Model, found: Any, console: Console) -> StoredEmbeddings:
+    """Embed images into the cache, and say how many could not be read."""
+    named = f"{model.name} {images.fingerprint()}"
+    folder = cache_folder() / "embeddings" / hashlib.sha256(named.encode()).hexdigest()[:24]
+    with Counting("embedding", console) as progress:
+        stored = embed_images(
+            model.module, model.name, images, folder, batch=int(found.batch), progress=progress
+        )
+    unreadable = len(images.paths) - len(stored)
+    if unreadable:
+        console.print(
+            f"left out {unreadable} of {len(images.paths)} images that cannot be read: see "
+            f"{folder / UNREADABLE}",
+            soft_wrap=True,
+        )
+    return stored
+
+
+def choose_threshold(
+    found: Any, model: ModelName | None
+) -> tuple[float, float | None, OperatingPoints | None]:
+    """Return the threshold to decide by, its FAR at evaluation, and what that measured.
+
+    Args:
+        found: the options.
+        model: what the embeddings were made by; the checkpoint must be the same.
+
+    Raises:
+        InputError: there is no evaluation, and no ``--threshold`` either; or both options are
+            given.
+    """
+    if found.threshold is not None and found.far is not None:
+        raise InputError("--threshold and --far: each says where to decide; give one of them")
+    try:
+        path = _checkpoint(found)
+        if model is not None and file_hash(path) != model.checkpoint:
+            raise InputError(
+                f"--checkpoint {path}: is not what embedded these, {model}; give that one, or "
+                "--threshold"
+            )
+        points = find_operating_points(path)
+    except InputError:
+        if found.threshold is None:
+            raise
+        return float(found.threshold), None, None
+    if found.threshold is not None:
+        threshold = float(found.threshold)
+    elif found.far is not None:
+        threshold = points.threshold_at(float(found.far))
+    else:
+        threshold = points.threshold
+    return threshold, points.far_at(threshold), points

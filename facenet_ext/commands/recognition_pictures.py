@@ -1,0 +1,79 @@
+"""Pictures of identification and of clusters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from facenet_ext.recognition import OpenSetPoint
+from facenet_ext.train.pictures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure, shorten, tidy
+
+__all__ = ["draw_identification", "draw_sheet"]
+
+
+def draw_identification(
+    cmc: Sequence[float], curve: Sequence[OpenSetPoint], known: int, unknown: int
+) -> Figure:
+    """Draw the share of probes found by each rank, and open-set rates where there are unknown."""
+    if not unknown or not known:
+        figure, axes = new_figure(6.0, 4.2)
+        all_axes = [axes]
+    else:
+        figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+        all_axes = list(figure.subplots(1, 2))
+        for axes in all_axes:
+            tidy(axes)
+    ranks = range(1, len(cmc) + 1)
+    if known:
+        all_axes[0].plot(ranks, cmc, "o-", color=SAME_COLOUR)
+        all_axes[0].set(
+            xticks=[*ranks][:: max(1, len(cmc) // 10)],
+            ylim=(0, 1.02),
+            xlabel="rank",
+            ylabel="share of probes found by this rank",
+            title=f"{known:,} probes that are in the gallery: rank 1 {cmc[0]:.1%}",
+        )
+    if unknown:
+        axes = all_axes[-1]
+        alarms = [point.false_alarms for point in curve]
+        found = [point.identified for point in curve]
+        title = f"{unknown:,} probes that are not: identification over false alarms"
+        if not known:
+            alarms, found = [point.threshold for point in curve], alarms
+            title = f"{unknown:,} probes, none in the gallery: false alarms over the threshold"
+        axes.plot(alarms, found, color=DIFFERENT_COLOUR, drawstyle="steps-post")
+        axes.set(ylim=(0, 1.02), title=title)
+        axes.set(
+            xlabel="share of unknown probes taken for someone" if known else "threshold",
+            ylabel="share found at rank 1" if known else "taken for someone",
+        )
+    return figure
+
+
+def draw_sheet(
+    images: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str, columns: int = 8
+) -> Figure:
+    """Draw images in rows, each with a line below it.
+
+    Args:
+        images: [H, W] grey or [H, W, 3].
+        captions: a line for each.
+        title: above all.
+        columns: images in a row.
+    """
+    columns = max(1, min(columns, len(images)))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(1.4 * columns, 1.75 * rows + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.set_frame_on(False)
+    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.set_xlabel(shorten(caption, 22), fontsize="x-small")
+    return figure

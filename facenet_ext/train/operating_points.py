@@ -1,0 +1,95 @@
+"""The thresholds that an evaluation measured, as commands that decide look them up."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.folders import METRICS
+from facenet_ext.train.loading import file_hash
+from facenet_ext.train.report import read_json
+
+__all__ = ["EVALUATION", "OperatingPoints", "find_operating_points"]
+
+EVALUATION = "evaluation"
+"""The folder in a run's that ``facenet evaluate`` writes to."""
+
+
+class OperatingPoints(NamedTuple):
+    """VAL and FAR by threshold, as an evaluation measured them.
+
+    Attributes:
+        threshold: what accuracy was measured with.
+        thresholds: ascending.
+        val: at each.
+        far: at each.
+        source: the file they are from.
+    """
+
+    threshold: float
+    thresholds: list[float]
+    val: list[float]
+    far: list[float]
+    source: Path
+
+    def far_at(self, threshold: float) -> float:
+        """Return the FAR of a threshold; where it lies between two, that of the upper one."""
+        for at, far in zip(self.thresholds, self.far, strict=True):
+            if at >= threshold:
+                return far
+        return self.far[-1]
+
+    def threshold_at(self, far: float) -> float:
+        """Return the largest threshold with at most this FAR.
+
+        Raises:
+            InputError: the evaluation had too few pairs to tell.
+        """
+        finite = [f for t, f in zip(self.thresholds, self.far, strict=True) if math.isfinite(t)]
+        resolution = min((f for f in finite if f > 0), default=math.nan)
+        if not far >= resolution:
+            raise InputError(
+                f"--far {far:g}: the evaluation in {self.source} tells no rate below "
+                f"{resolution:g}; evaluate more pairs, or give --threshold"
+            )
+        allowed = [t for t, f in zip(self.thresholds, self.far, strict=True) if f <= far]
+        return allowed[-1]
+
+
+def find_operating_points(checkpoint: Path) -> OperatingPoints:
+    """Find what the evaluation of a checkpoint measured.
+
+    Args:
+        checkpoint: a file in a run's ``checkpoints/``. ``facenet evaluate`` of just this file
+            counts first, then what its run ended with.
+
+    Raises:
+        InputError: there is no evaluation.
+    """
+    run = checkpoint.resolve().parent.parent
+    for path, exact in ((run / EVALUATION / METRICS, True), (run / METRICS, False)):
+        found = read_json(path) if path.is_file() else None
+        if exact and found is not None and found.get("checkpoint") != file_hash(checkpoint):
+            continue
+        if found is not None:
+            points = _points(found, path)
+            if points is not None:
+                return points
+    raise InputError(
+        f"{checkpoint}: has no evaluation beside it that tells a threshold; run "
+        "'facenet evaluate' on it, or give --threshold"
+    )
+
+
+def _points(found: Any, path: Path) -> OperatingPoints | None:
+    try:
+        curve = found["curve"]
+        thresholds, val, far = (
+            [float(value) for value in curve[name]] for name in ("thresholds", "val", "far")
+        )
+        points = OperatingPoints(float(found["threshold"]), thresholds, val, far, path)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return points if points.thresholds else None

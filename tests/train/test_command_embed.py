@@ -1,0 +1,233 @@
+"""Claims about ``facenet embed``: what it stores, that it goes on after a kill, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_runs import Command, assert_told
+
+import facenet_ext.recognition.embedding as embedding
+from facenet_ext.recognition import read_embeddings
+from facenet_ext.train.images import read_image
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
+
+
+def embed(command: Command, world: Path, *more: object, images: str = "faces") -> Any:
+    return command("embed", world / images, "--checkpoint", world / "old", *more)
+
+
+def test_a_folder_is_embedded_as_the_network_does(command: Command, world: Path) -> None:
+    status, out, err = embed(command, world, "--output", "e", "--batch", 7)
+    assert (status, err) == (0, "")
+    assert "52 embeddings of 8 numbers in e" in out
+    stored = read_embeddings(Path("e"))
+    path = checkpoint_path(str(world / "old"))
+    assert stored.model.checkpoint == file_hash(path)
+    assert stored.model.network == "small"
+    assert stored.ids == sorted(stored.ids)
+    assert stored.ids[0] == "Person_00/Person_00_0001.png"
+    assert stored.identities == [name.split("/")[0] for name in stored.ids]
+    module = load_module(path)
+    data = module.options.data
+    images = [read_image(world / "faces" / i, data.image_size, data.channels) for i in stored.ids]
+    with torch.no_grad():
+        expected = module(torch.stack(images))
+    np.testing.assert_allclose(stored.embeddings, expected, atol=1e-6)
+    assert not list(Path("e").glob(".*"))
+    assert not Path("e/unreadable.csv").exists()
+
+
+def test_one_view_is_another_embedding(command: Command, world: Path) -> None:
+    embed(command, world, "--output", "all")
+    status, out, _ = embed(command, world, "--output", "one", "--views", "one", "--json")
+    figures = json.loads(out)
+    assert status == 0
+    assert figures["views"] == "one"
+    assert figures["rows"] == 52
+    assert figures["identities"] == 16
+    one, every = read_embeddings(Path("one")), read_embeddings(Path("all"))
+    assert one.model != every.model
+    assert np.abs(one.embeddings - every.embeddings).max() > 1e-4
+
+
+def test_a_single_image_has_no_identity(command: Command, world: Path) -> None:
+    image = "faces/Person_00/Person_00_0001.png"
+    assert embed(command, world, "--output", "e", images=image)[0] == 0
+    stored = read_embeddings(Path("e"))
+    assert stored.ids == ["Person_00_0001.png"]
+    assert stored.identities == [""]
+
+
+class Kill(BaseException):
+    """What no handler catches, as a killed process runs none."""
+
+
+@pytest.mark.parametrize("moment", ["in a batch", "in its rows", "before it is told", "at the end"])
+def test_it_goes_on_after_a_kill(
+    moment: str, command: Command, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(command, world, "--output", "whole", "--batch", 10)
+    calls = 0
+
+    def now(at: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise Kill
+
+    with monkeypatch.context() as patch:
+        if moment == "in a batch":
+            real_read = embedding.read_image
+            patch.setattr(embedding, "read_image", lambda *a: (now(35), real_read(*a))[1])
+        elif moment == "in its rows":
+            real_add = embedding._Parts.add
+
+            def add(self: Any, rows: torch.Tensor, *rest: Any) -> None:
+                if calls == 2:  # half of a batch's rows have reached the disk
+                    with self._file.open("ab") as file:
+                        file.write(b"half a row")
+                now(3)
+                real_add(self, rows, *rest)
+
+            patch.setattr(embedding._Parts, "add", add)
+        elif moment == "before it is told":
+            real_json = embedding.write_json
+            patch.setattr(embedding, "write_json", lambda *a: (now(4), real_json(*a)))
+        else:
+            patch.setattr(embedding, "finish_store", lambda *_: now(1))
+        with pytest.raises(Kill):
+            embed(command, world, "--output", "e", "--batch", 10)
+    done = json.loads(Path("e/.unfinished/progress.json").read_text())["done"]
+    assert done > 0
+    with pytest.raises(Exception, match=r"store\.json is missing"):
+        read_embeddings(Path("e"))
+
+    decoded: list[Path] = []
+    real = embedding.read_image
+    monkeypatch.setattr(embedding, "read_image", lambda p, *a: (decoded.append(p), real(p, *a))[1])
+    status, out, _ = embed(command, world, "--output", "e", "--batch", 10)
+    assert status == 0
+    assert "52 embeddings" in out
+    assert len(decoded) == 52 - done, "nothing that was finished is done again"
+    a, b = read_embeddings(Path("whole")), read_embeddings(Path("e"))
+    assert a.ids == b.ids
+    assert np.array_equal(a.embeddings, b.embeddings)
+    decoded.clear()
+    assert "all of it before" in embed(command, world, "--output", "e")[1]
+    assert not decoded
+
+
+def damage(world: Path, folder: Path) -> Path:
+    shutil.copytree(world / "faces", folder)
+    (folder / "Person_01" / "Person_01_0002.png").write_bytes(b"no image")
+    whole = (folder / "Person_02" / "Person_02_0001.png").read_bytes()
+    (folder / "Person_02" / "Person_02_0001.png").write_bytes(whole[:90])
+    (folder / "Person_02" / "two\nlines.png").write_bytes(whole)
+    return folder
+
+
+def test_unreadable_images_are_listed_and_stop_nothing(command: Command, world: Path) -> None:
+    folder = damage(world, Path("damaged"))
+    status, out, err = embed(command, world, "--output", "e", images=str(folder.resolve()))
+    assert (status, err) == (0, "")
+    assert "50 embeddings" in out
+    assert "3 images cannot be read: e/unreadable.csv" in out
+    rows = list(csv.DictReader(Path("e/unreadable.csv").read_text().splitlines()[:3]))
+    assert [row["image"] for row in rows] == [
+        "Person_01/Person_01_0002.png",
+        "Person_02/Person_02_0001.png",
+    ]
+    assert all(row["reason"] for row in rows)
+    stored = read_embeddings(Path("e"))
+    assert len(stored) == len(stored.embeddings) == 50
+    assert "Person_01/Person_01_0002.png" not in stored.ids
+    stop = ("--on-unreadable", "stop", "--output", "other")
+    assert_told(
+        embed(command, world, *stop, images=str(folder.resolve())),
+        "Person_01_0002.png: cannot be read",
+    )
+
+
+def test_other_images_and_other_models_are_refused(command: Command, world: Path) -> None:
+    embed(command, world, "--output", "e")
+    result = command("embed", world / "faces", "--checkpoint", world / "new", "--output", "e")
+    assert_told(result, "e: holds the embeddings of other images or of another model")
+    some = world / "faces" / "Person_00"
+    assert_told(
+        command("embed", some, "--checkpoint", world / "old", "--output", "e"), "of other images"
+    )
+
+
+def test_a_changed_image_is_not_taken_for_what_it_was(command: Command, world: Path) -> None:
+    folder = Path("changing")
+    shutil.copytree(world / "faces", folder)
+    embed(command, world, "--output", "e", images=str(folder.resolve()))
+    image = folder / "Person_00" / "Person_00_0001.png"
+    image.write_bytes((folder / "Person_01" / "Person_01_0001.png").read_bytes())
+    result = embed(command, world, "--output", "e", images=str(folder.resolve()))
+    assert_told(result, "of other images")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], "nowhere: no such folder or image"),
+        (["."], "no images found in it"),
+        (["{faces}", "--checkpoint", "nothing.ckpt"], "nothing.ckpt: no such checkpoint"),
+        (["{faces}"], "--checkpoint: no run in runs/"),
+        (["{faces}", "--device", "abacus", "--checkpoint", "{run}"], "--device abacus"),
+        (["{faces}", "--batch", "0"], "batch"),
+        (["{faces}", "--views", "two"], "views"),
+        (["{faces}", "--on-unreadable", "cry"], "on-unreadable"),
+        (["{faces}", "--checkpoint", "{run}", "--output", "file/e"], "cannot be written to"),
+        ([], "images"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(
+    arguments: list[str], told: str, command: Command, world: Path
+) -> None:
+    Path("file").write_text("")
+    filled = [a.format(faces=world / "faces", run=world / "old") for a in arguments]
+    assert_told(command("embed", *filled), told)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("store.json", "[]", "store.json: not that of embeddings"),
+        ("store.json", '{"format": "another"}', "expected 'facenet_ext embeddings, 1'"),
+        ("store.json", None, "store.json is missing"),
+        ("ids.txt", "one\n", "ids.txt: expected 52 lines, got 1"),
+        ("identities.txt", None, "identities.txt: cannot be read"),
+        ("embeddings.npy", "gibberish", "embeddings.npy: not an .npy file of numbers"),
+    ],
+)
+def test_a_damaged_store_is_one_line(
+    name: str, content: str | None, told: str, command: Command, world: Path
+) -> None:
+    embed(command, world, "--output", "e")
+    if content is None:
+        Path("e", name).unlink()
+    else:
+        Path("e", name).write_text(content)
+    with pytest.raises(Exception, match=told.replace(".", r"\.")):
+        read_embeddings(Path("e"))
+
+
+def test_objects_and_other_matrices_are_refused(command: Command, world: Path) -> None:
+    embed(command, world, "--output", "e")
+    for array, told in (
+        (np.zeros((52, 8)), "expected a float32 matrix"),
+        (np.zeros((51, 8), np.float32), "expected 52 rows, got 51"),
+        (np.array([{}] * 52, object), "not an .npy file of numbers"),
+    ):
+        np.save("e/embeddings.npy", array, allow_pickle=True)
+        with pytest.raises(Exception, match=told):
+            read_embeddings(Path("e"))

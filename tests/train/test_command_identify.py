@@ -1,0 +1,193 @@
+"""Claims about ``facenet identify`` and ``facenet cluster``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_runs import Command, assert_told
+from PIL import Image
+
+from facenet_ext.recognition import ModelName, StoredEmbeddings, write_embeddings
+
+MODEL = ModelName("small", "0" * 64)
+
+
+def store(name: str, rows: list[list[float]], identities: list[str], model: Any = MODEL) -> Path:
+    ids = [f"{who or 'x'}/{number}.png" for number, who in enumerate(identities)]
+    stored = StoredEmbeddings(np.array(rows, np.float32), ids, identities, model)
+    write_embeddings(Path(name), stored)
+    return Path(name)
+
+
+@pytest.fixture
+def gallery(command: Command) -> Path:
+    rows = [[1.0, 0], [0.9, 0.1], [0, 1.0], [-1.0, 0]]
+    return store("gallery", rows, ["Ann", "Ann", "Bob", "Cem"])
+
+
+def test_the_closest_identity_within_the_threshold(command: Command, gallery: Path) -> None:
+    store("probe", [[0.9, 0.2], [0, 0.9], [0.1, -2]], ["Ann", "Bob", "Dan"])
+    arguments = ("identify", gallery, "probe", "--threshold", 0.5)
+    status, out, err = command(*arguments, "--json", "--top", 2)
+    assert (status, err) == (0, "")
+    figures = json.loads(out)
+    assert [probe["identity"] for probe in figures["probes"]] == ["Ann", "Bob", None]
+    assert [closest["identity"] for closest in figures["probes"][1]["closest"]] == ["Bob", "Ann"]
+    assert figures["probes"][0]["closest"][0]["distance"] == pytest.approx(0.01, abs=1e-5)
+    assert figures["rates"] == {
+        "known_probes": 2,
+        "unknown_probes": 1,
+        "rank_1": 1.0,
+        "cmc": [1.0, 1.0],
+        "open_set": {"threshold": 0.5, "identified": 1.0, "false_alarms": 0.0},
+    }
+    _, out, _ = command(*arguments)
+    assert "unknown" in out
+    assert "2 of 3 probes recognised" in out
+    assert "rank 1: 100.0%" in out
+    assert "of 1 probes whose identity is not in the gallery, 0.0% are taken for someone" in out
+
+
+def test_nobody_recognised_is_status_1(command: Command, gallery: Path) -> None:
+    store("probe", [[9.0, 9.0]], [""])
+    status, out, _ = command("identify", gallery, "probe", "--threshold", 0.5, "--json")
+    assert status == 1
+    figures = json.loads(out)
+    assert "rates" not in figures
+    assert figures["probes"][0]["identity"] is None
+
+
+def test_answers_and_curves_are_written(command: Command, gallery: Path) -> None:
+    store("probe", [[0.9, 0.2], [0, 0.9], [0.1, -2]], ["Ann", "Bob", "Dan"])
+    command("identify", gallery, "probe", "--threshold", 0.5, "--output", "found")
+    rows = list(csv.DictReader(Path("found/identified.csv").read_text().splitlines()))
+    assert len(rows) == 9  # three identities each
+    assert rows[0] == {
+        "probe": "Ann/0.png", "rank": "1", "identity": "Ann", "distance": "0.010000",
+        "recognised": "1", "image": "Ann/1.png",
+    }  # fmt: skip
+    assert [row["recognised"] for row in rows] == ["1", "0", "0", "1", "0", "0", "0", "0", "0"]
+    with Image.open("found/identification.png") as picture:
+        assert picture.size[0] > 1000
+
+
+@pytest.mark.parametrize(("name", "width"), [("Ann", 700), ("Dan", 700)])
+def test_one_kind_of_probes_alone_is_drawn(
+    name: str, width: int, command: Command, gallery: Path
+) -> None:
+    store("probe", [[0.9, 0.2], [0, 0.9]], [name, name])
+    command("identify", gallery, "probe", "--threshold", 0.5, "--output", "found")
+    with Image.open("found/identification.png") as picture:
+        assert width < picture.size[0] < 1000
+
+
+def test_folders_are_embedded_once(command: Command, world: Path, tmp_path: Path) -> None:
+    probes = tmp_path / "probes"
+    for person in ("Person_00", "Person_05"):
+        shutil.copytree(world / "faces" / person, probes / person)
+    arguments = ("identify", world / "faces", probes, "--checkpoint", world / "old", "--json")
+    status, out, _ = command(*arguments)
+    assert status == 0
+    figures = json.loads(out)
+    assert figures["rates"]["rank_1"] == 1.0, "each probe is in the gallery itself"
+    assert all(p["closest"][0]["distance"] < 1e-4 for p in figures["probes"])
+    metrics = json.loads((world / "old" / "metrics.json").read_text())
+    assert figures["threshold"] == metrics["threshold"]
+    stores = list((tmp_path / "cache").rglob("store.json"))
+    assert len(stores) == 2
+    times = [path.stat().st_mtime_ns for path in stores]
+    command(*arguments)
+    assert [path.stat().st_mtime_ns for path in stores] == times
+
+
+def test_two_models_are_not_mixed(command: Command, world: Path, gallery: Path) -> None:
+    store("probe", [[1.0, 0]], ["Ann"], ModelName("nn4", "1" * 64))
+    told = (
+        "GALLERY was embedded with small (000000000000, all views), PROBE with nn4 (111111111111",
+        "facenet harmonize",
+    )
+    assert_told(command("identify", gallery, "probe", "--threshold", 1), *told)
+    result = command("identify", gallery, world / "faces", "--checkpoint", world / "old")
+    assert_told(result, "GALLERY was embedded with", "facenet harmonize")
+
+
+def test_the_threshold_must_be_of_the_same_model(
+    command: Command, world: Path, gallery: Path
+) -> None:
+    result = command("identify", gallery, gallery, "--checkpoint", world / "old")
+    assert_told(result, "is not what embedded these, small (000000000000, all views)")
+    assert_told(command("identify", gallery, gallery), "--checkpoint: no run in runs/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["gallery", "nowhere", "--threshold", "1"], "nowhere: no such folder or image"),
+        (
+            ["gallery", "gallery", "--threshold", "1", "--top", "101"],
+            "--top 101: expected 1 to 100",
+        ),
+        (["nameless", "gallery", "--threshold", "1"], "nameless: whose is x/0.png?"),
+        (["gallery", "gallery", "--threshold", "1", "--output", "file/x"], "cannot be written to"),
+        (["gallery"], "probe"),
+    ],
+)
+def test_what_identify_cannot_do_is_one_line(
+    arguments: list[str], told: str, command: Command, gallery: Path
+) -> None:
+    store("nameless", [[1.0, 0]], [""])
+    Path("file").write_text("")
+    assert_told(command("identify", *arguments), told)
+
+
+def test_clusters_of_stored_embeddings(command: Command, gallery: Path) -> None:
+    status, out, err = command("cluster", gallery, "--threshold", 0.5, "--json")
+    assert (status, err) == (0, "")
+    figures = json.loads(out)
+    assert (figures["images"], figures["clusters"], figures["of_two_or_more"]) == (4, 3, 1)
+    assert figures["scores"]["pair_f"] == figures["scores"]["bcubed_f"] == 1.0
+    rows = list(csv.DictReader(Path("clusters/clusters.csv").read_text().splitlines()))
+    assert [(row["cluster"], row["identity"]) for row in rows] == [
+        ("0", "Ann"), ("0", "Ann"), ("1", "Bob"), ("2", "Cem"),
+    ]  # fmt: skip
+    assert json.loads(Path("clusters/summary.json").read_text())["clusters"] == 3
+    assert not Path("clusters/sheets").exists(), "there are no images to show"
+    assert command("cluster", gallery, "--threshold", 1e-6)[0] == 1, "no two belong together"
+
+
+def test_clusters_of_images_are_shown(command: Command, world: Path) -> None:
+    arguments = ("cluster", world / "faces", "--checkpoint", world / "old", "--output", "people")
+    status, out, _ = command(*arguments, "--threshold", 0.3)
+    assert status == 0
+    assert "52 images in" in out
+    assert "BCubed" in out
+    sheets = sorted(Path("people/sheets").iterdir())
+    summary = json.loads(Path("people/summary.json").read_text())
+    assert len(sheets) == summary["of_two_or_more"]
+    with Image.open(sheets[0]) as sheet:
+        assert min(sheet.size) > 100
+    command(*arguments, "--threshold", 0.3, "--sheets", 1, "--linkage", "single")
+    assert len(list(Path("people/sheets").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere", "--threshold", "1"], "nowhere: no such folder or image"),
+        (["gallery", "--threshold", "1", "--output", "file/x"], "cannot be written to"),
+        (["gallery", "--linkage", "ward"], "linkage"),
+        (["gallery", "--sheets", "-1"], "sheets"),
+        (["gallery"], "--checkpoint: no run in runs/"),
+    ],
+)
+def test_what_cluster_cannot_do_is_one_line(
+    arguments: list[str], told: str, command: Command, gallery: Path
+) -> None:
+    Path("file").write_text("")
+    assert_told(command("cluster", *arguments), told)

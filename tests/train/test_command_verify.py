@@ -1,0 +1,143 @@
+"""Claims about ``facenet verify``: its decision, where its threshold is from, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_runs import Command, assert_told
+
+from facenet_ext.metrics import roc
+from facenet_ext.train.evaluation import curve_as_dict
+from facenet_ext.train.loading import checkpoint_path
+from facenet_ext.train.operating_points import OperatingPoints, find_operating_points
+
+A, B = "faces/Person_00/Person_00_0001.png", "faces/Person_00/Person_00_0002.png"
+OTHER = "faces/Person_03/Person_03_0001.png"
+
+
+def verify(command: Command, world: Path, first: str, second: str, *more: object) -> Any:
+    return command("verify", world / first, world / second, "--checkpoint", world / "old", *more)
+
+
+def test_the_distance_decides(command: Command, world: Path) -> None:
+    status, out, _ = verify(command, world, A, OTHER, "--json")
+    figures = json.loads(out)
+    metrics = json.loads((world / "old" / "metrics.json").read_text())
+    assert figures["threshold"] == metrics["threshold"]
+    assert figures["same"] == (figures["distance"] <= figures["threshold"])
+    assert status == (0 if figures["same"] else 1)
+    assert figures["evaluation"].endswith("old/metrics.json")
+    distance = figures["distance"]
+    for threshold, expected in ((distance * 1.001, 0), (distance * 0.999, 1)):
+        status, out, err = verify(command, world, A, OTHER, "--threshold", threshold)
+        assert (status, err) == (expected, "")
+        assert ("the same person: distance" in out) == (expected == 0)
+        assert ("two people: distance" in out) == (expected == 1)
+        assert "At evaluation" in out
+
+
+def test_an_image_is_like_itself(command: Command, world: Path) -> None:
+    status, out, _ = verify(command, world, A, A, "--json")
+    figures = json.loads(out)
+    assert status == 0
+    assert figures["distance"] == 0
+
+
+def test_the_order_and_the_kind_of_views(command: Command, world: Path) -> None:
+    distances = [
+        json.loads(verify(command, world, *pair, "--json", *views)[1])["distance"]
+        for pair in ((A, B), (B, A))
+        for views in ((), ("--views", "one"))
+    ]
+    assert distances[0] == pytest.approx(distances[2])
+    assert distances[1] == pytest.approx(distances[3])
+    assert distances[0] != distances[1]
+
+
+def test_a_false_accept_rate_chooses_the_threshold(command: Command, world: Path) -> None:
+    points = find_operating_points(checkpoint_path(str(world / "old")))
+    for far in (0.05, 0.3, 1.0):
+        figures = json.loads(verify(command, world, A, B, "--far", far, "--json")[1])
+        assert figures["threshold"] == points.threshold_at(far)
+        assert figures["far_at_evaluation"] <= far
+    result = verify(command, world, A, B, "--far", 1e-9)
+    assert_told(result, "--far 1e-09: the evaluation in", "evaluate more pairs")
+
+
+def test_far_is_that_of_the_listed_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    distances = (torch.rand(5000, generator=generator) * 100).round() / 50
+    same = torch.rand(5000, generator=generator) < 0.3
+    curve = roc(distances, same)
+    stored = curve_as_dict(curve)
+    points = OperatingPoints(1.0, *stored.values(), Path())  # type: ignore[arg-type]
+    different = distances[~same].double()
+    for threshold in (0.0, 0.011, 0.5, 1.01, 1.999, 2.0, 3.0):
+        expected = (different <= threshold).double().mean().item()
+        assert points.far_at(threshold) == pytest.approx(expected, abs=1 / 50 + 1e-9)
+        assert points.far_at(threshold) >= expected - 1e-12, "never told too low"
+    for far in (0.01, 0.2, 0.77, 1.0):
+        threshold = points.threshold_at(far)
+        assert (different <= threshold).double().mean().item() <= far
+        assert (different <= threshold + 0.021).double().mean().item() > far or far == 1.0
+
+
+def test_a_long_curve_keeps_its_small_rates() -> None:
+    distances = torch.arange(40_000).double()
+    curve = curve_as_dict(roc(distances, torch.arange(40_000) % 2 == 0))
+    assert 300 < len(curve["far"]) < 600
+    assert curve["far"][:6] == pytest.approx([n / 20_000 for n in range(6)])
+    assert curve["far"][-1] == 1.0
+    assert curve["far"] == sorted(curve["far"])
+
+
+def test_an_evaluation_of_the_checkpoint_comes_first(
+    command: Command, world: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(world / "old", run)
+    command("verify", world / A, world / B, "--checkpoint", run)
+    (run / "metrics.json").unlink()
+    result = command("verify", world / A, world / B, "--checkpoint", run)
+    assert_told(result, "has no evaluation beside it", "facenet evaluate", "--threshold")
+    status, out, _ = command(
+        "verify", world / A, world / B, "--checkpoint", run, "--threshold", 3.9, "--json"
+    )
+    assert status == 0
+    assert json.loads(out)["far_at_evaluation"] is None
+
+
+def test_the_latest_run_is_the_default(command: Command, world: Path) -> None:
+    assert_told(command("verify", world / A, world / B), "--checkpoint: no run in runs/")
+    shutil.copytree(world / "old", "runs/faces-1")
+    status, out, _ = command("verify", world / A, world / A, "--json")
+    assert status == 0
+    assert json.loads(out)["evaluation"].endswith("runs/faces-1/metrics.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["{a}", "nowhere.png"], "nowhere.png: no such image"),
+        (["{a}", "{world}/faces"], "faces: no such image"),
+        (["{a}", "text.txt"], "text.txt: cannot identify image file"),
+        (["{a}", "{a}", "--threshold", "0"], "threshold"),
+        (["{a}", "{a}", "--threshold", "1", "--far", "0.1"], "--threshold and --far"),
+        (["{a}", "{a}", "--far", "-1"], "far"),
+        (["{a}"], "second"),
+        (["{a}", "{a}", "--checkpoint", "text.txt"], "text.txt"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(
+    arguments: list[str], told: str, command: Command, world: Path
+) -> None:
+    Path("text.txt").write_text("no image")
+    filled = [a.format(a=world / A, world=world) for a in arguments]
+    if "--checkpoint" not in filled:
+        filled += ["--checkpoint", str(world / "old")]
+    assert_told(command("verify", *filled), told)
