@@ -11,6 +11,10 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "train": ("facenet_ext.train.command", "train an embedding and report how well it verifies"),
+    "evaluate": (
+        "facenet_ext.commands.evaluate",
+        "measure how well a model verifies, and report it",
+    ),
     "embed": ("facenet_ext.commands.embed", "store the embeddings of a folder of images"),
     "verify": ("facenet_ext.commands.verify", "tell whether two images are of one person"),
     "identify": ("facenet_ext.commands.identify", "tell who of a gallery is on images"),

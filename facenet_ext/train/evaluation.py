@@ -83,12 +83,14 @@ class Verification:
         return dict(without_nan(figures))
 
 
-def verify(embeddings: Tensor, pairs: Pairs) -> Verification:
+def verify(embeddings: Tensor, pairs: Pairs, spread: Tensor | None = None) -> Verification:
     """Measure the distances of pairs and every metric of them.
 
     Args:
-        embeddings: [N, D] floating point, rows of length 1.
+        embeddings: [N, D] floating point, rows of length 1; or means of such, of videos.
         pairs: pairs of rows.
+        spread: [N], where rows are means: the mean squared distance of what they are means of from
+            them. The distance of two rows is then that of all pairs of frames, on average.
 
     Returns:
         A :class:`Verification`.
@@ -96,8 +98,8 @@ def verify(embeddings: Tensor, pairs: Pairs) -> Verification:
     Raises:
         ValueError: an embedding is not finite.
     """
-    distances = _distances(embeddings, pairs)
-    quantized = _distances(dequantize(quantize(embeddings)), pairs)
+    distances = _distances(embeddings, pairs, spread)
+    quantized = _distances(dequantize(quantize(embeddings)), pairs, spread)
     return Verification(
         pairs=pairs,
         distances=distances,
@@ -109,14 +111,17 @@ def verify(embeddings: Tensor, pairs: Pairs) -> Verification:
     )
 
 
-def _distances(embeddings: Tensor, pairs: Pairs) -> Tensor:
+def _distances(embeddings: Tensor, pairs: Pairs, spread: Tensor | None) -> Tensor:
     chunks = [slice(i, i + _CHUNK) for i in range(0, len(pairs.same), _CHUNK)]
-    return torch.cat(
+    distances = torch.cat(
         [
             (embeddings[pairs.first[chunk]] - embeddings[pairs.second[chunk]]).square().sum(1)
             for chunk in chunks
         ]
     )
+    if spread is not None:
+        distances += spread[pairs.first] + spread[pairs.second]
+    return distances
 
 
 def curve_as_dict(curve: Roc) -> dict[str, list[float]]:

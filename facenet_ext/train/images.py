@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,13 +82,19 @@ class UnreadableImageError(Exception):
     """A file that is no image, or a damaged one; the message names it."""
 
 
-def read_image(path: Path, size: int, channels: int) -> Tensor:
+def read_image(
+    path: Path,
+    size: int,
+    channels: int,
+    change: Callable[[Image.Image], Image.Image] | None = None,
+) -> Tensor:
     """Decode an image and scale it to a square, cutting the longer side at both ends.
 
     Args:
         path: the file.
         size: height and width to scale to, pixels.
         channels: 1 for grey, 3 for colour.
+        change: what is done to the image before it is scaled.
 
     Returns:
         [channels, size, size] uint8.
@@ -98,9 +104,11 @@ def read_image(path: Path, size: int, channels: int) -> Tensor:
     """
     try:
         with Image.open(path) as file:
-            # Lets the JPEG decoder work at a smaller scale where that is enough.
-            file.draft(None, (size, size))
+            if change is None:  # the JPEG decoder may work at a smaller scale where that is enough
+                file.draft(None, (size, size))
             upright = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+        if change is not None:
+            upright = change(upright)
         square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
         pixels = np.array(square).reshape(size, size, channels)
     except Exception as error:  # of many kinds: Pillow lets decoders raise what they like

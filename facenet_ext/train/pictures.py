@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -43,7 +44,9 @@ def draw_all(
         "training.png": draw_training(history),
     }
     if examples.are_images:
-        figures["mistakes.png"] = draw_mistakes(verification, examples)
+        figures["mistakes.png"] = draw_mistakes(
+            verification, lambda item: examples.values[item], examples.names
+        )
     for name, figure in figures.items():
         save_picture(figure, folder / name)
     return [folder / name for name in figures]
@@ -133,8 +136,20 @@ def draw_training(history: dict[str, list[float]]) -> Figure:
     return figure
 
 
-def draw_mistakes(verification: Verification, examples: Examples, count: int = 6) -> Figure:
-    """Draw the rejected same pairs that are farthest apart and the accepted different nearest."""
+def draw_mistakes(
+    verification: Verification,
+    image_of: Callable[[int], Tensor],
+    names: Sequence[str],
+    count: int = 6,
+) -> Figure:
+    """Draw the rejected same pairs that are farthest apart and the accepted different nearest.
+
+    Args:
+        verification: of pairs of items.
+        image_of: gives an item's image, [C, H, W] uint8.
+        names: of the items.
+        count: pairs of each kind.
+    """
     pairs, distances = verification.pairs, verification.distances
     accepted = distances <= verification.threshold
     rows = (
@@ -151,15 +166,16 @@ def draw_mistakes(verification: Verification, examples: Examples, count: int = 6
         grid = half.subplots(1, count, squeeze=False)[0]
         for axes, pair in zip(grid, _varied(worst, pairs.first, count), strict=False):
             first, second = int(pairs.first[pair]), int(pairs.second[pair])
-            upper, lower = examples.values[first], examples.values[second]
+            upper, lower = image_of(first), image_of(second)
             gap = upper.new_full(
                 (upper.shape[0], max(1, upper.shape[1] // 16), upper.shape[2]), 255
             )
             strip = torch.cat([upper, gap, lower], dim=1)
             axes.imshow(strip.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
-            names = "\n".join(shorten(examples.names[i]) for i in (first, second))
             axes.set_title(f"d = {float(distances[pair]):.3f}", fontsize="small")
-            axes.set_xlabel(names, fontsize="x-small")
+            axes.set_xlabel(
+                "\n".join(shorten(names[item]) for item in (first, second)), fontsize="x-small"
+            )
         for axes in grid:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)

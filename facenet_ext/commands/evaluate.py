@@ -1,0 +1,233 @@
+"""``facenet evaluate``: how well a model verifies, and a report of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveFloat
+from rich.console import Console
+from torch import Tensor
+
+from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
+from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.commands.evaluation_report import AllPairs, write_report
+from facenet_ext.commands.model_options import Model, add_model_options, embed_list, load_model
+from facenet_ext.recognition import StoredEmbeddings
+from facenet_ext.recognition.protocols import Protocol, read_protocol
+from facenet_ext.recognition.quality import QualitySlice, measure_quality
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.evaluation import Verification, verify, without_nan
+from facenet_ext.train.folders import CHECKPOINTS, METRICS
+from facenet_ext.train.operating_points import EVALUATION
+from facenet_ext.train.options import is_features
+from facenet_ext.train.progress import Counting
+from facenet_ext.train.report import table, write_json
+
+__all__ = ["main"]
+
+_SPLITS = 5
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "facenet evaluate") -> int:
+    """Run the command and return its exit status."""
+    parser = make_parser(
+        prog,
+        "Verify pairs with a model, and write what comes of it: metrics.json, which 'verify', "
+        "'identify' and 'cluster' take their thresholds from, and report.html.",
+        f"{prog}\n"
+        f"{prog} --data lfw --checkpoint runs/faces-20260101-120000\n"
+        f"{prog} --data YouTubeFaces/frame_images_DB --pairs YouTubeFaces/splits.txt\n"
+        f"{prog} --data photos --pairs pairs.csv --quality 0 --json\n"
+        f"{prog} --data faces/val --all-pairs --far 0.0001",
+    )
+    parser.add_argument(
+        "--data",
+        type=str | None,
+        default=None,
+        help="'lfw', a folder <identity>/<image>, or an archive; by default the run's",
+    )
+    parser.add_argument(
+        "--pairs",
+        type=str | None,
+        default=None,
+        help="LFW's pairs.txt, YouTube Faces' splits.txt, or a .csv first,second,same[,fold]",
+    )
+    parser.add_argument(
+        "--all-pairs", action="store_true", help="VAL and FAR over all pairs of the images too"
+    )
+    parser.add_argument(
+        "--far", type=PositiveFloat, default=1e-3, help="false accept rate of --all-pairs"
+    )
+    parser.add_argument(
+        "--quality",
+        type=NonNegativeInt,
+        default=200,
+        help="images to verify compressed and small as well; 0: none",
+    )
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help=f"folder to write; by default {EVALUATION}/ in the run's",
+    )
+    add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
+    return run(parser, argv, _evaluate)
+
+
+def _evaluate(found: Any) -> None:
+    console = Console(stderr=True)
+    if not found.far <= 1:
+        raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")
+    model = load_model(found)
+    options = model.module.options.data
+    data, pairs = found.data or options.data, found.pairs
+    if found.data is None and pairs is None:
+        pairs = options.pairs
+    if data == "digits" or is_features(data):
+        raise InputError(f"--data {data}: has no files of images; give a folder of some")
+    output = _output(found, model)
+    protocol = read_protocol(data, pairs)
+    start = time.perf_counter()
+    stored = embed_list(protocol.images, model, found, console)
+    seconds = time.perf_counter() - start
+    embeddings, spread, protocol = _items(protocol, stored)
+    try:
+        verification = verify(embeddings, protocol.pairs, spread)
+    except ValueError as error:
+        raise InputError(f"{protocol.name}: {error}") from None
+    counted = _all_pairs(stored, float(found.far), protocol, console) if found.all_pairs else None
+    slices: list[QualitySlice] = []
+    if found.quality:
+        with Counting("worsening images", console) as progress:
+            slices = measure_quality(model.module, protocol, int(found.quality), progress)
+    figures = _figures(model, protocol, verification, counted, slices, len(stored) / seconds)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_report(
+            output / "report.html", model.name, protocol, verification, embeddings, counted, slices
+        )
+        write_json(output / METRICS, figures)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+    if found.json:
+        print(json.dumps(figures, indent=2))
+        return
+    out = Console()
+    out.print(table(verification))
+    if counted is not None:
+        _show_all_pairs(out, counted)
+    out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)
+
+
+def _output(found: Any, model: Model) -> Path:
+    if found.output is not None:
+        return Path(found.output)
+    folder = model.path.resolve().parent
+    if folder.name != CHECKPOINTS:
+        raise InputError(f"--output: {model.path} is in no run's folder; say where to write")
+    return folder.parent / EVALUATION
+
+
+def _items(protocol: Protocol, stored: StoredEmbeddings) -> tuple[Tensor, Tensor | None, Protocol]:
+    """Return each item's embedding and spread, without items that cannot be read.
+
+    A video is the mean of its frames and their mean squared distance from it: with these the mean
+    distance over all pairs of frames of two videos is that of two rows.
+    """
+    place = {name: row for row, name in enumerate(stored.ids)}
+    rows = [
+        [place[protocol.images.ids[row]] for row in item if protocol.images.ids[row] in place]
+        for item in protocol.items
+    ]
+    kept = [item for item, found in enumerate(rows) if found]
+    if len(kept) < len(rows):
+        protocol = protocol.among(kept)
+        rows = [rows[item] for item in kept]
+    if all(len(found) == 1 for found in rows):
+        flat = np.array([found[0] for found in rows])
+        return torch.from_numpy(stored.embeddings[flat]), None, protocol
+    means, spread = [], []
+    for found in rows:
+        frames = torch.from_numpy(stored.embeddings[np.array(found)]).double()
+        means.append(frames.mean(0))
+        spread.append((frames - frames.mean(0)).square().sum(1).mean())
+    return torch.stack(means).float(), torch.stack(spread).float(), protocol
+
+
+def _all_pairs(
+    stored: StoredEmbeddings, far: float, protocol: Protocol, console: Console
+) -> AllPairs:
+    if any(len(item) > 1 for item in protocol.items):
+        raise InputError("--all-pairs: of images; videos have their pairs")
+    if not stored.named:
+        nameless = stored.ids[stored.identities.index("")]
+        raise InputError(f"--all-pairs: whose is {nameless}? Images need a folder per identity")
+    embeddings = torch.from_numpy(np.array(stored.embeddings))
+    names = {name: number for number, name in enumerate(sorted(set(stored.identities)))}
+    labels = torch.tensor([names[name] for name in stored.identities])
+    rates = sorted({far, 1e-2, 1e-3}, reverse=True)
+    mean = standard_error = math.nan
+    try:
+        with Counting("counting all pairs", console) as progress:
+            start = time.perf_counter()
+            points = val_far_all_pairs(embeddings, labels, rates, progress=progress)
+            seconds = time.perf_counter() - start
+    except ValueError as error:
+        raise InputError(f"--all-pairs: {error}") from None
+    try:
+        splits = val_far_over_splits(embeddings, labels, far, splits=_SPLITS)
+    except ValueError:  # a split without a pair of one identity
+        pass
+    else:
+        if all(point.reachable for point in splits.points):
+            mean, standard_error = splits.mean, splits.standard_error
+    pairs = len(labels) * (len(labels) - 1) // 2
+    return AllPairs(len(labels), pairs, points, far, mean, standard_error, pairs / seconds)
+
+
+def _show_all_pairs(console: Console, counted: AllPairs) -> None:
+    console.print(f"all {counted.pairs:,} pairs of {counted.images:,} images:")
+    for point in counted.points:
+        if point.reachable:
+            console.print(
+                f"  VAL {point.val:.2%} at FAR {point.wanted_far:g} (up to {point.threshold:.4f})"
+            )
+    if math.isfinite(counted.mean):
+        console.print(
+            f"  over {_SPLITS} splits of the identities: VAL {counted.mean:.2%} ± "
+            f"{counted.standard_error:.2%} at FAR {counted.far:g}"
+        )
+
+
+def _figures(
+    model: Model,
+    protocol: Protocol,
+    verification: Verification,
+    counted: AllPairs | None,
+    slices: list[QualitySlice],
+    images_per_second: float,
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "checkpoint": model.name.checkpoint,
+        "network": model.name.network,
+        "views": model.name.views,
+        "protocol": protocol.name,
+        "items": len(protocol.items),
+        "images": len(protocol.images.paths),
+        "images_per_second": images_per_second,
+    }
+    figures |= verification.as_dict()
+    if counted is not None:
+        points = [point._asdict() for point in counted.points]
+        figures["all_pairs"] = counted._asdict() | {"points": points}
+    if slices:
+        figures["quality"] = [one._asdict() for one in slices]
+    return dict(without_nan(figures))

@@ -1,0 +1,234 @@
+"""What to verify: images, or videos of them, and pairs: LFW, YouTube Faces, and one's own."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from facenet_ext.recognition.embedding import ImageList, list_tree
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
+from facenet_ext.train.sources import find, is_image_file, list_images
+
+__all__ = ["Protocol", "read_protocol"]
+
+_FRAMES = 100
+"""Of a video, as the paper takes them."""
+
+_FOLDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Items to embed and pairs of them to verify.
+
+    Attributes:
+        name: what this is, for a report.
+        images: all there are to embed.
+        items: the rows of ``images`` of each item: one, or a video's frames.
+        pairs: of items.
+    """
+
+    name: str
+    images: ImageList
+    items: list[list[int]]
+    pairs: Pairs
+
+    def among(self, kept: Sequence[int]) -> Protocol:
+        """Return what is left where only some items are."""
+        items = [self.items[item] for item in kept]
+        return dataclasses.replace(self, items=items, pairs=self.pairs.among(kept))
+
+    def names(self) -> list[str]:
+        """Return a name for each item: its image's, or its video's."""
+        return [
+            self.images.ids[item[0]]
+            if len(item) == 1
+            else str(Path(self.images.ids[item[0]]).parent)
+            for item in self.items
+        ]
+
+
+def read_protocol(data: str, pairs: str | None = None) -> Protocol:
+    """Read what is to verify.
+
+    Args:
+        data: ``"lfw"``: Labeled Faces in the Wild as scikit-learn downloads it; or a folder, or an
+            archive of one, of images in a folder for each identity, or such a folder beside others
+            as :func:`facenet_ext.train.sources.find` takes them; or of videos,
+            ``<identity>/<video>/<frame>``.
+        pairs: a file in LFW's format (``pairs.txt``), or of YouTube Faces (``splits.txt``), or a
+            ``.csv`` with the columns first, second (paths under ``data``), same (0 or 1), and
+            perhaps fold. By default the ``pairs.txt`` in ``data``; without one all pairs of images.
+
+    Raises:
+        InputError: something is missing or in no such format; the message tells the file and line.
+    """
+    if data == "lfw":
+        root, default = _downloaded_lfw()
+        return _lfw("LFW", root, Path(pairs) if pairs else default)
+    source = find(data)
+    root = source.val or source.train
+    path = Path(pairs) if pairs is not None else source.pairs
+    if path is None and pairs is None and (root / "pairs.txt").is_file():
+        path = root / "pairs.txt"
+    if path is None:
+        return _all_pairs(root)
+    if path.suffix == ".csv":
+        return _own_pairs(root, path)
+    first = _text(path).lstrip().split("\n", 1)[0]
+    return _videos(root, path) if "," in first else _lfw(path.name, root, path)
+
+
+def _downloaded_lfw() -> tuple[Path, Path]:
+    """Return the folder and the pairs that scikit-learn downloads, now or before."""
+    from sklearn.datasets import fetch_lfw_pairs, get_data_home  # type: ignore[import-untyped]
+
+    home = Path(get_data_home()) / "lfw_home"
+    root, pairs = home / "lfw_funneled", home / "pairs.txt"
+    if not (root.is_dir() and pairs.is_file()):
+        try:
+            fetch_lfw_pairs(subset="10_folds", resize=0.1)
+        except Exception as error:  # of many kinds: no network, a damaged archive
+            raise InputError(
+                f"--data lfw: cannot be downloaded to {home} ({error}); or put lfw_funneled/ and "
+                "pairs.txt there"
+            ) from None
+    return root, pairs
+
+
+def _lfw(name: str, root: Path, path: Path) -> Protocol:
+    file = read_pairs(path)
+    found = file.locate(list_images(root), path)
+    images = ImageList(
+        [image.path for image in found],
+        [f"{image.identity}/{image.path.name}" for image in found],
+        [image.identity for image in found],
+    )
+    return Protocol(name, images, [[row] for row in range(len(found))], file.pairs)
+
+
+def _all_pairs(root: Path) -> Protocol:
+    images = list_tree(root)
+    if not all(images.identities):
+        nameless = images.ids[images.identities.index("")]
+        raise InputError(
+            f"{root}: whose is {nameless}? Put every image into a folder with the name of its "
+            "identity, or give --pairs"
+        )
+    numbers = {name: number for number, name in enumerate(sorted(set(images.identities)))}
+    labels = torch.tensor([numbers[name] for name in images.identities])
+    items = [[row] for row in range(len(labels))]
+    return Protocol("all pairs", images, items, all_pairs(labels))
+
+
+def _own_pairs(root: Path, path: Path) -> Protocol:
+    """Read first,second,same[,fold] with paths of images."""
+    rows = list(csv.reader(_text(path).splitlines()))
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if header[:3] != ["first", "second", "same"] or header[3:] not in ([], ["fold"]):
+        raise InputError(
+            f"{path}: line 1 must be 'first,second,same' or 'first,second,same,fold', it is "
+            f"{','.join(header)!r}"
+        )
+    positions: dict[str, int] = {}
+    pairs: list[tuple[int, int, bool, str]] = []
+    for line, row in enumerate(rows[1:], start=2):
+        if not any(field.strip() for field in row):
+            continue
+        fields = [field.strip() for field in row]
+        if len(fields) != len(header) or fields[2] not in ("0", "1"):
+            raise InputError(
+                f"{path}: line {line} must have {len(header)} fields, the third 0 or 1, it is "
+                f"{','.join(row)!r}"
+            )
+        for name in fields[:2]:
+            if name not in positions and not is_image_file(root / name):
+                raise InputError(f"{path}: line {line}: no image {root / name}")
+        first, second = (positions.setdefault(name, len(positions)) for name in fields[:2])
+        pairs.append((first, second, fields[2] == "1", fields[3] if len(fields) > 3 else ""))
+    names = list(positions)
+    images = ImageList(
+        [root / name for name in names], names, [Path(name).parent.name for name in names]
+    )
+    items = [[row] for row in range(len(names))]
+    return Protocol(path.name, images, items, _make_pairs(pairs, path))
+
+
+def _videos(root: Path, path: Path) -> Protocol:
+    """Read YouTube Faces' splits: fold, first video, second video, same, after a line of names."""
+    frames: dict[str, list[Path]] = {}
+    positions: dict[str, int] = {}
+    pairs: list[tuple[int, int, bool, str]] = []
+    for line, text in enumerate(_text(path).splitlines()[1:], start=2):
+        fields = [field.strip() for field in text.split(",")]
+        if not any(fields):
+            continue
+        if len(fields) < 4 or not fields[0].isdigit() or fields[3] not in ("0", "1"):
+            raise InputError(
+                f"{path}: line {line} must be 'fold, video, video, 0 or 1', it is {text!r}"
+            )
+        for name in fields[1:3]:
+            if name not in frames:
+                frames[name] = _frames(root / name)
+            if not frames[name]:
+                raise InputError(f"{path}: line {line}: no frames in {root / name}")
+        first, second = (positions.setdefault(name, len(positions)) for name in fields[1:3])
+        pairs.append((first, second, fields[3] == "1", fields[0]))
+    images = ImageList([], [], [])
+    items = []
+    for name in positions:
+        items.append(list(range(len(images.paths), len(images.paths) + len(frames[name]))))
+        for frame in frames[name]:
+            images.paths.append(frame)
+            images.ids.append(f"{name}/{frame.name}")
+            images.identities.append(name.split("/")[0])
+    return Protocol(path.name, images, items, _make_pairs(pairs, path))
+
+
+def _frames(folder: Path) -> list[Path]:
+    """The first frames of a video, in the order of their numbers."""
+    if not folder.is_dir():
+        return []
+    found = [frame for frame in folder.iterdir() if is_image_file(frame)]
+
+    def number(frame: Path) -> list[int]:
+        return [int(digits) for digits in re.findall(r"\d+", frame.name)]
+
+    return sorted(found, key=lambda frame: (number(frame), frame.name))[:_FRAMES]
+
+
+def _make_pairs(pairs: Sequence[tuple[int, int, bool, str]], path: Path) -> Pairs:
+    """Return pairs with the folds they name, or dealt out to ten."""
+    same = torch.tensor([is_same for _, _, is_same, _ in pairs], dtype=torch.bool)
+    for kind, name in ((same, "same"), (~same, "different")):
+        if int(kind.sum()) < 2:
+            raise InputError(
+                f"{path}: has {int(kind.sum())} pairs of {name} identities; give two or more"
+            )
+    named = [fold for *_, fold in pairs]
+    if any(named):
+        numbers = {name: number for number, name in enumerate(sorted(set(named)))}
+        folds = torch.tensor([numbers[name] for name in named])
+    else:
+        folds = torch.empty(len(pairs), dtype=torch.int64)
+        count = min(_FOLDS, int(same.sum()), int((~same).sum()))
+        for kind in (same, ~same):
+            folds[kind] = torch.arange(int(kind.sum())) % count
+    if len(set(folds.tolist())) < 2:
+        raise InputError(f"{path}: all pairs are of one fold; name two or more, or none")
+    first, second = (torch.tensor([pair[side] for pair in pairs]) for side in (0, 1))
+    balanced = int(same.sum()) * 2 != len(pairs)
+    return Pairs(first, second, same, folds, balanced)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the pairs file cannot be read ({error})") from None
