@@ -88,6 +88,15 @@ def test_windows_are_float32_under_mixed_precision() -> None:
     torch.testing.assert_close(windows, images[:, :, 1:15, 1:15], rtol=0, atol=1e-5)
 
 
+def test_a_window_is_the_centre_that_was_asked_for() -> None:
+    align = Alignment(1, 32, 8, window=0.25).eval()
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(align(images), images[:, :, 12:20, 12:20], rtol=0, atol=1e-5)
+    for window in (0.0, 1.01, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"window must be in \(0, 1\], got"):
+            SmallNet(input_size=32, aligned_size=16, aligned_window=window)
+
+
 def test_too_many_stages_for_the_window_raise() -> None:
     with pytest.raises(ValueError, match="aligned_size must be at least 16 for 4 stages, got 12"):
         SmallNet(input_size=32, aligned_size=12)

@@ -8,7 +8,6 @@ from torch.nn.functional import affine_grid, grid_sample
 
 __all__ = ["Alignment"]
 
-_WINDOW = 0.875  # share of an image that is cut out before anything is learned
 _ZOOM = 0.3  # logarithm of the scale, at most
 _TURN = 0.4  # radians, at most
 _SHIFT = 0.3  # half sides of the image, at most
@@ -17,18 +16,22 @@ _SHIFT = 0.3  # half sides of the image, at most
 class Alignment(nn.Module):
     r"""Cut a straightened window out of images.
 
-    .. math:: y(u) = x\left(\tfrac{7}{8}\, e^{s} R_\varphi\, u + t\right), \quad
+    .. math:: y(u) = x\left(w\, e^{s} R_\varphi\, u + t\right), \quad
         (s, \varphi, t) = \left(0.3\,p_1,\ 0.4\,p_2,\ (0.3\,p_3, 0.3\,p_4)\right), \quad
         p = \tanh g(x)
 
     with positions u in [-1, 1] both ways and a small convolutional network g at half the
     resolution. What it learns it learns from the loss of the embeddings: no landmarks are needed.
-    It starts with the central window of every image.
+    It starts with the central window of every image, of a share w of its height and width.
 
     Args:
         channels: 1 for grey images, 3 for colour.
         size: height and width of the images, pixels.
         aligned_size: height and width of the windows, pixels.
+        window: w, in (0, 1].
+
+    Raises:
+        ValueError: ``window`` is no such share.
 
     Example:
         >>> align = Alignment(1, 32, 24).eval()
@@ -38,8 +41,11 @@ class Alignment(nn.Module):
     Source: Jaderberg et al., *Spatial Transformer Networks*, NeurIPS 2015.
     """
 
-    def __init__(self, channels: int, size: int, aligned_size: int) -> None:
+    def __init__(self, channels: int, size: int, aligned_size: int, window: float = 0.875) -> None:
         super().__init__()
+        if not 0 < window <= 1:
+            raise ValueError(f"window must be in (0, 1], got {window}")
+        self.window = window
         self.aligned_size = aligned_size
         layers: list[nn.Module] = [nn.AvgPool2d(2)]
         size //= 2
@@ -62,7 +68,7 @@ class Alignment(nn.Module):
         with torch.autocast(images.device.type, enabled=False):  # positions need the mantissa
             x = images.to(torch.promote_types(images.dtype, torch.float32))
             zoom, turn, right, down = torch.tanh(pose.to(x.dtype)).unbind(1)
-            scale = _WINDOW * torch.exp(_ZOOM * zoom)
+            scale = self.window * torch.exp(_ZOOM * zoom)
             cos, sin = scale * torch.cos(_TURN * turn), scale * torch.sin(_TURN * turn)
             rows = [cos, -sin, _SHIFT * right, sin, cos, _SHIFT * down]
             shape = [x.shape[0], x.shape[1], self.aligned_size, self.aligned_size]

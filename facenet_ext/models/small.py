@@ -31,10 +31,11 @@ class SmallNet(EmbeddingNetwork):
         dropout: share of the last feature map that training drops, in [0, 1).
         aligned_size: pixels of a window that is cut out of each image first and straightened: see
             :class:`.Alignment`; None: no such thing.
+        aligned_window: share of the image's height and width that such a window begins with.
 
     Raises:
         ValueError: the images, or the windows, are too small for that many stages, or the windows
-            larger than the images.
+            larger than the images; or ``aligned_window`` is not in (0, 1].
 
     Example:
         >>> import torch
@@ -58,6 +59,7 @@ class SmallNet(EmbeddingNetwork):
         stages: Sequence[int] = (1, 1, 1, 1),
         dropout: float = 0.2,
         aligned_size: int | None = None,
+        aligned_window: float = 0.875,
     ) -> None:
         name, seen = "input_size", input_size
         layers: list[nn.Module] = []
@@ -67,7 +69,7 @@ class SmallNet(EmbeddingNetwork):
                     f"aligned_size must be at most input_size, {input_size}, got {aligned_size}"
                 )
             name, seen = "aligned_size", aligned_size
-            layers.append(Alignment(channels, input_size, aligned_size))
+            layers.append(Alignment(channels, input_size, aligned_size, aligned_window))
         if seen < 2 ** len(stages):
             raise ValueError(
                 f"{name} must be at least {2 ** len(stages)} for {len(stages)} stages, got {seen}"

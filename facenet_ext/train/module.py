@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -24,6 +24,8 @@ from facenet_ext.train.pairs import Pairs
 
 __all__ = ["EmbeddingModule", "build_network"]
 
+_T = TypeVar("_T", int | None, float)
+
 
 def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork | Committee:
     """Build the network that the options describe, or several that differ in their first weights.
@@ -35,11 +37,14 @@ def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork 
     Raises:
         InputError: the network does not fit its input.
     """
-    members = [_build_member(options, shape) for _ in range(options.model.members)]
+    for name in ("aligned_size", "aligned_window"):
+        if getattr(options.model, name) == ():
+            raise InputError(f"--{name.replace('_', '-')} []: give one number, or one per member")
+    members = [_build_member(options, shape, member) for member in range(options.model.members)]
     return members[0] if len(members) == 1 else Committee(members)
 
 
-def _build_member(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
+def _build_member(options: Options, shape: tuple[int, ...], member: int) -> EmbeddingNetwork:
     o, size = options.model, options.data.input_size
     images = len(shape) == 3
     if images == (o.model in ("mlp", "conv1d")):
@@ -66,10 +71,16 @@ def _build_member(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork:
             width=o.width,
             stages=o.stages,
             dropout=o.dropout,
-            aligned_size=o.aligned_size,
+            aligned_size=_of_member(o.aligned_size, member),
+            aligned_window=_of_member(o.aligned_window, member),
         )
     except ValueError as error:
         raise InputError(f"--stages, --input-size, --aligned-size: {error}") from None
+
+
+def _of_member(values: _T | tuple[_T, ...], member: int) -> _T:
+    """Return what an option says of one member: they take several values in turn."""
+    return values[member % len(values)] if isinstance(values, tuple) else values
 
 
 class EmbeddingModule(LightningModule):

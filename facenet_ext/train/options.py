@@ -40,6 +40,10 @@ _AtLeastFour = restricted_number_type("AtLeastFour", int, (">=", 4))
 _AtLeastEight = restricted_number_type("AtLeastEight", int, (">=", 8))
 
 
+def _one_or_more(kind: Any) -> Any:
+    return kind | tuple[kind, ...]
+
+
 def _option(default: Any, help: str, of: Callable[[Any], Any] | None = None) -> Any:
     """Declare a field with its help; ``of`` narrows the field's type to the values allowed."""
     return dataclasses.field(default=default, metadata={"help": help, "type": of})
@@ -148,11 +152,16 @@ class ModelOptions:
         (1, 1, 1, 1), "blocks in each stage of small and conv1d; as many layers has mlp"
     )
     dropout: float = _option(0.2, "share of the last features that training drops", _Share)
-    aligned_size: int | None = _option(
+    aligned_size: int | tuple[int, ...] | None = _option(
         None,
         "small learns to straighten the images: it cuts a window of so many pixels out of each, "
-        "turned, scaled and shifted as a network of its own says",
-        _AtLeastEight,
+        "turned, scaled and shifted as a network of its own says; several are the members' in turn",
+        _one_or_more(_AtLeastEight),
+    )
+    aligned_window: float | tuple[float, ...] = _option(
+        0.875,
+        "share of the image's height and width that the window begins with; of the members in turn",
+        _one_or_more(_CropShare),
     )
     members: int = _option(
         1,

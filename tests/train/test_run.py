@@ -156,13 +156,15 @@ def test_mixed_precision_and_epochs(facenet: Facenet, faces: Path) -> None:
 
 def test_a_committee_of_networks_that_straighten(facenet: Facenet, faces: Path) -> None:
     status, _, err = facenet(
-        *("--data", faces, "--held-out", 0.4, "--members", 3, "--aligned-size", 12),
-        *("--output", "run"),
+        *("--data", faces, "--held-out", 0.4, "--members", 3, "--aligned-size", "[12,8]"),
+        *("--aligned-window", "[0.9,0.5]", "--output", "run"),
     )
     assert (status, err) == (0, "")
     module = load_module(Path("run/checkpoints/last.ckpt"))
     assert module.embed_once(torch.zeros(2, *module.shape, dtype=torch.uint8)).shape == (2, 24)
-    first, second, _ = module.network.members
+    windows = [member.features[0] for member in module.network.members]
+    assert [(w.aligned_size, w.window) for w in windows] == [(12, 0.9), (8, 0.5), (12, 0.9)]
+    first, _, second = module.network.members
     assert not torch.equal(first.embedding.weight, second.embedding.weight)
     # Each has a loss of its own, of embeddings of length 1.
     images = torch.randint(256, (6, *module.shape), dtype=torch.uint8)
