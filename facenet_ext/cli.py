@@ -25,6 +25,8 @@ COMMANDS = {
         "train a new model to match an old one's gallery",
     ),
     "models": ("facenet_ext.commands.models", "show what each network costs"),
+    "bench": ("facenet_ext.commands.bench", "measure the kernels on this machine"),
+    "completion": ("facenet_ext.commands.completion", "print what lets a shell complete all this"),
     "export": ("facenet_ext.commands.export", "write a trained network as ONNX"),
 }
 """Each subcommand with its module, whose ``main(argv, prog)`` runs it, and what it does."""

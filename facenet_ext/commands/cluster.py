@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from numpy.typing import NDArray
 from rich.console import Console
@@ -33,13 +34,18 @@ from facenet_ext.train.pictures import save_picture
 from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import write_json, write_text
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 _PICTURE = 96  # pixels of an image in a sheet
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet cluster") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _cluster)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Group images by who is on them: agglomerative clustering, up to the threshold, without a "
@@ -69,7 +75,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet cluster") -> in
     add_model_options(parser)
     add_threshold_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    return run(parser, argv, _cluster)
+    return parser
 
 
 def _cluster(found: Any) -> int:

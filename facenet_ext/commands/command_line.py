@@ -13,13 +13,14 @@ from facenet_ext.train.errors import InputError
 __all__ = ["make_parser", "run"]
 
 
-def make_parser(prog: str, description: str, examples: str) -> ArgumentParser:
+def make_parser(prog: str, description: str, examples: str, **more: Any) -> ArgumentParser:
     """Return a parser whose help ends with examples.
 
     Args:
         prog: the command's name.
         description: what it does.
         examples: a command line each.
+        more: what else the parser takes.
     """
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     return ArgumentParser(
@@ -28,6 +29,7 @@ def make_parser(prog: str, description: str, examples: str) -> ArgumentParser:
         epilog=f"examples:\n{lines}",
         exit_on_error=False,
         formatter_class=_Formatter,
+        **more,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from facenet_ext.commands.command_line import make_parser, run
@@ -16,11 +17,16 @@ from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
 from facenet_ext.train.progress import Counting
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet embed") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _embed)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Embed all images under a folder into another folder: embeddings.npy, ids.txt, "
@@ -39,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet embed") -> int:
     )
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
-    return run(parser, argv, _embed)
+    return parser
 
 
 def _embed(found: Any) -> None:

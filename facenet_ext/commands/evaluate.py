@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 from rich.console import Console
 from torch import Tensor
@@ -30,13 +31,18 @@ from facenet_ext.train.options import is_features
 from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import table, write_json
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 _SPLITS = 5
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet evaluate") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _evaluate)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Verify pairs with a model, and write what comes of it: metrics.json, which 'verify', "
@@ -79,7 +85,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet evaluate") -> i
     )
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    return run(parser, argv, _evaluate)
+    return parser
 
 
 def _evaluate(found: Any) -> None:

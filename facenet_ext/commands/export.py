@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from facenet_ext.commands.command_line import make_parser, run
@@ -13,11 +14,16 @@ from facenet_ext.models import export_onnx
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.loading import checkpoint_path, load_module
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet export") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _export)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Write the network of a checkpoint as ONNX, with its weights, for batches of any size. "
@@ -26,7 +32,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet export") -> int
     )
     parser.add_argument("checkpoint", help="a run's folder, or a .ckpt file")
     parser.add_argument("output", help="the .onnx file to write")
-    return run(parser, argv, _export)
+    return parser
 
 
 def _export(found: Any) -> None:

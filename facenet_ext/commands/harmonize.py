@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from rich.console import Console
 from rich.table import Table
@@ -33,11 +34,16 @@ from facenet_ext.train.pictures import save_picture
 from facenet_ext.train.report import write_json
 from facenet_ext.train.run import train
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet harmonize") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, partial(_harmonize, prog=prog))
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Train a new model so that its embeddings can be compared with those of an old one: a new "
@@ -70,7 +76,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet harmonize") -> 
     parser.add_argument(
         "--lr", type=PositiveFloat | None, default=None, help="by default the new run's"
     )
-    return run(parser, argv, partial(_harmonize, prog=prog))
+    return parser
 
 
 def _harmonize(found: Any, prog: str) -> int:

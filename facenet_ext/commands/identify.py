@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.markup import escape
@@ -40,7 +41,7 @@ from facenet_ext.train.pictures import save_picture
 from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import write_text
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 _SHOWN = 20
 _POINTS = 200
@@ -48,6 +49,11 @@ _POINTS = 200
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet identify") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _identify)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Find the identities of a gallery that are closest to each probe; one that is farther than "
@@ -70,7 +76,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet identify") -> i
         help="a folder for identified.csv, and for curves where the probes' identities are known",
     )
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    return run(parser, argv, _identify)
+    return parser
 
 
 class _Rates(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from numpy.typing import NDArray
 from rich.console import Console
@@ -33,7 +34,7 @@ from facenet_ext.train.pictures import save_picture
 from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import read_json, write_json, write_text
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 _Choices = {
     "positives": ("hardest", "easiest", "all"),
@@ -53,6 +54,11 @@ class _Set(NamedTuple):
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet mine") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _mine)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Search a whole training set for triplets, out of core, and for images that are probably "
@@ -94,7 +100,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet mine") -> int:
     parser.add_argument("--chunk", type=PositiveInt, default=CHUNK, help="candidates at once")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda")
     parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
-    return run(parser, argv, _mine)
+    return parser
 
 
 def _mine(found: Any) -> None:

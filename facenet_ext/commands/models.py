@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
@@ -21,11 +22,16 @@ from facenet_ext.models import (
 )
 from facenet_ext.train.progress import Counting
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet models") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _show)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Print what each network costs: parameters, multiply-adds, size, and milliseconds per "
@@ -46,7 +52,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet models") -> int
         "--repeats", type=NonNegativeInt, default=5, help="times to measure; 0 measures no time"
     )
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    return run(parser, argv, _show)
+    return parser
 
 
 def _show(found: Any) -> None:

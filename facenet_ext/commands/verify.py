@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from facenet_ext.commands.command_line import make_parser, run
@@ -20,11 +21,16 @@ from facenet_ext.commands.model_options import (
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet verify") -> int:
     """Run the command and return its exit status."""
+    return run(build_parser(prog), argv, _verify)
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
     parser = make_parser(
         prog,
         "Tell whether two images are of one person: 0 is the exit status if they are, 1 if they "
@@ -38,7 +44,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "facenet verify") -> int
     add_model_options(parser)
     add_threshold_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
-    return run(parser, argv, _verify)
+    return parser
 
 
 def _verify(found: Any) -> int:

@@ -29,7 +29,7 @@ class EmbeddingNetwork(nn.Module):
         bias: whether the last layer has one.
 
     Example:
-        >>> network = EmbeddingNetwork(nn.Flatten(), 4, 2, input_shape=(1, 2, 2))
+        >>> network = EmbeddingNetwork(nn.Flatten(), 4, 2, input_shape=(1, 2, 2), bias=False)
         >>> images = torch.tensor([[[[0.0, 1.0], [0.5, 0.0]]]])
         >>> torch.allclose(network(images), network(images / 2 + 0.1), atol=0.1)
         True

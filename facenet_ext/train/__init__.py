@@ -16,6 +16,7 @@
 | `offline.py` | offline mining every n steps |
 | `harmonic.py` | trains a new model to match an old one |
 | `loading.py` | takes a trained network out of a checkpoint |
+| `operating_points.py` | the thresholds that an evaluation measured |
 | `optimization.py` | optimizers, schedules, averaged weights |
 | `checkpoints.py` | reads and writes checkpoints, stops between two steps at Ctrl-C |
 | `progress.py` | the progress bar, and a line at each evaluation |

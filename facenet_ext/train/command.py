@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
+
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import find_checkpoint
-from facenet_ext.train.options import parse
+from facenet_ext.train.options import parse, training_parser
 
-__all__ = ["main", "quiet"]
+__all__ = ["build_parser", "main", "quiet"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
@@ -42,6 +44,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
         print(f"{prog}: stopped; {_how_to_continue(prog, None)}", file=sys.stderr)
         return 130
     return 0
+
+
+def build_parser(prog: str) -> ArgumentParser:
+    """Return the parser of the command's options."""
+    return training_parser(prog, None)
 
 
 def _how_to_continue(prog: str, checkpoint: Path | None) -> str:

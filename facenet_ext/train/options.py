@@ -26,10 +26,11 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 
+from facenet_ext.commands.command_line import make_parser
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
 
-__all__ = ["Options", "dump", "is_features", "parse"]
+__all__ = ["Options", "dump", "is_features", "parse", "training_parser"]
 
 _CONFIGS = Path(__file__).parent / "configs"
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
@@ -297,8 +298,8 @@ def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
     """
     try:
         # The defaults depend on --data and --resume, so look at these first.
-        first = _parser(prog, None).parse_args(_without_exits(argv))
-        found = _parser(prog, _defaults_file(first)).parse_args(argv)
+        first = training_parser(prog, None).parse_args(_without_exits(argv))
+        found = training_parser(prog, _defaults_file(first)).parse_args(argv)
     except ArgumentError as error:
         raise InputError(f"{error}; see --help") from None
     groups: dict[str, Any] = {}
@@ -317,12 +318,16 @@ def _groups() -> dict[str, type[Any]]:
     return get_type_hints(Options)
 
 
-def _parser(prog: str, defaults: Path | None) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog=prog,
-        description="Train an embedding with the FaceNet triplet loss and report how well it "
-        "verifies identities it has never seen.",
-        exit_on_error=False,
+def training_parser(prog: str, defaults: Path | None) -> ArgumentParser:
+    """Return the parser of all options, with the defaults of a file if one is given."""
+    parser = make_parser(
+        prog,
+        "Train an embedding with the FaceNet triplet loss and report how well it verifies "
+        "identities it has never seen.",
+        f"{prog}\n"
+        f"{prog} --data faces --max-minutes 60\n"
+        f"{prog} --preset paper --data faces --output runs/paper\n"
+        f"{prog} --resume",
         default_config_files=[str(defaults)] if defaults else [],
     )
     parser.add_argument(

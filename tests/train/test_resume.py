@@ -22,7 +22,8 @@ from facenet_ext.train.module import EmbeddingModule
 EVERYTHING: list[str] = shlex.split("""
     --max-steps 9 --evaluations 3 --ema 0.9 --dropout 0.5 --flip true --rotation 10
     --brightness 0.1 --contrast 0.1 --gamma 0.2 --illumination 0.1 --blur 0.5 --noise 0.1
-    --erasing 0.5 --members 2 --aligned-size [12,10] --schedule onecycle --clip 1 --seed 5 --held-out 0.4
+    --erasing 0.5 --members 2 --aligned-size [12,10] --schedule onecycle --clip 1 --seed 5
+    --held-out 0.4
 """)
 
 

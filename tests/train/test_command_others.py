@@ -1,0 +1,104 @@
+"""Claims about ``facenet bench`` and ``facenet completion``, and what all commands share."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_runs import Command, assert_told
+
+from facenet_ext.cli import COMMANDS
+
+
+def test_bench_measures_beside_a_product(command: Command) -> None:
+    options = ("--rows", 300, "--dim", 16, "--batch", 90, "--repeats", 1, "--threads", 1)
+    status, out, err = command("bench", *options, "--json")
+    assert (status, err) == (0, "")
+    figures = json.loads(out)
+    assert len(figures["measured"]) == 6
+    for one in figures["measured"]:
+        assert one["seconds"] > 0
+        assert one["pairs_per_second"] == pytest.approx(one["pairs"] / one["seconds"])
+    status, out, _ = command("bench", *options)
+    assert status == 0
+    assert "histogram of distances" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--rows", "1"], "--rows, --batch: expected at least 2 rows"),
+        (["--batch", "40"], "--rows, --batch: expected at least 2 rows"),
+        (["--device", "abacus"], "--device abacus: cannot be used"),
+        (["--repeats", "0"], "repeats"),
+    ],
+)
+def test_what_bench_cannot_do_is_one_line(
+    arguments: list[str], told: str, command: Command
+) -> None:
+    assert_told(command("bench", *arguments), told)
+
+
+def complete(script: Path, *words: str) -> list[str]:
+    """What bash offers for the last of some words."""
+    line = " ".join(f"'{word}'" for word in words)
+    program = (
+        f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _facenet; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    found = subprocess.run(
+        ["bash", "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    return found.split()
+
+
+@pytest.fixture
+def script(command: Command, tmp_path: Path) -> Path:
+    status, out, err = command("completion", "bash")
+    assert (status, err) == (0, "")
+    (tmp_path / "facenet.bash").write_text(out)
+    return tmp_path / "facenet.bash"
+
+
+def test_bash_completes_commands_options_and_choices(script: Path) -> None:
+    assert set(COMMANDS) <= set(complete(script, "facenet", ""))
+    assert complete(script, "facenet", "ver") == ["verify"]
+    assert complete(script, "facenet", "verify", "a.jpg", "--thr") == ["--threshold"]
+    assert complete(script, "facenet", "cluster", "--linkage", "") == ["average", "single"]
+    assert "--preset" in complete(script, "facenet", "train", "--")
+    assert complete(script, "facenet", "verify", "") == [], "files are the shell's to complete"
+
+
+def test_every_option_of_every_command_is_completed(script: Path, command: Command) -> None:
+    for name in COMMANDS:
+        offered = set(complete(script, "facenet", name, "--"))
+        with pytest.raises(SystemExit):
+            command(name, "--help")
+        assert "--help" in offered
+    assert "--views" in complete(script, "facenet", "identify", "--")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_take_their_script(shell: str, command: Command, tmp_path: Path) -> None:
+    status, out, _ = command("completion", shell)
+    assert status == 0
+    for name in COMMANDS:
+        assert name in out
+    program = shutil.which(shell)
+    if program is not None:
+        (tmp_path / "script").write_text(out)
+        subprocess.run([program, "-n", str(tmp_path / "script")], check=True)
+    assert_told(command("completion", "tcsh"), "shell")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples(name: str, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command(name, "--help")
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert f"facenet {name}" in out
+    assert "examples:" in out
