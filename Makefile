@@ -20,10 +20,14 @@ TESTS := --pyargs tests facenet_ext README.md docs examples
 # The theme advertises its successor.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: train test test-all lint format docs docs-serve docs-pictures bench study gpu-check clean
+.PHONY: train demo test test-all lint format docs docs-serve docs-pictures bench study gpu-check clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
+
+# Train, evaluate, verify, identify, cluster: with the bundled digits, or with DATA.
+demo: $(VENV)/.train
+	$(BIN)/python -m examples.demo $(DATA) $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)

@@ -87,3 +87,7 @@ def _explain(arguments: list[str]) -> int:
     wrong = f"unknown command {rest[0]!r}" if rest else "no command given"
     print(f"facenet: error: {wrong}; choose from: {', '.join(COMMANDS)}", file=sys.stderr)
     return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""From images to a model in use: trains, evaluates, verifies, identifies and clusters.
+
+``python -m examples.demo`` does so with scikit-learn's handwritten digits, whose classes stand for
+people: the model learns from six of them, turned and mirrored, and is used on the four others. With
+a folder or archive of faces (``train/`` and ``val/``) it does the same with these. Every command is
+printed as it could be typed. What an interrupted demo has finished is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+
+from facenet_ext.train.data import load
+from facenet_ext.train.options import DataOptions
+from facenet_ext.train.sources import find, list_images
+
+_GALLERY = 10  # images that each identity of the gallery has
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("data", nargs="?", help="faces; by default handwritten digits")
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write")
+    parser.add_argument("--train", default="", help="more options for 'facenet train'")
+    found = parser.parse_args(argv)
+    output: Path = found.output
+    data = found.data or str(write_digits(output / "digits"))
+    source = find(data)
+    people = source.val or source.train
+    run = output / "run"
+    options = [] if found.data else ["--preset", "digits", "--image-size", "8"]
+    if not (run / "metrics.json").is_file():
+        last = run / "checkpoints" / "last.ckpt"
+        begun = (
+            ["--resume", last] if last.is_file() else ["--data", data, "--output", run, *options]
+        )
+        facenet("train", *begun, *found.train.split())
+    facenet("evaluate", "--checkpoint", run, "--all-pairs", "--far", "0.01")
+    one, another = two_identities(people)
+    use = ["--checkpoint", run]
+    facenet("verify", one[0], one[1], *use, allowed=(0, 1))
+    facenet("verify", one[0], another[0], *use, allowed=(0, 1))
+    gallery, probes = deal_out(people, output)
+    facenet("embed", gallery, "--output", output / "gallery_embeddings", *use)
+    identified = ["--output", output / "identified", *use]
+    facenet("identify", output / "gallery_embeddings", probes, *identified, allowed=(0, 1))
+    facenet("cluster", people, "--output", output / "clusters", *use, allowed=(0, 1))
+    Console().print(f"\nThe report is {run / 'evaluation' / 'report.html'}.", soft_wrap=True)
+    return 0
+
+
+def facenet(*arguments: object, allowed: Sequence[int] = (0,)) -> None:
+    """Print a command line and run it."""
+    given = [str(argument) for argument in arguments]
+    Console().print(f"\n[bold]$ facenet {' '.join(given)}[/]", soft_wrap=True, highlight=False)
+    status = subprocess.run(
+        [sys.executable, "-m", "facenet_ext.cli", *given], check=False
+    ).returncode
+    if status not in allowed:
+        sys.exit(status)
+
+
+def write_digits(root: Path) -> Path:
+    """Write the digits as image files: six to learn from, in eight views each, and four others."""
+    if (root / "val").is_dir():
+        return root
+    data = load(DataOptions(data="digits"), Console(quiet=True))
+    for part, examples in (("train", data.train), ("unfinished", data.val)):
+        for number, (image, label) in enumerate(zip(examples.values, examples.labels, strict=True)):
+            folder = root / part / f"class_{int(label):02d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(folder / f"{number:05d}.png")
+    (root / "unfinished").rename(root / "val")
+    return root
+
+
+def two_identities(people: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images of two identities; the first has two or more."""
+    images: dict[str, list[Path]] = {}
+    for image in list_images(people):
+        images.setdefault(image.identity, []).append(image.path)
+    several = next(name for name, paths in images.items() if len(paths) > 1)
+    return images[several], next(paths for name, paths in images.items() if name != several)
+
+
+def deal_out(people: Path, output: Path) -> tuple[Path, Path]:
+    """Link half of each identity's images into a gallery, at most so many, and others as probes.
+
+    Every fourth identity is left out of the gallery: its probes should be found to be unknown.
+    """
+    gallery, probes = output / "gallery", output / "probes"
+    counts: dict[str, int] = {}
+    images = list_images(people)
+    total = {image.identity: 0 for image in images}
+    for image in images:
+        total[image.identity] += 1
+    for image in images:
+        place = counts[image.identity] = counts.get(image.identity, -1) + 1
+        enrolled = min(_GALLERY, total[image.identity] // 2)
+        known = list(total).index(image.identity) % 4 != 3
+        if place >= 2 * _GALLERY or (place < enrolled and not known):
+            continue
+        target = (gallery if place < enrolled else probes) / image.identity / image.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.is_symlink():
+            target.symlink_to(image.path.resolve())
+    return gallery, probes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
