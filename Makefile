@@ -58,6 +58,7 @@ docs-pictures: $(VENV)/.train
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.use
 
 # Hours, the more of them the fewer the cores; what is recorded already is not run again.
 study: $(VENV)/.train

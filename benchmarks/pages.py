@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import study
+from benchmarks import study, use
 from benchmarks.cases import Case
 from benchmarks.machine import ROOT
 from benchmarks.results import TrainingStep
@@ -25,8 +25,8 @@ TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 
 
 def figures(what: str) -> str:
-    """What a page asks for: "machine", "targets", "training", "study", "study-machine"; or of one
-    operator its "times", "peaks" or "peers".
+    """What a page asks for: "machine", "targets", "training", "study", "study-machine", "use"; or
+    of one operator its "times", "peaks" or "peers".
     """
     found = json.loads(RESULTS.read_text())
     kind, _, operator = what.partition(" ")
@@ -39,6 +39,7 @@ def figures(what: str) -> str:
         "training": lambda: _training(found.get("training", [])),
         "study": lambda: _table(study.COLUMNS, study.rows(study.recorded()), words=2),
         "study-machine": _study_machine,
+        "use": _use,
     }
     if kind not in makers:
         raise ValueError(f"figures: expected one of {', '.join(makers)}, got {what!r}")
@@ -110,6 +111,12 @@ def _study_machine() -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['jobs']} runs at once; "
         f"{machine['date'][:10]}."
     )
+
+
+def _use() -> str:
+    machine = json.loads(use.RESULTS.read_text())["machine"]
+    head, rows = use.table()
+    return f"{_table(head, rows, words=2)}\n\n{_machine(machine)}"
 
 
 def _shown(unit: Callable[[float], str], value: float | None) -> str:

@@ -221,7 +221,10 @@ def main() -> None:
 
     console = Console()
     preset, runs = plan()
-    data = split(find(arguments.data).train.parent, SCRATCH / "faces")
+    root = find(arguments.data).train.parent
+    if not (root / "pairs_train.txt").is_file():
+        parser.error(f"{root} has no pairs_train.txt: the study verifies pairs of training people")
+    data = split(root, SCRATCH / "faces")
     outcomes = recorded()
     wanted = [run for run in runs if arguments.only in f"{run.choice} {run.variant}"]
     missing = [run for run in wanted if outcome_of(run, outcomes) is None]

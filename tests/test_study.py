@@ -15,7 +15,7 @@ pytest.importorskip("jsonargparse", reason="the training script's options")
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip("benchmarks/ is not here: these are installed tests", allow_module_level=True)
-sys.path.append(str(ROOT))
+sys.path += [str(ROOT), str(ROOT / "tests" / "train")]
 
 from benchmarks import study  # noqa: E402
 from facenet_ext.train.options import Options, parse  # noqa: E402
@@ -92,6 +92,44 @@ def test_the_table_compares_each_seed_with_the_starts() -> None:
     assert rows[1][:6] == ["network", "wide", "92.50 ± 2.12", "+1.50", "82.50 ± 2.12", "+1.50"]
     assert rows[2][:6] == ["", "deep", "89.00", "-1.00", "79.00", "-1.00"]
     assert {len(row) for row in rows} == {len(study.COLUMNS)}
+
+
+def test_a_run_is_trained_and_its_report_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and again after a kill before its first checkpoint; then only read."""
+    from small_runs import TINY, write_faces, write_pairs
+
+    data = tmp_path / "faces"
+    write_faces(data / "train", {f"Person_{i:02d}": 4 for i in range(6)})
+    write_faces(data / "val", {f"Person_{i:02d}": 4 for i in range(6, 10)})
+    write_pairs(data / "pairs.txt")
+    names = [name.removeprefix("--").replace("-", "_") for name in TINY[::2]]
+    options = dict(zip(names, map(yaml.safe_load, TINY[1::2]), strict=True))
+    del options["threads"]
+    run = study.Run("network", "tiny", 3, {**options, "seed": 3, "flip": False})
+    monkeypatch.setattr(study, "SCRATCH", tmp_path / "out")
+    (tmp_path / "out" / run.name).mkdir(parents=True)
+    (tmp_path / "out" / run.name / "config.yaml").write_text("of a killed run")
+    found = study.train(run, PRESET, data, threads=1)
+    assert (found.choice, found.seed, found.options) == ("network", 3, run.options)
+    assert 0 <= found.accuracy <= 1
+    assert found.minutes > 0
+    assert study.train(run, PRESET, data, threads=1) == found
+    broken = dataclasses.replace(run, options=run.options | {"identities": 99})
+    with pytest.raises(RuntimeError, match="--identities 99: only 6 of the 6"):
+        study.train(broken, PRESET, data, threads=1)
+
+
+def test_data_without_pairs_of_training_people_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "val"):
+        (tmp_path / "lfw" / part).mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["study", str(tmp_path / "lfw")])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert "has no pairs_train.txt" in capsys.readouterr().err
 
 
 def test_what_is_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ _TEMPLATE = """<!doctype html>
   h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
   table { border-collapse: collapse; margin: 1rem 0; }
   th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid #ddd; }
-  td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+  .number { text-align: right; font-variant-numeric: tabular-nums; }
   img { max-width: 100%; } .two { display: flex; flex-wrap: wrap; gap: 1rem; }
   .two img { flex: 1 1 26rem; min-width: 0; max-width: 30rem; } .note { color: #666; }
 </style>
@@ -64,10 +64,10 @@ _TEMPLATE = """<!doctype html>
 {% if section.note %}<p class="note">{{ section.note }}</p>{% endif %}
 {% if section.rows %}
 <table>
-<tr>{% for name in section.header %}<th{% if not loop.first %} class="number"{% endif %}>
+<tr>{% for name in section.header %}<th class="{{ section.kinds[loop.index0] }}">
 {{- name }}</th>{% endfor %}</tr>
 {% for row in section.rows %}
-<tr>{% for cell in row %}<td{% if not loop.first %} class="number"{% endif %}>
+<tr>{% for cell in row %}<td class="{{ section.kinds[loop.index0] }}">
 {{- cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </table>
@@ -117,6 +117,8 @@ class _Section:
         pictures: Sequence[tuple[str, Figure]] = (),
     ) -> None:
         self.title, self.note, self.header, self.rows = title, note, header, rows
+        # The first column has words, and so has one without a name.
+        self.kinds = ["number" if at and name else "words" for at, name in enumerate(header)]
         self.anchor = title.lower().replace(" ", "-")
         self.pictures = [(alt, _encode(figure)) for alt, figure in pictures]
 

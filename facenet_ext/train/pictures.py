@@ -75,17 +75,20 @@ def draw_roc(verification: Verification) -> Figure:
     )
     for point in verification.val_far:
         if point.reachable:
-            axes.plot(max(point.far, smallest), point.val, "o", color=DIFFERENT_COLOUR)
+            far = max(point.far, smallest)
+            axes.plot(far, point.val, "o", color=DIFFERENT_COLOUR)
+            # The curve rises to the right: above and left of it is room, but not at the left edge.
+            at_edge = far < 5 * smallest
             axes.annotate(
                 f"VAL {point.val:.1%}\nat FAR {point.wanted_far:g}",
-                (max(point.far, smallest), point.val),
-                xytext=(-8, 4),  # the curve rises to the right: above and left of it is room
+                (far, point.val),
+                xytext=(8, -6) if at_edge else (-8, 4),
                 textcoords="offset points",
-                ha="right",
-                va="bottom",
+                ha="left" if at_edge else "right",
+                va="top" if at_edge else "bottom",
             )
-    far = torch.logspace(math.log10(smallest), 0, 100).tolist()
-    axes.plot(far, far, ":", color=_ACCENT, label="chance")
+    chance = torch.logspace(math.log10(smallest), 0, 100).tolist()
+    axes.plot(chance, chance, ":", color=_ACCENT, label="chance")
     axes.set(
         xlim=(smallest, 1),
         ylim=(0, 1.02),
