@@ -105,7 +105,13 @@ def _harmonize(found: Any, prog: str) -> int:
         ):
             console.print(f"training {'the last layer' if layer_only else 'the whole network'}")
             run_options = replace(options.run, max_steps=int(steps), output=str(folder / stage))
-            make = partial(HarmonicModule, old=old, start=module, layer_only=layer_only)
+            make = partial(
+                HarmonicModule,
+                old=old,
+                old_checkpoint=file_hash(paths["old"]),
+                start=module,
+                layer_only=layer_only,
+            )
             module = _stage(replace(options, run=run_options), make)
     except InterruptedRunError:
         print(f"{prog}: stopped; give the same command again to continue", file=sys.stderr)
@@ -148,10 +154,16 @@ def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
     """Return the options of both stages, without what is each one's own."""
     data = new.data if found.data is None else new.data.of(found.data)
     lr = new.optimizer.lr if found.lr is None else float(found.lr)
+    dim, members = old.network.embedding_dim, new.model.members
+    if dim % members:
+        raise InputError(
+            f"--new {found.new}: has {members} members, among which the {dim} numbers of the old "
+            "model's embeddings cannot be divided; give a model with another number of them"
+        )
     return replace(
         new,
         data=data,
-        model=replace(new.model, embedding_dim=old.network.embedding_dim, members=1),
+        model=replace(new.model, embedding_dim=dim // members),
         mining=replace(new.mining, mine_every=0),
         optimizer=replace(new.optimizer, lr=lr),
         run=replace(new.run, max_minutes=None),

@@ -99,7 +99,9 @@ def load_model(found: Any) -> Model:
     module = load_module(path).to(find_device(found.device))
     if not module.images:
         raise InputError(f"{path}: embeds features, not images")
-    return Model(path, module, ModelName(module.options.model.model, file_hash(path), found.views))
+    network = module.options.model.model
+    name = ModelName(network, file_hash(path), found.views, module.matches)
+    return Model(path, module, name)
 
 
 def _checkpoint(found: Any) -> Path:
@@ -159,7 +161,7 @@ def choose_threshold(
         raise InputError("--threshold and --far: each says where to decide; give one of them")
     try:
         path = _checkpoint(found)
-        if model is not None and file_hash(path) != model.checkpoint:
+        if model is not None and file_hash(path) not in (model.checkpoint, model.matches):
             raise InputError(
                 f"--checkpoint {path}: is not what embedded these, {model}; give that one, or "
                 "--threshold"

@@ -45,15 +45,23 @@ class ModelName:
         checkpoint: SHA-256 of the checkpoint's file.
         views: passes through the network that an image's embedding is the mean direction of:
             "all" that the run verified with, or "one".
+        matches: SHA-256 of the checkpoint of an older model that this one was trained to match
+            (``facenet harmonize``), or None.
     """
 
     network: str
     checkpoint: str
     views: str = "all"
+    matches: str | None = None
 
     def __str__(self) -> str:
         views = "all views" if self.views == "all" else "one view"
         return f"{self.network} ({self.checkpoint[:12]}, {views})"
+
+    def is_comparable(self, other: ModelName) -> bool:
+        """Whether distances between embeddings of the two mean something."""
+        of_one = self.checkpoint in (other.checkpoint, other.matches)
+        return (of_one or other.checkpoint == self.matches) and self.views == other.views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +155,7 @@ def check_one_model(**sets: StoredEmbeddings) -> None:
     """
     (first_name, first), *others = sets.items()
     for name, other in others:
-        if other.model != first.model:
+        if not first.model.is_comparable(other.model):
             raise InputError(
                 f"{first_name.upper()} was embedded with {first.model}, {name.upper()} with "
                 f"{other.model}: distances between two models mean nothing; embed one of them "

@@ -12,7 +12,7 @@ from torch import Tensor
 from facenet_ext.functional import pairwise_squared_distance
 from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
-from facenet_ext.models import EmbeddingNetwork
+from facenet_ext.models import Committee, EmbeddingNetwork
 from facenet_ext.train.data import Examples
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import without_nan
@@ -43,6 +43,7 @@ class HarmonicModule(EmbeddingModule):
         pairs: see there.
         log_every: see there.
         old: the old model.
+        old_checkpoint: the name of its file, for who is to know what the new embeddings match.
         start: the new model to start from. With ``layer_only`` it gets a new random last layer.
         layer_only: train the last layer alone, the first stage of the procedure; its features are
             then as they are at evaluation.
@@ -59,6 +60,7 @@ class HarmonicModule(EmbeddingModule):
         log_every: int = 1,
         *,
         old: EmbeddingModule,
+        old_checkpoint: str | None = None,
         start: EmbeddingModule,
         layer_only: bool,
     ) -> None:
@@ -69,15 +71,15 @@ class HarmonicModule(EmbeddingModule):
                 "see the same; train the new one on data of that shape"
             )
         weights = start.network.state_dict()
-        if layer_only:  # the last layer stays as it was drawn
-            weights |= {
-                f"embedding.{name}": value
-                for name, value in self._one_network.embedding.state_dict().items()
-            }
+        if layer_only:  # the last layers stay as they were drawn
+            drawn = self.network.state_dict()
+            weights |= {name: drawn[name] for name in drawn if "embedding" in name.split(".")}
             self.network.requires_grad_(False)
-            self._one_network.embedding.requires_grad_(True)
+            for member in self._members:
+                member.embedding.requires_grad_(True)
         self.network.load_state_dict(weights)
         self.layer_only = layer_only
+        self.matches = old_checkpoint
         # In a list, so that it is no part of this module: not of its state, nor its parameters.
         self._old = [old.eval().requires_grad_(False)]
         self.loss = HarmonicTripletLoss(
@@ -92,13 +94,13 @@ class HarmonicModule(EmbeddingModule):
         """Keep the features of the first stage as they are at evaluation."""
         super().on_train_batch_start(batch, batch_idx)
         if self.layer_only:
-            self._one_network.features.eval()
+            for member in self._members:
+                member.features.eval()
 
     @property
-    def _one_network(self) -> EmbeddingNetwork:
+    def _members(self) -> list[EmbeddingNetwork]:
         network = self.network
-        assert isinstance(network, EmbeddingNetwork), "a committee has no one last layer"
-        return network
+        return list(network.members) if isinstance(network, Committee) else [network]  # type: ignore[arg-type]
 
     def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the harmonic loss of the batch beside the old model's embeddings of it."""

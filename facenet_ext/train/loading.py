@@ -60,4 +60,6 @@ def load_module(path: Path) -> EmbeddingModule:
         raise InputError(f"{path}: not a checkpoint that this version reads ({error})") from None
     checkpoints.check_model(state, module, path, "")
     module.load_state_dict(state["state_dict"])
+    matches = kept.get("matches")
+    module.matches = matches if isinstance(matches, str) else None
     return module.eval()

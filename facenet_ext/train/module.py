@@ -99,6 +99,8 @@ class EmbeddingModule(LightningModule):
     Attributes:
         history: step, loss and share of active triplets, each a list, at every logged step.
         verification: the latest, or None.
+        matches: the SHA-256 of an older model's checkpoint whose embeddings these can be compared
+            with, or None.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class EmbeddingModule(LightningModule):
         )
         self.history: dict[str, list[float]] = {"step": [], "loss": [], "active": []}
         self.verification: Verification | None = None
+        self.matches: str | None = None
         self._embeddings: list[Tensor] = []
 
     def forward(self, examples: Tensor) -> Tensor:
@@ -233,6 +236,7 @@ class EmbeddingModule(LightningModule):
             "options": self.options.flat(),
             "shape": list(self.shape),
             "history": self.history,
+            "matches": self.matches,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_runs import Command, assert_told
 from PIL import Image
+from small_runs import TINY
 
 from facenet_ext.train.harmonic import HarmonicModule, recognised
 from facenet_ext.train.loading import load_module
@@ -48,6 +49,31 @@ def test_both_stages_run_and_the_report_says_what_they_brought(
     assert all(torch.equal(layer[name], new[name]) for name in features)
     assert not torch.equal(layer["embedding.weight"], new["embedding.weight"])
     assert not all(torch.equal(everything[name], new[name]) for name in features)
+
+
+def test_a_committee_is_replaced_by_one(command: Command, world: Path) -> None:
+    """And its embeddings can be looked for in the old one's gallery, those of others cannot."""
+    tiny = [*TINY, "--members", "2", "--held-out", "0.4", "--data", str(world / "faces")]
+    assert command("train", *tiny, "--output", "old")[0] == 0
+    status, _, err = command("harmonize", "old", *STEPS, "--output", "out")
+    assert (status, err) == (0, "")
+    first = load_module(Path("out/independent/checkpoints/last.ckpt")).network.state_dict()
+    layer = load_module(Path("out/layer/checkpoints/last.ckpt")).network.state_dict()
+    last = {name for name in first if "embedding" in name}
+    assert len(last) == 2
+    assert all(torch.equal(first[name], layer[name]) != (name in last) for name in first)
+    faces = world / "faces"
+    assert command("embed", faces, "--checkpoint", "old", "--output", "gallery")[0] == 0
+    looked_for = ("identify", "gallery", faces, "--threshold", 4, "--json")
+    status, out, err = command(*looked_for, "--checkpoint", "out/all/checkpoints/last.ckpt")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["rates"]["known_probes"] == 52
+    result = command(*looked_for, "--checkpoint", "out/independent/checkpoints/last.ckpt")
+    assert_told(result, "facenet harmonize")
+    odd = [*TINY, "--members", "3", "--held-out", "0.4", "--data", str(faces)]
+    assert command("train", *odd, "--output", "three")[0] == 0
+    result = command("harmonize", "old", "--new", "three", *STEPS, "--output", "other")
+    assert_told(result, "has 3 members, among which the 16 numbers")
 
 
 def test_without_a_new_model_one_is_trained_as_the_old_one_was(
