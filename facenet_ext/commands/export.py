@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def build_parser(prog: str) -> ArgumentParser:
     )
     parser.add_argument("checkpoint", help="a run's folder, or a .ckpt file")
     parser.add_argument("output", help="the .onnx file to write")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a sentence")
     return parser
 
 
@@ -47,8 +49,17 @@ def _export(found: Any) -> None:
         ) from None
     except OSError as error:
         raise InputError(f"{found.output}: cannot be written ({error.strerror})") from None
-    shape = "x".join(map(str, module.network.input_shape))
     size = Path(found.output).stat().st_size / 1e6
+    if found.json:
+        figures = {
+            "output": found.output,
+            "bytes": Path(found.output).stat().st_size,
+            "input": list(module.network.input_shape),
+            "embedding_dim": module.network.embedding_dim,
+        }
+        print(json.dumps(figures, indent=2))
+        return
+    shape = "x".join(map(str, module.network.input_shape))
     Console().print(
         f"{found.output}: {size:.1f} MB, inputs of {shape}, embeddings of "
         f"{module.network.embedding_dim}",

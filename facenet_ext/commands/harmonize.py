@@ -76,12 +76,13 @@ def build_parser(prog: str) -> ArgumentParser:
     parser.add_argument(
         "--lr", type=PositiveFloat | None, default=None, help="by default the new run's"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     return parser
 
 
 def _harmonize(found: Any, prog: str) -> int:
     quiet()
-    console = Console()
+    console = Console(stderr=bool(found.json))
     folder = Path(found.output)
     paths = {"old": checkpoint_path(found.old)}
     if found.new is not None:
@@ -95,7 +96,9 @@ def _harmonize(found: Any, prog: str) -> int:
     _claim(folder, {name: file_hash(path) for name, path in paths.items()})
     try:
         independent = (
-            load_module(paths["new"]) if found.new is not None else _independent(old, folder, found)
+            load_module(paths["new"])
+            if found.new is not None
+            else _independent(old, folder, found, console)
         )
         options = _options(independent.options, old, found)
         module = independent
@@ -112,11 +115,13 @@ def _harmonize(found: Any, prog: str) -> int:
                 start=module,
                 layer_only=layer_only,
             )
-            module = _stage(replace(options, run=run_options), make)
+            module = _stage(replace(options, run=run_options), make, console)
     except InterruptedRunError:
         print(f"{prog}: stopped; give the same command again to continue", file=sys.stderr)
         return 130
-    _report(folder, old, independent, module, console)
+    figures = _report(folder, old, independent, module, console)
+    if found.json:
+        print(json.dumps(figures, indent=2))
     return 0
 
 
@@ -140,14 +145,16 @@ def _claim(folder: Path, models: dict[str, str]) -> None:
         )
 
 
-def _independent(old: EmbeddingModule, folder: Path, found: Any) -> EmbeddingModule:
+def _independent(
+    old: EmbeddingModule, folder: Path, found: Any, console: Console
+) -> EmbeddingModule:
     """Train a model as the old one was, with another seed."""
     options = old.options
     run_options = replace(
         options.run, seed=options.run.seed + 1, output=str(folder / "independent")
     )
     data = options.data if found.data is None else options.data.of(found.data)
-    return _stage(replace(options, data=data, run=run_options), EmbeddingModule)
+    return _stage(replace(options, data=data, run=run_options), EmbeddingModule, console)
 
 
 def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
@@ -170,7 +177,7 @@ def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
     )
 
 
-def _stage(options: Options, make_module: Any) -> EmbeddingModule:
+def _stage(options: Options, make_module: Any, console: Console) -> EmbeddingModule:
     """Train, or go on, or take what was trained before."""
     folder = Path(str(options.run.output))
     last = folder / CHECKPOINTS / LAST_FILE
@@ -182,10 +189,10 @@ def _stage(options: Options, make_module: Any) -> EmbeddingModule:
         )
     if not (folder / "metrics.json").is_file():
         if last.is_file():
-            train(options, last, make_module)
+            train(options, last, make_module, console)
         else:
             config.unlink(missing_ok=True)  # of a run that stopped before its first checkpoint
-            train(options, None, make_module)
+            train(options, None, make_module, console)
     return load_module(last)
 
 
@@ -195,7 +202,7 @@ def _report(
     independent: EmbeddingModule,
     new: EmbeddingModule,
     console: Console,
-) -> None:
+) -> dict[str, Any]:
     data = load(new.options.data, console)
     v1, before, v2 = (embed_all(module, data.val) for module in (old, independent, new))
     comparable = before.shape[1] == v1.shape[1]
@@ -231,3 +238,4 @@ def _report(
             f" ({count / max(1, probes):.1%})"
         )
     console.print(f"harmonic.json and harmonic.png are in {folder}", soft_wrap=True)
+    return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
@@ -9,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
+from rich.console import Console
 
 from facenet_ext.train.errors import InputError, InterruptedRunError
-from facenet_ext.train.folders import find_checkpoint
+from facenet_ext.train.folders import METRICS, find_checkpoint
 from facenet_ext.train.options import parse, training_parser
 
 __all__ = ["build_parser", "main", "quiet"]
@@ -33,7 +35,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
         from facenet_ext.train.run import train  # takes seconds: not for --help or a wrong option
 
         quiet()
-        train(options, checkpoint)
+        as_json = "--json" in (sys.argv[1:] if argv is None else argv)
+        folder = train(options, checkpoint, console=Console(stderr=True) if as_json else None)
+        if as_json:
+            figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+            print(json.dumps({"folder": str(folder)} | figures, indent=2))
     except InputError as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -348,6 +348,7 @@ def training_parser(prog: str, defaults: Path | None) -> ArgumentParser:
                 default=field.default,
                 help=field.metadata["help"],
             )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument(
         "--resume",
         nargs="?",

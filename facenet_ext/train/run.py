@@ -34,6 +34,7 @@ def train(
     options: Options,
     checkpoint: Path | None = None,
     make_module: Callable[..., EmbeddingModule] = EmbeddingModule,
+    console: Console | None = None,
 ) -> Path:
     """Train, evaluate and report.
 
@@ -43,6 +44,7 @@ def train(
         options: of the run.
         checkpoint: where to continue, or None to start.
         make_module: makes what is trained, of the arguments of :class:`EmbeddingModule`.
+        console: where progress and figures are shown; by default standard output.
 
     Returns:
         The run's folder.
@@ -51,7 +53,7 @@ def train(
         InputError: the input cannot be used.
         InterruptedRunError: the user stopped the run.
     """
-    console = Console()
+    console = Console() if console is None else console
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     folder = run_folder(options.run.output, options.data.data, checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_runs import Command, assert_told
+from small_runs import TINY
 
 from facenet_ext.cli import COMMANDS
 
@@ -92,6 +94,33 @@ def test_other_shells_take_their_script(shell: str, command: Command, tmp_path: 
         (tmp_path / "script").write_text(out)
         subprocess.run([program, "-n", str(tmp_path / "script")], check=True)
     assert_told(command("completion", "tcsh"), "shell")
+
+
+def test_machines_read_json(command: Command, world: Path) -> None:
+    """Nothing but JSON on standard output, whatever is told beside it."""
+    data = ("--data", world / "faces", "--held-out", 0.4)
+    status, out, _ = command("train", *TINY, *data, "--output", "run", "--json")
+    assert status == 0
+    figures = json.loads(out)
+    assert figures["folder"] == "run"
+    assert figures["auc"] == json.loads(Path("run/metrics.json").read_text())["auc"]
+    options = ("--layer-steps", 1, "--steps", 1, "--output", "harmonic", "--json")
+    status, out, _ = command("harmonize", "run", "--new", world / "new", *options)
+    assert status == 0
+    assert "comparisons" in json.loads(out)
+    pytest.importorskip("onnx")
+    status, out, _ = command("export", "run", "run.onnx", "--json")
+    assert status == 0
+    assert json.loads(out)["bytes"] == Path("run.onnx").stat().st_size
+    for name in COMMANDS:
+        if name != "completion":
+            assert "--json" in build_options(name)
+
+
+def build_options(name: str) -> set[str]:
+    module = importlib.import_module(COMMANDS[name][0])
+    parser = module.build_parser(f"facenet {name}")
+    return {option for action in parser._actions for option in action.option_strings}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
