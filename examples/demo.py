@@ -9,6 +9,7 @@ printed as it could be typed. What an interrupted demo has finished is not done 
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("data", nargs="?", help="faces; by default handwritten digits")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write")
     parser.add_argument("--train", default="", help="more options for 'facenet train'")
+    parser.add_argument("--pictures", type=Path, help="folder for small copies of some pictures")
     found = parser.parse_args(argv)
     output: Path = found.output
     data = found.data or str(write_digits(output / "digits"))
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         begun = (
             ["--resume", last] if last.is_file() else ["--data", data, "--output", run, *options]
         )
-        facenet("train", *begun, *found.train.split())
+        facenet("train", *begun, *shlex.split(found.train))
     facenet("evaluate", "--checkpoint", run, "--all-pairs", "--far", "0.01")
     one, another = two_identities(people)
     use = ["--checkpoint", run]
@@ -52,7 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     facenet("embed", gallery, "--output", output / "gallery_embeddings", *use)
     identified = ["--output", output / "identified", *use]
     facenet("identify", output / "gallery_embeddings", probes, *identified, allowed=(0, 1))
-    facenet("cluster", people, "--output", output / "clusters", *use, allowed=(0, 1))
+    sheets = ["--output", output / "clusters", "--sheet-images", 16]
+    facenet("cluster", people, *sheets, *use, allowed=(0, 1))
+    if found.pictures is not None:
+        shrink(run / "roc.png", found.pictures / "demo_roc.png")
+        shrink(run / "mistakes.png", found.pictures / "demo_mistakes.png")
+        shrink(output / "clusters/sheets/cluster-0000.png", found.pictures / "demo_cluster.png")
     Console().print(f"\nThe report is {run / 'evaluation' / 'report.html'}.", soft_wrap=True)
     return 0
 
@@ -66,6 +73,14 @@ def facenet(*arguments: object, allowed: Sequence[int] = (0,)) -> None:
     ).returncode
     if status not in allowed:
         sys.exit(status)
+
+
+def shrink(picture: Path, to: Path, width: int = 560) -> None:
+    """Write a small copy of a picture."""
+    with Image.open(picture) as image:
+        height = round(image.height * width / image.width)
+        small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    small.quantize(256).save(to, optimize=True)
 
 
 def write_digits(root: Path) -> Path:

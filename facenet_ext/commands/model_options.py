@@ -20,7 +20,7 @@ from facenet_ext.recognition import (
     read_embeddings,
 )
 from facenet_ext.recognition.embedding import BATCH, UNREADABLE
-from facenet_ext.recognition.store import STORE
+from facenet_ext.recognition.store import FORMAT, STORE
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import latest_run
 from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
@@ -128,7 +128,7 @@ def embed_or_read(source: str, found: Any, console: Console) -> StoredEmbeddings
 
 def embed_list(images: ImageList, model: Model, found: Any, console: Console) -> StoredEmbeddings:
     """Embed images into the cache, and say how many could not be read."""
-    named = f"{model.name} {images.fingerprint()}"
+    named = f"{FORMAT} {model.name!r} {images.fingerprint()}"
     folder = cache_folder() / "embeddings" / hashlib.sha256(named.encode()).hexdigest()[:24]
     with Counting("embedding", console) as progress:
         stored = embed_images(

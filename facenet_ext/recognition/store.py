@@ -21,6 +21,7 @@ from facenet_ext.train.report import write_json, write_text
 
 __all__ = [
     "EMBEDDINGS",
+    "FORMAT",
     "STORE",
     "ModelName",
     "StoredEmbeddings",
@@ -33,7 +34,7 @@ STORE = "store.json"
 EMBEDDINGS = "embeddings.npy"
 _IDS = "ids.txt"
 _IDENTITIES = "identities.txt"
-_FORMAT = "facenet_ext embeddings, 1"
+FORMAT = "facenet_ext embeddings, 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ def finish_store(
     """Write what belongs to embeddings that are in the folder already."""
     write_text(folder / _IDS, "".join(f"{name}\n" for name in ids))
     write_text(folder / _IDENTITIES, "".join(f"{name}\n" for name in identities))
-    described = {"format": _FORMAT, "rows": len(ids), "model": dataclasses.asdict(model)}
+    described = {"format": FORMAT, "rows": len(ids), "model": dataclasses.asdict(model)}
     write_json(folder / STORE, (more or {}) | described)
 
 
@@ -130,8 +131,8 @@ def read_embeddings(folder: Path) -> StoredEmbeddings:
     """
     try:
         described = json.loads((folder / STORE).read_text(encoding="utf-8"))
-        if described["format"] != _FORMAT:
-            raise ValueError(f"expected {_FORMAT!r}, got {described['format']!r}")
+        if described["format"] != FORMAT:
+            raise ValueError(f"expected {FORMAT!r}, got {described['format']!r}")
         model = ModelName(**described["model"])
         rows = int(described["rows"])
     except OSError:
