@@ -45,7 +45,7 @@ QUICK = (
     "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns "
     "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds "
     "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows "
-    "or every_random_rule "
+    "or every_random_rule or first_of_all_sorted or within_are_those "
     "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank"
 )
 # "far" is an offset too, and a larger one.
