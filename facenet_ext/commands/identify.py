@@ -89,6 +89,26 @@ class _Rates(NamedTuple):
     curve: list[OpenSetPoint]
 
 
+class _Found(NamedTuple):
+    """Who was found, and how near that is near enough."""
+
+    result: Identification
+    recognised: Tensor
+    gallery: StoredEmbeddings
+    probes: StoredEmbeddings
+    people: list[str]
+    threshold: float
+    far: float | None
+    rates: _Rates | None
+
+    def answers(self, row: int) -> list[tuple[str, float, int]]:
+        """Return a probe's identities with their distances and rows, the closest first."""
+        fields = (field[row].tolist() for field in self.result)
+        return [
+            (self.people[name], d, at) for d, name, at in zip(*fields, strict=True) if name >= 0
+        ]
+
+
 def _identify(found: Any) -> int:
     console = Console(stderr=True)
     if not 1 <= found.top <= 100:
@@ -112,16 +132,13 @@ def _identify(found: Any) -> int:
         )
     recognised = result.distances[:, 0] <= threshold
     rates = _rate(result, probes, number, threshold) if probes.named else None
+    all_found = _Found(result, recognised, gallery, probes, people, threshold, far, rates)
     if found.output is not None:
-        _write(Path(found.output), result, recognised, gallery, probes, people, rates)
+        _write(Path(found.output), all_found)
     if found.json:
-        print(
-            json.dumps(
-                _figures(result, recognised, probes, people, threshold, far, rates), indent=2
-            )
-        )
+        print(json.dumps(_figures(all_found), indent=2))
     else:
-        _show(result, recognised, probes, people, threshold, far, rates)
+        _show(all_found)
     return 0 if bool(recognised.any()) else 1
 
 
@@ -141,34 +158,23 @@ def _rate(
     )
 
 
-def _answers(result: Identification, row: int, people: list[str]) -> list[tuple[str, float, int]]:
-    """Return a probe's identities with their distances and rows."""
-    fields = (field[row].tolist() for field in result)
-    return [(people[name], d, at) for d, name, at in zip(*fields, strict=True) if name >= 0]
-
-
-def _figures(
-    result: Identification,
-    recognised: Tensor,
-    probes: StoredEmbeddings,
-    people: list[str],
-    threshold: float,
-    far: float | None,
-    rates: _Rates | None,
-) -> dict[str, Any]:
+def _figures(found: _Found) -> dict[str, Any]:
     figures: dict[str, Any] = {
-        "threshold": threshold,
-        "far_at_evaluation": far,
+        "threshold": found.threshold,
+        "far_at_evaluation": found.far,
         "probes": [
             {
                 "id": name,
                 "identity": answers[0][0] if close else None,
                 "closest": [{"identity": who, "distance": d} for who, d, _ in answers],
             }
-            for row, (name, close) in enumerate(zip(probes.ids, recognised.tolist(), strict=True))
-            for answers in (_answers(result, row, people),)
+            for row, (name, close) in enumerate(
+                zip(found.probes.ids, found.recognised.tolist(), strict=True)
+            )
+            for answers in (found.answers(row),)
         ],
     }
+    rates = found.rates
     if rates is not None:
         figures["rates"] = {
             "known_probes": rates.known,
@@ -180,23 +186,16 @@ def _figures(
     return dict(without_nan(figures))
 
 
-def _show(
-    result: Identification,
-    recognised: Tensor,
-    probes: StoredEmbeddings,
-    people: list[str],
-    threshold: float,
-    far: float | None,
-    rates: _Rates | None,
-) -> None:
+def _show(found: _Found) -> None:
+    probes, recognised, rates = found.probes, found.recognised, found.rates
     console = Console()
-    table = Table(title=f"closest of {len(people):,} identities")
+    table = Table(title=f"closest of {len(found.people):,} identities")
     table.add_column("probe")
     table.add_column("identity")
     table.add_column("distance", justify="right")
     table.add_column("then")
     for row in range(min(len(probes), _SHOWN)):
-        (who, distance, _), *others = _answers(result, row, people)
+        (who, distance, _), *others = found.answers(row)
         name = f"[green]{escape(who)}[/]" if recognised[row] else "[yellow]unknown[/]"
         then = ", ".join(f"{escape(other)} {d:.2f}" for other, d, _ in others[:3])
         if not recognised[row]:
@@ -205,10 +204,10 @@ def _show(
     console.print(table)
     if len(probes) > _SHOWN:
         console.print(f"and {len(probes) - _SHOWN:,} more; --output writes all of them")
-    told = "" if far is None else f", FAR {far:.2%} at evaluation"
+    told = "" if found.far is None else f", FAR {found.far:.2%} at evaluation"
     count = int(recognised.sum())
     console.print(
-        f"{count:,} of {len(probes):,} probes recognised (threshold {threshold:.3f}{told})"
+        f"{count:,} of {len(probes):,} probes recognised (threshold {found.threshold:.3f}{told})"
     )
     if rates is None:
         return
@@ -228,22 +227,15 @@ def _show(
         )
 
 
-def _write(
-    output: Path,
-    result: Identification,
-    recognised: Tensor,
-    gallery: StoredEmbeddings,
-    probes: StoredEmbeddings,
-    people: list[str],
-    rates: _Rates | None,
-) -> None:
+def _write(output: Path, found: _Found) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["probe", "rank", "identity", "distance", "recognised", "image"])
-    for row, name in enumerate(probes.ids):
-        for rank, (who, distance, at) in enumerate(_answers(result, row, people), start=1):
-            close = int(rank == 1 and bool(recognised[row]))
-            writer.writerow([name, rank, who, f"{distance:.6f}", close, gallery.ids[at]])
+    for row, name in enumerate(found.probes.ids):
+        for rank, (who, distance, at) in enumerate(found.answers(row), start=1):
+            close = int(rank == 1 and bool(found.recognised[row]))
+            writer.writerow([name, rank, who, f"{distance:.6f}", close, found.gallery.ids[at]])
+    rates = found.rates
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "identified.csv", text.getvalue())
