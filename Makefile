@@ -20,7 +20,7 @@ TESTS := --pyargs tests facenet_ext README.md docs examples
 # The theme advertises its successor.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: train demo test test-all lint format docs docs-serve docs-pictures bench study gpu-check clean
+.PHONY: train demo test test-all lint format docs docs-serve docs-pictures bench bench-use study gpu-check clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -58,7 +58,9 @@ docs-pictures: $(VENV)/.train
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
-	$(BIN)/python -m benchmarks.use
+
+bench-use: $(VENV)/.train
+	$(BIN)/python -m benchmarks.use $(ARGS)
 
 # Hours, the more of them the fewer the cores; what is recorded already is not run again.
 study: $(VENV)/.train

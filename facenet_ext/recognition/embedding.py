@@ -104,7 +104,7 @@ def embed_images(
         module: what embeds, in evaluation mode.
         model: its name.
         images: what to embed; see :func:`list_tree`.
-        output: the folder of the embeddings: see :mod:`facenet_ext.recognition.store`.
+        output: the folder of the embeddings: see :func:`facenet_ext.recognition.read_embeddings`.
         stop_at_unreadable: give up at the first image that cannot be read.
         batch: images at once.
         progress: called with the images that are done and all there are.
