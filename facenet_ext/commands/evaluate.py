@@ -74,7 +74,7 @@ def build_parser(prog: str) -> ArgumentParser:
     parser.add_argument(
         "--quality",
         type=NonNegativeInt,
-        default=200,
+        default=600,
         help="images to verify compressed and small as well; 0: none",
     )
     parser.add_argument(

@@ -272,6 +272,7 @@ def _map(embeddings: Tensor, protocol: Protocol) -> Figure:
     order = sorted(range(len(whose)), key=lambda item: whose[item] not in common)[:_MAPPED]
     figure, axes = new_figure(8.0, 6.0)
     axes.set(xticks=[], yticks=[])
+    axes.set_frame_on(False)
     if len(order) < 3:
         return figure
     rows = embeddings[torch.tensor(order)].double().numpy()
