@@ -83,8 +83,11 @@ def _cluster(found: Any) -> int:
     stored = embed_or_read(found.source, found, console)
     threshold, far, _ = choose_threshold(found, stored.model)
     start = time.perf_counter()
-    with Counting("clustering", console) as progress:
-        clusters = cluster(stored.embeddings, threshold, found.linkage, progress=progress)
+    try:
+        with Counting("clustering", console) as progress:
+            clusters = cluster(stored.embeddings, threshold, found.linkage, progress=progress)
+    except ValueError as error:  # stored embeddings may hold anything
+        raise InputError(f"{found.source}: {error}") from None
     seconds = time.perf_counter() - start
     several = int((clusters.sizes > 1).sum())
     figures: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -101,9 +102,7 @@ def _evaluate(found: Any) -> None:
         raise InputError(f"--data {data}: has no files of images; give a folder of some")
     output = _output(found, model)
     protocol = read_protocol(data, pairs)
-    start = time.perf_counter()
     stored = embed_list(protocol.images, model, found, console)
-    seconds = time.perf_counter() - start
     embeddings, spread, protocol = _items(protocol, stored)
     try:
         verification = verify(embeddings, protocol.pairs, spread)
@@ -114,7 +113,7 @@ def _evaluate(found: Any) -> None:
     if found.quality:
         with Counting("worsening images", console) as progress:
             slices = measure_quality(model.module, protocol, int(found.quality), progress)
-    figures = _figures(model, protocol, verification, counted, slices, len(stored) / seconds)
+    figures = _figures(model, protocol, verification, counted, slices)
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_report(
@@ -143,20 +142,19 @@ def _output(found: Any, model: Model) -> Path:
 
 
 def _items(protocol: Protocol, stored: StoredEmbeddings) -> tuple[Tensor, Tensor | None, Protocol]:
-    """Return each item's embedding and spread, without items that cannot be read.
+    """Return each item's embedding and spread, without what cannot be read.
 
     A video is the mean of its frames and their mean squared distance from it: with these the mean
     distance over all pairs of frames of two videos is that of two rows.
     """
     place = {name: row for row, name in enumerate(stored.ids)}
-    rows = [
-        [place[protocol.images.ids[row]] for row in item if protocol.images.ids[row] in place]
-        for item in protocol.items
-    ]
-    kept = [item for item, found in enumerate(rows) if found]
-    if len(kept) < len(rows):
+    ids = protocol.images.ids
+    items = [[row for row in item if ids[row] in place] for item in protocol.items]
+    protocol = dataclasses.replace(protocol, items=items)
+    kept = [item for item, found in enumerate(items) if found]
+    if len(kept) < len(items):
         protocol = protocol.among(kept)
-        rows = [rows[item] for item in kept]
+    rows = [[place[ids[row]] for row in item] for item in protocol.items]
     if all(len(found) == 1 for found in rows):
         flat = np.array([found[0] for found in rows])
         return torch.from_numpy(stored.embeddings[flat]), None, protocol
@@ -219,7 +217,6 @@ def _figures(
     verification: Verification,
     counted: AllPairs | None,
     slices: list[QualitySlice],
-    images_per_second: float,
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "checkpoint": model.name.checkpoint,
@@ -228,7 +225,6 @@ def _figures(
         "protocol": protocol.name,
         "items": len(protocol.items),
         "images": len(protocol.images.paths),
-        "images_per_second": images_per_second,
     }
     figures |= verification.as_dict()
     if counted is not None:

@@ -126,10 +126,13 @@ def _identify(found: Any) -> int:
     people = sorted(set(gallery.identities))
     number = {name: at for at, name in enumerate(people)}
     names = np.array([number[name] for name in gallery.identities], np.int64)
-    with Counting("identifying", console) as progress:
-        result = identify(
-            gallery.embeddings, names, probes.embeddings, int(found.top), progress=progress
-        )
+    try:
+        with Counting("identifying", console) as progress:
+            result = identify(
+                gallery.embeddings, names, probes.embeddings, int(found.top), progress=progress
+            )
+    except ValueError as error:  # stored embeddings may hold anything
+        raise InputError(f"{found.gallery}, {found.probe}: {error}") from None
     recognised = result.distances[:, 0] <= threshold
     rates = _rate(result, probes, number, threshold) if probes.named else None
     all_found = _Found(result, recognised, gallery, probes, people, threshold, far, rates)

@@ -166,7 +166,7 @@ def choose_threshold(
                 f"--checkpoint {path}: is not what embedded these, {model}; give that one, or "
                 "--threshold"
             )
-        points = find_operating_points(path)
+        points = find_operating_points(path, found.views if model is None else model.views)
     except InputError:
         if found.threshold is None:
             raise

@@ -47,8 +47,7 @@ class OperatingPoints(NamedTuple):
         Raises:
             InputError: the evaluation had too few pairs to tell.
         """
-        finite = [f for t, f in zip(self.thresholds, self.far, strict=True) if math.isfinite(t)]
-        resolution = min((f for f in finite if f > 0), default=math.nan)
+        resolution = min((f for f in self.far if f > 0), default=math.nan)
         if not far >= resolution:
             raise InputError(
                 f"--far {far:g}: the evaluation in {self.source} tells no rate below "
@@ -58,12 +57,13 @@ class OperatingPoints(NamedTuple):
         return allowed[-1]
 
 
-def find_operating_points(checkpoint: Path) -> OperatingPoints:
+def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoints:
     """Find what the evaluation of a checkpoint measured.
 
     Args:
         checkpoint: a file in a run's ``checkpoints/``. ``facenet evaluate`` of just this file
             counts first, then what its run ended with.
+        views: that images are embedded by: an evaluation by others does not count.
 
     Raises:
         InputError: there is no evaluation.
@@ -71,12 +71,16 @@ def find_operating_points(checkpoint: Path) -> OperatingPoints:
     run = checkpoint.resolve().parent.parent
     for path, exact in ((run / EVALUATION / METRICS, True), (run / METRICS, False)):
         found = read_json(path) if path.is_file() else None
-        if exact and found is not None and found.get("checkpoint") != file_hash(checkpoint):
+        if not isinstance(found, dict):
             continue
-        if found is not None:
-            points = _points(found, path)
-            if points is not None:
-                return points
+        if exact and (found.get("checkpoint"), found.get("views")) != (
+            file_hash(checkpoint),
+            views,
+        ):
+            continue
+        points = _points(found, path)
+        if points is not None:
+            return points
     raise InputError(
         f"{checkpoint}: has no evaluation beside it that tells a threshold; run "
         "'facenet evaluate' on it, or give --threshold"

@@ -125,6 +125,14 @@ def test_the_threshold_must_be_of_the_same_model(
     assert_told(command("identify", gallery, gallery), "--checkpoint: no run in runs/")
 
 
+def test_stored_rows_that_are_no_numbers_are_one_line(command: Command, gallery: Path) -> None:
+    store("broken", [[float("nan"), 0.0]] * 4, ["Ann", "Ann", "Bob", "Cem"])
+    store("wide", [[1.0, 0.0, 0.0]], ["Ann"])
+    assert_told(command("identify", "broken", gallery, "--threshold", 1), "broken", "NaN")
+    assert_told(command("identify", gallery, "wide", "--threshold", 1), "expected 2 columns")
+    assert_told(command("cluster", "broken", "--threshold", 1), "broken: ", "NaN")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
