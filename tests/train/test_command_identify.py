@@ -117,6 +117,12 @@ def test_two_models_are_not_mixed(command: Command, world: Path, gallery: Path) 
     assert_told(result, "GALLERY was embedded with", "facenet harmonize")
 
 
+def test_two_kinds_of_views_are_not_mixed(command: Command, gallery: Path) -> None:
+    store("probe", [[1.0, 0]], ["Ann"], ModelName("small", "0" * 64, "one"))
+    result = command("identify", gallery, "probe", "--threshold", 1)
+    assert_told(result, "all views), PROBE with small (000000000000, one view)")
+
+
 def test_the_threshold_must_be_of_the_same_model(
     command: Command, world: Path, gallery: Path
 ) -> None:

@@ -87,6 +87,13 @@ def test_far_is_that_of_the_listed_pairs() -> None:
         assert (different <= threshold + 0.021).double().mean().item() > far or far == 1.0
 
 
+def test_a_rate_that_is_reached_exactly_is_allowed() -> None:
+    points = OperatingPoints(1.0, [0.5, 1.0, 2.0], [0.2, 0.6, 1.0], [0.25, 0.5, 1.0], Path())
+    found = [points.threshold_at(far) for far in (0.25, 0.49, 0.5, 0.99, 1.0)]
+    assert found == [0.5, 0.5, 1.0, 1.0, 2.0]
+    assert [points.far_at(at) for at in (0.5, 0.6, 1.0, 3.0)] == [0.25, 0.5, 0.5, 1.0]
+
+
 def test_a_long_curve_keeps_its_small_rates() -> None:
     distances = torch.arange(40_000).double()
     curve = curve_as_dict(roc(distances, torch.arange(40_000) % 2 == 0))
