@@ -19,13 +19,13 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "float nonzero_loss_cutoff) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
-  // Pairs by the bin of their distance: bins from `low` on, of 2^shift numbers each, both in the
-  // bits of the distance's type; the first column is below them, the last beyond (infinity and NaN
-  // too). In self mode each pair counts once.
-  //   -> [2, bins + 2] int64: pairs of equal labels, and of others
+  // Pairs by the bin of their distance: windows from each `low` on, of so many bins of 2^shift
+  // numbers, both in the bits of the distance's type. Columns: below all windows, bins, a gap, bins,
+  // ..., beyond all windows, infinity and NaN. In self mode each pair counts once.
+  //   -> [2, windows * (bins + 1) + 2] int64: pairs of equal labels, and of others
   m.def(
       "distance_histogram(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
-      "str distance, int low, int shift, int bins) -> Tensor");
+      "str distance, int[] low, int shift, int bins) -> Tensor");
 
   // The k closest rows of ref_emb (none: of emb, but the row itself), the closest first, of equally
   // close ones the first; infinity and -1 where there are no more

@@ -1,9 +1,9 @@
 """VAL and FAR over all pairs of a set, without a number kept per pair.
 
 A set of N images has N (N - 1) / 2 pairs: ten billion of 141,000. They are counted by the bin of
-their distance as the kernels make them, and a second count, of one bin alone, finds the exact pair
-at which a false accept rate is reached. Two sets are compared the same way: of the pairs with one
-row in each, as FaceNet does with its 100,000 x 100,000.
+their distance as the kernels make them. Bins of a single number, where a sample says that a false
+accept rate is reached, tell in the same pass the exact pair at which it is. Two sets are compared
+the same way: of the pairs with one row in each, as FaceNet does with its 100,000 x 100,000.
 
 Source: Schroff, Kalenichenko, Philbin, *FaceNet: A Unified Embedding for Face Recognition and
 Clustering*, CVPR 2015, sections 4 and 5.
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import ops
+from facenet_ext._pair_ranks import Format, PairCounts
 from facenet_ext.metrics import OperatingPoint, Roc
 
 __all__ = [
@@ -34,12 +35,9 @@ Progress = Callable[[int, int], None]
 """Called with the pairs that are done and all there are."""
 
 _BITS = 9
-"""Of the first count: 130,560 bins of a float32, a fifth of a percent wide at most."""
+"""Of the bins' edges: a fifth of a percent apart at most."""
 
 _MOST_BINS = 2**22
-_BLOCK = 16_384
-"""Rows that meet each other in one call: a quarter of a second on two cores, between which there is
-progress and Ctrl-C."""
 
 
 class DistanceHistogram(NamedTuple):
@@ -131,7 +129,7 @@ def distance_histogram(
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, None, None)
     check.check_choice("distance", distance, check.DISTANCES)
-    format = _Format.of(batch.emb.dtype)
+    format = Format.of(batch.emb.dtype)
     if isinstance(bits, bool) or not isinstance(bits, int) or not 0 <= bits <= format.mantissa:
         raise ValueError(f"bits: expected 0 to {format.mantissa}, got {bits!r}")
     if not 0 <= low < high:
@@ -144,11 +142,12 @@ def distance_histogram(
             f"bits: expected at most {_MOST_BINS} bins, got {bins}; "
             "ask for fewer bits, or for less between low and high"
         )
-    cut = _Cut(first << shift, shift, max(bins, 1))
+    bins = max(bins, 1)
     check.check_values("embeddings", embeddings)
-    counts = ops.distance_histogram(*batch.tensors()[:4], distance, *cut)
-    edges = format.values_of(cut.low + (torch.arange(cut.bins + 1, device="cpu") << shift))
-    return DistanceHistogram(edges, counts[0], counts[1])
+    counts = ops.distance_histogram(*batch.tensors()[:4], distance, [first << shift], shift, bins)
+    edges = format.values_of((first + torch.arange(bins + 1, device="cpu")) << shift)
+    counts[:, -2] += counts[:, -1]  # what is no number is beyond all bins
+    return DistanceHistogram(edges, *counts[:, :-1])
 
 
 def val_far_all_pairs(
@@ -165,8 +164,9 @@ def val_far_all_pairs(
 
     The threshold is :math:`\max \{ t : \mathrm{FAR}(t) \le \mathrm{far} \}` over the distances
     that occur, exact to the last bit: what :func:`facenet_ext.metrics.val_far` finds among pairs
-    that are listed. One pass over all pairs finds the bins in which the thresholds are, and one
-    more for each of these the threshold.
+    that are listed. The pairs of 8,192 rows tell roughly where the thresholds are, and one pass
+    over all pairs then finds all of them, of float32; it takes another where one of them was not
+    there, and of float64 three.
 
     Args:
         embeddings: ``[M, D]``, on any device; a memory-mapped file's too.
@@ -200,7 +200,23 @@ def val_far_all_pairs(
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, None, None)
     check.check_choice("distance", distance, check.DISTANCES)
     check.check_values("embeddings", embeddings)
-    return _Search(batch, distance, progress).points(far)
+    pairs = PairCounts(batch, distance, progress)
+    same, different = pairs.same, pairs.different
+    if not (same and different):
+        raise ValueError(
+            "there must be pairs of the same and of different identities, "
+            f"got {same} same and {different} different"
+        )
+    # Compared as counts, and with a hair's breadth: 0.07 * 100 is a little more than 7.
+    allowed = [math.floor(rate * different * (1 + 1e-12)) for rate in far]
+    points = []
+    for rate, most, threshold in zip(far, allowed, pairs.thresholds(allowed), strict=True):
+        if threshold is None:
+            points.append(OperatingPoint(rate, False, math.nan, math.nan, math.nan))
+            continue
+        val, found_far = threshold.same / same, threshold.different / different
+        points.append(OperatingPoint(rate, most >= 1, val, found_far, threshold.value))
+    return tuple(points)
 
 
 def val_far_over_splits(
@@ -258,133 +274,3 @@ def val_far_over_splits(
     values = torch.tensor([point.val for point in points], dtype=torch.float64, device="cpu")
     standard_error = values.std(unbiased=True).item() / math.sqrt(splits)
     return SplitVal(values.mean().item(), standard_error, tuple(points))
-
-
-class _Format(NamedTuple):
-    """How a floating-point type's bits are read as whole numbers, which ascend with its values."""
-
-    value: torch.dtype
-    integer: torch.dtype
-    mantissa: int
-
-    @classmethod
-    def of(cls, embeddings: torch.dtype) -> _Format:
-        if embeddings == torch.float64:
-            return cls(torch.float64, torch.int64, 52)
-        return cls(torch.float32, torch.int32, 23)
-
-    def bits_of(self, value: float) -> int:
-        return int(torch.tensor(value, dtype=self.value, device="cpu").view(self.integer))
-
-    def values_of(self, bits: Tensor) -> Tensor:
-        return bits.to(self.integer).view(self.value).double()
-
-
-class _Cut(NamedTuple):
-    """The bins of a count: the operator's last arguments."""
-
-    low: int
-    shift: int
-    bins: int
-
-
-class _Search:
-    """Finds thresholds among all pairs by counting: first everywhere, then within single bins."""
-
-    def __init__(self, batch: check.Batch, distance: str, progress: Progress | None) -> None:
-        self.batch = batch
-        self.distance = distance
-        self.progress = progress
-        self.format = _Format.of(batch.emb.dtype)
-        self.counted: dict[_Cut, Tensor] = {}
-
-    def points(self, far: Sequence[float]) -> tuple[OperatingPoint, ...]:
-        shift = self.format.mantissa - _BITS
-        everything = _Cut(0, shift, self.format.bits_of(math.inf) >> shift)
-        counts = self.count(everything)
-        same, different = counts.sum(1).tolist()
-        if not (same and different):
-            raise ValueError(
-                "there must be pairs of the same and of different identities, "
-                f"got {same} same and {different} different"
-            )
-        if unusable := int(counts[:, -1].sum()):
-            raise ValueError(f"distances must be finite, got {unusable} NaN or infinite")
-        return tuple(self.point(rate, everything, same, different) for rate in far)
-
-    def point(self, rate: float, everything: _Cut, same: int, different: int) -> OperatingPoint:
-        # Compared as counts, and with a hair's breadth: 0.07 * 100 is a little more than 7.
-        allowed = math.floor(rate * different * (1 + 1e-12))
-        found = self.last_within(everything, allowed)
-        if found is None:
-            return OperatingPoint(rate, False, math.nan, math.nan, math.nan)
-        threshold, (accepted_same, accepted_different) = found
-        return OperatingPoint(
-            rate, allowed >= 1, accepted_same / same, accepted_different / different, threshold
-        )
-
-    def last_within(self, cut: _Cut, allowed: int) -> tuple[float, list[int]] | None:
-        """The largest distance there is in a cut up to which few enough others are accepted.
-
-        Returns:
-            The distance, and how many pairs of each kind are accepted; None where even the smallest
-            of the cut accepts too many.
-        """
-        counts = self.count(cut)
-        accepted = counts.cumsum(1)[:, :-1]  # at the upper end of the column
-        within = int((accepted[1] <= allowed).sum())  # columns, the one below the bins included
-        if within == 0:
-            return None
-        if cut.shift and within < cut.bins + 1:
-            # The first bin that is too much as a whole may begin with some that are not.
-            found = self.last_within(self.inside(cut, within - 1), allowed)
-            if found is not None:
-                return found
-        occupied = counts[:, 1:within].sum(0).nonzero()
-        if not len(occupied):
-            return None
-        last = int(occupied[-1])
-        if cut.shift:
-            return self.last_within(self.inside(cut, last), allowed)
-        threshold = self.format.values_of(torch.tensor([cut.low + last], device="cpu")).item()
-        return threshold, accepted[:, last + 1].tolist()
-
-    def inside(self, cut: _Cut, bin: int) -> _Cut:
-        """The bins of a bin: single numbers, where these are not too many."""
-        shift = max(0, cut.shift - 17)
-        return _Cut(cut.low + (bin << cut.shift), shift, 1 << (cut.shift - shift))
-
-    def count(self, cut: _Cut) -> Tensor:
-        """Count all pairs, block by block."""
-        if cut not in self.counted:
-            counts = torch.zeros(2, cut.bins + 2, dtype=torch.int64, device="cpu")
-            emb, labels, ref_emb, ref_labels = self.batch.tensors()[:4]
-            for rows, columns in self.blocks():
-                others: tuple[Tensor | None, Tensor | None] = (None, None)
-                if ref_emb is not None and ref_labels is not None:
-                    others = (ref_emb[columns], ref_labels[columns])
-                elif rows != columns:
-                    others = (emb[columns], labels[columns])
-                counts += ops.distance_histogram(
-                    emb[rows], labels[rows], *others, self.distance, *cut
-                ).cpu()
-                if self.progress is not None:
-                    self.progress(int(counts.sum()), self.pairs())
-            self.counted[cut] = counts
-        return self.counted[cut]
-
-    def blocks(self) -> list[tuple[slice, slice]]:
-        """All blocks of pairs, and of a set with itself those on and above the diagonal."""
-        rows = self.batch.emb.shape[0]
-        ref = self.batch.ref_emb
-        columns = rows if ref is None else ref.shape[0]
-        starts = [
-            (i, j)
-            for i in range(0, rows, _BLOCK)
-            for j in range(0 if ref is not None else i, columns, _BLOCK)
-        ]
-        return [(slice(i, i + _BLOCK), slice(j, j + _BLOCK)) for i, j in starts]
-
-    def pairs(self) -> int:
-        rows, ref = self.batch.emb.shape[0], self.batch.ref_emb
-        return rows * (rows - 1) // 2 if ref is None else rows * ref.shape[0]

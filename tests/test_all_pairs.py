@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from helpers import made_on_cpu, make_cloud, random_like
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from facenet_ext import metrics, pairwise_squared_distance
+from facenet_ext import _pair_ranks, metrics, pairwise_squared_distance
 from facenet_ext.all_pairs import (
     distance_histogram,
     val_far_all_pairs,
@@ -132,7 +133,7 @@ def test_the_curve_is_that_of_listed_pairs() -> None:
 def test_points_are_those_of_listed_pairs(
     dtype: torch.dtype, others: int | None, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facenet_ext.all_pairs._BLOCK", 37)
+    monkeypatch.setattr("facenet_ext._pair_ranks._BLOCK", 37)
     x, labels = batch(5, 110, dtype=dtype)
     y, y_labels = (None, None) if others is None else batch(6, others, dtype=dtype)
     if kind == "fresh":
@@ -147,6 +148,85 @@ def test_points_are_those_of_listed_pairs(
         assert str(point) == str(expected)  # NaN is not equal to itself
 
 
+@made_on_cpu
+def noise(rows: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Fresh rows around a centre for each of many identities."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, rows // 4, (rows,), generator=generator)
+    centres = torch.randn(rows // 4, 12, generator=generator)
+    x = centres[labels] + torch.randn(rows, 12, generator=generator)
+    return normalize(x).to(dtype), labels
+
+
+@pytest.mark.parametrize("kind", ["self", "reference"])
+def test_a_sample_tells_where_to_look(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threshold lies in what is guessed, of fresh rows and of every rate."""
+    monkeypatch.setattr(_pair_ranks, "_FEW", 100)
+    guess = _pair_ranks._guess
+    guessed: list[tuple[int, int]] = []
+
+    def told(*arguments: Any) -> tuple[int, int]:
+        guessed.append(guess(*arguments))
+        return guessed[-1]
+
+    monkeypatch.setattr(_pair_ranks, "_guess", told)
+    bits = _pair_ranks.Format.of(torch.float32).bits_of
+    for seed in range(10):
+        x, labels = noise(1600, seed)
+        y, y_labels = noise(1200, seed + 50) if kind == "reference" else (None, None)
+        d = pairwise_squared_distance(x, y)
+        once = torch.ones_like(d, dtype=torch.bool)
+        once = once if y is not None else once.triu(1)
+        same = labels[:, None] == (labels if y_labels is None else y_labels)
+        fars = [1.0, 0.5, 0.05, 0.01, 2e-3, 1e-5]
+        guessed.clear()
+        found = val_far_all_pairs(x, labels, fars, ref_emb=y, ref_labels=y_labels)
+        for point, far, (low, high) in zip(found, fars, guessed, strict=True):
+            assert point == metrics.val_far(d[once], same[once], far)
+            assert low <= bits(point.threshold) < high
+
+
+@pytest.mark.parametrize(("dtype", "passes"), [(torch.float32, 1), (torch.float64, 3)])
+def test_a_good_guess_saves_passes(
+    dtype: torch.dtype, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several rates at once: float32 is found in one pass, without a guess it takes two."""
+    x, labels = noise(700, 4, dtype)
+    fars = [0.2, 0.05, 0.01]
+    steps: list[int] = []
+    without = val_far_all_pairs(x, labels, fars, progress=lambda done, _: steps.append(done))
+    assert len(steps) == passes + 1  # all pairs are one block
+    monkeypatch.setattr(_pair_ranks, "_FEW", 100)
+    bits = _pair_ranks.Format.of(dtype).bits_of
+    guesses = iter([(bits(p.threshold * 0.99), bits(p.threshold * 1.01)) for p in without])
+    monkeypatch.setattr(_pair_ranks, "_guess", lambda *_: next(guesses))
+    steps.clear()
+    found = val_far_all_pairs(x, labels, fars, progress=lambda done, _: steps.append(done))
+    assert len(steps) == passes
+    assert found == without
+
+
+@pytest.mark.parametrize("guess", ["below", "beyond", "narrow"])
+def test_a_wrong_guess_costs_passes_and_nothing_else(
+    guess: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pair_ranks, "_FEW", 50)
+    x, labels = noise(400, 3)
+    fars = [1.0, 0.5, 0.1, 0.03, 0.01, 1e-3, 1e-4, 0.011, 0.0101, 0.2]
+    d = pairwise_squared_distance(x)
+    once = torch.ones_like(d, dtype=torch.bool).triu(1)
+    same = labels[:, None] == labels
+    expected = [metrics.val_far(d[once], same[once], far) for far in fars]
+    bits = _pair_ranks.Format.of(torch.float32).bits_of
+    wrong = {
+        "below": (bits(1e-20), bits(1e-19)),
+        "beyond": (bits(100.0), bits(120.0)),
+        "narrow": (bits(1.0), bits(1.0) + 1),
+    }[guess]
+    monkeypatch.setattr(_pair_ranks, "_guess", lambda *_: wrong)
+    assert str(val_far_all_pairs(x, labels, fars)) == str(tuple(expected))
+
+
 def test_equal_distances_enter_together_or_not_at_all() -> None:
     x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     labels = torch.tensor([0, 1, 2, 2])
@@ -156,7 +236,7 @@ def test_equal_distances_enter_together_or_not_at_all() -> None:
 
 
 def test_progress_reaches_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facenet_ext.all_pairs._BLOCK", 20)
+    monkeypatch.setattr("facenet_ext._pair_ranks._BLOCK", 20)
     x, labels = batch(7, 50)
     steps: list[tuple[int, int]] = []
     val_far_all_pairs(x, labels, [0.1], progress=lambda done, of: steps.append((done, of)))
@@ -217,15 +297,63 @@ def test_points_that_cannot_be_are_refused(
 @pytest.mark.parametrize(
     ("low", "shift", "bins", "message"),
     [
-        (-1, 14, 9, "low: expected the bits of a distance, got -1"),
-        (2**31, 14, 9, "low: expected the bits of a distance, got 2147483648"),
-        (0, 31, 9, "shift: expected 0 to 30, got 31"),
-        (0, -1, 9, "shift: expected 0 to 30, got -1"),
-        (0, 14, 0, "bins: expected 1 to 4194304, got 0"),
-        (0, 14, 2**62, "bins: expected 1 to 4194304"),
+        ([-1], 14, 9, "low: expected the bits of a distance, got -1"),
+        ([2**31], 14, 9, "low: expected the bits of a distance, got 2147483648"),
+        ([], 14, 9, "low: expected 1 to 16 windows, got 0"),
+        (list(range(17)), 0, 1, "low: expected 1 to 16 windows, got 17"),
+        ([0, 143], 4, 9, "low: expected windows in order and apart, got 143 after 0"),
+        ([7, 0], 0, 1, "low: expected windows in order and apart, got 0 after 7"),
+        ([0], 31, 9, "shift: expected 0 to 30, got 31"),
+        ([0], -1, 9, "shift: expected 0 to 30, got -1"),
+        ([0], 14, 0, "bins: expected 1 to 4194304, got 0"),
+        ([0], 14, 2**62, "bins: expected 1 to 4194304"),
     ],
 )
-def test_the_operator_checks_for_itself(low: int, shift: int, bins: int, message: str) -> None:
+def test_the_operator_checks_for_itself(
+    low: list[int], shift: int, bins: int, message: str
+) -> None:
     operator = torch.ops.facenet_ext.distance_histogram
     with pytest.raises(RuntimeError, match=message):
         operator(*batch(0, 5), None, None, "sqeuclidean", low, shift, bins)
+
+
+@pytest.mark.parametrize("others", [None, 1, 133])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("many", [False, True], ids=["few columns", "many columns"])
+def test_windows_and_the_gaps_between_them(
+    others: int | None, dtype: torch.dtype, many: bool
+) -> None:
+    """Against the columns that NumPy finds, of distances that are not finite too."""
+    x, labels = batch(11, 150, dtype=dtype)
+    x = x + random_like(x, torch.rand) / 8
+    x[3, 0], x[70, 2], x[71, 2] = math.nan, math.inf, 1e30 if dtype == torch.float32 else 1e300
+    y, y_labels = (None, None) if others is None else batch(12, others, dtype=dtype)
+    d = pairwise_squared_distance(x, y).cpu()
+    same = (labels[:, None] == (labels if y_labels is None else y_labels)[None]).cpu()
+    once = torch.ones_like(same).triu(1) if y is None else torch.ones_like(same)
+    bits = _pair_ranks.Format.of(dtype).bits_of
+    mantissa = 23 if dtype == torch.float32 else 52
+    for windows in (
+        [0.0],
+        [1.0],
+        [0.25, 1.0],
+        [0.5, 1.0, 2.0, 16.0],
+        [2.0**k for k in range(-4, 4)],
+    ):
+        bins = 8 if len(windows) > 4 else 5
+        shift = mantissa - 3
+        if many:  # the same edges and others between them
+            bins, shift = bins << 15, shift - 15
+        low = [bits(value) for value in windows]
+        found = torch.ops.facenet_ext.distance_histogram(
+            x, labels, y, y_labels, "sqeuclidean", low, shift, bins
+        )
+        ends = [_pair_ranks.Format.of(dtype).values_of(
+            torch.tensor([at + (k << shift) for k in range(bins + 1)])) for at in low]  # fmt: skip
+        edges = torch.cat(ends).to(dtype)
+        for kind, chosen in enumerate((same & once, ~same & once)):
+            values = d[chosen]
+            finite = values[values.isfinite()]
+            columns = torch.searchsorted(edges, finite, right=True)
+            expected = columns.bincount(minlength=len(edges) + 1).tolist()
+            assert found[kind].tolist() == [*expected, len(values) - len(finite)]

@@ -156,8 +156,8 @@ struct Edges {
 // histogram: pairs by the bin of their distance, those of one class and then the others.
 struct Histogram {
   Bins bins;
-  int64_t sets;             // of counters: as many as there are workers
-  std::atomic<bool>* busy;  // [sets] false before
+  int64_t sets;             // of counters: as many as there are workers, or one that all share
+  std::atomic<bool>* busy;  // [sets] false before; null: shared
   int64_t* counts;          // [sets, 2, bins.columns()] 0 before
 };
 

@@ -12,11 +12,11 @@
 namespace facenet::cuda {
 namespace {
 
-// -> [2, bins + 2]
+// -> [2, windows * (bins + 1) + 2]
 Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
                           const std::optional<Tensor>& ref_emb,
                           const std::optional<Tensor>& ref_labels, const std::string& distance,
-                          int64_t low, int64_t shift, int64_t bins) {
+                          const std::vector<int64_t>& low, int64_t shift, int64_t bins) {
   const std::optional<Tensor> none;
   const Distance kind = parse_distance(distance);
   MiningArguments{emb, labels, ref_emb, ref_labels, none, none, kind}.check();

@@ -1,9 +1,14 @@
-// The bin of a distance: by the bits of the number, so that edges are floating-point numbers.
+// The column of a distance in a histogram: by the bits of the number, so that edges are
+// floating-point numbers.
 //
 // The bits of a float ascend with its value. Cut at a power of two they give bins of nearly one
 // relative width, 2^(shift - 23) of a float32; with a shift of 0 every number has a bin of its own.
-// A histogram of all of them and then one of what lies in a single bin finds any order statistic
-// exactly, without keeping a pair.
+// Bins lie in windows, as many in each, and what lies between windows is counted by the gap. So
+// one pass finds several order statistics exactly, without keeping a pair, where it is known
+// roughly where each of them is.
+//
+// Columns: below all windows, the bins of the first, the gap behind it, the bins of the second,
+// ..., beyond all windows, and what is no number: infinity and NaN.
 #pragma once
 
 #include <type_traits>
@@ -13,22 +18,43 @@
 namespace facenet {
 
 struct Bins {
-  int64_t low;    // bits of the first bin's lower edge
-  int64_t count;  // bins; columns are one more on either side
-  int shift;      // bits that a bin leaves open
+  static constexpr int kMostWindows = 16;
 
-  FACENET_HD int64_t columns() const { return count + 2; }
+  int64_t low[kMostWindows];  // bits of each window's lower edge, a window apart or more
+  int windows;                // 1 or more
+  int shift;                  // bits that a bin leaves open
+  int64_t count;              // bins of a window
+
+  // Bits of a window's upper edge, as far as there are any.
+  FACENET_HD int64_t end(int window) const {
+    const int64_t room = INT64_MAX - low[window];
+    return count <= room >> shift ? low[window] + (count << shift) : INT64_MAX;
+  }
+  FACENET_HD int64_t gap(int window) const { return window * (count + 1); }  // the one before it
+  FACENET_HD int64_t beyond() const { return gap(windows); }
+  FACENET_HD int64_t not_finite() const { return beyond() + 1; }
+  FACENET_HD int64_t columns() const { return beyond() + 2; }
 };
 
-// 0 below the first bin, count + 1 beyond the last: there are infinity and NaN, whatever its sign.
+struct Column {
+  int64_t number;
+  int gap;  // its number if it is a gap, from 0 to windows; else -1
+};
+
 template <class T>
-FACENET_HD int64_t bin_column(T distance, const Bins& bins) {
+FACENET_HD Column column_of(T distance, const Bins& bins) {
   using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-  const int64_t bits = int64_t(bits_of(distance) & Bits(~Bits(0) >> 1));
-  const int64_t offset = bits - bins.low;
-  if (offset < 0) return 0;
-  const int64_t bin = offset >> bins.shift;
-  return (bin < bins.count ? bin : bins.count) + 1;
+  constexpr Bits kInfinity = sizeof(T) == 4 ? Bits(0x7f800000u) : Bits(0x7ff0000000000000u);
+  const Bits bits = bits_of(distance) & Bits(~Bits(0) >> 1);  // a NaN may have a sign
+  if (bits >= kInfinity) return {bins.not_finite(), -1};
+  Column column{0, 0};
+  for (int w = 0; w < bins.windows; ++w) {
+    const int64_t offset = int64_t(bits) - bins.low[w];
+    if (offset < 0) break;
+    const int64_t bin = offset >> bins.shift;
+    column = bin < bins.count ? Column{bins.gap(w) + 1 + bin, -1} : Column{bins.gap(w + 1), w + 1};
+  }
+  return column;
 }
 
 }  // namespace facenet

@@ -1,4 +1,6 @@
-"""``facenet_ext::distance_histogram``: counts [2, bins + 2] of pairs by distance. No gradient."""
+"""``facenet_ext::distance_histogram``: counts of pairs by distance. No gradient."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,11 +19,11 @@ def _fake(
     ref_emb: Tensor | None,
     ref_labels: Tensor | None,
     distance: str,
-    low: int,
+    low: Sequence[int],
     shift: int,
     bins: int,
 ) -> Tensor:
-    return emb.new_empty((2, bins + 2), dtype=torch.int64)
+    return emb.new_empty((2, len(low) * (bins + 1) + 2), dtype=torch.int64)
 
 
 register_vmap_as_loop(_OPERATOR)
@@ -33,11 +35,11 @@ def distance_histogram(
     ref_emb: Tensor | None,
     ref_labels: Tensor | None,
     distance: str,
-    low: int,
+    low: Sequence[int],
     shift: int,
     bins: int,
 ) -> Tensor:
-    """Counts of pairs of one label and of others by bin: see ``all_pairs``."""
+    """Pairs of one label and of others by column, [2, windows * (bins + 1) + 2]."""
     with torch.no_grad():
         counts: Tensor = _OPERATOR(emb, labels, ref_emb, ref_labels, distance, low, shift, bins)
     return counts

@@ -1,15 +1,17 @@
 // histogram: how many pairs of one label, and how many others, lie in each bin.
 //
 // Rows are in the caller's order and their labels are compared: what only counts needs no classes
-// side by side. Nearly all pairs are of two labels and have distances within a few powers of two.
-// These are counted in shared memory, in a window of bins that begins a little below the smallest
-// of the block's first tile with any; others at once in global memory, as what the window has is at
-// the end.
+// side by side. Nearly all pairs are of two labels, and have distances within a few powers of two
+// or lie beyond all windows. The latter are counted in registers, other gaps in shared memory, and
+// so are a few columns that begin a little below the smallest of the block's first tile with any.
+// What is left is counted at once in global memory, as all the rest is at the end.
 //
-// Shared memory: kWindow counters and the window's begin, 8 KiB + 4 bytes.
+// Shared memory: kCached counters of columns, those of the gaps, and where the columns begin:
+// 8 KiB + 140 bytes.
 #pragma once
 
 #include "cuda/pair_stream.cuh"
+#include "cuda/warp.cuh"
 #include "semantics/bins.h"
 
 namespace facenet::cuda {
@@ -25,21 +27,22 @@ class HistogramEpilogue {
   };
 
   __host__ __device__ static constexpr int shared_bytes(int) {
-    return (kWindow + 1) * int(sizeof(uint32_t));
+    return (kCached + kGaps + 1) * int(sizeof(uint32_t));
   }
 
   __device__ HistogramEpilogue(const Arguments& to, const Pairs<T>& pairs, unsigned char* shared)
       : to_(to),
         pairs_(pairs),
-        window_(reinterpret_cast<uint32_t*>(shared)),
-        window_begin_(reinterpret_cast<int32_t*>(window_ + kWindow)) {}
+        cached_(reinterpret_cast<uint32_t*>(shared)),
+        gaps_(cached_ + kCached),
+        cached_begin_(reinterpret_cast<int32_t*>(gaps_ + kGaps)) {}
 
   template <class Loop>
   __device__ bool begin(int32_t first_anchor) {
     first_anchor_ = first_anchor;
     threads_ = Loop::kThreads;
-    for (int k = int(threadIdx.x); k < kWindow; k += threads_) window_[k] = 0;
-    if (threadIdx.x == 0) *window_begin_ = kUnknown;
+    for (int k = int(threadIdx.x); k < kCached + kGaps; k += threads_) cached_[k] = 0;
+    if (threadIdx.x == 0) *cached_begin_ = kUnknown;
     __syncthreads();
     return true;
   }
@@ -48,20 +51,25 @@ class HistogramEpilogue {
   __device__ void consume(int32_t first_candidate, const ThreadTile<T>& tile) {
     if (!placed_) {
       int32_t least = kUnknown;
-      for_each<Loop>(first_candidate, tile, [&](bool same, int32_t column) {
-        if (!same) least = min(least, column);
+      for_each<Loop>(first_candidate, tile, [&](bool same, Column column) {
+        if (!same && column.gap < 0) least = min(least, int32_t(column.number));
       });
-      if (least != kUnknown) atomicMin(window_begin_, least);
+      if (least != kUnknown) atomicMin(cached_begin_, least);
       __syncthreads();
-      placed_ = *window_begin_ != kUnknown;
+      placed_ = *cached_begin_ != kUnknown;
       __syncthreads();
     }
-    const int32_t begin = *window_begin_ - kBelow;
-    for_each<Loop>(first_candidate, tile, [&](bool same, int32_t column) {
-      if (!same && uint32_t(column - begin) < uint32_t(kWindow)) {
-        atomicAdd(window_ + (column - begin), 1u);
+    const int32_t begin = *cached_begin_ - kBelow;
+    for_each<Loop>(first_candidate, tile, [&](bool same, Column column) {
+      const int kind = same ? 0 : 1;
+      if (column.gap == to_.bins.windows) {
+        same ? ++beyond_same_ : ++beyond_different_;
+      } else if (column.gap >= 0) {
+        atomicAdd(gaps_ + kind * kGapsOfKind + column.gap, 1u);
+      } else if (!same && uint32_t(int32_t(column.number) - begin) < uint32_t(kCached)) {
+        atomicAdd(cached_ + (int32_t(column.number) - begin), 1u);
       } else {
-        add(same ? 0 : 1, column, 1);
+        add(kind, column.number, 1);
       }
     });
     if (++tiles_ % kTilesOfCounter == 0) {
@@ -78,8 +86,9 @@ class HistogramEpilogue {
   }
 
  private:
-  static constexpr int kWindow = 2048;
-  static constexpr int kBelow = 256;  // bins of the window below the first tile's smallest
+  static constexpr int kCached = 2048;
+  static constexpr int kBelow = 256;  // cached columns below the first tile's smallest
+  static constexpr int kGapsOfKind = Bins::kMostWindows + 1, kGaps = 2 * kGapsOfKind;
   static constexpr int32_t kUnknown = 0x7fffffff;
   static constexpr int32_t kTilesOfCounter = 1 << 18;  // 64 x 64 pairs each, below 2^32
 
@@ -103,29 +112,40 @@ class HistogramEpilogue {
       for (int c = 0; c < 8; ++c) {
         const int32_t j = first_candidate + Loop::tile_column(c);
         if (j >= n || (pairs_.self && j <= i)) continue;
-        f(label == candidate_labels[c], int32_t(bin_column(tile.d[r][c], to_.bins)));
+        f(label == candidate_labels[c], column_of(tile.d[r][c], to_.bins));
       }
     }
   }
 
-  __device__ void add(int kind, int32_t column, uint32_t pairs) {
+  __device__ void add(int kind, int64_t column, uint32_t pairs) {
     atomicAdd(to_.counts + kind * to_.bins.columns() + column,
               static_cast<unsigned long long>(pairs));
   }
 
+  // Between two barriers, or at the end.
   __device__ void flush() {
-    const int32_t begin = *window_begin_ - kBelow;
-    for (int k = int(threadIdx.x); k < kWindow; k += threads_) {
-      if (window_[k] != 0) add(1, begin + k, window_[k]);
-      window_[k] = 0;
+    const int32_t begin = *cached_begin_ - kBelow;
+    for (int k = int(threadIdx.x); k < kCached; k += threads_) {
+      if (cached_[k] != 0) add(1, begin + k, cached_[k]);
+      cached_[k] = 0;
     }
+    for (int k = int(threadIdx.x); k < kGaps; k += threads_) {
+      if (gaps_[k] != 0) add(k / kGapsOfKind, to_.bins.gap(k % kGapsOfKind), gaps_[k]);
+      gaps_[k] = 0;
+    }
+    const uint32_t same = warp_sum(beyond_same_), different = warp_sum(beyond_different_);
+    if (lane() == 0 && same != 0) add(0, to_.bins.beyond(), same);
+    if (lane() == 0 && different != 0) add(1, to_.bins.beyond(), different);
+    beyond_same_ = beyond_different_ = 0;
   }
 
   const Arguments& to_;
   const Pairs<T>& pairs_;
-  uint32_t* window_;
-  int32_t* window_begin_;
+  uint32_t* cached_;
+  uint32_t* gaps_;
+  int32_t* cached_begin_;
   int32_t first_anchor_ = 0, tiles_ = 0;
+  uint32_t beyond_same_ = 0, beyond_different_ = 0;
   int threads_ = 0;
   bool placed_ = false;
 };
