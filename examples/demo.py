@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -41,9 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = [] if found.data else ["--preset", "digits", "--image-size", "8"]
     if not (run / "metrics.json").is_file():
         last = run / "checkpoints" / "last.ckpt"
-        begun = (
-            ["--resume", last] if last.is_file() else ["--data", data, "--output", run, *options]
-        )
+        begun = ["--resume", last]
+        if not last.is_file():
+            shutil.rmtree(run, ignore_errors=True)  # stopped before its first checkpoint
+            begun = ["--data", data, "--output", run, *options]
         facenet("train", *begun, *shlex.split(found.train))
     facenet("evaluate", "--checkpoint", run, "--all-pairs", "--far", "0.01")
     one, another = two_identities(people)

@@ -19,7 +19,7 @@ from helpers import DISTANCES, FALLBACKS, KINDS, NEGATIVES, POSITIVES, REDUCTION
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from facenet_ext import functional, losses, miners, reference
+from facenet_ext import functional, losses, miners, neighbours, reference
 
 pytest.importorskip("hypothesis")
 
@@ -43,6 +43,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "swap": st.booleans(),
     "margin": st.integers(0, 9).map(float),
     "max_per_class": st.sampled_from((None, 60, 2**70)),
+    "radius": st.integers(0, 9),
 }
 
 
@@ -67,6 +68,16 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[str, ..
         functional.pairwise_squared_distance,
         reference.pairwise_squared_distance,
         ("x", "y"),
+    ),
+    "nearest": (
+        neighbours.nearest,
+        reference.nearest,
+        ("embeddings", "k", "ref_emb", "distance"),
+    ),
+    "within": (
+        neighbours.within,
+        reference.within,
+        ("embeddings", "radius", "ref_emb", "distance"),
     ),
     "select_triplets": (
         functional.select_triplets,
@@ -129,6 +140,8 @@ def calls(draw: st.DrawFn, name: str) -> Arguments:
     with_bank, with_ids = draw(st.booleans()), draw(st.booleans())
     if "triplets" in names:
         with_bank = with_bank and n > 0
+    if "k" in names:  # of which there must be so many
+        m, n = max(m, 2), max(n, 1)
     made: Arguments = {}
     for argument in names:
         if argument in ("embeddings", "x"):
@@ -147,7 +160,9 @@ def calls(draw: st.DrawFn, name: str) -> Arguments:
             made[argument] = integers(m, 6)
         elif argument == "ref_ids" and with_bank and with_ids:
             made[argument] = integers(n, 6)
-        elif argument in OPTIONS and draw(st.booleans()):
+        elif argument == "k":
+            made[argument] = draw(st.integers(1, n if with_bank else m - 1))
+        elif argument in OPTIONS and (argument == "radius" or draw(st.booleans())):
             made[argument] = draw(OPTIONS[argument])
     return made
 
@@ -194,9 +209,9 @@ TENSORS = {
 }
 # What an error may name besides the argument that was changed: what no longer fits it.
 BESIDES = {
-    "embeddings": ("labels", "anchor_ids", "ref_emb", "triplets"),
+    "embeddings": ("labels", "anchor_ids", "ref_emb", "triplets", "k"),
     "triplets": ("anchor", "positive", "negative"),
-    "ref_emb": ("ref_labels", "anchor_ids", "ref_ids", "triplets"),
+    "ref_emb": ("ref_labels", "anchor_ids", "ref_ids", "triplets", "k"),
     "ref_labels": ("ref_emb", "labels"),
     "labels": ("ref_labels",),
     "anchor_ids": ("ref_ids",),

@@ -9,8 +9,8 @@ import torch
 from helpers import made_on_cpu, random_like
 from torch import Tensor
 
+from facenet_ext import reference
 from facenet_ext.neighbours import nearest, within
-from facenet_ext.reference.distances import pairwise_distance
 
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 
@@ -22,17 +22,9 @@ def grid(seed: int, rows: int, dim: int = 8, dtype: torch.dtype = torch.float32)
     return torch.randint(-2, 3, (rows, dim), generator=generator).to(dtype) / 2
 
 
-def all_distances(x: Tensor, y: Tensor | None, distance: str = "sqeuclidean") -> Tensor:
-    """In float64, and infinite between a row and itself."""
-    d = pairwise_distance(x, y, distance=distance)
-    if y is None:
-        d = d.masked_fill(torch.eye(len(x), dtype=torch.bool), math.inf)
-    return d
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("rows", "others", "k"),
+    ("m", "n", "k"),
     [
         (2, None, 1),
         (49, None, 48),
@@ -44,15 +36,14 @@ def all_distances(x: Tensor, y: Tensor | None, distance: str = "sqeuclidean") ->
     ],
 )
 def test_nearest_are_the_first_of_all_sorted(
-    dtype: torch.dtype, rows: int, others: int | None, k: int
+    dtype: torch.dtype, m: int, n: int | None, k: int
 ) -> None:
-    x = grid(rows, rows, dtype=dtype)
-    y = None if others is None else grid(1 + others, others, dtype=dtype)
+    x = grid(m, m, dtype=dtype)
+    y = None if n is None else grid(1 + n, n, dtype=dtype)
     found = nearest(x, k, ref_emb=y)
-    d = all_distances(x, y)
-    expected, order = d.sort(dim=1, stable=True)  # stable: of equally close ones the first
-    assert torch.equal(found.indices, order[:, :k])
-    assert torch.equal(found.distances.double(), expected[:, :k])
+    expected, rows = reference.nearest(x, k, y)
+    assert torch.equal(found.indices, rows)
+    assert torch.equal(found.distances.double(), expected)
     assert found.distances.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
@@ -62,10 +53,9 @@ def test_nearest_by_every_distance(distance: str, others: int | None) -> None:
     x = random_like(torch.empty(150, 33), torch.randn, 5)
     y = None if others is None else random_like(torch.empty(others, 33), torch.randn, 6)
     found = nearest(x, 10, ref_emb=y, distance=distance)
-    d = all_distances(x, y, distance)
-    expected, order = d.sort(dim=1)
-    assert torch.equal(found.indices, order[:, :10])
-    torch.testing.assert_close(found.distances.double(), expected[:, :10], rtol=1e-5, atol=1e-6)
+    expected, rows = reference.nearest(x, 10, y, distance)
+    assert torch.equal(found.indices, rows)
+    torch.testing.assert_close(found.distances.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_rows_that_are_all_equal_are_taken_in_order() -> None:
@@ -121,14 +111,10 @@ def test_pairs_within_are_those_of_all(
     x = grid(rows, rows, 6, dtype)
     y = None if others is None else grid(1 + others, others, 6, dtype)
     found = within(x, radius, ref_emb=y, distance=distance)
-    d = all_distances(x, y, distance)
-    close = d.to(found.distances.dtype) <= radius
-    if y is None:
-        close = close.triu(1)
-    first, second = close.nonzero(as_tuple=True)
+    first, second, distances = reference.within(x, radius, y, distance)
     assert torch.equal(found.first, first)
     assert torch.equal(found.second, second)
-    torch.testing.assert_close(found.distances.double(), d[close])
+    torch.testing.assert_close(found.distances.double(), distances)
 
 
 def test_blocks_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:

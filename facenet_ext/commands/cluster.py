@@ -80,7 +80,7 @@ def build_parser(prog: str) -> ArgumentParser:
 
 def _cluster(found: Any) -> int:
     console = Console(stderr=True)
-    stored = embed_or_read(found.source, found, console)
+    (stored,) = embed_or_read(found, console, found.source)
     threshold, far, _ = choose_threshold(found, stored.model)
     start = time.perf_counter()
     try:

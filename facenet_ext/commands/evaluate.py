@@ -24,6 +24,7 @@ from facenet_ext.commands.model_options import Model, add_model_options, embed_l
 from facenet_ext.recognition import StoredEmbeddings
 from facenet_ext.recognition.protocols import Protocol, read_protocol
 from facenet_ext.recognition.quality import QualitySlice, measure_quality
+from facenet_ext.recognition.store import number
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import Verification, verify, without_nan
 from facenet_ext.train.folders import CHECKPOINTS, METRICS
@@ -171,12 +172,9 @@ def _all_pairs(
 ) -> AllPairs:
     if any(len(item) > 1 for item in protocol.items):
         raise InputError("--all-pairs: of images; videos have their pairs")
-    if not stored.named:
-        nameless = stored.ids[stored.identities.index("")]
-        raise InputError(f"--all-pairs: whose is {nameless}? Images need a folder per identity")
+    stored.check_named("--all-pairs")
     embeddings = torch.from_numpy(np.array(stored.embeddings))
-    names = {name: number for number, name in enumerate(sorted(set(stored.identities)))}
-    labels = torch.tensor([names[name] for name in stored.identities])
+    labels = torch.from_numpy(number(stored.identities)[1])
     rates = sorted({far, 1e-2, 1e-3}, reverse=True)
     mean = standard_error = math.nan
     try:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
@@ -35,6 +34,7 @@ from facenet_ext.recognition import (
     identify,
     open_set_rates,
 )
+from facenet_ext.recognition.store import number
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import without_nan
 from facenet_ext.train.pictures import save_picture
@@ -113,19 +113,11 @@ def _identify(found: Any) -> int:
     console = Console(stderr=True)
     if not 1 <= found.top <= 100:
         raise InputError(f"--top {found.top}: expected 1 to 100")
-    gallery = embed_or_read(found.gallery, found, console)
-    if not gallery.named:
-        nameless = gallery.ids[gallery.identities.index("")]
-        raise InputError(
-            f"{found.gallery}: whose is {nameless}? Put every image into a folder with the name "
-            "of its identity"
-        )
-    probes = embed_or_read(found.probe, found, console)
+    gallery, probes = embed_or_read(found, console, found.gallery, found.probe)
+    gallery.check_named(found.gallery)
     check_one_model(gallery=gallery, probe=probes)
     threshold, far, _ = choose_threshold(found, gallery.model)
-    people = sorted(set(gallery.identities))
-    number = {name: at for at, name in enumerate(people)}
-    names = np.array([number[name] for name in gallery.identities], np.int64)
+    people, names = number(gallery.identities)
     try:
         with Counting("identifying", console) as progress:
             result = identify(
@@ -134,7 +126,7 @@ def _identify(found: Any) -> int:
     except ValueError as error:  # stored embeddings may hold anything
         raise InputError(f"{found.gallery}, {found.probe}: {error}") from None
     recognised = result.distances[:, 0] <= threshold
-    rates = _rate(result, probes, number, threshold) if probes.named else None
+    rates = _rate(result, probes, people, threshold) if probes.named else None
     all_found = _Found(result, recognised, gallery, probes, people, threshold, far, rates)
     if found.output is not None:
         _write(Path(found.output), all_found)
@@ -146,9 +138,10 @@ def _identify(found: Any) -> int:
 
 
 def _rate(
-    result: Identification, probes: StoredEmbeddings, number: dict[str, int], threshold: float
+    result: Identification, probes: StoredEmbeddings, people: list[str], threshold: float
 ) -> _Rates:
-    truth = torch.tensor([number.get(name, -1) for name in probes.identities])
+    place = {name: at for at, name in enumerate(people)}
+    truth = torch.tensor([place.get(name, -1) for name in probes.identities])
     nearest = result.distances[:, 0].double()
     steps = torch.linspace(0, 1, _POINTS, dtype=torch.float64)
     thresholds = sorted(set(torch.quantile(nearest, steps).tolist()))

@@ -26,6 +26,7 @@ from facenet_ext.mining import (
 )
 from facenet_ext.mining.offline import BLOCK, CHUNK
 from facenet_ext.mining.storage import describe, fingerprint
+from facenet_ext.recognition.store import STORE, map_array, number, read_embeddings
 from facenet_ext.train.data import Examples, load
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
@@ -66,10 +67,13 @@ def build_parser(prog: str) -> ArgumentParser:
         "same command is given again.",
         f"{prog} runs/faces-20260101-120000\n"
         f"{prog} runs/faces-20260101-120000 --data other/faces --negatives hardest\n"
-        f"{prog} embeddings.npy --labels labels.npy --positives all --output mined",
+        f"{prog} embeddings --positives all\n"
+        f"{prog} embeddings.npy --labels labels.npy --output mined",
     )
     parser.add_argument(
-        "source", help="a run's folder or .ckpt file to embed --data with, or embeddings as .npy"
+        "source",
+        help="a run's folder or .ckpt file to embed --data with; or embeddings, of 'facenet embed' "
+        "or an .npy",
     )
     parser.add_argument(
         "--data", type=str | None, default=None, help="images, as for train; by default the run's"
@@ -189,6 +193,8 @@ def _load(found: Any, output: Path, device: torch.device, console: Console) -> _
         for name in ("labels", "names"):
             if getattr(found, name) is not None:
                 raise InputError(f"--{name}: belongs to an .npy of embeddings; leave it out")
+        if (Path(found.source) / STORE).is_file():
+            return _stored(found)
         return _embed(found, output, device, console)
     if found.data is not None:
         raise InputError("--data: belongs to a checkpoint; give --labels with an .npy")
@@ -208,14 +214,17 @@ def _load(found: Any, output: Path, device: torch.device, console: Console) -> _
     return _Set(embeddings, labels, names, None)
 
 
+def _stored(found: Any) -> _Set:
+    """Read what 'facenet embed' wrote."""
+    if found.data is not None:
+        raise InputError("--data: belongs to a checkpoint; these are embeddings")
+    stored = read_embeddings(Path(found.source))
+    stored.check_named(found.source)
+    return _Set(stored.embeddings, number(stored.identities)[1], stored.ids, None)
+
+
 def _read(path: str) -> NDArray[Any]:
-    """Map an array to its file; nothing in the file is executed."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # of many kinds: damaged, of Python objects, of another format
-        raise InputError(f"{path}: not an .npy file of numbers ({error})") from None
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
-        raise InputError(f"{path}: not an .npy file of rows; save it with numpy.save")
+    array = map_array(Path(path))
     return array.astype(array.dtype.newbyteorder("=")) if not array.dtype.isnative else array
 
 

@@ -113,22 +113,29 @@ def _checkpoint(found: Any) -> Path:
     return checkpoint_path(str(latest))
 
 
-def embed_or_read(source: str, found: Any, console: Console) -> StoredEmbeddings:
-    """Read a folder of embeddings, or embed a folder of images, or one image.
+def embed_or_read(found: Any, console: Console, *sources: str) -> list[StoredEmbeddings]:
+    """Read folders of embeddings, or embed folders of images, or single images.
 
     What is embedded is kept in the cache: the second time, it is only read.
 
     Raises:
-        InputError: it is none of these.
+        InputError: a source is none of these.
     """
-    if (Path(source) / STORE).is_file():
-        return read_embeddings(Path(source))
-    return embed_list(list_tree(Path(source)), load_model(found), found, console)
+    model: Model | None = None
+    stored = []
+    for source in map(Path, sources):
+        if (source / STORE).is_file():
+            stored.append(read_embeddings(source))
+            continue
+        images = list_tree(source)
+        model = model or load_model(found)
+        stored.append(embed_list(images, model, found, console))
+    return stored
 
 
 def embed_list(images: ImageList, model: Model, found: Any, console: Console) -> StoredEmbeddings:
     """Embed images into the cache, and say how many could not be read."""
-    named = f"{FORMAT} {model.name!r} {images.fingerprint()}"
+    named = f"{FORMAT} {model.name!r} {images.fingerprint}"
     folder = cache_folder() / "embeddings" / hashlib.sha256(named.encode()).hexdigest()[:24]
     with Counting("embedding", console) as progress:
         stored = embed_images(

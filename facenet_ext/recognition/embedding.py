@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ UNREADABLE = "unreadable.csv"
 _PARTS = ".unfinished"
 
 
-class ImageList(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ImageList:
     """Images to embed.
 
     Attributes:
@@ -52,8 +54,9 @@ class ImageList(NamedTuple):
     ids: list[str]
     identities: list[str]
 
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """A name for the list and for the files as they are now."""
+        """A name for the list and for the files, as they were when this was first asked for."""
         hashed = hashlib.sha256()
         for path, name in zip(self.paths, self.ids, strict=True):
             status = path.stat()
@@ -119,7 +122,7 @@ def embed_images(
     described = {
         "model": dataclasses.asdict(model),
         "images": len(images.paths),
-        "listed": images.fingerprint(),
+        "listed": images.fingerprint,
     }
     try:
         finished = _finished(output, described)
@@ -135,7 +138,7 @@ def embed_images(
         kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
         _write_unreadable(output / UNREADABLE, parts.unreadable, images.ids)
         parts.join(output / EMBEDDINGS)
-        ids, identities = ([names[at] for at in kept] for names in images[1:])
+        ids, identities = ([names[at] for at in kept] for names in (images.ids, images.identities))
         finish_store(output, ids, identities, model, described)
         shutil.rmtree(parts.folder, ignore_errors=True)
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from facenet_ext.recognition.embedding import ImageList, list_tree
+from facenet_ext.recognition.store import number
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
 from facenet_ext.train.sources import find, is_image_file, list_images
@@ -121,8 +122,7 @@ def _all_pairs(root: Path) -> Protocol:
             f"{root}: whose is {nameless}? Put every image into a folder with the name of its "
             "identity, or give --pairs"
         )
-    numbers = {name: number for number, name in enumerate(sorted(set(images.identities)))}
-    labels = torch.tensor([numbers[name] for name in images.identities])
+    labels = torch.from_numpy(number(images.identities)[1])
     items = [[row] for row in range(len(labels))]
     return Protocol("all pairs", images, items, all_pairs(labels))
 
@@ -197,10 +197,10 @@ def _frames(folder: Path) -> list[Path]:
         return []
     found = [frame for frame in folder.iterdir() if is_image_file(frame)]
 
-    def number(frame: Path) -> list[int]:
+    def numbers(frame: Path) -> list[int]:
         return [int(digits) for digits in re.findall(r"\d+", frame.name)]
 
-    return sorted(found, key=lambda frame: (number(frame), frame.name))[:_FRAMES]
+    return sorted(found, key=lambda frame: (numbers(frame), frame.name))[:_FRAMES]
 
 
 def _make_pairs(pairs: Sequence[tuple[int, int, bool, str]], path: Path) -> Pairs:
@@ -213,8 +213,7 @@ def _make_pairs(pairs: Sequence[tuple[int, int, bool, str]], path: Path) -> Pair
             )
     named = [fold for *_, fold in pairs]
     if any(named):
-        numbers = {name: number for number, name in enumerate(sorted(set(named)))}
-        folds = torch.tensor([numbers[name] for name in named])
+        folds = torch.from_numpy(number(named)[1])
     else:
         folds = torch.empty(len(pairs), dtype=torch.int64)
         count = min(_FOLDS, int(same.sum()), int((~same).sum()))

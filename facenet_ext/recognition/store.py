@@ -26,6 +26,9 @@ __all__ = [
     "ModelName",
     "StoredEmbeddings",
     "check_one_model",
+    "finish_store",
+    "map_array",
+    "number",
     "read_embeddings",
     "write_embeddings",
 ]
@@ -89,6 +92,21 @@ class StoredEmbeddings:
     def named(self) -> bool:
         """Whether every row's identity is known."""
         return all(self.identities)
+
+    def check_named(self, source: object) -> None:
+        """Check that every row's identity is known.
+
+        Args:
+            source: what the message says they are from.
+
+        Raises:
+            InputError: one is not.
+        """
+        if not self.named:
+            raise InputError(
+                f"{source}: whose is {self.ids[self.identities.index('')]}? Put every image into a "
+                "folder with the name of its identity"
+            )
 
 
 def write_embeddings(
@@ -174,12 +192,31 @@ def _lines(path: Path, rows: int) -> list[str]:
     return lines
 
 
-def _matrix(path: Path, rows: int) -> NDArray[np.float32]:
+def map_array(path: Path) -> NDArray[Any]:
+    """Map an array to its file; nothing in the file is executed.
+
+    Raises:
+        InputError: it is no ``.npy`` file of numbers.
+    """
     try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of many kinds: damaged, of Python objects, of another format
         raise InputError(f"{path}: not an .npy file of numbers ({error})") from None
-    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or matrix.ndim != 2:
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise InputError(f"{path}: not an .npy file of rows; save it with numpy.save")
+    return array
+
+
+def number(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the different names in order, and the place of each one's name among them."""
+    different = sorted(set(names))
+    place = {name: at for at, name in enumerate(different)}
+    return different, np.array([place[name] for name in names], np.int64)
+
+
+def _matrix(path: Path, rows: int) -> NDArray[np.float32]:
+    matrix = map_array(path)
+    if matrix.dtype != np.float32 or matrix.ndim != 2:
         raise InputError(f"{path}: expected a float32 matrix; embed anew")
     if len(matrix) != rows:
         raise InputError(f"{path}: expected {rows} rows, got {len(matrix)}; embed anew")

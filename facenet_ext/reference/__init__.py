@@ -1,4 +1,4 @@
-"""The semantics of :mod:`facenet_ext.functional` in plain float64 PyTorch.
+"""The semantics of :mod:`facenet_ext.functional` and ``neighbours`` in plain float64 PyTorch.
 
 This package is the oracle of the tests and of the benchmarks, and it doubles as documentation: each
 function says in a few lines what its fast counterpart computes. It is written for clarity. It loops
@@ -23,13 +23,16 @@ Deep Embedding Learning", ICCV 2017 (distance-weighted negatives: section 4).
 
 from facenet_ext.reference.distances import pairwise_distance, pairwise_squared_distance
 from facenet_ext.reference.losses import mined_triplet_loss, triplet_loss, triplet_margin_loss
+from facenet_ext.reference.neighbours import nearest, within
 from facenet_ext.reference.selection import select_triplets
 
 __all__ = [
     "mined_triplet_loss",
+    "nearest",
     "pairwise_distance",
     "pairwise_squared_distance",
     "select_triplets",
     "triplet_loss",
     "triplet_margin_loss",
+    "within",
 ]

@@ -63,27 +63,31 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
     Args:
         checkpoint: a file in a run's ``checkpoints/``. ``facenet evaluate`` of just this file
             counts first, then what its run ended with.
-        views: that images are embedded by: an evaluation by others does not count.
+        views: that images are embedded by: an evaluation by others does not count. A run ends
+            with one by all.
 
     Raises:
         InputError: there is no evaluation.
     """
     run = checkpoint.resolve().parent.parent
-    for path, exact in ((run / EVALUATION / METRICS, True), (run / METRICS, False)):
+    for path in (run / EVALUATION / METRICS, run / METRICS):
         found = read_json(path) if path.is_file() else None
         if not isinstance(found, dict):
             continue
-        if exact and (found.get("checkpoint"), found.get("views")) != (
-            file_hash(checkpoint),
-            views,
-        ):
-            continue
-        points = _points(found, path)
+        if path.parent == run:
+            of_these = views == "all"
+        else:
+            of_these = (found.get("checkpoint"), found.get("views")) == (
+                file_hash(checkpoint),
+                views,
+            )
+        points = _points(found, path) if of_these else None
         if points is not None:
             return points
+    option = "" if views == "all" else f" --views {views}"
     raise InputError(
         f"{checkpoint}: has no evaluation beside it that tells a threshold; run "
-        "'facenet evaluate' on it, or give --threshold"
+        f"'facenet evaluate{option}' on it, or give --threshold"
     )
 
 

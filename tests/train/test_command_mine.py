@@ -110,6 +110,28 @@ def test_an_interrupted_search_goes_on(
     )
 
 
+def test_what_embed_wrote_is_searched_as_it_is(command: Command, world: Path) -> None:
+    faces = world / "faces"
+    assert command("embed", faces, "--checkpoint", world / "old", "--output", "stored")[0] == 0
+    status, out, err = command("mine", "stored", "--suspects", 3, "--json")
+    assert (status, err) == (0, "")
+    ids = Path("stored/ids.txt").read_text().splitlines()
+    assert json.loads(out)["rows"] == len(ids)
+    found = read_triplets(Path("mined/triplets.parquet"))
+    whose = np.array([name.split("/")[0] for name in ids])
+    assert len(found.anchor)
+    assert (whose[found.anchor] == whose[found.positive]).all()
+    assert (whose[found.anchor] != whose[found.negative]).all()
+    rows = list(csv.DictReader(Path("mined/suspects.csv").read_text().splitlines()))
+    assert {row["name"] for row in rows} <= set(ids)
+    other = ("--output", "other")
+    assert_told(command("mine", "stored", "--data", faces, *other), "--data: belongs to a")
+    assert_told(command("mine", "stored", "--labels", "l.npy", *other), "--labels: belongs to")
+    one = faces / "Person_00"
+    assert command("embed", one, "--checkpoint", world / "old", "--output", "nameless")[0] == 0
+    assert_told(command("mine", "nameless", *other), "nameless: whose is Person_00_0001.png?")
+
+
 def test_bad_input_is_told_in_a_line(command: Command, world: Path) -> None:
     save()
     assert_told(command("mine", "nowhere"), "nowhere: no such checkpoint")

@@ -52,7 +52,7 @@ def test_the_order_and_the_kind_of_views(command: Command, world: Path) -> None:
     distances = [
         json.loads(verify(command, world, *pair, "--json", *views)[1])["distance"]
         for pair in ((A, B), (B, A))
-        for views in ((), ("--views", "one"))
+        for views in ((), ("--views", "one", "--threshold", 1))
     ]
     assert distances[0] == pytest.approx(distances[2])
     assert distances[1] == pytest.approx(distances[3])
