@@ -70,8 +70,8 @@ def _embed(found: Any) -> None:
             progress=progress,
         )
     seconds = time.perf_counter() - start
-    now = len(images.paths) - begun[0] if begun else 0  # the others were done before
-    unreadable = len(images.paths) - len(stored)
+    now = len(images) - begun[0] if begun else 0  # the others were done before
+    unreadable = len(images) - len(stored)
     figures = {
         "output": str(output),
         "rows": len(stored),

@@ -222,7 +222,7 @@ def _figures(
         "views": model.name.views,
         "protocol": protocol.name,
         "items": len(protocol.items),
-        "images": len(protocol.images.paths),
+        "images": len(protocol.images),
     }
     figures |= verification.as_dict()
     if counted is not None:

@@ -257,7 +257,7 @@ def _quality(slices: Sequence[QualitySlice]) -> _Section:
 def _mistakes(verification: Verification, protocol: Protocol, names: list[str]) -> Figure:
     def image_of(item: int) -> Tensor:
         try:
-            return read_image(protocol.images.paths[protocol.items[item][0]], _PICTURE, 3)
+            return read_image(protocol.images.path(protocol.items[item][0]), _PICTURE, 3)
         except UnreadableImageError:  # removed since
             return torch.zeros(3, _PICTURE, _PICTURE, dtype=torch.uint8)
 

@@ -141,10 +141,10 @@ def embed_list(images: ImageList, model: Model, found: Any, console: Console) ->
         stored = embed_images(
             model.module, model.name, images, folder, batch=int(found.batch), progress=progress
         )
-    unreadable = len(images.paths) - len(stored)
+    unreadable = len(images) - len(stored)
     if unreadable:
         console.print(
-            f"left out {unreadable} of {len(images.paths)} images that cannot be read: see "
+            f"left out {unreadable} of {len(images)} images that cannot be read: see "
             f"{folder / UNREADABLE}",
             soft_wrap=True,
         )

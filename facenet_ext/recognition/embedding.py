@@ -45,21 +45,28 @@ class ImageList:
     """Images to embed.
 
     Attributes:
-        paths: of the files.
-        ids: a name for each.
+        root: the folder that they are under.
+        ids: a name for each: the path of its file under the root.
         identities: whose each is; "" where that is not known.
     """
 
-    paths: list[Path]
+    root: Path
     ids: list[str]
     identities: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def path(self, row: int) -> Path:
+        """Return the path of an image."""
+        return self.root / self.ids[row]
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """A name for the list and for the files, as they were when this was first asked for."""
         hashed = hashlib.sha256()
-        for path, name in zip(self.paths, self.ids, strict=True):
-            status = path.stat()
+        for name in self.ids:
+            status = os.stat(self.root / name)
             line = f"{name}\n{status.st_size} {status.st_mtime_ns}\n"
             hashed.update(line.encode("utf-8", "surrogateescape"))
         return hashed.hexdigest()
@@ -71,21 +78,33 @@ def list_tree(root: Path) -> ImageList:
     The identity of an image is the name of the folder it lies in, if that is not ``root`` itself.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or a folder cannot be read.
     """
     if root.is_file():
-        return ImageList([root], [root.name], [""])
+        return ImageList(root.parent, [root.name], [""])
     if not root.is_dir():
         raise InputError(f"{root}: no such folder or image")
-    paths = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [path for name in files if is_image_file(path := Path(folder, name))]
-    if not paths:
+    images = ImageList(root, [], [])
+    try:
+        _list_folder(images, "", "")
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    if not images.ids:
         raise InputError(f"{root}: no images found in it")
-    paths.sort()
-    identities = ["" if path.parent == root else path.parent.name for path in paths]
-    return ImageList(paths, [path.relative_to(root).as_posix() for path in paths], identities)
+    return images
+
+
+def _list_folder(images: ImageList, name: str, identity: str) -> None:
+    """Add the images of a folder, which has that name under the root, to a list."""
+    with os.scandir(images.root / name) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith("."):
+                _list_folder(images, f"{name}{entry.name}/", entry.name)
+        elif is_image_file(Path(entry.path)):
+            images.ids.append(name + entry.name)
+            images.identities.append(identity)
 
 
 def embed_images(
@@ -121,7 +140,7 @@ def embed_images(
     """
     described = {
         "model": dataclasses.asdict(model),
-        "images": len(images.paths),
+        "images": len(images),
         "listed": images.fingerprint,
     }
     try:
@@ -132,9 +151,7 @@ def embed_images(
         _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
         if not parts.rows:
             first = next(iter(parts.unreadable.values()))
-            raise InputError(
-                f"none of {len(images.paths)} images can be read; {images.paths[0]}: {first}"
-            )
+            raise InputError(f"none of {len(images)} images can be read; {images.path(0)}: {first}")
         kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
         _write_unreadable(output / UNREADABLE, parts.unreadable, images.ids)
         parts.join(output / EMBEDDINGS)
@@ -169,7 +186,7 @@ def _embed_rest(
     batch: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    paths, names = images.paths, images.ids
+    count, names = len(images), images.ids
     options = module.options.data
     forward = module if model.views == "all" else module.embed_once
 
@@ -178,23 +195,23 @@ def _embed_rest(
             names[position].encode("utf-8")
             if "\n" in names[position]:
                 return "its name has a line break"
-            return read_image(paths[position], options.image_size, options.channels)
+            return read_image(images.path(position), options.image_size, options.channels)
         except UnicodeEncodeError:
             return "its name is not UTF-8"
         except UnreadableImageError as error:
-            return str(error).removeprefix(f"{paths[position]}: ")
+            return str(error).removeprefix(f"{images.path(position)}: ")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        waiting = list(pool.map(read, _range(parts.done, batch, len(paths))))
-        while parts.done < len(paths):
+        waiting = list(pool.map(read, _range(parts.done, batch, count)))
+        while parts.done < count:
             if progress is not None:
-                progress(parts.done, len(paths))
+                progress(parts.done, count)
             found, first = waiting, parts.done
-            reading = pool.map(read, _range(first + batch, batch, len(paths)))  # meanwhile
+            reading = pool.map(read, _range(first + batch, batch, count))  # meanwhile
             errors = {first + at: e for at, e in enumerate(found) if isinstance(e, str)}
             if errors and stop_at_unreadable:
                 position, error = next(iter(errors.items()))
-                raise InputError(f"{paths[position]}: cannot be read ({error})")
+                raise InputError(f"{images.path(position)}: cannot be read ({error})")
             pixels = [image for image in found if isinstance(image, Tensor)]
             embeddings = torch.empty(0, module.network.embedding_dim)
             if pixels:
@@ -203,7 +220,7 @@ def _embed_rest(
             parts.add(embeddings, len(found), errors)
             waiting = list(reading)
     if progress is not None:
-        progress(len(paths), len(paths))
+        progress(count, count)
 
 
 def _range(first: int, count: int, end: int) -> range:

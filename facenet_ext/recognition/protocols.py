@@ -107,7 +107,7 @@ def _lfw(name: str, root: Path, path: Path) -> Protocol:
     file = read_pairs(path)
     found = file.locate(list_images(root), path)
     images = ImageList(
-        [image.path for image in found],
+        root,
         [f"{image.identity}/{image.path.name}" for image in found],
         [image.identity for image in found],
     )
@@ -153,9 +153,7 @@ def _own_pairs(root: Path, path: Path) -> Protocol:
         first, second = (positions.setdefault(name, len(positions)) for name in fields[:2])
         pairs.append((first, second, fields[2] == "1", fields[3] if len(fields) > 3 else ""))
     names = list(positions)
-    images = ImageList(
-        [root / name for name in names], names, [Path(name).parent.name for name in names]
-    )
+    images = ImageList(root, names, [Path(name).parent.name for name in names])
     items = [[row] for row in range(len(names))]
     return Protocol(path.name, images, items, _make_pairs(pairs, path))
 
@@ -180,12 +178,11 @@ def _videos(root: Path, path: Path) -> Protocol:
                 raise InputError(f"{path}: line {line}: no frames in {root / name}")
         first, second = (positions.setdefault(name, len(positions)) for name in fields[1:3])
         pairs.append((first, second, fields[3] == "1", fields[0]))
-    images = ImageList([], [], [])
+    images = ImageList(root, [], [])
     items = []
     for name in positions:
-        items.append(list(range(len(images.paths), len(images.paths) + len(frames[name]))))
+        items.append(list(range(len(images), len(images) + len(frames[name]))))
         for frame in frames[name]:
-            images.paths.append(frame)
             images.ids.append(f"{name}/{frame.name}")
             images.identities.append(name.split("/")[0])
     return Protocol(path.name, images, items, _make_pairs(pairs, path))

@@ -126,7 +126,7 @@ def _embed(
     options = module.options.data
 
     def read(row: int) -> torch.Tensor:
-        path = protocol.images.paths[row]
+        path = protocol.images.path(row)
         try:
             return read_image(path, options.image_size, options.channels, change)
         except UnreadableImageError as error:

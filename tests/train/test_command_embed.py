@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import torch
 from command_runs import Command, assert_told
 
 import facenet_ext.recognition.embedding as embedding
-from facenet_ext.recognition import read_embeddings
+from facenet_ext.recognition import list_tree, read_embeddings
+from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import read_image
 from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
 
@@ -42,6 +45,38 @@ def test_a_folder_is_embedded_as_the_network_does(command: Command, world: Path)
     np.testing.assert_allclose(stored.embeddings, expected, atol=1e-6)
     assert not list(Path("e").glob(".*"))
     assert not Path("e/unreadable.csv").exists()
+
+
+def test_images_are_listed_in_order_of_their_paths(tmp_path: Path) -> None:
+    """Part by part: a folder lies where its name does among the files beside it."""
+    names = ["b.png", "a/2.png", "a/10.png", "a b/c.png", "a/b/x.png", "a-b/y.png", "á/z.JPG"]
+    for name in (*names, ".hidden/no.png", "a/.no.png", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "linked.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    found = list_tree(tmp_path)
+    expected = sorted([*map(Path, names), Path("linked.png")])
+    assert found.ids == [path.as_posix() for path in expected]
+    assert found.identities == [path.parent.name for path in expected]
+    assert [found.path(row) for row in range(len(found))] == [tmp_path / path for path in expected]
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refused(folder: Path) -> Any:
+        if Path(folder).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=r"closed: cannot be read \(Permission denied\)"):
+        list_tree(tmp_path)
 
 
 def test_one_view_is_another_embedding(command: Command, world: Path) -> None:

@@ -95,7 +95,10 @@ def test_val_over_all_pairs_is_that_of_listed_ones(command: Command, world: Path
     protocol = read_protocol(str(world / "faces"))
     module = load_module(checkpoint_path(str(world / "old")))
     data = module.options.data
-    images = [read_image(p, data.image_size, data.channels) for p in protocol.images.paths]
+    images = [
+        read_image(p, data.image_size, data.channels)
+        for p in map(protocol.images.path, range(len(protocol.images)))
+    ]
     with torch.no_grad():
         x = module(torch.stack(images))
     first, second = torch.triu_indices(len(x), len(x), 1)
@@ -152,7 +155,10 @@ def test_videos_are_at_the_mean_distance_of_their_frames(
     protocol = read_protocol(str(videos), str(tmp_path / "splits.txt"))
     module = load_module(checkpoint_path(str(world / "old")))
     data = module.options.data
-    images = [read_image(p, data.image_size, data.channels) for p in protocol.images.paths]
+    images = [
+        read_image(p, data.image_size, data.channels)
+        for p in map(protocol.images.path, range(len(protocol.images)))
+    ]
     with torch.no_grad():
         x = module(torch.stack(images)).double()
     pairs, items = protocol.pairs, protocol.items
@@ -169,10 +175,10 @@ def test_videos_are_at_the_mean_distance_of_their_frames(
             t for t, f in zip(curve["thresholds"], curve["far"], strict=True) if f <= wanted
         ]
         assert accepted[-1] == pytest.approx(point.threshold, abs=1e-4)
-    names = [path.name for path in protocol.images.paths[:4]]
+    names = [Path(name).name for name in protocol.images.ids[:4]]
     assert names == ["0.0.png", "0.7.png", "0.14.png", "0.21.png"], "in the order of their numbers"
     monkeypatch.setattr("facenet_ext.recognition.protocols._FRAMES", 2)
-    assert len(read_protocol(str(videos), str(tmp_path / "splits.txt")).images.paths) == 12
+    assert len(read_protocol(str(videos), str(tmp_path / "splits.txt")).images) == 12
     assert_told(evaluate(command, world, *options, "--all-pairs"), "--all-pairs: of images")
 
 
