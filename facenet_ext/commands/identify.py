@@ -118,11 +118,10 @@ def _identify(found: Any) -> int:
     check_one_model(gallery=gallery, probe=probes)
     threshold, far, _ = choose_threshold(found, gallery.model)
     people, names = number(gallery.identities)
+    top = min(int(found.top), len(people))
     try:
         with Counting("identifying", console) as progress:
-            result = identify(
-                gallery.embeddings, names, probes.embeddings, int(found.top), progress=progress
-            )
+            result = identify(gallery.embeddings, names, probes.embeddings, top, progress=progress)
     except ValueError as error:  # stored embeddings may hold anything
         raise InputError(f"{found.gallery}, {found.probe}: {error}") from None
     recognised = result.distances[:, 0] <= threshold

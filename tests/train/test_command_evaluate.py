@@ -27,6 +27,7 @@ from facenet_ext.train.evaluation import verify
 from facenet_ext.train.images import read_image
 from facenet_ext.train.loading import checkpoint_path, load_module
 
+LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -62,6 +63,20 @@ def test_pairs_are_verified_as_in_training(command: Command, world: Path, lfw: P
     assert figures["protocol"] == "pairs.txt"
     assert figures["checkpoint"]
     assert json.loads(Path("report/metrics.json").read_text()) == figures
+
+
+@pytest.mark.skipif(not LFW96.is_file(), reason=f"{LFW96.name} is not there")
+def test_an_archive_of_real_faces(command: Command, world: Path) -> None:
+    """JPEG files in colour, with the pairs file that lies beside them."""
+    figures = figures_of(
+        evaluate(command, world, "--data", LFW96, "--quality", 0, "--all-pairs", "--json")
+    )
+    assert (figures["protocol"], figures["images"]) == ("pairs.txt", 1432)
+    assert figures["pairs"] == {"same": 540, "different": 540, "folds": 2}
+    assert len(figures["accuracy"]["folds"]) == 2
+    assert figures["all_pairs"]["pairs"] == 1432 * 1431 // 2
+    points = {point["wanted_far"]: point for point in figures["all_pairs"]["points"]}
+    assert points[1e-2]["val"] > points[1e-3]["val"] > 1e-3, "even a small network tells a little"
 
 
 def test_all_pairs_by_default_and_the_place_of_the_report(

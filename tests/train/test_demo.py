@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -51,6 +53,32 @@ def test_the_demo_goes_from_images_to_clusters(
     called.clear()
     assert demo.main([str(data), *options]) == 0
     assert called == steps, "the training is not done again"
+
+
+def test_digits_are_recognised_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real images, of classes that the network has not seen, through every command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def facenet(*arguments: object, allowed: tuple[int, ...] = (0,)) -> None:
+        assert cli.main([str(argument) for argument in arguments]) in allowed
+
+    monkeypatch.setattr(demo, "facenet", facenet)
+    assert demo.main(["--output", "out", "--train", "--max-steps 60 --evaluations 1"]) == 0
+    assert "the same person: distance" in capsys.readouterr().out
+    figures = json.loads(Path("out/run/evaluation/metrics.json").read_text())
+    assert figures["accuracy"]["mean"] > 0.7
+    with Path("out/identified/identified.csv").open() as file:
+        first = [row for row in csv.DictReader(file) if row["rank"] == "1"]
+    known = {path.name for path in Path("out/gallery").iterdir()}
+    answers = [(row["identity"], row["probe"].split("/")[0]) for row in first]
+    right = [found == true for found, true in answers if true in known]
+    assert len(known) == 3
+    assert sum(right) > 0.85 * len(right)
+    clusters = json.loads(Path("out/clusters/summary.json").read_text())
+    assert clusters["scores"]["bcubed_precision"] > 0.7
 
 
 def test_digits_are_written_as_files(tmp_path: Path) -> None:
