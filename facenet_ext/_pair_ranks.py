@@ -3,8 +3,8 @@
 Distances are read as whole numbers, the bits of their type, which ascend with them. A pass over all
 pairs counts those in narrow windows, one around each number that is sought, and those between the
 windows: which column holds the number of some rank is then certain, and where a column is a single
-number it is that. A sample of the rows tells where to put the windows, so that of float32 one pass
-is nearly always all. A window beside its number only costs another pass.
+number it is that. A sample of the rows tells where to put the windows: for float32 one pass or two
+are then all. A window beside its number costs another pass, and nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SAMPLE_BITS = 9
 """Digits of the sample's bins: a fifth of a percent wide at most."""
 
 _MOST_WINDOWS = 16
-_MOST_BINS = 2**20
+_MOST_BINS = 2**21
 """Of all windows: counters that a call clears and adds up in a few percent of its time."""
 
 _DIFFERENT = 1

@@ -164,9 +164,9 @@ def val_far_all_pairs(
 
     The threshold is :math:`\max \{ t : \mathrm{FAR}(t) \le \mathrm{far} \}` over the distances
     that occur, exact to the last bit: what :func:`facenet_ext.metrics.val_far` finds among pairs
-    that are listed. The pairs of 8,192 rows tell roughly where the thresholds are, and one pass
-    over all pairs then finds all of them, of float32; it takes another where one of them was not
-    there, and of float64 three.
+    that are listed. A sample of the rows tells roughly where the thresholds are, and one pass over
+    all pairs then finds all of them, of float32; where the sample leaves too much open it takes
+    another one, and of float64 three.
 
     Args:
         embeddings: ``[M, D]``, on any device; a memory-mapped file's too.
