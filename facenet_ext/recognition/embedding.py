@@ -75,6 +75,7 @@ class ImageList:
 def list_tree(root: Path) -> ImageList:
     """List the images under a folder, however deep, in order of their paths; or an image itself.
 
+    Links to folders are followed, but not to one that they lie in.
     The identity of an image is the name of the folder it lies in, if that is not ``root`` itself.
 
     Raises:
@@ -86,7 +87,7 @@ def list_tree(root: Path) -> ImageList:
         raise InputError(f"{root}: no such folder or image")
     images = ImageList(root, [], [])
     try:
-        _list_folder(images, "", "")
+        _list_folder(images, "", "", ())
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not images.ids:
@@ -94,14 +95,17 @@ def list_tree(root: Path) -> ImageList:
     return images
 
 
-def _list_folder(images: ImageList, name: str, identity: str) -> None:
+def _list_folder(images: ImageList, name: str, identity: str, above: tuple[Path, ...]) -> None:
     """Add the images of a folder, which has that name under the root, to a list."""
-    with os.scandir(images.root / name) as found:
+    folder = images.root / name
+    if (real := folder.resolve()) in above:
+        return
+    with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_dir():
             if not entry.name.startswith("."):
-                _list_folder(images, f"{name}{entry.name}/", entry.name)
+                _list_folder(images, f"{name}{entry.name}/", entry.name, (*above, real))
         elif is_image_file(Path(entry.path)):
             images.ids.append(name + entry.name)
             images.identities.append(identity)

@@ -56,8 +56,9 @@ def test_images_are_listed_in_order_of_their_paths(tmp_path: Path) -> None:
     (tmp_path / "linked.png").symlink_to(tmp_path / "b.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "c").symlink_to(tmp_path / "a" / "b")
     found = list_tree(tmp_path)
-    expected = sorted([*map(Path, names), Path("linked.png")])
+    expected = sorted(map(Path, [*names, "linked.png", "c/x.png"]))
     assert found.ids == [path.as_posix() for path in expected]
     assert found.identities == [path.parent.name for path in expected]
     assert [found.path(row) for row in range(len(found))] == [tmp_path / path for path in expected]
