@@ -58,9 +58,11 @@ class Format(NamedTuple):
             return cls(torch.float64, torch.int64, 52)
         return cls(torch.float32, torch.int32, 23)
 
-    def bits_of(self, value: float) -> int:
-        """Return a number's bits."""
-        return int(torch.tensor(value, dtype=self.value, device="cpu").view(self.integer))
+    def bits_of(self, value: float, up: bool = False) -> int:
+        """Return a number's bits; of one between two of the type those of the lower, or upper."""
+        rounded = torch.tensor(value, dtype=self.value, device="cpu")
+        bits = int(rounded.view(self.integer))
+        return bits + (rounded.item() < value) if up else bits - (rounded.item() > value)
 
     def values_of(self, bits: Tensor) -> Tensor:
         """Return the numbers of bits, as float64."""

@@ -136,7 +136,7 @@ def distance_histogram(
         raise ValueError(f"low and high: expected 0 <= low < high, got {low!r} and {high!r}")
     shift = format.mantissa - bits
     first = format.bits_of(low) >> shift
-    bins = -(-format.bits_of(high) >> shift) - first
+    bins = -(-format.bits_of(high, up=True) >> shift) - first
     if bins > _MOST_BINS:
         raise ValueError(
             f"bits: expected at most {_MOST_BINS} bins, got {bins}; "

@@ -96,6 +96,16 @@ def test_edges_have_so_many_digits() -> None:
     assert edges.tolist() == [0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
 
 
+def test_edges_enclose_what_was_asked_for() -> None:
+    """Numbers between two of the type are rounded outwards, however many digits there are."""
+    x, labels = batch(0, 4)
+    for bits in (0, 9):
+        edges = distance_histogram(x, labels, low=1 - 1e-9, high=1 + 1e-9, bits=bits).edges
+        assert edges[0] < 1 < edges[-1]
+    exact = distance_histogram(x, labels, low=0.5, high=1.0, bits=3).edges
+    assert (exact[0], exact[-1]) == (0.5, 1.0)
+
+
 def test_what_is_no_distance_lies_beyond_all_bins() -> None:
     x = torch.tensor([[0.0], [math.nan], [math.inf], [1.0]])
     found = distance_histogram(x, torch.zeros(4, dtype=torch.int64), bits=0)

@@ -26,6 +26,9 @@ from facenet_ext.train.progress import Counting
 __all__ = ["build_parser", "main"]
 
 
+_MOST_THREADS = 1024
+
+
 def main(argv: Sequence[str] | None = None, prog: str = "facenet bench") -> int:
     """Run the command and return its exit status."""
     return run(build_parser(prog), argv, _bench)
@@ -54,6 +57,8 @@ def build_parser(prog: str) -> ArgumentParser:
 def _bench(found: Any) -> None:
     device = find_device(found.device)
     if found.threads is not None:
+        if found.threads > _MOST_THREADS:
+            raise InputError(f"--threads {found.threads}: expected at most {_MOST_THREADS}")
         torch.set_num_threads(int(found.threads))
     rows, dim, batch = int(found.rows), int(found.dim), int(found.batch)
     if rows < 2 or batch < 41:
@@ -71,7 +76,7 @@ def _bench(found: Any) -> None:
         anchors.grad = None
         loss(anchors, classes).backward()
 
-    radius = 2.0 - 8.0 / math.sqrt(dim)  # far below what two random rows have
+    radius = max(0.0, 2.0 - 8.0 / math.sqrt(dim))  # far below what two random rows have
     work: list[tuple[str, int, Callable[[], Any]]] = [
         (f"triplet loss with its gradient, N={len(anchors)}", len(anchors) ** 2, step),
         ("the product beside it", len(anchors) ** 2, lambda: anchors.detach() @ anchors.detach().T),

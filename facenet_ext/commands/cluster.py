@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +79,10 @@ def build_parser(prog: str) -> ArgumentParser:
 
 def _cluster(found: Any) -> int:
     console = Console(stderr=True)
-    (stored,) = embed_or_read(found, console, found.source)
+    if found.images is not None and not Path(found.images).is_dir():
+        raise InputError(f"--images {found.images}: no such folder")
+    output = Path(found.output)
+    (stored,) = embed_or_read(found, console, found.source, leave_out=output)
     threshold, far, _ = choose_threshold(found, stored.model)
     start = time.perf_counter()
     try:
@@ -102,12 +104,11 @@ def _cluster(found: Any) -> int:
     }
     if stored.named:
         figures["scores"] = score_clusters(clusters.labels.tolist(), stored.identities)._asdict()
-    output = Path(found.output)
     root = Path(found.images if found.images is not None else found.source)
     try:
         output.mkdir(parents=True, exist_ok=True)
         _write_csv(output / "clusters.csv", clusters, stored)
-        _draw_sheets(output / "sheets", clusters, stored, root, found, console)
+        figures["sheets"] = _draw_sheets(output / "sheets", clusters, stored, root, found, console)
         write_json(output / "summary.json", figures)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
@@ -142,7 +143,8 @@ def _show(figures: dict[str, Any], clusters: Clusters, output: Path) -> None:
             )
         console.print(table)
         console.print(f"normalised mutual information {scores['nmi']:.3f}")
-    console.print(f"clusters.csv and contact sheets are in {output}", soft_wrap=True)
+    sheets = f"and {figures['sheets']} contact sheets are" if figures["sheets"] else "is"
+    console.print(f"clusters.csv {sheets} in {output}", soft_wrap=True)
 
 
 def _write_csv(path: Path, clusters: Clusters, stored: StoredEmbeddings) -> None:
@@ -161,14 +163,15 @@ def _draw_sheets(
     root: Path,
     found: Any,
     console: Console,
-) -> None:
-    """Draw the largest clusters of two or more, where the images are at hand."""
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier call
+) -> int:
+    """Draw the largest clusters of two or more, where the images are at hand; return how many."""
+    for sheet in folder.glob("cluster-[0-9][0-9][0-9][0-9].png"):  # of an earlier call
+        sheet.unlink()
     count = min(int(found.sheets), int((clusters.sizes > 1).sum()))
     base = root if root.is_dir() else root.parent
     if not count or not (base / stored.ids[0]).is_file():
-        return
-    folder.mkdir()
+        return 0
+    folder.mkdir(exist_ok=True)
     with Counting("drawing", console) as progress:
         for number in range(count):
             progress(number, count)
@@ -181,6 +184,7 @@ def _draw_sheets(
                 f"cluster {number}: {len(rows)} images{more}",
             )
             save_picture(figure, folder / f"cluster-{number:04d}.png")
+    return count
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,7 +58,16 @@ def run(
         the user stopped it.
     """
     try:
-        return body(parser.parse_args(argv)) or 0
+        status = body(parser.parse_args(argv)) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read it has seen enough
+        _drop_output()
+        return 2
+    except OSError as error:
+        _drop_output()
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
     except (InputError, ArgumentError) as error:
         hint = "; see --help" if isinstance(error, ArgumentError) else ""
         told = " ".join(str(error).split())
@@ -66,3 +76,8 @@ def run(
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
         return 130
+
+
+def _drop_output() -> None:
+    """Write what is left of the output nowhere: Python would try again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.model_options import add_model_options, load_model
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
+from facenet_ext.train.errors import InputError
 from facenet_ext.train.progress import Counting
 
 __all__ = ["build_parser", "main"]
@@ -49,6 +50,8 @@ def build_parser(prog: str) -> ArgumentParser:
 
 
 def _embed(found: Any) -> None:
+    if not found.images:
+        raise InputError("expected a folder or an image, got an empty name")
     images = list_tree(Path(found.images))
     model = load_model(found)
     output = Path(found.output)

@@ -25,6 +25,7 @@ from facenet_ext.recognition import StoredEmbeddings
 from facenet_ext.recognition.protocols import Protocol, read_protocol
 from facenet_ext.recognition.quality import QualitySlice, measure_quality
 from facenet_ext.recognition.store import number
+from facenet_ext.train.data import held_out_of
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import Verification, verify, without_nan
 from facenet_ext.train.folders import CHECKPOINTS, METRICS
@@ -32,6 +33,7 @@ from facenet_ext.train.operating_points import EVALUATION
 from facenet_ext.train.options import is_features
 from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import table, write_json
+from facenet_ext.train.sources import find
 
 __all__ = ["build_parser", "main"]
 
@@ -96,13 +98,16 @@ def _evaluate(found: Any) -> None:
         raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")
     model = load_model(found)
     options = model.module.options.data
-    data, pairs = found.data or options.data, found.pairs
+    data, pairs = found.data or options.val or options.data, found.pairs
     if found.data is None and pairs is None:
         pairs = options.pairs
     if data == "digits" or is_features(data):
         raise InputError(f"--data {data}: has no files of images; give a folder of some")
     output = _output(found, model)
-    protocol = read_protocol(data, pairs)
+    identities = None
+    if found.data is None and options.val is None and find(data).val is None:
+        identities = held_out_of(options)  # not those that it was trained on
+    protocol = read_protocol(data, pairs, identities)
     stored = embed_list(protocol.images, model, found, console)
     embeddings, spread, protocol = _items(protocol, stored)
     try:

@@ -118,7 +118,7 @@ def _identify(found: Any) -> int:
     check_one_model(gallery=gallery, probe=probes)
     threshold, far, _ = choose_threshold(found, gallery.model)
     people, names = number(gallery.identities)
-    top = min(int(found.top), len(people))
+    top = min(int(found.top), max(1, len(people)))
     try:
         with Counting("identifying", console) as progress:
             result = identify(gallery.embeddings, names, probes.embeddings, top, progress=progress)

@@ -64,7 +64,7 @@ def build_parser(prog: str) -> ArgumentParser:
         prog,
         "Search a whole training set for triplets, out of core, and for images that are probably "
         "under the wrong name or under two. An interrupted search goes on where it was when the "
-        "same command is given again.",
+        "same command is given again. The exit status is 1 if there are no triplets.",
         f"{prog} runs/faces-20260101-120000\n"
         f"{prog} runs/faces-20260101-120000 --data other/faces --negatives hardest\n"
         f"{prog} embeddings --positives all\n"
@@ -107,7 +107,7 @@ def build_parser(prog: str) -> ArgumentParser:
     return parser
 
 
-def _mine(found: Any) -> None:
+def _mine(found: Any) -> int:
     console = Console(stderr=True)
     output = Path(found.output)
     finished = output / "summary.json"
@@ -115,6 +115,8 @@ def _mine(found: Any) -> None:
         raise InputError(
             f"--output {output}: already holds the result of a search; choose another folder"
         )
+    if (output / STORE).is_file():
+        raise InputError(f"--output {output}: holds stored embeddings; choose another folder")
     rule = Rule(
         found.positives,
         found.negatives,
@@ -137,7 +139,7 @@ def _mine(found: Any) -> None:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
     if found.json:
         print(json.dumps(figures, indent=2))
-        return
+        return 0 if figures["triplets"] else 1
     out = Console()
     out.print(
         f"{figures['triplets']:,} triplets of {figures['rows']:,} rows: {figures['file']}",
@@ -149,6 +151,7 @@ def _mine(found: Any) -> None:
             f"and {figures['duplicates']} pairs under two names: {output / 'suspects.csv'}",
             soft_wrap=True,
         )
+    return 0 if figures["triplets"] else 1
 
 
 def _search(

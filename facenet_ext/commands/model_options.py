@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,7 @@ from facenet_ext.recognition.embedding import BATCH, UNREADABLE
 from facenet_ext.recognition.store import FORMAT, STORE
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import latest_run
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_module, matched_by
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.operating_points import OperatingPoints, find_operating_points
 from facenet_ext.train.progress import Counting
@@ -113,21 +115,32 @@ def _checkpoint(found: Any) -> Path:
     return checkpoint_path(str(latest))
 
 
-def embed_or_read(found: Any, console: Console, *sources: str) -> list[StoredEmbeddings]:
+def embed_or_read(
+    found: Any, console: Console, *sources: str, leave_out: Path | None = None
+) -> list[StoredEmbeddings]:
     """Read folders of embeddings, or embed folders of images, or single images.
 
     What is embedded is kept in the cache: the second time, it is only read.
+
+    Args:
+        found: the options.
+        console: where progress is shown.
+        sources: the folders or images.
+        leave_out: a folder whose images do not count, wherever it lies.
 
     Raises:
         InputError: a source is none of these.
     """
     model: Model | None = None
     stored = []
-    for source in map(Path, sources):
+    for name in sources:
+        if not name:
+            raise InputError("expected a folder or an image, got an empty name")
+        source = Path(name)
         if (source / STORE).is_file():
             stored.append(read_embeddings(source))
             continue
-        images = list_tree(source)
+        images = list_tree(source, leave_out)
         model = model or load_model(found)
         stored.append(embed_list(images, model, found, console))
     return stored
@@ -135,8 +148,14 @@ def embed_or_read(found: Any, console: Console, *sources: str) -> list[StoredEmb
 
 def embed_list(images: ImageList, model: Model, found: Any, console: Console) -> StoredEmbeddings:
     """Embed images into the cache, and say how many could not be read."""
-    named = f"{FORMAT} {model.name!r} {images.fingerprint}"
-    folder = cache_folder() / "embeddings" / hashlib.sha256(named.encode()).hexdigest()[:24]
+    named = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
+    name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    folder = cache_folder() / "embeddings" / name
+    if (folder / STORE).is_file():
+        try:
+            read_embeddings(folder)
+        except InputError:  # damaged, and can be made again
+            shutil.rmtree(folder, ignore_errors=True)
     with Counting("embedding", console) as progress:
         stored = embed_images(
             model.module, model.name, images, folder, batch=int(found.batch), progress=progress
@@ -166,9 +185,14 @@ def choose_threshold(
     """
     if found.threshold is not None and found.far is not None:
         raise InputError("--threshold and --far: each says where to decide; give one of them")
+    if found.threshold is not None and not math.isfinite(found.threshold):
+        raise InputError(f"--threshold {found.threshold:g}: expected a finite distance")
+    if found.far is not None and not found.far <= 1:
+        raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")
     try:
         path = _checkpoint(found)
-        if model is not None and file_hash(path) not in (model.checkpoint, model.matches):
+        ours = {file_hash(path), matched_by(path)} - {None}
+        if model is not None and not ours & {model.checkpoint, model.matches}:
             raise InputError(
                 f"--checkpoint {path}: is not what embedded these, {model}; give that one, or "
                 "--threshold"

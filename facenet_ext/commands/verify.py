@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def _verify(found: Any) -> int:
     with torch.no_grad():
         first, second = forward(torch.stack(images).to(model.module.device)).double().cpu()
     distance = (first - second).square().sum().item()
+    if not math.isfinite(distance):
+        raise InputError(f"{model.path}: embeds images as NaN or infinity; train it again")
     same = distance <= threshold
     if found.json:
         figures = {

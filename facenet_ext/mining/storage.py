@@ -160,7 +160,12 @@ def _open(parts: Path, description: dict[str, Any]) -> None:
     parts.mkdir(parents=True, exist_ok=True)
     file = parts / "mining.json"
     if file.is_file():
-        begun = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            begun = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            begun = None
+        if not isinstance(begun, dict):
+            raise ValueError(f"{file}: damaged; remove {parts} to begin anew")
         differing = [name for name in description if begun.get(name) != description[name]]
         if differing:
             raise ValueError(

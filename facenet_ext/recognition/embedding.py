@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -10,7 +11,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ from facenet_ext.train.images import UnreadableImageError, read_image
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.report import write_json, write_text
 from facenet_ext.train.sources import is_image_file
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["BATCH", "UNREADABLE", "ImageList", "embed_images", "list_tree"]
 
@@ -72,10 +78,10 @@ class ImageList:
         return hashed.hexdigest()
 
 
-def list_tree(root: Path) -> ImageList:
+def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
     """List the images under a folder, however deep, in order of their paths; or an image itself.
 
-    Links to folders are followed, but not to one that they lie in.
+    Links to folders are followed, but not to one that they lie in. A folder may be left out.
     The identity of an image is the name of the folder it lies in, if that is not ``root`` itself.
 
     Raises:
@@ -87,7 +93,7 @@ def list_tree(root: Path) -> ImageList:
         raise InputError(f"{root}: no such folder or image")
     images = ImageList(root, [], [])
     try:
-        _list_folder(images, "", "", ())
+        _list_folder(images, "", "", () if leave_out is None else (leave_out.resolve(),))
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not images.ids:
@@ -151,20 +157,43 @@ def embed_images(
         finished = _finished(output, described)
         if finished is not None:
             return finished
-        parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
-        _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
-        if not parts.rows:
-            first = next(iter(parts.unreadable.values()))
-            raise InputError(f"none of {len(images)} images can be read; {images.path(0)}: {first}")
-        kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
-        _write_unreadable(output / UNREADABLE, parts.unreadable, images.ids)
-        parts.join(output / EMBEDDINGS)
-        ids, identities = ([names[at] for at in kept] for names in (images.ids, images.identities))
-        finish_store(output, ids, identities, model, described)
-        shutil.rmtree(parts.folder, ignore_errors=True)
+        with _alone(output / _PARTS):
+            finished = _finished(output, described)  # by another command, until now
+            if finished is not None:
+                return finished
+            parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
+            _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
+            if not parts.rows:
+                first = next(iter(parts.unreadable.values()))
+                raise InputError(
+                    f"none of {len(images)} images can be read; {images.path(0)}: {first}"
+                )
+            kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
+            _write_unreadable(output / UNREADABLE, parts.unreadable, images.ids)
+            parts.join(output / EMBEDDINGS)
+            ids, identities = (
+                [names[at] for at in kept] for names in (images.ids, images.identities)
+            )
+            finish_store(output, ids, identities, model, described)
+            shutil.rmtree(parts.folder, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be written to ({error.strerror})") from None
     return read_embeddings(output)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of an unfinished folder; a lock ends with its process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{folder.parent}: another command is embedding into it; wait for its end"
+                ) from None
+        yield
 
 
 def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | None:
@@ -197,7 +226,7 @@ def _embed_rest(
     def read(position: int) -> Tensor | str:
         try:
             names[position].encode("utf-8")
-            if "\n" in names[position]:
+            if any(end in names[position] for end in "\n\r"):
                 return "its name has a line break"
             return read_image(images.path(position), options.image_size, options.channels)
         except UnicodeEncodeError:
@@ -221,6 +250,8 @@ def _embed_rest(
             if pixels:
                 with torch.no_grad():
                     embeddings = forward(torch.stack(pixels).to(module.device)).float().cpu()
+                if not bool(embeddings.isfinite().all()):
+                    raise InputError(f"{model}: embeds images as NaN or infinity; train it again")
             parts.add(embeddings, len(found), errors)
             waiting = list(reading)
     if progress is not None:
@@ -269,7 +300,7 @@ class _Parts:
             described = {name: state[name] for name in self.described}
             done, rows = int(state["done"]), int(state["rows"])
             unreadable = {int(position): why for position, why in state["unreadable"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return  # damaged: begin anew
         if described != self.described:
             raise InputError(

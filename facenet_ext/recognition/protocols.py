@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,9 @@ class Protocol:
         ]
 
 
-def read_protocol(data: str, pairs: str | None = None) -> Protocol:
+def read_protocol(
+    data: str, pairs: str | None = None, identities: set[str] | None = None
+) -> Protocol:
     """Read what is to verify.
 
     Args:
@@ -66,6 +69,7 @@ def read_protocol(data: str, pairs: str | None = None) -> Protocol:
         pairs: a file in LFW's format (``pairs.txt``), or of YouTube Faces (``splits.txt``), or a
             ``.csv`` with the columns first, second (paths under ``data``), same (0 or 1), and
             perhaps fold. By default the ``pairs.txt`` in ``data``; without one all pairs of images.
+        identities: whose images all pairs are of; by default everyone's.
 
     Raises:
         InputError: something is missing or in no such format; the message tells the file and line.
@@ -79,8 +83,8 @@ def read_protocol(data: str, pairs: str | None = None) -> Protocol:
     if path is None and pairs is None and (root / "pairs.txt").is_file():
         path = root / "pairs.txt"
     if path is None:
-        return _all_pairs(root)
-    if path.suffix == ".csv":
+        return _all_pairs(root, identities)
+    if path.suffix.lower() == ".csv":
         return _own_pairs(root, path)
     first = _text(path).lstrip().split("\n", 1)[0]
     return _videos(root, path) if "," in first else _lfw(path.name, root, path)
@@ -114,8 +118,12 @@ def _lfw(name: str, root: Path, path: Path) -> Protocol:
     return Protocol(name, images, [[row] for row in range(len(found))], file.pairs)
 
 
-def _all_pairs(root: Path) -> Protocol:
+def _all_pairs(root: Path, identities: set[str] | None) -> Protocol:
     images = list_tree(root)
+    if identities is not None:
+        kept = [row for row, name in enumerate(images.identities) if name in identities]
+        ids, whose = ([names[row] for row in kept] for names in (images.ids, images.identities))
+        images = ImageList(root, ids, whose)
     if not all(images.identities):
         nameless = images.ids[images.identities.index("")]
         raise InputError(
@@ -129,7 +137,10 @@ def _all_pairs(root: Path) -> Protocol:
 
 def _own_pairs(root: Path, path: Path) -> Protocol:
     """Read first,second,same[,fold] with paths of images."""
-    rows = list(csv.reader(_text(path).splitlines()))
+    try:
+        rows = list(csv.reader(io.StringIO(_text(path), newline="")))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a .csv file of pairs ({error})") from None
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if header[:3] != ["first", "second", "same"] or header[3:] not in ([], ["fold"]):
         raise InputError(
@@ -225,6 +236,6 @@ def _make_pairs(pairs: Sequence[tuple[int, int, bool, str]], path: Path) -> Pair
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # with or without a byte-order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: the pairs file cannot be read ({error})") from None

@@ -58,6 +58,13 @@ class ModelName:
     views: str = "all"
     matches: str | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if not isinstance(value, str) and not (name == "matches" and value is None):
+                raise TypeError(f"{name}: expected a text, got {value!r}")
+        if self.views not in ("all", "one"):
+            raise ValueError(f"views: expected 'all' or 'one', got {self.views!r}")
+
     def __str__(self) -> str:
         views = "all views" if self.views == "all" else "one view"
         return f"{self.network} ({self.checkpoint[:12]}, {views})"
@@ -153,11 +160,13 @@ def read_embeddings(folder: Path) -> StoredEmbeddings:
             raise ValueError(f"expected {FORMAT!r}, got {described['format']!r}")
         model = ModelName(**described["model"])
         rows = int(described["rows"])
+        if rows < 1:
+            raise ValueError("it has no rows")
     except OSError:
         raise InputError(
             f"{folder}: holds no embeddings ({STORE} is missing); make some with 'facenet embed'"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{folder / STORE}: not that of embeddings ({error})") from None
     ids, identities = (_lines(folder / name, rows) for name in (_IDS, _IDENTITIES))
     return StoredEmbeddings(_matrix(folder / EMBEDDINGS, rows), ids, identities, model)
@@ -184,7 +193,7 @@ def check_one_model(**sets: StoredEmbeddings) -> None:
 
 def _lines(path: Path, rows: int) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = path.read_bytes().decode("utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     if len(lines) != rows:

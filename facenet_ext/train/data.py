@@ -25,7 +25,7 @@ from facenet_ext.train.options import BatchOptions, DataOptions, is_features
 from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
 from facenet_ext.train.sources import ImageFile
 
-__all__ = ["Batches", "Examples", "MinedTriplets", "TrainVal", "load"]
+__all__ = ["Batches", "Examples", "MinedTriplets", "TrainVal", "held_out_of", "load"]
 
 _TRAIN_DIGITS = 6
 _Name = TypeVar("_Name", str, int)
@@ -323,6 +323,12 @@ def _images(pixels: Tensor, files: list[ImageFile]) -> Examples:
     numbers = {name: i for i, name in enumerate(sorted({file.identity for file in files}))}
     labels = torch.tensor([numbers[file.identity] for file in files])
     return Examples(pixels, labels, [file.path.stem for file in files])
+
+
+def held_out_of(options: DataOptions) -> set[str]:
+    """Return the identities of a folder of images that a run with these options verifies on."""
+    root = sources.find(options.data).train
+    return _held_out({image.identity for image in sources.list_images(root)}, options.held_out)
 
 
 def _held_out(identities: set[_Name], share: float) -> set[_Name]:

@@ -106,7 +106,8 @@ def read_image(
         with Image.open(path) as file:
             if change is None:  # the JPEG decoder may work at a smaller scale where that is enough
                 file.draft(None, (size, size))
-            upright = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+            upright = _in_bytes(ImageOps.exif_transpose(file))
+            upright = upright.convert("L" if channels == 1 else "RGB")
         if change is not None:
             upright = change(upright)
         square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
@@ -114,6 +115,18 @@ def read_image(
     except Exception as error:  # of many kinds: Pillow lets decoders raise what they like
         raise UnreadableImageError(f"{path}: {error}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits: Pillow's own conversion cuts off what is above 255."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose white is not known")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image).astype(np.int64)
+    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 65_535:
+        raise ValueError("its pixels have more than 16 bits")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
 def _allocate(count: int, channels: int, size: int, memory: float) -> Tensor:

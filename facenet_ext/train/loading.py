@@ -11,7 +11,7 @@ from facenet_ext.train.folders import CHECKPOINTS, LAST_FILE
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import Options
 
-__all__ = ["checkpoint_path", "file_hash", "load_module"]
+__all__ = ["checkpoint_path", "file_hash", "load_module", "matched_by"]
 
 
 def checkpoint_path(given: str) -> Path:
@@ -37,6 +37,12 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def matched_by(path: Path) -> str | None:
+    """Return the hash of the checkpoint that a checkpoint's model was trained to match, if any."""
+    matches = checkpoints.read_checkpoint(path, "")["facenet_ext"].get("matches")
+    return matches if isinstance(matches, str) else None
+
+
 def load_module(path: Path) -> EmbeddingModule:
     """Build the network of a checkpoint, with its weights, to embed with.
 
@@ -56,10 +62,12 @@ def load_module(path: Path) -> EmbeddingModule:
     try:
         options = Options.from_flat(kept["options"])
         module = EmbeddingModule(options, tuple(kept["shape"]), steps=1)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a checkpoint that this version reads ({error})") from None
-    checkpoints.check_model(state, module, path, "")
-    module.load_state_dict(state["state_dict"])
-    matches = kept.get("matches")
-    module.matches = matches if isinstance(matches, str) else None
+        checkpoints.check_model(state, module, path, "")
+        module.load_state_dict(state["state_dict"])
+    except InputError:
+        raise
+    except Exception as error:  # of many kinds, where options or weights are not what they were
+        told = " ".join(str(error).split())
+        raise InputError(f"{path}: not a checkpoint that this version reads ({told})") from None
+    module.matches = matched_by(path)
     return module.eval()

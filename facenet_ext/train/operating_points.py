@@ -98,6 +98,9 @@ def _points(found: Any, path: Path) -> OperatingPoints | None:
             [float(value) for value in curve[name]] for name in ("thresholds", "val", "far")
         )
         points = OperatingPoints(float(found["threshold"]), thresholds, val, far, path)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return points if points.thresholds else None
+    numbers = [points.threshold, *thresholds, *val, *far]
+    if not thresholds or not len(thresholds) == len(val) == len(far):
+        return None
+    return points if all(map(math.isfinite, numbers)) else None

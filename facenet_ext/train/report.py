@@ -57,7 +57,7 @@ def read_json(path: Path) -> Any:
     """Return what a file of JSON holds; None where it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

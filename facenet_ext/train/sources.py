@@ -107,7 +107,10 @@ def list_images(root: Path) -> list[ImageFile]:
 def is_image_file(path: Path) -> bool:
     """Whether a path is a file that Pillow may know, by its name; hidden ones are not."""
     known = path.suffix.lower() in _endings() and not path.name.startswith(".")
-    return known and path.is_file()
+    try:
+        return known and path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False
 
 
 @functools.cache
