@@ -193,6 +193,8 @@ def _alone(folder: Path) -> Iterator[None]:
                 raise InputError(
                     f"{folder.parent}: another command is embedding into it; wait for its end"
                 ) from None
+            except OSError:  # a file system without locks
+                pass
         yield
 
 
