@@ -47,8 +47,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "distance": DISTANCES,
     "reduction": REDUCTIONS[:3],
     "triplets": KINDS,
-    "low": (0, 1, 2**29 + 2**23),
-    "shift": (0, 14, 30),
+    "low": ([0], [1], [2**29 + 2**23], [0, 2**30], [5, 2**29, 2**30]),
+    "shift": (0, 14, 16),
     "bins": (1, 3, 5000),
     "k": (1, 2, 7, 48, 1024),
     "capacity": (0, 1, 3000),
@@ -198,7 +198,8 @@ OF_OTHERS: dict[type, tuple[Any, ...]] = {
     str: ("nonsense", "", "mean\0", "all", "cosine", "ß"),
     float: (math.nan, math.inf, -math.inf, 1e308, 5e-324, -0.0),
     bool: (False, True),
-    int: (*EXTREMES, 1, 2),
+    int: (*EXTREMES, 1, 2, 30),
+    list: ([], [0, 0], [5, 1], [-1, 3], [2**62, 2**63 - 1], [*range(17)], [2**31], [2**31 - 1]),
 }
 
 
