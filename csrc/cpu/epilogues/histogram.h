@@ -84,9 +84,9 @@ class HistogramEpilogue {
     for (int at = 0; at < count; at += W<T>) {
       const Vec<T> x = load(d + at);
       const Index<T> bits = (Index<T>)x & mask;
-      Index<T> column = ((bits - low) >> to_.bins.shift) + 1;
-      column = column < none ? none : column;
-      column = column > bins ? bins + 1 : column;
+      Index<T> column = (bits - low) >> to_.bins.shift;
+      column = column > bins ? bins : column;  // before one is added to the largest there is
+      column = column < none ? none : column + 1;
       column = bits >= infinite ? bins + 2 : column;
       const int there = std::min(count - at, W<T>);
       for (int l = 0; l < there; ++l) ++counts[column[l]];
