@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from facenet_ext.train import checkpoints
 from facenet_ext.train.errors import InputError
@@ -39,7 +40,11 @@ def file_hash(path: Path) -> str:
 
 def matched_by(path: Path) -> str | None:
     """Return the hash of the checkpoint that a checkpoint's model was trained to match, if any."""
-    matches = checkpoints.read_checkpoint(path, "")["facenet_ext"].get("matches")
+    return _matches(checkpoints.read_checkpoint(path, "")["facenet_ext"])
+
+
+def _matches(kept: dict[str, Any]) -> str | None:
+    matches = kept.get("matches")
     return matches if isinstance(matches, str) else None
 
 
@@ -69,5 +74,5 @@ def load_module(path: Path) -> EmbeddingModule:
     except Exception as error:  # of many kinds, where options or weights are not what they were
         told = " ".join(str(error).split())
         raise InputError(f"{path}: not a checkpoint that this version reads ({told})") from None
-    module.matches = matched_by(path)
+    module.matches = _matches(kept)
     return module.eval()
