@@ -35,6 +35,7 @@ from facenet_ext.train.report import write_json, write_text
 
 __all__ = ["build_parser", "main"]
 
+_SHEETS = "sheets"
 _PICTURE = 96  # pixels of an image in a sheet
 
 
@@ -82,7 +83,7 @@ def _cluster(found: Any) -> int:
     if found.images is not None and not Path(found.images).is_dir():
         raise InputError(f"--images {found.images}: no such folder")
     output = Path(found.output)
-    (stored,) = embed_or_read(found, console, found.source, leave_out=output)
+    (stored,) = embed_or_read(found, console, found.source, leave_out=output / _SHEETS)
     threshold, far, _ = choose_threshold(found, stored.model)
     start = time.perf_counter()
     try:
@@ -108,7 +109,7 @@ def _cluster(found: Any) -> int:
     try:
         output.mkdir(parents=True, exist_ok=True)
         _write_csv(output / "clusters.csv", clusters, stored)
-        figures["sheets"] = _draw_sheets(output / "sheets", clusters, stored, root, found, console)
+        figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, root, found, console)
         write_json(output / "summary.json", figures)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None

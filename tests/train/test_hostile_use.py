@@ -128,6 +128,11 @@ def test_clusters_spare_what_is_not_theirs(command: Command, world: Path) -> Non
     assert counts == [52, 52], "its own sheets are no faces"
     assert mine.is_file()
     assert list(mine.parent.glob("cluster-*.png"))
+    shutil.rmtree("photos/out")
+    into_itself = ("cluster", "photos", "--checkpoint", world / "old", "--output", "photos")
+    for _ in range(2):
+        _, out, _ = command(*into_itself, "--threshold", 2, "--json")
+        assert json.loads(out)["images"] == 52
     assert_told(command(*arguments, "--images", "nope"), "--images nope: no such folder")
 
 
