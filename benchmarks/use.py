@@ -27,7 +27,7 @@ from benchmarks.machine import ROOT, describe
 from facenet_ext.all_pairs import distance_histogram, val_far_all_pairs
 from facenet_ext.neighbours import nearest, within
 from facenet_ext.recognition import ModelName, cluster, embed_images, list_tree
-from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.options import parse
 from facenet_ext.train.report import write_json
 
@@ -147,7 +147,7 @@ def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
 def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
     """Images of 96x96 pixels from JPEG files, with the defaults for faces."""
     options, _ = parse(["--preset", "faces", "--data", "images"], "benchmarks")
-    module = EmbeddingModule(options, (1, 96, 96), steps=1).eval()
+    module = Embedder(options, (1, 96, 96)).eval()
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

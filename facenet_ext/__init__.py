@@ -4,6 +4,10 @@ Triplet selection, the triplet loss and its gradient stream tiles of distances a
 N x N matrix. ``losses`` and ``miners`` are modules, ``functional`` the functions behind them,
 ``reference`` the same semantics in plain float64 PyTorch.
 
+Everything here is imported when it is first used: a module such as ``facenet_ext.models`` too. The
+operators are in ``torch.ops.facenet_ext`` from then on. A program that uses nothing else of this
+package, such as one that runs what ``torch.export`` saved, imports ``facenet_ext.ops``.
+
 Example:
     >>> import torch, facenet_ext
     >>> loss = facenet_ext.TripletSemiHardLoss(margin=0.2)
@@ -11,28 +15,84 @@ Example:
     >>> loss(embeddings, torch.arange(32) // 4).backward()
 """
 
-from facenet_ext import functional, losses, memory, metrics, miners, reference, samplers
-from facenet_ext._library import build_info
-from facenet_ext._types import Triplets
-from facenet_ext.functional import (
-    mined_triplet_loss,
-    pairwise_squared_distance,
-    select_triplets,
-    triplet_loss,
-    triplet_margin_loss,
-)
-from facenet_ext.losses import (
-    HarmonicTripletLoss,
-    TripletHardLoss,
-    TripletLoss,
-    TripletMarginLoss,
-    TripletSemiHardLoss,
-)
-from facenet_ext.memory import CrossBatchMemory
-from facenet_ext.miners import TripletMiner
-from facenet_ext.samplers import MPerClassSampler
+from typing import TYPE_CHECKING
 
-__version__ = build_info()["version"]
+from facenet_ext import _info
+from facenet_ext._lazy import lazily
+
+if TYPE_CHECKING:
+    from facenet_ext import (
+        all_pairs as all_pairs,
+    )
+    from facenet_ext import (
+        functional as functional,
+    )
+    from facenet_ext import (
+        losses as losses,
+    )
+    from facenet_ext import (
+        memory as memory,
+    )
+    from facenet_ext import (
+        metrics as metrics,
+    )
+    from facenet_ext import (
+        micro_batches as micro_batches,
+    )
+    from facenet_ext import (
+        miners as miners,
+    )
+    from facenet_ext import (
+        mining as mining,
+    )
+    from facenet_ext import (
+        models as models,
+    )
+    from facenet_ext import (
+        neighbours as neighbours,
+    )
+    from facenet_ext import (
+        ops as ops,
+    )
+    from facenet_ext import (
+        quantization as quantization,
+    )
+    from facenet_ext import (
+        recognition as recognition,
+    )
+    from facenet_ext import (
+        reference as reference,
+    )
+    from facenet_ext import (
+        samplers as samplers,
+    )
+    from facenet_ext import (
+        sentence_transformers as sentence_transformers,
+    )
+    from facenet_ext import (
+        train as train,
+    )
+    from facenet_ext._library import build_info
+    from facenet_ext._types import Triplets
+    from facenet_ext.functional import (
+        mined_triplet_loss,
+        pairwise_squared_distance,
+        select_triplets,
+        triplet_loss,
+        triplet_margin_loss,
+    )
+    from facenet_ext.losses import (
+        HarmonicTripletLoss,
+        TripletHardLoss,
+        TripletLoss,
+        TripletMarginLoss,
+        TripletSemiHardLoss,
+    )
+    from facenet_ext.memory import CrossBatchMemory
+    from facenet_ext.miners import TripletMiner
+    from facenet_ext.samplers import MPerClassSampler
+
+__version__ = _info.version
 
 __all__ = [
     "CrossBatchMemory",
@@ -58,3 +118,46 @@ __all__ = [
     "triplet_loss",
     "triplet_margin_loss",
 ]
+
+_MODULES = (
+    "all_pairs",
+    "functional",
+    "losses",
+    "memory",
+    "metrics",
+    "micro_batches",
+    "miners",
+    "mining",
+    "models",
+    "neighbours",
+    "ops",
+    "quantization",
+    "recognition",
+    "reference",
+    "samplers",
+    "sentence_transformers",
+    "train",
+)
+"""Those that need more than torch and NumPy are no part of ``from facenet_ext import *``."""
+
+_HOMES = {
+    "CrossBatchMemory": "memory",
+    "HarmonicTripletLoss": "losses",
+    "MPerClassSampler": "samplers",
+    "TripletHardLoss": "losses",
+    "TripletLoss": "losses",
+    "TripletMarginLoss": "losses",
+    "TripletMiner": "miners",
+    "TripletSemiHardLoss": "losses",
+    "Triplets": "_types",
+    "build_info": "_library",
+    "mined_triplet_loss": "functional",
+    "pairwise_squared_distance": "functional",
+    "select_triplets": "functional",
+    "triplet_loss": "functional",
+    "triplet_margin_loss": "functional",
+}
+"""The module of each name that is none itself."""
+
+
+__getattr__, __dir__ = lazily(__name__, _HOMES, _MODULES)

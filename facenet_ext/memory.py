@@ -3,22 +3,16 @@
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
+from facenet_ext._compilation import outside_graphs
 from facenet_ext._triplet_module import is_fused
 
 __all__ = ["CrossBatchMemory"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _outside_graphs(function: _F) -> _F:
-    """``torch.compile`` runs it as it is: positions change with every call, and graphs would."""
-    return cast(_F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
 
 
 class CrossBatchMemory(nn.Module):
@@ -115,7 +109,7 @@ class CrossBatchMemory(nn.Module):
         """The number of rows that take part."""
         return min(self._written, self.memory_size)
 
-    @_outside_graphs
+    @outside_graphs  # positions change with every call, and graphs would
     def forward(
         self,
         embeddings: Tensor,
@@ -172,7 +166,7 @@ class CrossBatchMemory(nn.Module):
         self._write(*rows)
         return loss
 
-    @_outside_graphs
+    @outside_graphs  # positions change with every call, and graphs would
     def enqueue(self, embeddings: Tensor, labels: Tensor, *, ids: Tensor | None = None) -> None:
         """Adds rows that are no anchors: another network's, or those to begin with.
 

@@ -6,55 +6,28 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
 from facenet_ext import TripletSemiHardLoss, build_info
 from facenet_ext.all_pairs import distance_histogram
-from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.devices import find_device
 from facenet_ext.neighbours import nearest, within
+from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
-from facenet_ext.train.progress import Counting
 
-__all__ = ["build_parser", "main"]
+__all__ = ["execute"]
 
 
 _MOST_THREADS = 1024
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "facenet bench") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _bench)
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Measure the kernels on this machine, each beside the matrix product of the same pairs: "
-        "medians, in one run.",
-        f"{prog}\n{prog} --rows 50000 --dim 256 --threads 4\n{prog} --device cuda --json",
-    )
-    parser.add_argument("--rows", type=PositiveInt, default=16_384, help="embeddings")
-    parser.add_argument("--dim", type=PositiveInt, default=128, help="numbers of an embedding")
-    parser.add_argument(
-        "--batch", type=PositiveInt, default=1800, help="of the loss, 40 of each identity"
-    )
-    parser.add_argument("--repeats", type=PositiveInt, default=5, help="of each measurement")
-    parser.add_argument("--threads", type=PositiveInt | None, default=None, help="of the CPU")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    return parser
-
-
-def _bench(found: Any) -> None:
+def execute(found: Any) -> None:
+    """Do what the command line says."""
     device = find_device(found.device)
     if found.threads is not None:
         if found.threads > _MOST_THREADS:

@@ -6,79 +6,34 @@ import csv
 import io
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveInt
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.model_options import (
-    add_model_options,
-    add_threshold_options,
     choose_threshold,
     embed_or_read,
 )
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
-from facenet_ext.recognition.clustering import LINKAGES
+from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
 from facenet_ext.train.pictures import save_picture
-from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import write_json, write_text
 
-__all__ = ["build_parser", "main"]
+__all__ = ["execute"]
 
 _SHEETS = "sheets"
 _PICTURE = 96  # pixels of an image in a sheet
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "facenet cluster") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _cluster)
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Group images by who is on them: agglomerative clustering, up to the threshold, without a "
-        "matrix of all distances. The exit status is 1 if no two images belong together.",
-        f"{prog} photos --output people\n{prog} embeddings --images photos --far 0.001 --json",
-    )
-    parser.add_argument("source", help="a folder of images, of any depth, or embeddings of one")
-    parser.add_argument("--output", default="clusters", help="folder for what is found")
-    parser.add_argument(
-        "--images",
-        type=str | None,
-        default=None,
-        help="the folder that stored embeddings are of, for the contact sheets",
-    )
-    parser.add_argument(
-        "--linkage",
-        choices=LINKAGES,
-        default=LINKAGES[0],
-        help="distance of two clusters: the mean of all pairs, or the closest pair",
-    )
-    parser.add_argument(
-        "--sheets", type=NonNegativeInt, default=50, help="contact sheets, of the largest clusters"
-    )
-    parser.add_argument(
-        "--sheet-images", type=PositiveInt, default=48, help="images of a contact sheet at most"
-    )
-    add_model_options(parser)
-    add_threshold_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    return parser
-
-
-def _cluster(found: Any) -> int:
+def execute(found: Any) -> int:
+    """Do what the command line says."""
     console = Console(stderr=True)
     if found.images is not None and not Path(found.images).is_dir():
         raise InputError(f"--images {found.images}: no such folder")

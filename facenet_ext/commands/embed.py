@@ -4,52 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from facenet_ext.commands.command_line import make_parser, run
-from facenet_ext.commands.model_options import add_model_options, load_model
+from facenet_ext.commands.model_options import load_model
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
+from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
-from facenet_ext.train.progress import Counting
 
-__all__ = ["build_parser", "main"]
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "facenet embed") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _embed)
+__all__ = ["execute"]
 
 
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Embed all images under a folder into another folder: embeddings.npy, ids.txt, "
-        "identities.txt (the folder of each image) and store.json (the model). An interrupted run "
-        "goes on where it was when the same command is given again.",
-        f"{prog} faces --output gallery\n"
-        f"{prog} faces --checkpoint runs/faces-20260101-120000 --views one --json",
-    )
-    parser.add_argument("images", help="a folder of images, of any depth, or one image")
-    parser.add_argument("--output", default="embeddings", help="the folder to write")
-    parser.add_argument(
-        "--on-unreadable",
-        choices=("skip", "stop"),
-        default="skip",
-        help="what to do about images that cannot be read; skipped ones are listed",
-    )
-    add_model_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
-    return parser
-
-
-def _embed(found: Any) -> None:
+def execute(found: Any) -> None:
+    """Do what the command line says."""
     if not found.images:
         raise InputError("expected a folder or an image, got an empty name")
     images = list_tree(Path(found.images))

@@ -6,93 +6,37 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveFloat
 from rich.console import Console
 from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
-from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.evaluation_report import AllPairs, write_report
-from facenet_ext.commands.model_options import Model, add_model_options, embed_list, load_model
+from facenet_ext.commands.model_options import Model, embed_list, load_model
 from facenet_ext.recognition import StoredEmbeddings
 from facenet_ext.recognition.protocols import Protocol, read_protocol
 from facenet_ext.recognition.quality import QualitySlice, measure_quality
 from facenet_ext.recognition.store import number
+from facenet_ext.train.counting import Counting
 from facenet_ext.train.data import held_out_of
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import Verification, verify, without_nan
-from facenet_ext.train.folders import CHECKPOINTS, METRICS
-from facenet_ext.train.operating_points import EVALUATION
+from facenet_ext.train.folders import CHECKPOINTS, EVALUATION, METRICS
 from facenet_ext.train.options import is_features
-from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import table, write_json
 from facenet_ext.train.sources import find
 
-__all__ = ["build_parser", "main"]
+__all__ = ["execute"]
 
 _SPLITS = 5
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "facenet evaluate") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _evaluate)
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Verify pairs with a model, and write what comes of it: metrics.json, which 'verify', "
-        "'identify' and 'cluster' take their thresholds from, and report.html.",
-        f"{prog}\n"
-        f"{prog} --data lfw --checkpoint runs/faces-20260101-120000\n"
-        f"{prog} --data YouTubeFaces/frame_images_DB --pairs YouTubeFaces/splits.txt\n"
-        f"{prog} --data photos --pairs pairs.csv --quality 0 --json\n"
-        f"{prog} --data faces/val --all-pairs --far 0.0001",
-    )
-    parser.add_argument(
-        "--data",
-        type=str | None,
-        default=None,
-        help="'lfw', a folder <identity>/<image>, or an archive; by default the run's",
-    )
-    parser.add_argument(
-        "--pairs",
-        type=str | None,
-        default=None,
-        help="LFW's pairs.txt, YouTube Faces' splits.txt, or a .csv first,second,same[,fold]",
-    )
-    parser.add_argument(
-        "--all-pairs", action="store_true", help="VAL and FAR over all pairs of the images too"
-    )
-    parser.add_argument(
-        "--far", type=PositiveFloat, default=1e-3, help="false accept rate of --all-pairs"
-    )
-    parser.add_argument(
-        "--quality",
-        type=NonNegativeInt,
-        default=600,
-        help="images to verify compressed and small as well; 0: none",
-    )
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        default=None,
-        help=f"folder to write; by default {EVALUATION}/ in the run's",
-    )
-    add_model_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    return parser
-
-
-def _evaluate(found: Any) -> None:
+def execute(found: Any) -> None:
+    """Do what the command line says."""
     console = Console(stderr=True)
     if not found.far <= 1:
         raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")

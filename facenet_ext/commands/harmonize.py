@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveFloat, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.train.command import quiet
 from facenet_ext.train.data import load
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.train.harmonic import (
@@ -27,68 +24,26 @@ from facenet_ext.train.harmonic import (
     embed_all,
     recognised,
 )
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import Options, dump
 from facenet_ext.train.pictures import save_picture
 from facenet_ext.train.report import write_json
 from facenet_ext.train.run import train
 
-__all__ = ["build_parser", "main"]
+__all__ = ["execute"]
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "facenet harmonize") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, partial(_harmonize, prog=prog))
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Train a new model so that its embeddings can be compared with those of an old one: a new "
-        "last layer first, then all of it, with triplets from the embeddings of both. Report how "
-        "well old and new embeddings are told apart. An interrupted run goes on where it was when "
-        "the same command is given again.",
-        f"{prog} runs/old\n"
-        f"{prog} runs/old --new runs/better --output runs/harmonic\n"
-        f"{prog} runs/old --new runs/better --layer-steps 300 --steps 1000",
-    )
-    parser.add_argument("old", help="the old model: a run's folder, or a .ckpt file")
-    parser.add_argument(
-        "--new",
-        type=str | None,
-        default=None,
-        help="the new model, trained on its own; by default one is trained as the old one was, "
-        "with another seed",
-    )
-    parser.add_argument(
-        "--data",
-        type=str | None,
-        default=None,
-        help="images, as for train; by default the new run's",
-    )
-    parser.add_argument("--output", default="runs/harmonic", help="folder of the runs and report")
-    parser.add_argument(
-        "--layer-steps", type=PositiveInt, default=200, help="steps of the last layer alone"
-    )
-    parser.add_argument("--steps", type=PositiveInt, default=800, help="steps of all of it")
-    parser.add_argument(
-        "--lr", type=PositiveFloat | None, default=None, help="by default the new run's"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    return parser
-
-
-def _harmonize(found: Any, prog: str) -> int:
+def execute(found: Any) -> int:
+    """Do what the command line says."""
     quiet()
     console = Console(stderr=bool(found.json))
     folder = Path(found.output)
     paths = {"old": checkpoint_path(found.old)}
     if found.new is not None:
         paths["new"] = checkpoint_path(found.new)
-    old = load_module(paths["old"])
-    if found.new is not None and (new := load_module(paths["new"])).shape != old.shape:
+    old = load_embedder(paths["old"])
+    if found.new is not None and (new := load_embedder(paths["new"])).shape != old.shape:
         raise InputError(
             f"--new {found.new}: embeds {list(new.shape)} and the old model {list(old.shape)}; "
             "both must see the same, so train it on data of that shape"
@@ -96,7 +51,7 @@ def _harmonize(found: Any, prog: str) -> int:
     _claim(folder, {name: file_hash(path) for name, path in paths.items()})
     try:
         independent = (
-            load_module(paths["new"])
+            load_embedder(paths["new"])
             if found.new is not None
             else _independent(old, folder, found, console)
         )
@@ -117,7 +72,9 @@ def _harmonize(found: Any, prog: str) -> int:
             )
             module = _stage(replace(options, run=run_options), make, console)
     except InterruptedRunError:
-        print(f"{prog}: stopped; give the same command again to continue", file=sys.stderr)
+        print(
+            "facenet harmonize: stopped; give the same command again to continue", file=sys.stderr
+        )
         return 130
     figures = _report(folder, old, independent, module, console)
     if found.json:
@@ -145,9 +102,7 @@ def _claim(folder: Path, models: dict[str, str]) -> None:
         )
 
 
-def _independent(
-    old: EmbeddingModule, folder: Path, found: Any, console: Console
-) -> EmbeddingModule:
+def _independent(old: Embedder, folder: Path, found: Any, console: Console) -> Embedder:
     """Train a model as the old one was, with another seed."""
     options = old.options
     run_options = replace(
@@ -157,7 +112,7 @@ def _independent(
     return _stage(replace(options, data=data, run=run_options), EmbeddingModule, console)
 
 
-def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
+def _options(new: Options, old: Embedder, found: Any) -> Options:
     """Return the options of both stages, without what is each one's own."""
     data = new.data if found.data is None else new.data.of(found.data)
     lr = new.optimizer.lr if found.lr is None else float(found.lr)
@@ -177,7 +132,7 @@ def _options(new: Options, old: EmbeddingModule, found: Any) -> Options:
     )
 
 
-def _stage(options: Options, make_module: Any, console: Console) -> EmbeddingModule:
+def _stage(options: Options, make_module: Any, console: Console) -> Embedder:
     """Train, or go on, or take what was trained before."""
     folder = Path(str(options.run.output))
     last = folder / CHECKPOINTS / LAST_FILE
@@ -193,14 +148,14 @@ def _stage(options: Options, make_module: Any, console: Console) -> EmbeddingMod
         else:
             config.unlink(missing_ok=True)  # of a run that stopped before its first checkpoint
             train(options, None, make_module, console)
-    return load_module(last)
+    return load_embedder(last)
 
 
 def _report(
     folder: Path,
-    old: EmbeddingModule,
-    independent: EmbeddingModule,
-    new: EmbeddingModule,
+    old: Embedder,
+    independent: Embedder,
+    new: Embedder,
     console: Console,
 ) -> dict[str, Any]:
     data = load(new.options.data, console)

@@ -5,26 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.model_options import (
-    add_model_options,
-    add_threshold_options,
     choose_threshold,
     embed_or_read,
 )
-from facenet_ext.commands.recognition_pictures import draw_identification
 from facenet_ext.recognition import (
     Identification,
     OpenSetPoint,
@@ -35,48 +28,15 @@ from facenet_ext.recognition import (
     open_set_rates,
 )
 from facenet_ext.recognition.store import number
+from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import without_nan
-from facenet_ext.train.pictures import save_picture
-from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import write_text
 
-__all__ = ["build_parser", "main"]
+__all__ = ["execute"]
 
 _SHOWN = 20
 _POINTS = 200
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "facenet identify") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _identify)
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Find the identities of a gallery that are closest to each probe; one that is farther than "
-        "the threshold from all of them is unknown. Where the probes lie in folders that are "
-        "called as the gallery's are, tells how often that is right. The exit status is 1 if "
-        "nobody was recognised.",
-        f"{prog} gallery photo.jpg\n"
-        f"{prog} gallery probes --far 0.001 --output found\n"
-        f"{prog} gallery_embeddings probe_embeddings --top 10 --json",
-    )
-    parser.add_argument("gallery", help="a folder gallery/<identity>/<image>, or embeddings of one")
-    parser.add_argument("probe", help="an image, a folder of images, or embeddings")
-    parser.add_argument("--top", type=PositiveInt, default=5, help="identities to name, 1 to 100")
-    add_model_options(parser)
-    add_threshold_options(parser)
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        default=None,
-        help="a folder for identified.csv, and for curves where the probes' identities are known",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    return parser
 
 
 class _Rates(NamedTuple):
@@ -109,7 +69,8 @@ class _Found(NamedTuple):
         ]
 
 
-def _identify(found: Any) -> int:
+def execute(found: Any) -> int:
+    """Do what the command line says."""
     console = Console(stderr=True)
     if not 1 <= found.top <= 100:
         raise InputError(f"--top {found.top}: expected 1 to 100")
@@ -235,6 +196,9 @@ def _write(output: Path, found: _Found) -> None:
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "identified.csv", text.getvalue())
         if rates is not None:
+            from facenet_ext.commands.recognition_pictures import draw_identification
+            from facenet_ext.train.pictures import save_picture
+
             figure = draw_identification(
                 rates.cmc.tolist(), rates.curve, rates.known, rates.unknown
             )

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from numpy.typing import NDArray
 from rich.console import Console
 
-from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
 from facenet_ext.mining import (
@@ -24,24 +20,17 @@ from facenet_ext.mining import (
     mine_to_parquet,
     read_triplets,
 )
-from facenet_ext.mining.offline import BLOCK, CHUNK
 from facenet_ext.mining.storage import describe, fingerprint
 from facenet_ext.recognition.store import STORE, map_array, number, read_embeddings
+from facenet_ext.train.counting import Counting
 from facenet_ext.train.data import Examples, load
 from facenet_ext.train.errors import InputError
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.train.offline import embed_to_file
 from facenet_ext.train.pictures import save_picture
-from facenet_ext.train.progress import Counting
 from facenet_ext.train.report import read_json, write_json, write_text
 
-__all__ = ["build_parser", "main"]
-
-_Choices = {
-    "positives": ("hardest", "easiest", "all"),
-    "negatives": ("semihard", "hardest"),
-    "distance": ("sqeuclidean", "euclidean", "cosine"),
-}
+__all__ = ["execute"]
 
 
 class _Set(NamedTuple):
@@ -53,61 +42,8 @@ class _Set(NamedTuple):
     examples: Examples | None
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "facenet mine") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _mine)
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Search a whole training set for triplets, out of core, and for images that are probably "
-        "under the wrong name or under two. An interrupted search goes on where it was when the "
-        "same command is given again. The exit status is 1 if there are no triplets.",
-        f"{prog} runs/faces-20260101-120000\n"
-        f"{prog} runs/faces-20260101-120000 --data other/faces --negatives hardest\n"
-        f"{prog} embeddings --positives all\n"
-        f"{prog} embeddings.npy --labels labels.npy --output mined",
-    )
-    parser.add_argument(
-        "source",
-        help="a run's folder or .ckpt file to embed --data with; or embeddings, of 'facenet embed' "
-        "or an .npy",
-    )
-    parser.add_argument(
-        "--data", type=str | None, default=None, help="images, as for train; by default the run's"
-    )
-    parser.add_argument(
-        "--labels",
-        type=str | None,
-        default=None,
-        help="of an .npy of embeddings: .npy, [N] integers",
-    )
-    parser.add_argument(
-        "--names",
-        type=str | None,
-        default=None,
-        help="of an .npy of embeddings: a text file, a line each",
-    )
-    parser.add_argument("--output", default="mined", help="folder for what is found")
-    for name, choices in _Choices.items():
-        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="as for train")
-    parser.add_argument("--margin", type=PositiveFloat, default=0.2, help="of --within-margin")
-    parser.add_argument(
-        "--within-margin", action="store_true", help="semi-hard negatives inside the margin only"
-    )
-    parser.add_argument(
-        "--suspects", type=NonNegativeInt, default=48, help="probable mistakes to report; 0 is none"
-    )
-    parser.add_argument("--block", type=PositiveInt, default=BLOCK, help="anchors at once")
-    parser.add_argument("--chunk", type=PositiveInt, default=CHUNK, help="candidates at once")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
-    return parser
-
-
-def _mine(found: Any) -> int:
+def execute(found: Any) -> int:
+    """Do what the command line says."""
     console = Console(stderr=True)
     output = Path(found.output)
     finished = output / "summary.json"
@@ -234,7 +170,7 @@ def _read(path: str) -> NDArray[Any]:
 def _embed(found: Any, output: Path, device: torch.device, console: Console) -> _Set:
     """Embed the training images with a checkpoint, unless that was done before."""
     path = checkpoint_path(found.source)
-    module = load_module(path).to(device)
+    module = load_embedder(path).to(device)
     options = module.options.data
     if found.data is not None:
         options = options.of(found.data)

@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveFloat, PositiveInt
 from rich.console import Console
 
 from facenet_ext.commands.devices import find_device
@@ -21,20 +19,18 @@ from facenet_ext.recognition import (
     list_tree,
     read_embeddings,
 )
-from facenet_ext.recognition.embedding import BATCH, UNREADABLE
+from facenet_ext.recognition.embedding import UNREADABLE
 from facenet_ext.recognition.store import FORMAT, STORE
+from facenet_ext.train.counting import Counting
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import latest_run
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_module, matched_by
-from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder, matched_by
 from facenet_ext.train.operating_points import OperatingPoints, find_operating_points
-from facenet_ext.train.progress import Counting
 from facenet_ext.train.sources import cache_folder
 
 __all__ = [
     "Model",
-    "add_model_options",
-    "add_threshold_options",
     "choose_threshold",
     "embed_list",
     "embed_or_read",
@@ -52,43 +48,8 @@ class Model(NamedTuple):
     """
 
     path: Path
-    module: EmbeddingModule
+    module: Embedder
     name: ModelName
-
-
-def add_model_options(parser: ArgumentParser) -> None:
-    """Add the options that say which model embeds, and how."""
-    parser.add_argument(
-        "--checkpoint",
-        type=str | None,
-        default=None,
-        help="a run's folder or .ckpt file; by default the latest run in runs/",
-    )
-    parser.add_argument(
-        "--views",
-        choices=("all", "one"),
-        default="all",
-        help="passes through the network per image: all that the run verified with, or one, which "
-        "is faster and less accurate",
-    )
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda")
-    parser.add_argument("--batch", type=PositiveInt, default=BATCH, help="images at once")
-
-
-def add_threshold_options(parser: ArgumentParser) -> None:
-    """Add the options that say how close is close enough."""
-    parser.add_argument(
-        "--threshold",
-        type=PositiveFloat | None,
-        default=None,
-        help="squared distance; by default the one that the model's accuracy was measured with",
-    )
-    parser.add_argument(
-        "--far",
-        type=PositiveFloat | None,
-        default=None,
-        help="take the threshold with this false accept rate at the model's evaluation",
-    )
 
 
 def load_model(found: Any) -> Model:
@@ -98,7 +59,7 @@ def load_model(found: Any) -> Model:
         InputError: there is none, or its file is damaged or foreign, or embeds no images.
     """
     path = _checkpoint(found)
-    module = load_module(path).to(find_device(found.device))
+    module = load_embedder(path).to(find_device(found.device))
     if not module.images:
         raise InputError(f"{path}: embeds features, not images")
     network = module.options.model.model

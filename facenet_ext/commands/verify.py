@@ -4,51 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from facenet_ext.commands.command_line import make_parser, run
 from facenet_ext.commands.model_options import (
-    add_model_options,
-    add_threshold_options,
     choose_threshold,
     load_model,
 )
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
 
-__all__ = ["build_parser", "main"]
+__all__ = ["execute"]
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "facenet verify") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _verify)
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    parser = make_parser(
-        prog,
-        "Tell whether two images are of one person: 0 is the exit status if they are, 1 if they "
-        "are not.",
-        f"{prog} a.jpg b.jpg\n"
-        f"{prog} a.jpg b.jpg --far 0.001 && echo same\n"
-        f"{prog} a.jpg b.jpg --checkpoint runs/faces-20260101-120000 --threshold 1.1 --json",
-    )
-    parser.add_argument("first", help="an image")
-    parser.add_argument("second", help="another one")
-    add_model_options(parser)
-    add_threshold_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
-    return parser
-
-
-def _verify(found: Any) -> int:
+def execute(found: Any) -> int:
+    """Do what the command line says."""
     paths = [Path(found.first), Path(found.second)]
     for path in paths:
         if not path.is_file():

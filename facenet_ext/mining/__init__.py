@@ -7,9 +7,14 @@
 | `suspects.py` | finds images that are probably under the wrong name, or under two |
 """
 
-from facenet_ext.mining.offline import Block, Rule, blocks, mine, mine_block
-from facenet_ext.mining.storage import mine_to_parquet, read_triplets
-from facenet_ext.mining.suspects import Suspect, find_duplicates, find_mislabelled
+from typing import TYPE_CHECKING
+
+from facenet_ext._lazy import lazily
+
+if TYPE_CHECKING:
+    from facenet_ext.mining.offline import Block, Rule, blocks, mine, mine_block
+    from facenet_ext.mining.storage import mine_to_parquet, read_triplets
+    from facenet_ext.mining.suspects import Suspect, find_duplicates, find_mislabelled
 
 __all__ = [
     "Block",
@@ -23,3 +28,19 @@ __all__ = [
     "mine_to_parquet",
     "read_triplets",
 ]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Block": "offline",
+        "Rule": "offline",
+        "Suspect": "suspects",
+        "blocks": "offline",
+        "find_duplicates": "suspects",
+        "find_mislabelled": "suspects",
+        "mine": "offline",
+        "mine_block": "offline",
+        "mine_to_parquet": "storage",
+        "read_triplets": "storage",
+    },
+)

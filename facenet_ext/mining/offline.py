@@ -16,20 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from facenet_ext import _validation as check
+from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
 from facenet_ext._types import Triplets
 from facenet_ext.functional import select_triplets
 
-__all__ = ["BLOCK", "CHUNK", "PAIRS", "SEMIHARD", "Block", "Rule", "blocks", "mine", "mine_block"]
-
-BLOCK = 4096
-"""Anchors that are searched for together."""
+__all__ = ["PAIRS", "SEMIHARD", "Block", "Rule", "blocks", "mine", "mine_block"]
 
 PAIRS = 262_144
 """(anchor, positive) of a block where all of them are wanted: each takes some 200 bytes."""
-
-CHUNK = 32_768
-"""Candidates that are in memory at once, beside the block: 16 MiB with 128 dimensions, and as much
-again in the order that the kernels read."""
 
 
 class Rule(NamedTuple):
@@ -81,7 +75,7 @@ class Block(NamedTuple):
     members: NDArray[np.int64]
 
 
-def blocks(labels: NDArray[Any], size: int = BLOCK, pairs: int | None = None) -> list[Block]:
+def blocks(labels: NDArray[Any], size: int = MINING_BLOCK, pairs: int | None = None) -> list[Block]:
     """Divide the rows that have a positive into blocks of anchors.
 
     Args:
@@ -144,8 +138,8 @@ def mine(
     labels: NDArray[Any],
     rule: Rule = SEMIHARD,
     *,
-    block: int = BLOCK,
-    chunk: int = CHUNK,
+    block: int = MINING_BLOCK,
+    chunk: int = MINING_CHUNK,
     device: torch.device | str = "cpu",
 ) -> Iterator[Triplets]:
     """Select triplets over all rows, out of core.
@@ -188,7 +182,7 @@ def mine_block(
     block: Block,
     rule: Rule = SEMIHARD,
     *,
-    chunk: int = CHUNK,
+    chunk: int = MINING_CHUNK,
     device: torch.device | str = "cpu",
 ) -> Triplets:
     """Select the triplets of one block's anchors: see :func:`mine`.

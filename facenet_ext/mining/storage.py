@@ -20,10 +20,9 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 
+from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
 from facenet_ext._types import Triplets
 from facenet_ext.mining.offline import (
-    BLOCK,
-    CHUNK,
     SEMIHARD,
     Rule,
     blocks,
@@ -51,8 +50,8 @@ def mine_to_parquet(
     path: Path,
     rule: Rule = SEMIHARD,
     *,
-    block: int = BLOCK,
-    chunk: int = CHUNK,
+    block: int = MINING_BLOCK,
+    chunk: int = MINING_CHUNK,
     device: torch.device | str = "cpu",
     resume: bool = True,
     progress: Callable[[int, int], None] | None = None,

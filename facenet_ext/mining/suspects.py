@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 
+from facenet_ext._defaults import MINING_CHUNK
 from facenet_ext.functional import pairwise_squared_distance
-from facenet_ext.mining.offline import CHUNK, check_embeddings
+from facenet_ext.mining.offline import check_embeddings
 
 __all__ = ["Suspect", "find_duplicates", "find_mislabelled"]
 
@@ -169,9 +170,9 @@ def _copies(embeddings: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.flo
     seen: dict[bytes, int] = {}
     first = np.empty(len(embeddings), np.int64)
     places = np.empty((len(embeddings), directions.shape[1]))
-    for begin in range(0, len(embeddings), CHUNK):
-        chunk = np.ascontiguousarray(embeddings[begin : begin + CHUNK])
-        places[begin : begin + CHUNK] = chunk.astype(np.float64) @ directions
+    for begin in range(0, len(embeddings), MINING_CHUNK):
+        chunk = np.ascontiguousarray(embeddings[begin : begin + MINING_CHUNK])
+        places[begin : begin + MINING_CHUNK] = chunk.astype(np.float64) @ directions
         for row, values in enumerate(chunk, begin):
             digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
             first[row] = seen.setdefault(digest, row)
@@ -196,8 +197,8 @@ def _with_neighbours(
     own = torch.from_numpy(labels[suspects])
     infinity = torch.full((len(suspects),), torch.inf)
     best = {same: (infinity.clone(), torch.full((len(suspects),), -1)) for same in (True, False)}
-    for begin in range(0, len(labels), CHUNK):
-        chunk = np.arange(begin, min(begin + CHUNK, len(labels)))
+    for begin in range(0, len(labels), MINING_CHUNK):
+        chunk = np.arange(begin, min(begin + MINING_CHUNK, len(labels)))
         d = pairwise_squared_distance(rows, _rows(embeddings, chunk)).float()
         same = own[:, None] == torch.from_numpy(labels[chunk])
         itself = torch.from_numpy(suspects)[:, None] == torch.from_numpy(chunk)

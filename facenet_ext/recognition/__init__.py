@@ -1,26 +1,31 @@
 """What a trained embedding is for: embed, recognise and cluster images, out of core."""
 
-from facenet_ext.recognition.clustering import (
-    Clusters,
-    ClusterScores,
-    cluster,
-    score_clusters,
-)
-from facenet_ext.recognition.embedding import ImageList, embed_images, list_tree
-from facenet_ext.recognition.identification import (
-    Identification,
-    OpenSetPoint,
-    cumulative_matches,
-    identify,
-    open_set_rates,
-)
-from facenet_ext.recognition.store import (
-    ModelName,
-    StoredEmbeddings,
-    check_one_model,
-    read_embeddings,
-    write_embeddings,
-)
+from typing import TYPE_CHECKING
+
+from facenet_ext._lazy import lazily
+
+if TYPE_CHECKING:
+    from facenet_ext.recognition.clustering import (
+        Clusters,
+        ClusterScores,
+        cluster,
+        score_clusters,
+    )
+    from facenet_ext.recognition.embedding import ImageList, embed_images, list_tree
+    from facenet_ext.recognition.identification import (
+        Identification,
+        OpenSetPoint,
+        cumulative_matches,
+        identify,
+        open_set_rates,
+    )
+    from facenet_ext.recognition.store import (
+        ModelName,
+        StoredEmbeddings,
+        check_one_model,
+        read_embeddings,
+        write_embeddings,
+    )
 
 __all__ = [
     "ClusterScores",
@@ -41,3 +46,26 @@ __all__ = [
     "score_clusters",
     "write_embeddings",
 ]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "ClusterScores": "clustering",
+        "Clusters": "clustering",
+        "Identification": "identification",
+        "ImageList": "embedding",
+        "ModelName": "store",
+        "OpenSetPoint": "identification",
+        "StoredEmbeddings": "store",
+        "check_one_model": "store",
+        "cluster": "clustering",
+        "cumulative_matches": "identification",
+        "embed_images": "embedding",
+        "identify": "identification",
+        "list_tree": "embedding",
+        "open_set_rates": "identification",
+        "read_embeddings": "store",
+        "score_clusters": "clustering",
+        "write_embeddings": "store",
+    },
+)

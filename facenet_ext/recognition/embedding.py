@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facenet_ext._defaults import EMBEDDING_BATCH
 from facenet_ext.recognition.store import (
     EMBEDDINGS,
     STORE,
@@ -28,9 +29,9 @@ from facenet_ext.recognition.store import (
     finish_store,
     read_embeddings,
 )
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.report import write_json, write_text
 from facenet_ext.train.sources import is_image_file
 
@@ -39,9 +40,8 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["BATCH", "UNREADABLE", "ImageList", "embed_images", "list_tree"]
+__all__ = ["UNREADABLE", "ImageList", "embed_images", "list_tree"]
 
-BATCH = 128
 UNREADABLE = "unreadable.csv"
 _PARTS = ".unfinished"
 
@@ -118,13 +118,13 @@ def _list_folder(images: ImageList, name: str, identity: str, above: tuple[Path,
 
 
 def embed_images(
-    module: EmbeddingModule,
+    module: Embedder,
     model: ModelName,
     images: ImageList,
     output: Path,
     *,
     stop_at_unreadable: bool = False,
-    batch: int = BATCH,
+    batch: int = EMBEDDING_BATCH,
     progress: Callable[[int, int], None] | None = None,
 ) -> StoredEmbeddings:
     """Embed images into a folder.
@@ -213,7 +213,7 @@ def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | Non
 
 
 def _embed_rest(
-    module: EmbeddingModule,
+    module: Embedder,
     model: ModelName,
     images: ImageList,
     parts: _Parts,

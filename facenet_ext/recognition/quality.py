@@ -13,9 +13,9 @@ from PIL import Image
 
 from facenet_ext.metrics import auc, val_far
 from facenet_ext.recognition.protocols import Protocol
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.pairs import Pairs
 
 __all__ = ["JPEG_QUALITIES", "PIXELS", "QualitySlice", "measure_quality"]
@@ -44,7 +44,7 @@ class QualitySlice(NamedTuple):
 
 
 def measure_quality(
-    module: EmbeddingModule,
+    module: Embedder,
     protocol: Protocol,
     most_images: int,
     progress: Callable[[int, int], None] | None = None,
@@ -118,7 +118,7 @@ def _worsen(kind: str, value: int) -> Callable[[Image.Image], Image.Image]:
 
 @torch.no_grad()
 def _embed(
-    module: EmbeddingModule,
+    module: Embedder,
     protocol: Protocol,
     rows: list[int],
     change: Callable[[Image.Image], Image.Image],

@@ -1,4 +1,4 @@
-"""Reads and writes checkpoints, and stops a run so that it can continue."""
+"""Writes checkpoints, and stops a run so that it can continue."""
 
 from __future__ import annotations
 
@@ -8,63 +8,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from facenet_ext.train.errors import InputError, InterruptedRunError
+from facenet_ext.train.errors import InterruptedRunError
 from facenet_ext.train.folders import LAST_FILE
 
-__all__ = ["GracefulStop", "check_model", "read_checkpoint", "save_best"]
-
-
-def read_checkpoint(path: Path, option: str = "--resume ") -> dict[str, Any]:
-    """Read a checkpoint, as data only: nothing in the file is executed.
-
-    Args:
-        path: the file.
-        option: what named it, for messages.
-
-    Raises:
-        InputError: the file is damaged or was not written by this script.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises anything from EOFError to UnpicklingError
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise InputError(
-            f"{option}{path}: the checkpoint is damaged or no checkpoint ({reason}); "
-            f"try the other one in {path.parent}"
-        ) from None
-    if not isinstance(checkpoint, dict) or "facenet_ext" not in checkpoint:
-        raise InputError(f"{option}{path}: not a checkpoint of this script; give one it wrote")
-    return checkpoint
-
-
-def check_model(
-    checkpoint: dict[str, Any], module: LightningModule, path: Path, option: str = "--resume "
-) -> None:
-    """Check that a checkpoint's weights are those of the module's network.
-
-    Args:
-        checkpoint: what :func:`read_checkpoint` returned.
-        module: of the same network.
-        path: of the checkpoint, for messages.
-        option: what named it, for messages.
-
-    Raises:
-        InputError: a weight is missing, left over, or of another shape; the message names one.
-    """
-    theirs = {name: tuple(w.shape) for name, w in checkpoint.get("state_dict", {}).items()}
-    ours = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
-    differing = sorted(n for n in theirs.keys() | ours.keys() if theirs.get(n) != ours.get(n))
-    if differing:
-        name = differing[0]
-        raise InputError(
-            f"{option}{path}: the checkpoint is of another model: {name} is "
-            f"{theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here; "
-            "leave the model's options as they were, or start a new run"
-        )
+__all__ = ["GracefulStop", "save_best"]
 
 
 def save_best(folder: Path) -> ModelCheckpoint:

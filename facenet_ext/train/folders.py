@@ -10,6 +10,7 @@ from facenet_ext.train.errors import InputError
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
+    "EVALUATION",
     "LAST",
     "LAST_FILE",
     "METRICS",
@@ -25,6 +26,9 @@ CHECKPOINTS = "checkpoints"
 LAST_FILE = "last.ckpt"
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+EVALUATION = "evaluation"
+"""The folder in a run's that ``facenet evaluate`` writes to."""
+
 _RUNS = Path("runs")
 
 

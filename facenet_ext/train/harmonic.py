@@ -14,6 +14,7 @@ from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
 from facenet_ext.models import Committee, EmbeddingNetwork
 from facenet_ext.train.data import Examples
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import without_nan
 from facenet_ext.train.module import EmbeddingModule
@@ -59,9 +60,9 @@ class HarmonicModule(EmbeddingModule):
         pairs: Pairs | None = None,
         log_every: int = 1,
         *,
-        old: EmbeddingModule,
+        old: Embedder,
         old_checkpoint: str | None = None,
-        start: EmbeddingModule,
+        start: Embedder,
         layer_only: bool,
     ) -> None:
         super().__init__(options, shape, steps, pairs, log_every)
@@ -170,7 +171,7 @@ def recognised(probes: Tensor, gallery: Tensor, labels: Tensor) -> tuple[int, in
 
 
 @torch.no_grad()
-def embed_all(module: EmbeddingModule, examples: Examples) -> Tensor:
+def embed_all(module: Embedder, examples: Examples) -> Tensor:
     """Embed examples as an evaluation does: [N, D] on the CPU."""
     return torch.cat(
         [

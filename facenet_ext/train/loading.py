@@ -1,4 +1,4 @@
-"""Takes a trained network out of a checkpoint."""
+"""Reads checkpoints, and takes what embeds out of one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,71 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from facenet_ext.train import checkpoints
+import torch
+from torch import nn
+
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import CHECKPOINTS, LAST_FILE
-from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import Options
 
-__all__ = ["checkpoint_path", "file_hash", "load_module", "matched_by"]
+__all__ = [
+    "check_model",
+    "checkpoint_path",
+    "file_hash",
+    "load_embedder",
+    "matched_by",
+    "read_checkpoint",
+]
+
+
+def read_checkpoint(path: Path, option: str = "--resume ") -> dict[str, Any]:
+    """Read a checkpoint, as data only: nothing in the file is executed.
+
+    Args:
+        path: the file.
+        option: what named it, for messages.
+
+    Raises:
+        InputError: the file is damaged or was not written by this script.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{option}{path}: the checkpoint is damaged or no checkpoint ({reason}); "
+            f"try the other one in {path.parent}"
+        ) from None
+    if not isinstance(checkpoint, dict) or "facenet_ext" not in checkpoint:
+        raise InputError(f"{option}{path}: not a checkpoint of this script; give one it wrote")
+    return checkpoint
+
+
+def check_model(
+    checkpoint: dict[str, Any], module: nn.Module, path: Path, option: str = "--resume "
+) -> None:
+    """Check that a checkpoint's weights are those of the module's network.
+
+    Args:
+        checkpoint: what :func:`read_checkpoint` returned.
+        module: of the same network.
+        path: of the checkpoint, for messages.
+        option: what named it, for messages.
+
+    Raises:
+        InputError: a weight is missing, left over, or of another shape; the message names one.
+    """
+    theirs = {name: tuple(w.shape) for name, w in checkpoint.get("state_dict", {}).items()}
+    ours = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    differing = sorted(n for n in theirs.keys() | ours.keys() if theirs.get(n) != ours.get(n))
+    if differing:
+        name = differing[0]
+        raise InputError(
+            f"{option}{path}: the checkpoint is of another model: {name} is "
+            f"{theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here; "
+            "leave the model's options as they were, or start a new run"
+        )
 
 
 def checkpoint_path(given: str) -> Path:
@@ -40,7 +98,7 @@ def file_hash(path: Path) -> str:
 
 def matched_by(path: Path) -> str | None:
     """Return the hash of the checkpoint that a checkpoint's model was trained to match, if any."""
-    return _matches(checkpoints.read_checkpoint(path, "")["facenet_ext"])
+    return _matches(read_checkpoint(path, "")["facenet_ext"])
 
 
 def _matches(kept: dict[str, Any]) -> str | None:
@@ -48,7 +106,7 @@ def _matches(kept: dict[str, Any]) -> str | None:
     return matches if isinstance(matches, str) else None
 
 
-def load_module(path: Path) -> EmbeddingModule:
+def load_embedder(path: Path) -> Embedder:
     """Build the network of a checkpoint, with its weights, to embed with.
 
     With averaged weights (``--ema``) these are the averaged ones.
@@ -57,22 +115,25 @@ def load_module(path: Path) -> EmbeddingModule:
         path: a checkpoint that ``facenet train`` wrote.
 
     Returns:
-        The module, in evaluation mode.
+        The embedder, in evaluation mode. torch's random state is as it was.
 
     Raises:
         InputError: the file is damaged, foreign, or of another version.
     """
-    state = checkpoints.read_checkpoint(path, "")
+    state = read_checkpoint(path, "")
     kept = state["facenet_ext"]
     try:
         options = Options.from_flat(kept["options"])
-        module = EmbeddingModule(options, tuple(kept["shape"]), steps=1)
-        checkpoints.check_model(state, module, path, "")
-        module.load_state_dict(state["state_dict"])
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and not used
+            embedder = Embedder(options, tuple(kept["shape"]))
+        # The training's own, such as what augmentation draws from, is not needed here.
+        weights = {n: w for n, w in state["state_dict"].items() if n.startswith("network.")}
+        check_model(state | {"state_dict": weights}, embedder, path, "")
+        embedder.load_state_dict(weights)
     except InputError:
         raise
     except Exception as error:  # of many kinds, where options or weights are not what they were
         told = " ".join(str(error).split())
         raise InputError(f"{path}: not a checkpoint that this version reads ({told})") from None
-    module.matches = _matches(kept)
-    return module.eval()
+    embedder.matches = _matches(kept)
+    return embedder.eval()

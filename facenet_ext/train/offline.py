@@ -13,10 +13,11 @@ from rich.console import Console
 
 from facenet_ext.mining import Rule, mine_to_parquet, read_triplets
 from facenet_ext.samplers import derive_seed
+from facenet_ext.train.counting import Counting
 from facenet_ext.train.data import Batches, Examples, MinedTriplets
+from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import Options
-from facenet_ext.train.progress import Counting
 
 __all__ = ["OfflineMining", "embed_to_file"]
 
@@ -108,7 +109,7 @@ class OfflineMining(Callback):
         generator = torch.Generator().manual_seed(derive_seed(self.options.run.seed, 3, step))
         return np.sort(torch.randperm(count, generator=generator)[:subset].numpy())
 
-    def _mine(self, path: Path, rows: NDArray[np.int64], module: EmbeddingModule) -> None:
+    def _mine(self, path: Path, rows: NDArray[np.int64], module: Embedder) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         options, train = self.options.mining, self.batches.data.train
         with Counting("embedding", self.console) as progress:
@@ -135,7 +136,7 @@ class OfflineMining(Callback):
 
 @torch.no_grad()
 def embed_to_file(
-    module: EmbeddingModule,
+    module: Embedder,
     examples: Examples,
     rows: NDArray[np.int64],
     path: Path,

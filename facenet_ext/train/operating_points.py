@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from facenet_ext.train.errors import InputError
-from facenet_ext.train.folders import METRICS
+from facenet_ext.train.folders import EVALUATION, METRICS
 from facenet_ext.train.loading import file_hash
 from facenet_ext.train.report import read_json
 
-__all__ = ["EVALUATION", "OperatingPoints", "find_operating_points"]
-
-EVALUATION = "evaluation"
-"""The folder in a run's that ``facenet evaluate`` writes to."""
+__all__ = ["OperatingPoints", "find_operating_points"]
 
 
 class OperatingPoints(NamedTuple):

@@ -26,7 +26,7 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 
-from facenet_ext.commands.command_line import make_parser
+from facenet_ext.cli.command_line import make_parser
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
 

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.axes import Axes
@@ -13,8 +14,10 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from facenet_ext.metrics import roc
-from facenet_ext.train.data import Examples
 from facenet_ext.train.evaluation import Verification
+
+if TYPE_CHECKING:
+    from facenet_ext.train.data import Examples
 
 __all__ = [
     "DIFFERENT_COLOUR",

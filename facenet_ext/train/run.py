@@ -16,6 +16,7 @@ from facenet_ext.train import checkpoints
 from facenet_ext.train.data import Batches, load
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
+from facenet_ext.train.loading import check_model, read_checkpoint
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
@@ -57,7 +58,7 @@ def train(
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     folder = run_folder(options.run.output, options.data.data, checkpoint)
-    state = checkpoints.read_checkpoint(checkpoint) if checkpoint else None
+    state = read_checkpoint(checkpoint) if checkpoint else None
     data = load(options.data, console)
     batches = Batches(
         data,
@@ -69,7 +70,7 @@ def train(
     log_every = max(1, batches.steps // _LOGGED_STEPS)
     module = make_module(options, data.train.shape, batches.steps, data.pairs, log_every)
     if state is not None and checkpoint is not None:
-        checkpoints.check_model(state, module, checkpoint)
+        check_model(state, module, checkpoint)
     console.print(
         f"train on {data.train!r}, verify {data.val!r}; {batches.steps} steps", soft_wrap=True
     )

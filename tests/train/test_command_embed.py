@@ -19,7 +19,7 @@ import facenet_ext.recognition.embedding as embedding
 from facenet_ext.recognition import list_tree, read_embeddings
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import read_image
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_module
+from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder
 
 
 def embed(command: Command, world: Path, *more: object, images: str = "faces") -> Any:
@@ -37,7 +37,7 @@ def test_a_folder_is_embedded_as_the_network_does(command: Command, world: Path)
     assert stored.ids == sorted(stored.ids)
     assert stored.ids[0] == "Person_00/Person_00_0001.png"
     assert stored.identities == [name.split("/")[0] for name in stored.ids]
-    module = load_module(path)
+    module = load_embedder(path)
     data = module.options.data
     images = [read_image(world / "faces" / i, data.image_size, data.channels) for i in stored.ids]
     with torch.no_grad():

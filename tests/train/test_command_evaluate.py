@@ -25,7 +25,7 @@ from facenet_ext.recognition.protocols import read_protocol
 from facenet_ext.train.data import load
 from facenet_ext.train.evaluation import verify
 from facenet_ext.train.images import read_image
-from facenet_ext.train.loading import checkpoint_path, load_module
+from facenet_ext.train.loading import checkpoint_path, load_embedder
 
 LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -51,7 +51,7 @@ def lfw(tmp_path: Path) -> Path:
 
 def test_pairs_are_verified_as_in_training(command: Command, world: Path, lfw: Path) -> None:
     figures = figures_of(evaluate(command, world, "--data", lfw, "--json", "--quality", 0))
-    module = load_module(checkpoint_path(str(world / "old")))
+    module = load_embedder(checkpoint_path(str(world / "old")))
     options = module.options.data.of(str(lfw))
     options = dataclasses.replace(options, pairs=str(lfw / "pairs.txt"))
     data = load(options, Console(quiet=True))
@@ -108,7 +108,7 @@ def test_val_over_all_pairs_is_that_of_listed_ones(command: Command, world: Path
     options = ("--data", world / "faces", "--quality", 0, "--all-pairs", "--far", 0.05, "--json")
     figures = figures_of(evaluate(command, world, *options))
     protocol = read_protocol(str(world / "faces"))
-    module = load_module(checkpoint_path(str(world / "old")))
+    module = load_embedder(checkpoint_path(str(world / "old")))
     data = module.options.data
     images = [
         read_image(p, data.image_size, data.channels)
@@ -168,7 +168,7 @@ def test_videos_are_at_the_mean_distance_of_their_frames(
     assert (figures["items"], figures["images"]) == (6, 24)
     assert figures["pairs"] == {"same": 6, "different": 6, "folds": 2}
     protocol = read_protocol(str(videos), str(tmp_path / "splits.txt"))
-    module = load_module(checkpoint_path(str(world / "old")))
+    module = load_embedder(checkpoint_path(str(world / "old")))
     data = module.options.data
     images = [
         read_image(p, data.image_size, data.channels)

@@ -13,7 +13,7 @@ from PIL import Image
 from small_runs import TINY
 
 from facenet_ext.train.harmonic import HarmonicModule, recognised
-from facenet_ext.train.loading import load_module
+from facenet_ext.train.loading import load_embedder
 
 STEPS = ["--layer-steps", 2, "--steps", 3]
 
@@ -42,9 +42,9 @@ def test_both_stages_run_and_the_report_says_what_they_brought(
     with Image.open("out/harmonic.png") as image:
         assert min(image.size) > 400
 
-    new = load_module(world / "new" / "checkpoints" / "best.ckpt").network.state_dict()
-    layer = load_module(Path("out/layer/checkpoints/last.ckpt")).network.state_dict()
-    everything = load_module(Path("out/all/checkpoints/last.ckpt")).network.state_dict()
+    new = load_embedder(world / "new" / "checkpoints" / "best.ckpt").network.state_dict()
+    layer = load_embedder(Path("out/layer/checkpoints/last.ckpt")).network.state_dict()
+    everything = load_embedder(Path("out/all/checkpoints/last.ckpt")).network.state_dict()
     features = [name for name in new if name.startswith("features")]
     assert all(torch.equal(layer[name], new[name]) for name in features)
     assert not torch.equal(layer["embedding.weight"], new["embedding.weight"])
@@ -57,8 +57,8 @@ def test_a_committee_is_replaced_by_one(command: Command, world: Path) -> None:
     assert command("train", *tiny, "--output", "old")[0] == 0
     status, _, err = command("harmonize", "old", *STEPS, "--output", "out")
     assert (status, err) == (0, "")
-    first = load_module(Path("out/independent/checkpoints/last.ckpt")).network.state_dict()
-    layer = load_module(Path("out/layer/checkpoints/last.ckpt")).network.state_dict()
+    first = load_embedder(Path("out/independent/checkpoints/last.ckpt")).network.state_dict()
+    layer = load_embedder(Path("out/layer/checkpoints/last.ckpt")).network.state_dict()
     last = {name for name in first if "embedding" in name}
     assert len(last) == 2
     assert all(torch.equal(first[name], layer[name]) != (name in last) for name in first)
@@ -81,7 +81,7 @@ def test_without_a_new_model_one_is_trained_as_the_old_one_was(
 ) -> None:
     status, _, err = command("harmonize", world / "old", *STEPS, "--output", "out")
     assert (status, err) == (0, "")
-    independent = load_module(Path("out/independent/checkpoints/last.ckpt"))
+    independent = load_embedder(Path("out/independent/checkpoints/last.ckpt"))
     assert independent.options.run.seed == 2
     assert independent.options.data.data == str(world / "faces")
 

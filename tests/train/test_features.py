@@ -12,7 +12,7 @@ import pytest
 from small_runs import Facenet
 from test_bad_input import assert_told
 
-from facenet_ext.train.loading import load_module
+from facenet_ext.train.loading import load_embedder
 
 
 def save(path: str, classes: int = 30, shape: tuple[int, ...] = (12,), **changes: Any) -> str:
@@ -38,7 +38,7 @@ def test_features_of_any_kind_are_trained_on(
     assert "train on 144 rows of features of 18 identities, verify 96 rows" in out
     assert not Path("run/mistakes.png").exists()
     assert Path("run/roc.png").exists()
-    module = load_module(Path("run/checkpoints/last.ckpt"))
+    module = load_embedder(Path("run/checkpoints/last.ckpt"))
     assert module.shape == shape
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from rich.console import Console
 from small_runs import write_faces, write_pairs
 
-from facenet_ext.train.augmentation import Augmentation, CropResize
+from facenet_ext.train.augmentation import Augmentation
+from facenet_ext.train.crop_resize import CropResize
 from facenet_ext.train.evaluation import verify
 from facenet_ext.train.images import decode
 from facenet_ext.train.optimization import make_optimizer, rate

@@ -15,7 +15,7 @@ from rich.console import Console
 from small_runs import Facenet, write_faces, write_pairs
 
 from facenet_ext.train.data import Batches, load
-from facenet_ext.train.loading import load_module
+from facenet_ext.train.loading import load_embedder
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.options import parse
 
@@ -160,7 +160,7 @@ def test_a_committee_of_networks_that_straighten(facenet: Facenet, faces: Path) 
         *("--aligned-window", "[0.9,0.5]", "--output", "run"),
     )
     assert (status, err) == (0, "")
-    module = load_module(Path("run/checkpoints/last.ckpt"))
+    module = load_embedder(Path("run/checkpoints/last.ckpt"))
     assert module.embed_once(torch.zeros(2, *module.shape, dtype=torch.uint8)).shape == (2, 24)
     windows = [member.features[0] for member in module.network.members]
     assert [(w.aligned_size, w.window) for w in windows] == [(12, 0.9), (8, 0.5), (12, 0.9)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
@@ -43,22 +44,25 @@ class _Formatter(DefaultHelpFormatter):
         return super()._fill_text(text, width, indent)
 
 
-def run(
-    parser: ArgumentParser, argv: Sequence[str] | None, body: Callable[[Any], int | None]
-) -> int:
+def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
     """Parse the command line and run a command.
+
+    What does the work is imported after the command line is read: that takes seconds, and neither
+    ``--help`` nor a wrong option should wait for it.
 
     Args:
         parser: of the command.
         argv: arguments; None takes the process's own.
-        body: called with what was parsed; returns the exit status, None for 0.
+        module: its function ``execute`` is called with what was parsed, and returns the exit
+            status, None for 0.
 
     Returns:
-        The exit status: the body's; 2 where the input cannot be used, told in one line; 130 where
+        The exit status: that one's; 2 where the input cannot be used, told in one line; 130 where
         the user stopped it.
     """
     try:
-        status = body(parser.parse_args(argv)) or 0
+        found = parser.parse_args(argv)
+        status = import_module(module).execute(found) or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read it has seen enough

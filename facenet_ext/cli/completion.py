@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
 
-from facenet_ext.commands.command_line import make_parser, run
+from facenet_ext.cli.command_line import make_parser, run
 
-__all__ = ["build_parser", "main"]
+__all__ = ["build_parser", "execute", "main"]
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -26,7 +26,7 @@ class _Command(NamedTuple):
 
 def main(argv: Sequence[str] | None = None, prog: str = "facenet completion") -> int:
     """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, _print)
+    return run(build_parser(prog), argv, "facenet_ext.cli.completion")
 
 
 def build_parser(prog: str) -> ArgumentParser:
@@ -42,7 +42,8 @@ def build_parser(prog: str) -> ArgumentParser:
     return parser
 
 
-def _print(found: Any) -> None:
+def execute(found: Any) -> None:
+    """Print what the shell reads."""
     commands = [_describe(name) for name in _commands()]
     print({"bash": _bash, "zsh": _zsh, "fish": _fish}[found.shell](commands))
 

@@ -7,27 +7,29 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+import facenet_ext
+
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "train": ("facenet_ext.train.command", "train an embedding and report how well it verifies"),
     "evaluate": (
-        "facenet_ext.commands.evaluate",
+        "facenet_ext.cli.evaluate",
         "measure how well a model verifies, and report it",
     ),
-    "embed": ("facenet_ext.commands.embed", "store the embeddings of a folder of images"),
-    "verify": ("facenet_ext.commands.verify", "tell whether two images are of one person"),
-    "identify": ("facenet_ext.commands.identify", "tell who of a gallery is on images"),
-    "cluster": ("facenet_ext.commands.cluster", "group images by who is on them"),
-    "mine": ("facenet_ext.commands.mine", "find triplets, and mistakes, in a whole training set"),
+    "embed": ("facenet_ext.cli.embed", "store the embeddings of a folder of images"),
+    "verify": ("facenet_ext.cli.verify", "tell whether two images are of one person"),
+    "identify": ("facenet_ext.cli.identify", "tell who of a gallery is on images"),
+    "cluster": ("facenet_ext.cli.cluster", "group images by who is on them"),
+    "mine": ("facenet_ext.cli.mine", "find triplets, and mistakes, in a whole training set"),
     "harmonize": (
-        "facenet_ext.commands.harmonize",
+        "facenet_ext.cli.harmonize",
         "train a new model to match an old one's gallery",
     ),
-    "models": ("facenet_ext.commands.models", "show what each network costs"),
-    "bench": ("facenet_ext.commands.bench", "measure the kernels on this machine"),
-    "completion": ("facenet_ext.commands.completion", "print what lets a shell complete all this"),
-    "export": ("facenet_ext.commands.export", "write a trained network as ONNX"),
+    "models": ("facenet_ext.cli.models", "show what each network costs"),
+    "bench": ("facenet_ext.cli.bench", "measure the kernels on this machine"),
+    "completion": ("facenet_ext.cli.completion", "print what lets a shell complete all this"),
+    "export": ("facenet_ext.cli.export", "write a trained network as ONNX"),
 }
 """Each subcommand with its module, whose ``main(argv, prog)`` runs it, and what it does."""
 
@@ -80,14 +82,8 @@ def _explain(arguments: list[str]) -> int:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     known, rest = parser.parse_known_args(arguments)
     if known.version and not rest:
-        from facenet_ext import __version__
-
-        print(f"facenet_ext {__version__}")
+        print(f"facenet_ext {facenet_ext.__version__}")
         return 0
     wrong = f"unknown command {rest[0]!r}" if rest else "no command given"
     print(f"facenet: error: {wrong}; choose from: {', '.join(COMMANDS)}", file=sys.stderr)
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

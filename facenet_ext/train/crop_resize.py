@@ -1,0 +1,71 @@
+"""Cuts the centre out of images and scales it to the network's input."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample
+
+if TYPE_CHECKING:
+    from facenet_ext.train.options import AugmentationOptions
+
+__all__ = ["CropResize"]
+
+
+class CropResize(nn.Module):
+    """Cut the centre out of uint8 images and scale it to the network's input.
+
+    With ``augment`` each image is also moved, turned, scaled, sheared and mirrored at random. All
+    of it is one bilinear resampling: at 96 pixels and 64 wanted, that takes a quarter of the time
+    of an affine map at full size with a resize after it, and what moves in from outside the crop
+    is the real image, not padding.
+
+    Args:
+        crop: central share of height and width to keep, in (0, 1].
+        size: height and width to return, pixels.
+        augment: how far to move at most, or None.
+    """
+
+    def __init__(self, crop: float, size: int, augment: AugmentationOptions | None = None) -> None:
+        super().__init__()
+        self.crop = crop
+        self.size = size
+        self.augment = augment
+
+    def forward(self, images: Tensor, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """Return [N, C, size, size] float32 in [0, 1] from [N, C, H, W] uint8.
+
+        The crop's centre is moved by ``shift``, right and down, shares of the image.
+        """
+        pixels = images.float() / 255
+        n, channels = images.shape[:2]
+        theta = self._theta(n, images.device)
+        theta[:, :, 2] += 2 * torch.tensor(shift, device=images.device)
+        grid = affine_grid(theta, [n, channels, self.size, self.size], align_corners=False)
+        return grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+
+    def _theta(self, n: int, device: torch.device) -> Tensor:
+        """Return [n, 2, 3]: the map from output to input positions, both from -1 to 1."""
+        theta = torch.zeros(n, 2, 3, device=device)
+        theta[:, 0, 0] = theta[:, 1, 1] = self.crop
+        if self.augment is None:
+            return theta
+
+        def uniform(most: float) -> Tensor:
+            return (torch.rand(n, device=device) * 2 - 1) * most
+
+        a = self.augment
+        angle = uniform(math.radians(a.rotation))
+        scale = self.crop * torch.exp(uniform(a.scale))
+        stretch = torch.exp(uniform(a.aspect / 2))
+        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+        theta[:, 0, 0], theta[:, 0, 1] = cos * stretch, -sin + uniform(a.shear) * scale
+        theta[:, 1, 0], theta[:, 1, 1] = sin, cos / stretch
+        theta[:, 0, 2], theta[:, 1, 2] = uniform(2 * a.translation), uniform(2 * a.translation)
+        if a.flip:
+            mirrored = torch.rand(n, device=device) < 0.5
+            theta[:, :, 0] = torch.where(mirrored[:, None], -theta[:, :, 0], theta[:, :, 0])
+        return theta

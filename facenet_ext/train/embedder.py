@@ -1,0 +1,146 @@
+"""What embeds: a network with all that is done to an example before it, in plain torch."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from facenet_ext.models import PAPER, Committee, EmbeddingNetwork, SmallNet, conv1d, mlp
+from facenet_ext.train.crop_resize import CropResize
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.options import Options
+
+__all__ = ["Embedder", "build_network"]
+
+_T = TypeVar("_T", int | None, float)
+
+
+class Embedder(nn.Module):
+    """Embed examples as they come from files.
+
+    Args:
+        options: of the run that trains it.
+        shape: of one example: [C, H, W] of images, anything else of features.
+
+    Attributes:
+        network: takes prepared examples.
+        prepare: cuts and scales images to what the network takes.
+        images: whether the examples are images.
+        matches: the SHA-256 of an older model's checkpoint whose embeddings these can be compared
+            with, or None.
+
+    Raises:
+        InputError: the network does not fit its input.
+
+    Example:
+        >>> from facenet_ext.train.options import ModelOptions
+        >>> options = Options(model=ModelOptions(width=8, embedding_dim=16))
+        >>> embedder = Embedder(options, (1, 96, 96)).eval()
+        >>> embedder(torch.zeros(2, 1, 96, 96, dtype=torch.uint8)).shape
+        torch.Size([2, 16])
+    """
+
+    def __init__(self, options: Options, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.options = options
+        self.shape = shape
+        self.images = len(shape) == 3
+        self.network = build_network(options, shape)
+        self.prepare = CropResize(options.data.crop, options.data.input_size)
+        self.matches: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where examples must be."""
+        return next(self.parameters()).device
+
+    def forward(self, examples: Tensor) -> Tensor:
+        """Embed examples as they are, without augmentation: [N, D] float32.
+
+        Of [N, C, H, W] uint8 images the mean direction over nine shifted crops, where
+        ``--test-shift`` asks for them, and over mirror images, where the network trained on these.
+        """
+        if not self.images:
+            return self.embed_once(examples)
+        shift = self.options.data.test_shift
+        moves = [(x, y) for x in (-shift, 0, shift) for y in (-shift, 0, shift)] if shift else []
+        views = []
+        for move in moves or [(0.0, 0.0)]:
+            inputs = self.prepare(examples, move).to(memory_format=torch.channels_last)
+            views.append(self.network(inputs))
+            if self.options.augmentation.flip:
+                views.append(self.network(inputs.flip(3)))
+        return views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether it embeds examples of a shape: images of any size, sequences of any length."""
+        if len(shape) != len(self.shape):
+            return False
+        any_length = self.images or (self.options.model.model == "conv1d" and len(shape) == 2)
+        return shape[0] == self.shape[0] if any_length else shape == self.shape
+
+    def embed_once(self, examples: Tensor) -> Tensor:
+        """Embed examples by one pass through the network, of images the central crop."""
+        if self.images:
+            examples = self.prepare(examples).to(memory_format=torch.channels_last)
+        embeddings: Tensor = self.network(examples)
+        return embeddings
+
+
+def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork | Committee:
+    """Build the network that the options describe, or several that differ in their first weights.
+
+    Args:
+        options: of the run.
+        shape: of one example as the data has it: [C, H, W] of images, anything else of features.
+
+    Raises:
+        InputError: the network does not fit its input.
+    """
+    for name in ("aligned_size", "aligned_window"):
+        if getattr(options.model, name) == ():
+            raise InputError(f"--{name.replace('_', '-')} []: give one number, or one per member")
+    members = [_build_member(options, shape, member) for member in range(options.model.members)]
+    return members[0] if len(members) == 1 else Committee(members)
+
+
+def _build_member(options: Options, shape: tuple[int, ...], member: int) -> EmbeddingNetwork:
+    o, size = options.model, options.data.input_size
+    images = len(shape) == 3
+    if images == (o.model in ("mlp", "conv1d")):
+        kind = "images" if images else "features"
+        fitting = "small, nn1, nn2, nn3, nn4, nns1 or nns2" if images else "mlp or conv1d"
+        raise InputError(f"--model {o.model}: does not embed {kind}; choose {fitting}")
+    if o.model == "mlp":
+        return mlp(shape, o.embedding_dim, width=o.width, layers=len(o.stages), dropout=o.dropout)
+    if o.model == "conv1d":
+        return conv1d(shape, o.embedding_dim, width=o.width, stages=o.stages, dropout=o.dropout)
+    if o.model != "small":
+        return PAPER[o.model](
+            o.embedding_dim,
+            in_channels=shape[0],
+            input_size=(size, size),
+            batch_norm=o.batch_norm,
+            dropout=o.dropout,
+        )
+    try:
+        return SmallNet(
+            shape[0],
+            o.embedding_dim,
+            input_size=size,
+            width=o.width,
+            stages=o.stages,
+            dropout=o.dropout,
+            aligned_size=_of_member(o.aligned_size, member),
+            aligned_window=_of_member(o.aligned_window, member),
+        )
+    except ValueError as error:
+        raise InputError(f"--stages, --input-size, --aligned-size: {error}") from None
+
+
+def _of_member(values: _T | tuple[_T, ...], member: int) -> _T:
+    """Return what an option says of one member: they take several values in turn."""
+    return values[member % len(values)] if isinstance(values, tuple) else values
