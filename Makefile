@@ -4,10 +4,20 @@ VENV ?= .venv
 DATA ?=
 ARGS ?=
 
-# This environment's CUDA library, where there is nvcc, is for the GPU at hand, or without one for two
-# that the tests look at. A wheel has code for all: see CONTRIBUTING.md.
-export FACENET_EXT_CUDA_ARCHITECTURES ?= $(shell nvidia-smi -L >/dev/null 2>&1 \
-  && echo native || echo "80-real;90a-real")
+# The CUDA library takes minutes to compile: it is built where there is a GPU, for that GPU, or where
+# it is asked for, then for two that the tests look at. A wheel has code for all: see CONTRIBUTING.md.
+GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
+export FACENET_EXT_CUDA ?= AUTO
+export FACENET_EXT_CUDA_ARCHITECTURES ?= $(if $(GPU),native,80-real;90a-real)
+ifeq ($(FACENET_EXT_CUDA),ON)
+  BUILD := for the CPU and for CUDA ($(FACENET_EXT_CUDA_ARCHITECTURES)), as FACENET_EXT_CUDA=ON asks; some minutes
+else ifeq ($(FACENET_EXT_CUDA)$(GPU),AUTOyes)
+  BUILD := for the CPU and for the GPU of this machine; some minutes
+else ifeq ($(FACENET_EXT_CUDA),OFF)
+  BUILD := for the CPU alone, as FACENET_EXT_CUDA=OFF asks; about a minute
+else
+  BUILD := for the CPU alone: this machine has no NVIDIA GPU (FACENET_EXT_CUDA=ON builds for one all the same); about a minute
+endif
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -20,7 +30,7 @@ TESTS := --pyargs tests facenet_ext README.md docs examples
 # The theme advertises its successor.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: train demo test test-all lint format docs docs-serve docs-pictures bench bench-use study gpu-check clean
+.PHONY: train demo test test-ci test-all lint format docs docs-serve docs-pictures bench bench-use study gpu-check clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -29,11 +39,18 @@ train: $(VENV)/.train
 demo: $(VENV)/.train
 	$(BIN)/python -m examples.demo $(DATA) $(ARGS)
 
+# The tests run in as many processes as there are cores, each with one thread of OpenMP, which torch
+# computes with. What CONTRIBUTING.md says of the three tiers is told apart by the marks.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
+	$(PYTEST) $(TESTS) -m "not ci and not slow" $(ARGS)
+
+test-ci: $(VENV)/.dev
+	$(PYTEST) $(TESTS) -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	$(PYTEST) $(TESTS) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(PACKAGES)
@@ -76,23 +93,28 @@ clean:
 # The environment, in steps that each remember themselves. The build tools come first, since the
 # package is built without isolation, against the torch that it will run with.
 $(VENV)/.base: constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade pip
-	$(PIP) torch numpy scikit-build-core pybind11 cmake ninja
+	@echo "== an environment in $(VENV), with torch and the build tools"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip
+	@$(PIP) torch numpy scikit-build-core pybind11 cmake ninja
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.base $(SOURCES)
-	$(PIP) --no-build-isolation --editable '.[train]'
+	@echo "== facenet_ext, $(BUILD); with it what training needs: Lightning, kornia, matplotlib"
+	@$(PIP) --no-build-isolation --editable '.[train]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(PIP) --no-build-isolation --editable '.[train,dev]'
+	@echo "== what the tests and linters need"
+	@$(PIP) --group dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.train
-	$(PIP) --no-build-isolation --editable '.[train,docs]'
+	@echo "== what the documentation needs"
+	@$(PIP) --group docs
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.train
-	$(PIP) --no-build-isolation --editable '.[train,bench]'
+	@echo "== what the benchmarks compare with"
+	@$(PIP) --group bench
 	@touch $@
