@@ -21,6 +21,8 @@ import pytest
 import facenet_ext
 from facenet_ext import _info, _library
 
+pytestmark = pytest.mark.ci
+
 # The first entry that matches a kernel's name counts.
 REGISTERS: list[tuple[str, int]] = [
     (r"double", 255),  # a float64 takes two
@@ -44,7 +46,7 @@ FOREIGN = r"^(void )?cub::"
 # So that an empty reading does not pass for a good one.
 LEAST_KERNELS = 10
 
-# The architectures that `make test` looks at; `make test-all` takes all there are.
+# The architectures that .ci/run looks at; `make test-all` takes all there are.
 FAST = ("75", "80", "90a")
 
 

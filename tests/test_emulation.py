@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ import pytest
 import torch
 from emulation import emulator
 from torch import Tensor
+
+pytestmark = pytest.mark.ci
 
 HERE = Path(__file__).resolve().parent
 EMULATION = HERE / "emulation"
@@ -333,15 +334,9 @@ def run_operators(flavour: str, capability: int, *options: str) -> None:
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-def test_operators(capability: int) -> None:
-    """Both at once: each is one thread."""
-    with ThreadPoolExecutor(2) as pool:
-        runs = [
-            pool.submit(run_operators, flavour, capability, "-k", QUICK)
-            for flavour in ("address", "race")
-        ]
-    for run in runs:
-        run.result()
+@pytest.mark.parametrize("flavour", ("address", "race"))
+def test_operators(flavour: str, capability: int) -> None:
+    run_operators(flavour, capability, "-k", QUICK)
 
 
 @pytest.mark.slow

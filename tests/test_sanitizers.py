@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from emulation import emulator
 from test_emulation import CAPABILITIES, OPERATORS
+
+pytestmark = pytest.mark.ci
 
 HERE = Path(__file__).resolve().parent
 FUZZ = "test_fuzz_operators.py"
@@ -51,28 +52,21 @@ def run(environment: dict[str, str], *arguments: str) -> None:
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
 
 
-def test_the_cpu_library() -> None:
-    """Both at once: each is one thread."""
+@pytest.mark.parametrize("tests", ["hostile arguments", "every size"])
+def test_the_cpu_library(tests: str) -> None:
     try:
         environment = cpu_environment() | {"OMP_NUM_THREADS": "1"}
     except emulator.UnavailableError as reason:
         pytest.skip(f"no build with sanitizers: {reason}")
-    files = [str(HERE / name) for name in OPERATORS]
-    with ThreadPoolExecutor(2) as pool:
-        runs = [
-            pool.submit(run, environment, str(HERE / FUZZ)),
-            pool.submit(run, environment, *files, "-k", SIZES),
-        ]
-    for each in runs:
-        each.result()
+    if tests == "hostile arguments":
+        run(environment, str(HERE / FUZZ))
+    else:
+        run(environment, *(str(HERE / name) for name in OPERATORS), "-k", SIZES)
 
 
-def test_the_cuda_kernels_under_hostile_arguments() -> None:
-    def fuzz(capability: int) -> None:
-        run(emulator.operators_environment("address", capability=capability), str(HERE / FUZZ))
-
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_cuda_kernels_under_hostile_arguments(capability: int) -> None:
     try:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(fuzz, CAPABILITIES))
+        run(emulator.operators_environment("address", capability=capability), str(HERE / FUZZ))
     except emulator.UnavailableError as reason:
         pytest.skip(f"no emulation of the CUDA kernels: {reason}")
