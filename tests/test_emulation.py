@@ -334,7 +334,7 @@ def run_operators(flavour: str, capability: int, *options: str) -> None:
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("flavour", ("address", "race"))
+@pytest.mark.parametrize("flavour", ["address", "race"])
 def test_operators(flavour: str, capability: int) -> None:
     run_operators(flavour, capability, "-k", QUICK)
 

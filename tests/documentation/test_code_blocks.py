@@ -6,11 +6,13 @@ has no language and shows no code.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import io
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -91,10 +93,12 @@ def _check_options(line: str, command: tuple[str, ...], words: list[str]) -> Non
 def _help(command: tuple[str, ...]) -> str:
     """What a module says with --help."""
     module, *words = command
-    run = f"import sys; from {module} import main; sys.exit(main())"
-    start = ["-c", run] if module == "facenet_ext.cli" else ["-m", module]
-    done = subprocess.run(
-        [sys.executable, *start, *words, "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as said,
+        contextlib.suppress(SystemExit),
+    ):
+        patch.setattr(sys, "argv", [module, *words, "--help"])
+        patch.syspath_prepend(ROOT)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return said.getvalue()
