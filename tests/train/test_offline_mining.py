@@ -90,13 +90,14 @@ def test_what_joins_a_batch_depends_on_its_position_alone() -> None:
 
 def test_micro_batches_learn_what_whole_batches_do(facenet: Facenet, faces: Path) -> None:
     options = ["--data", faces, "--held-out", 0.4, "--dropout", 0, "--model", "nns2"]
-    small = ["--input-size", 32, "--images-per-identity", 4]
+    # AdamW's first steps are the signs of gradients, of which rounding decides the smallest.
+    small = ["--input-size", 32, "--images-per-identity", 4, "--optimizer", "sgd", "--lr", 0.1]
     for output, size in (("whole", "null"), ("split", 5)):
         run = [*options, *small, "--micro-batch", size, "--output", output]
         assert facenet(*run)[0] == 0
     whole, split = last("whole")["state_dict"], last("split")["state_dict"]
     for name in whole:
-        torch.testing.assert_close(split[name], whole[name], rtol=2e-3, atol=2e-4)
+        torch.testing.assert_close(split[name], whole[name], rtol=1e-4, atol=1e-6)
 
 
 def test_the_papers_batch_has_what_identities_have_and_is_filled_with_negatives() -> None:
