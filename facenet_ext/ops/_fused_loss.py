@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facenet_ext._compilation import outside_graphs
 from facenet_ext._transforms import transforms_active
 from facenet_ext._validation import Batch
 from facenet_ext.ops._registration import (
     differentiable_once,
     first_derivative,
+    in_eager_mode,
     register_fake,
     register_vmap_as_loop,
     value_type,
@@ -117,7 +117,7 @@ class _TransformableLoss(torch.autograd.Function):
         return first_derivative(emb_grad, *at), reference
 
     @staticmethod
-    @outside_graphs
+    @in_eager_mode
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         emb, ref = (
             None if gradient is None else (gradient * grads[0]).to(ctx.dtype)
@@ -126,7 +126,7 @@ class _TransformableLoss(torch.autograd.Function):
         return None, emb, None, ref, *(None,) * (ctx.arguments - 4)
 
     @staticmethod
-    @outside_graphs
+    @in_eager_mode
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, Tensor, Tensor]:
         gradients = _TransformableLoss._gradients(ctx)
         products = (

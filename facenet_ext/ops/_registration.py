@@ -5,6 +5,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -101,6 +102,11 @@ def first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
     """
     result: Tensor = _FirstDerivative.apply(derivative, *at)  # type: ignore[no-untyped-call]
     return result
+
+
+def in_eager_mode(derivative: _F) -> _F:
+    """A derivative that torch.compile leaves alone on its way through what it does not compile."""
+    return cast(_F, _disable_dynamo(derivative))
 
 
 def value_type(dtype: torch.dtype) -> torch.dtype:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext._compilation import outside_graphs
 from facenet_ext._transforms import transforms_active
 from facenet_ext.ops._registration import (
+    in_eager_mode,
     register_fake,
     register_vmap_as_loop,
     value_type,
@@ -71,12 +71,12 @@ class _PairwiseSquaredDistance(torch.autograd.Function):
         ctx.save_for_forward(x, x if y is None else y)
 
     @staticmethod
-    @outside_graphs
+    @in_eager_mode
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:
         return _backward(ctx, grads[0])
 
     @staticmethod
-    @outside_graphs
+    @in_eager_mode
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         # 2 (x_i - y_j) . (x'_i - y'_j)
         x, y = ctx.saved_tensors

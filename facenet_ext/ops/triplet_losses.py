@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext._compilation import outside_graphs
 from facenet_ext._transforms import transforms_active
 from facenet_ext.ops._registration import (
     differentiable_once,
     first_derivative,
+    in_eager_mode,
     register_fake,
     register_vmap_as_loop,
     value_type,
@@ -92,7 +92,7 @@ class _TripletLosses(torch.autograd.Function):
         _setup_context(ctx, inputs, output)
 
     @staticmethod
-    @outside_graphs
+    @in_eager_mode
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             gradients = _backward(ctx, grads[0])
@@ -101,7 +101,7 @@ class _TripletLosses(torch.autograd.Function):
         return tuple(None if g is None else first_derivative(g, *at) for g in gradients)
 
     @staticmethod
-    @outside_graphs
+    @in_eager_mode
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError(
             "facenet_ext's loss of given triplets has no forward-mode derivative: use reverse "

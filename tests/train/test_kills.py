@@ -8,6 +8,9 @@ import kills
 import pytest
 
 
+pytestmark = pytest.mark.ci  # a dozen processes, each of which loads torch
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
     return kills.prepare(tmp_path_factory.mktemp("kills"))
