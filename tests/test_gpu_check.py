@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.ci  # the tool for a machine with a GPU
+
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "benchmarks" / "gpu").is_dir():
     pytest.skip("benchmarks/ is not here: these are installed tests", allow_module_level=True)

@@ -35,6 +35,7 @@ def run(instruction_set: str, *options: str) -> None:
     assert result.returncode == 0, result.stdout[-4000:]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
 def test_older_cpus(instruction_set: str) -> None:
     run(instruction_set, "-k", QUICK)

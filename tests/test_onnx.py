@@ -34,12 +34,11 @@ NETWORKS = {
     "mlp": lambda: mlp([12], 16, width=32),
     "conv1d": lambda: conv1d([5, 40], 16, width=8),
 }
-FAST = ("small", "committee", "nn4", "conv1d")
+MARKS = dict.fromkeys(NETWORKS, [pytest.mark.slow])
+MARKS |= {"small": [], "conv1d": [], "committee": [pytest.mark.ci], "nn4": [pytest.mark.ci]}
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, marks in MARKS.items()])
 def test_onnxruntime_embeds_as_torch_does(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network: EmbeddingNetwork | Committee = NETWORKS[name]()

@@ -164,6 +164,7 @@ def test_l2_pooling_of_zeros_has_a_gradient() -> None:
     assert torch.isfinite(x.grad).all()
 
 
+@pytest.mark.ci
 def test_networks_compile_in_one_graph() -> None:
     torch.manual_seed(0)
     network = nns2(in_channels=1, input_size=(48, 48)).eval()

@@ -49,6 +49,7 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "recordings"
 
 
+@pytest.mark.ci
 def test_speakers_are_told_apart_from_folders_of_recordings(
     recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

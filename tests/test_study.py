@@ -94,6 +94,7 @@ def test_the_table_compares_each_seed_with_the_starts() -> None:
     assert {len(row) for row in rows} == {len(study.COLUMNS)}
 
 
+@pytest.mark.ci
 def test_a_run_is_trained_and_its_report_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

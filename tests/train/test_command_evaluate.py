@@ -65,6 +65,7 @@ def test_pairs_are_verified_as_in_training(command: Command, world: Path, lfw: P
     assert json.loads(Path("report/metrics.json").read_text()) == figures
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(not LFW96.is_file(), reason=f"{LFW96.name} is not there")
 def test_an_archive_of_real_faces(command: Command, world: Path) -> None:
     """JPEG files in colour, with the pairs file that lies beside them."""

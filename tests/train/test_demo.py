@@ -55,6 +55,7 @@ def test_the_demo_goes_from_images_to_clusters(
     assert called == steps, "the training is not done again"
 
 
+@pytest.mark.ci
 def test_digits_are_recognised_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

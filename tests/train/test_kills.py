@@ -7,7 +7,6 @@ from pathlib import Path
 import kills
 import pytest
 
-
 pytestmark = pytest.mark.ci  # a dozen processes, each of which loads torch
 
 
