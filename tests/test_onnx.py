@@ -34,7 +34,7 @@ NETWORKS = {
     "mlp": lambda: mlp([12], 16, width=32),
     "conv1d": lambda: conv1d([5, 40], 16, width=8),
 }
-MARKS = dict.fromkeys(NETWORKS, [pytest.mark.slow])
+MARKS = {name: [pytest.mark.slow] for name in NETWORKS}
 MARKS |= {"small": [], "conv1d": [], "committee": [pytest.mark.ci], "nn4": [pytest.mark.ci]}
 
 
