@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.plain_warnings import tell_warnings
 
 __all__ = ["make_parser", "run"]
 
@@ -62,7 +64,8 @@ def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
     """
     try:
         found = parser.parse_args(argv)
-        status = import_module(module).execute(found) or 0
+        with tell_warnings(functools.partial(print, file=sys.stderr)):
+            status = import_module(module).execute(found) or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read it has seen enough

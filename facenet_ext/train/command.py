@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import METRICS, find_checkpoint
 from facenet_ext.train.options import parse, training_parser
+from facenet_ext.train.plain_warnings import tell_warnings
 
 __all__ = ["build_parser", "main", "quiet"]
 
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
 
         quiet()
         as_json = "--json" in (sys.argv[1:] if argv is None else argv)
-        folder = train(options, checkpoint, console=Console(stderr=True) if as_json else None)
+        with tell_warnings(functools.partial(print, file=sys.stderr)):
+            folder = train(options, checkpoint, console=Console(stderr=True) if as_json else None)
         if as_json:
             figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
             print(json.dumps({"folder": str(folder)} | figures, indent=2))

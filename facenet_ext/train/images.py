@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.metadata import without_damage
+from facenet_ext.train.plain_warnings import reading, tell_warnings
+from facenet_ext.train.text import printable
 
 __all__ = ["UnreadableImageError", "decode", "read_image"]
 
-_NAMED = 5
+_NAMED = 10
 """How many unreadable images are named one by one."""
 
 
@@ -41,7 +45,8 @@ def decode(
         The images, [M, channels, size, size] uint8, and their M positions in ``paths``.
 
     Raises:
-        InputError: more than one percent of the images are unreadable.
+        InputError: more than ten images are unreadable and more than one percent of them, or half
+            of them are; the message names the first ten.
     """
     images = _allocate(len(paths), channels, size, memory)
 
@@ -52,10 +57,15 @@ def decode(
             return str(error)
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        results = pool.map(read, range(len(paths)))
+    def tell(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    with (
+        tell_warnings(tell),
+        ThreadPoolExecutor(os.cpu_count()) as pool,  # Pillow decodes outside Python's lock
+    ):
         progress = track(
-            results,
+            pool.map(read, range(len(paths))),
             "decoding images",
             total=len(paths),
             console=console,
@@ -64,18 +74,27 @@ def decode(
         )
         errors = dict(enumerate(progress))
     unreadable = {position: error for position, error in errors.items() if error is not None}
-    if len(unreadable) * 100 > len(paths):
-        raise InputError(
-            f"{len(unreadable)} of {len(paths)} images cannot be read, more than one percent; "
-            f"repair or remove them, first {next(iter(unreadable.values()))}"
-        )
     if not unreadable:
         return images, list(range(len(paths)))
-    for error in list(unreadable.values())[:_NAMED]:
-        console.print(f"skipped, cannot be read: {error}", soft_wrap=True)
-    console.print(f"skipped {len(unreadable)} of {len(paths)} images that cannot be read")
+    named = [printable(error) for error in list(unreadable.values())[:_NAMED]]
+    most = _most_unreadable(len(paths))
+    if len(unreadable) > most:
+        more = len(unreadable) - len(named)
+        raise InputError(
+            f"{len(unreadable)} of {len(paths)} images cannot be read, more than the {most} that "
+            f"may be left out; repair or remove them: {'; '.join(named)}"
+            + (f"; and {more} more" if more else "")
+        )
+    for error in named:
+        tell(f"skipped, cannot be read: {error}")
+    tell(f"skipped {len(unreadable)} of {len(paths)} images that cannot be read")
     kept = [position for position in range(len(paths)) if position not in unreadable]
     return images[kept], kept
+
+
+def _most_unreadable(count: int) -> int:
+    """Return how many of so many images may be left out: ten or one percent, but not half."""
+    return min(max(10, count // 100), (count - 1) // 2)
 
 
 class UnreadableImageError(Exception):
@@ -102,19 +121,95 @@ def read_image(
     Raises:
         UnreadableImageError: it cannot be decoded.
     """
-    try:
-        with Image.open(path) as file:
-            if change is None:  # the JPEG decoder may work at a smaller scale where that is enough
-                file.draft(None, (size, size))
-            upright = _in_bytes(ImageOps.exif_transpose(file))
-            upright = upright.convert("L" if channels == 1 else "RGB")
-        if change is not None:
-            upright = change(upright)
-        square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
-        pixels = np.array(square).reshape(size, size, channels)
-    except Exception as error:  # of many kinds: Pillow lets decoders raise what they like
-        raise UnreadableImageError(f"{path}: {error}") from None
+    with reading(path):
+        try:
+            picture = _read(path, None if change else size)
+        except Image.DecompressionBombError:
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise UnreadableImageError(
+                f"{path}: has more than {most:,} pixels; make it smaller"
+            ) from None
+        except Exception as error:  # of many kinds: Pillow lets decoders raise what they like
+            picture = _read_without_damage(path, error)
+        try:
+            picture = picture.convert("L" if channels == 1 else "RGB")
+            if change is not None:
+                picture = change(picture)
+            square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+            pixels = np.array(square).reshape(size, size, channels)
+        except Exception as error:  # of many kinds too
+            raise UnreadableImageError(f"{path}: {error}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _read(source: Path | io.BytesIO, size: int | None) -> Image.Image:
+    """Return an image as a viewer shows it: upright and opaque, grey or RGB of 8 bits.
+
+    Args:
+        source: the file, or its content.
+        size: a JPEG may be decoded at a smaller scale, as long as both sides have as many pixels.
+    """
+    with Image.open(source) as file:
+        if size is not None:
+            file.draft(None, (size, size))
+        if file.format == "TIFF":  # as it is loaded it turns itself, but reads all other tags too
+            _turn(file, alone=True)
+        file.load()
+        turn = _turn(file)
+        image = _opaque(_in_bytes(file if turn is None else file.transpose(turn)))
+        # Of RGB Pillow makes all else: of LAB it makes no grey.
+        return image.copy() if image.mode == "L" else image.convert("RGB")
+
+
+def _read_without_damage(path: Path, error: Exception) -> Image.Image:
+    """Read an image, of which Pillow has said what is wrong, without its damaged metadata."""
+    try:
+        content = without_damage(path)
+        if content is not None:
+            return _read(io.BytesIO(content), None)
+    except Exception:  # as before: the pixels are damaged
+        pass
+    raise UnreadableImageError(f"{path}: {error}") from None
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By the value of the EXIF tag for the orientation."""
+
+
+def _turn(file: Image.Image, alone: bool = False) -> Image.Transpose | None:
+    """Return what makes an image upright, by its EXIF tag; None where it is, or nothing is known.
+
+    No other tag counts, however damaged it is.
+
+    Args:
+        file: an image.
+        alone: forget all other tags.
+    """
+    try:
+        exif = file.getexif()
+        if alone:
+            for tag in set(exif) - {ExifTags.Base.Orientation}:
+                del exif[tag]
+        return _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of many kinds: it may hold anything
+        return None
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Lay an image on white where it is transparent: what colours are hidden there is chance."""
+    if not image.has_transparency_data:
+        return image
+    picture = image.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture)
 
 
 def _in_bytes(image: Image.Image) -> Image.Image:
@@ -126,7 +221,9 @@ def _in_bytes(image: Image.Image) -> Image.Image:
     pixels = np.asarray(image).astype(np.int64)
     if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 65_535:
         raise ValueError("its pixels have more than 16 bits")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+    grey = (pixels >> 8).astype(np.uint8)
+    grey[pixels == image.info.get("transparency")] = 255
+    return Image.fromarray(grey)
 
 
 def _allocate(count: int, channels: int, size: int, memory: float) -> Tensor:

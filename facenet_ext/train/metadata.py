@@ -1,0 +1,71 @@
+"""Takes damaged metadata out of an image whose pixels are whole."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+__all__ = ["without_damage"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SHOWN = (b"tRNS", b"eXIf")
+"""Chunks of a PNG that change how it looks and can be left out: transparency, orientation."""
+
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+"""Bytes of a value, by its type."""
+
+_MOST = 2**30
+
+
+def without_damage(path: Path) -> bytes | None:
+    """Return an image file's content without the metadata that may keep it from being read.
+
+    Pillow refuses a PNG for one chunk of text that is damaged, and a TIFF for one tag whose value
+    lies behind the file's end. (It bears what may be wrong beside the pixels of other formats.)
+
+    Args:
+        path: a file.
+
+    Returns:
+        The content, or None where the file is of another format, or of a GiB or more.
+    """
+    if path.stat().st_size >= _MOST:
+        return None
+    content = path.read_bytes()
+    if content.startswith(_PNG):
+        return _bare_png(content)
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        return _bare_tiff(content)
+    return None
+
+
+def _bare_png(content: bytes) -> bytes:
+    """Keep the chunks that make the picture, and those of the others that are shown and whole."""
+    parts = [_PNG]
+    at = len(_PNG)
+    while at + 12 <= len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        kind = content[at + 4 : at + 8]
+        whole = content[end - 4 : end] == zlib.crc32(content[at + 4 : end - 4]).to_bytes(4, "big")
+        if kind[:1].isupper() or (kind in _SHOWN and whole):
+            parts.append(content[at:end])
+        at = end
+    return b"".join(parts)
+
+
+def _bare_tiff(content: bytes) -> bytes:
+    """Give the tags of the first picture whose values are not in the file a type that is none."""
+    order = "<" if content[:2] == b"II" else ">"
+    patched = bytearray(content)
+    try:
+        (start,) = struct.unpack_from(f"{order}L", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            _, kind, values, offset = struct.unpack_from(f"{order}HHLL", content, at)
+            size = values * _TIFF_SIZES.get(kind, 0)
+            if size > 4 and offset + size > len(content):
+                patched[at + 2 : at + 4] = bytes(2)
+    except struct.error:  # the list of tags ends with the file
+        pass
+    return bytes(patched)

@@ -1,0 +1,94 @@
+"""What people write: text files, and names that look alike and are other bytes."""
+
+from __future__ import annotations
+
+import codecs
+import unicodedata
+from pathlib import Path
+
+from facenet_ext.train.errors import InputError
+
+__all__ = ["comparable", "printable", "read_lines", "read_text"]
+
+# UTF-32's mark begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def read_text(path: Path, called: str | None = None) -> str:
+    r"""Read a text file that a person wrote.
+
+    Args:
+        path: a file in UTF-8, with or without a byte-order mark, with line ends of any system.
+        called: how messages begin, by default with the path.
+
+    Returns:
+        Its text, with ``\n`` at each line's end.
+
+    Raises:
+        InputError: there is no such file, or it is no text in UTF-8; the message tells which.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "pairs.txt")
+        ...     _ = path.write_bytes("10\t300\r\n".encode("utf-8-sig"))
+        ...     read_text(path)
+        '10\t300\n'
+    """
+    called = f"{path}:" if called is None else called
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{called} cannot be read ({error.strerror})") from None
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            raise InputError(f"{called} is in {encoding}; save it as UTF-8")
+    if b"\0" in content:
+        raise InputError(
+            f"{called} holds zero bytes, so it is in UTF-16 or no text; save it as UTF-8"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{called} is not in UTF-8: line {line} has the byte "
+            f"0x{content[error.start]:02x}; save it as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path, called: str | None = None) -> list[str]:
+    """Read the lines of a text file that a person wrote; see :func:`read_text`."""
+    lines = read_text(path, called).split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def comparable(name: str) -> str:
+    """Return the form of a name in which it is equal to what looks the same: Unicode's NFC.
+
+    An é is one character or an e and an accent. File systems hand out either, people type one.
+
+    Args:
+        name: of a person, or of a file.
+
+    Example:
+        >>> comparable("Jose\u0301") == comparable("Jos\u00e9")
+        True
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def printable(name: object) -> str:
+    r"""Return a name as it can be printed in UTF-8: bytes that are none are written ``\udc..``.
+
+    Example:
+        >>> printable("caf\udce9.png")
+        'caf\\udce9.png'
+    """
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
