@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from facenet_ext.recognition import ModelName
 from facenet_ext.recognition.protocols import Protocol
 from facenet_ext.recognition.quality import QualitySlice
 from facenet_ext.train.evaluation import Verification
+from facenet_ext.train.fonts import draw_png
 from facenet_ext.train.images import UnreadableImageError, read_image
 from facenet_ext.train.pictures import (
     DIFFERENT_COLOUR,
@@ -33,6 +33,7 @@ from facenet_ext.train.pictures import (
     tidy,
 )
 from facenet_ext.train.report import write_text
+from facenet_ext.train.text import comparable
 
 __all__ = ["AllPairs", "write_report"]
 
@@ -266,7 +267,7 @@ def _mistakes(verification: Verification, protocol: Protocol, names: list[str]) 
 
 def _map(embeddings: Tensor, protocol: Protocol) -> Figure:
     """Draw the embeddings in the plane."""
-    whose = [protocol.images.identities[item[0]] for item in protocol.items]
+    whose = [comparable(protocol.images.identities[item[0]]) for item in protocol.items]
     common = [name for name, count in Counter(whose).most_common(_COLOURED) if count > 1]
     # Of too many items the common identities' come first, the others as a backdrop.
     order = sorted(range(len(whose)), key=lambda item: whose[item] not in common)[:_MAPPED]
@@ -291,6 +292,4 @@ def _map(embeddings: Tensor, protocol: Protocol) -> Figure:
 
 
 def _encode(figure: Figure) -> str:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=110)
-    return base64.b64encode(png.getvalue()).decode("ascii")
+    return base64.b64encode(draw_png(figure, dpi=110)).decode("ascii")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from facenet_ext.metrics import roc
 from facenet_ext.train.evaluation import Verification
+from facenet_ext.train.fonts import draw_png, drawable
 
 if TYPE_CHECKING:
     from facenet_ext.train.data import Examples
@@ -57,10 +57,9 @@ def draw_all(
 
 def save_picture(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
+    png = draw_png(figure, dpi=130)
     unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(png.getvalue())
+    unfinished.write_bytes(png)
     unfinished.replace(path)
 
 
@@ -207,8 +206,10 @@ def _smoothed(values: Tensor) -> Tensor:
 
 
 def shorten(name: str, length: int = 30) -> str:
-    """Return a name, cut where it is too long for a picture."""
-    return name if len(name) <= length else name[: length - 1] + "…"
+    """Return a name as a picture shows it, cut where it is too long; a $ begins no formula."""
+    name = drawable(name)
+    name = name if len(name) <= length else name[: length - 1] + "…"
+    return name.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
