@@ -20,6 +20,7 @@ from facenet_ext.commands.model_options import (
 )
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
+from facenet_ext.recognition.store import number
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
@@ -59,7 +60,8 @@ def execute(found: Any) -> int:
         "scores": None,
     }
     if stored.named:
-        figures["scores"] = score_clusters(clusters.labels.tolist(), stored.identities)._asdict()
+        whose = number(stored.identities)[1].tolist()
+        figures["scores"] = score_clusters(clusters.labels.tolist(), whose)._asdict()
     root = Path(found.images if found.images is not None else found.source)
     try:
         output.mkdir(parents=True, exist_ok=True)

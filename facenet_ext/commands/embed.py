@@ -9,11 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from facenet_ext.commands.model_options import load_model
+from facenet_ext.commands.model_options import load_model, tell_passed_over
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.text import comparable
 
 __all__ = ["execute"]
 
@@ -23,11 +24,13 @@ def execute(found: Any) -> None:
     if not found.images:
         raise InputError("expected a folder or an image, got an empty name")
     images = list_tree(Path(found.images))
+    console = Console(stderr=True)
+    tell_passed_over(images, console)
     model = load_model(found)
     output = Path(found.output)
     start = time.perf_counter()
     begun: list[int] = []
-    with Counting("embedding", Console(stderr=True)) as bar:
+    with Counting("embedding", console) as bar:
 
         def progress(done: int, total: int) -> None:
             begun.append(done)
@@ -49,7 +52,7 @@ def execute(found: Any) -> None:
         "output": str(output),
         "rows": len(stored),
         "embedding_dim": stored.embeddings.shape[1],
-        "identities": len(set(stored.identities) - {""}),
+        "identities": len(set(map(comparable, stored.identities)) - {""}),
         "unreadable": unreadable,
         "network": model.name.network,
         "checkpoint": model.name.checkpoint,

@@ -32,6 +32,7 @@ from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import without_nan
 from facenet_ext.train.report import write_text
+from facenet_ext.train.text import comparable
 
 __all__ = ["execute"]
 
@@ -100,8 +101,8 @@ def execute(found: Any) -> int:
 def _rate(
     result: Identification, probes: StoredEmbeddings, people: list[str], threshold: float
 ) -> _Rates:
-    place = {name: at for at, name in enumerate(people)}
-    truth = torch.tensor([place.get(name, -1) for name in probes.identities])
+    place = {comparable(name): at for at, name in enumerate(people)}
+    truth = torch.tensor([place.get(comparable(name), -1) for name in probes.identities])
     nearest = result.distances[:, 0].double()
     steps = torch.linspace(0, 1, _POINTS, dtype=torch.float64)
     thresholds = sorted(set(torch.quantile(nearest, steps).tolist()))

@@ -29,6 +29,7 @@ from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.train.offline import embed_to_file
 from facenet_ext.train.pictures import save_picture
 from facenet_ext.train.report import read_json, write_json, write_text
+from facenet_ext.train.text import read_lines
 
 __all__ = ["execute"]
 
@@ -142,10 +143,7 @@ def _load(found: Any, output: Path, device: torch.device, console: Console) -> _
     embeddings, labels = _read(found.source), _read(found.labels)
     names = [str(row) for row in range(len(labels))]
     if found.names is not None:
-        try:
-            names = Path(found.names).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--names {found.names}: cannot be read ({error})") from None
+        names = read_lines(Path(found.names), f"--names {found.names}:")
         if len(names) != len(labels):
             raise InputError(
                 f"--names {found.names}: expected a line per row, {len(labels)}, got {len(names)}"

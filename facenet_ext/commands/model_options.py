@@ -25,6 +25,7 @@ from facenet_ext.train.counting import Counting
 from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import latest_run
+from facenet_ext.train.listing import passed_over_in
 from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder, matched_by
 from facenet_ext.train.operating_points import OperatingPoints, find_operating_points
 from facenet_ext.train.sources import cache_folder
@@ -35,6 +36,7 @@ __all__ = [
     "embed_list",
     "embed_or_read",
     "load_model",
+    "tell_passed_over",
 ]
 
 
@@ -108,7 +110,8 @@ def embed_or_read(
 
 
 def embed_list(images: ImageList, model: Model, found: Any, console: Console) -> StoredEmbeddings:
-    """Embed images into the cache, and say how many could not be read."""
+    """Embed images into the cache, and say what lay beside them and what could not be read."""
+    tell_passed_over(images, console)
     named = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
     name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     folder = cache_folder() / "embeddings" / name
@@ -129,6 +132,13 @@ def embed_list(images: ImageList, model: Model, found: Any, console: Console) ->
             soft_wrap=True,
         )
     return stored
+
+
+def tell_passed_over(images: ImageList, console: Console) -> None:
+    """Say what lies beside images and is not read."""
+    if images.passed_over:
+        line = passed_over_in(images.root, images.passed_over)
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def choose_threshold(

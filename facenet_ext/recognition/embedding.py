@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,8 +33,9 @@ from facenet_ext.recognition.store import (
 from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
+from facenet_ext.train.listing import entries_of, is_folder, is_image, told
 from facenet_ext.train.report import write_json, write_text
-from facenet_ext.train.sources import is_image_file
+from facenet_ext.train.text import printable
 
 try:
     import fcntl
@@ -54,11 +56,13 @@ class ImageList:
         root: the folder that they are under.
         ids: a name for each: the path of its file under the root.
         identities: whose each is; "" where that is not known.
+        passed_over: counts what lies beside them and is not read, by kind.
     """
 
     root: Path
     ids: list[str]
     identities: list[str]
+    passed_over: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,6 +88,8 @@ def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
     Links to folders are followed, but not to one that they lie in. A folder may be left out.
     The identity of an image is the name of the folder it lies in, if that is not ``root`` itself.
 
+    What is no image is counted.
+
     Raises:
         InputError: there are none, or a folder cannot be read.
     """
@@ -97,7 +103,8 @@ def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not images.ids:
-        raise InputError(f"{root}: no images found in it")
+        others = f", only {told(images.passed_over)}" if images.passed_over else ""
+        raise InputError(f"{root}: no images found in it{others}")
     return images
 
 
@@ -106,13 +113,11 @@ def _list_folder(images: ImageList, name: str, identity: str, above: tuple[Path,
     folder = images.root / name
     if (real := folder.resolve()) in above:
         return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
+    for entry in entries_of(folder):
+        if is_folder(entry):
             if not entry.name.startswith("."):
                 _list_folder(images, f"{name}{entry.name}/", entry.name, (*above, real))
-        elif is_image_file(Path(entry.path)):
+        elif is_image(entry, images.passed_over):
             images.ids.append(name + entry.name)
             images.identities.append(identity)
 
@@ -345,6 +350,5 @@ def _write_unreadable(path: Path, unreadable: dict[int, str], names: Sequence[st
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "reason"])
     for position, reason in sorted(unreadable.items()):
-        name = names[position].encode("utf-8", "backslashreplace").decode("utf-8")
-        writer.writerow([name, " ".join(reason.split())])
+        writer.writerow([printable(names[position]), " ".join(reason.split())])
     write_text(path, text.getvalue())

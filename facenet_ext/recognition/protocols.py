@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +16,10 @@ import torch
 from facenet_ext.recognition.embedding import ImageList, list_tree
 from facenet_ext.recognition.store import number
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.listing import is_folder, is_image
 from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
-from facenet_ext.train.sources import find, is_image_file, list_images
+from facenet_ext.train.sources import find, list_images
+from facenet_ext.train.text import comparable, read_lines, read_text
 
 __all__ = ["Protocol", "read_protocol"]
 
@@ -86,7 +90,7 @@ def read_protocol(
         return _all_pairs(root, identities)
     if path.suffix.lower() == ".csv":
         return _own_pairs(root, path)
-    first = _text(path).lstrip().split("\n", 1)[0]
+    first = read_text(path, f"{path}: the pairs file").lstrip().split("\n", 1)[0]
     return _videos(root, path) if "," in first else _lfw(path.name, root, path)
 
 
@@ -109,11 +113,13 @@ def _downloaded_lfw() -> tuple[Path, Path]:
 
 def _lfw(name: str, root: Path, path: Path) -> Protocol:
     file = read_pairs(path)
-    found = file.locate(list_images(root), path)
+    passed_over: Counter[str] = Counter()
+    found = file.locate(list_images(root, passed_over), path)
     images = ImageList(
         root,
-        [f"{image.identity}/{image.path.name}" for image in found],
-        [image.identity for image in found],
+        [f"{image.path.parent.name}/{image.path.name}" for image in found],
+        [image.path.parent.name for image in found],
+        passed_over,
     )
     return Protocol(name, images, [[row] for row in range(len(found))], file.pairs)
 
@@ -121,9 +127,10 @@ def _lfw(name: str, root: Path, path: Path) -> Protocol:
 def _all_pairs(root: Path, identities: set[str] | None) -> Protocol:
     images = list_tree(root)
     if identities is not None:
-        kept = [row for row, name in enumerate(images.identities) if name in identities]
+        wanted = set(map(comparable, identities))
+        kept = [row for row, name in enumerate(images.identities) if comparable(name) in wanted]
         ids, whose = ([names[row] for row in kept] for names in (images.ids, images.identities))
-        images = ImageList(root, ids, whose)
+        images = ImageList(root, ids, whose, images.passed_over)
     if not all(images.identities):
         nameless = images.ids[images.identities.index("")]
         raise InputError(
@@ -138,7 +145,8 @@ def _all_pairs(root: Path, identities: set[str] | None) -> Protocol:
 def _own_pairs(root: Path, path: Path) -> Protocol:
     """Read first,second,same[,fold] with paths of images."""
     try:
-        rows = list(csv.reader(io.StringIO(_text(path), newline="")))
+        text = read_text(path, f"{path}: the pairs file")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise InputError(f"{path}: not a .csv file of pairs ({error})") from None
     header = [name.strip().lower() for name in rows[0]] if rows else []
@@ -147,6 +155,7 @@ def _own_pairs(root: Path, path: Path) -> Protocol:
             f"{path}: line 1 must be 'first,second,same' or 'first,second,same,fold', it is "
             f"{','.join(header)!r}"
         )
+    spelt = _Spelling(root)
     positions: dict[str, int] = {}
     pairs: list[tuple[int, int, bool, str]] = []
     for line, row in enumerate(rows[1:], start=2):
@@ -158,10 +167,11 @@ def _own_pairs(root: Path, path: Path) -> Protocol:
                 f"{path}: line {line} must have {len(header)} fields, the third 0 or 1, it is "
                 f"{','.join(row)!r}"
             )
-        for name in fields[:2]:
-            if name not in positions and not is_image_file(root / name):
+        names = [spelt(name) for name in fields[:2]]
+        for name in names:
+            if name not in positions and not _is_image(root / name):
                 raise InputError(f"{path}: line {line}: no image {root / name}")
-        first, second = (positions.setdefault(name, len(positions)) for name in fields[:2])
+        first, second = (positions.setdefault(name, len(positions)) for name in names)
         pairs.append((first, second, fields[2] == "1", fields[3] if len(fields) > 3 else ""))
     names = list(positions)
     images = ImageList(root, names, [Path(name).parent.name for name in names])
@@ -172,9 +182,11 @@ def _own_pairs(root: Path, path: Path) -> Protocol:
 def _videos(root: Path, path: Path) -> Protocol:
     """Read YouTube Faces' splits: fold, first video, second video, same, after a line of names."""
     frames: dict[str, list[Path]] = {}
+    spelt = _Spelling(root)
     positions: dict[str, int] = {}
     pairs: list[tuple[int, int, bool, str]] = []
-    for line, text in enumerate(_text(path).splitlines()[1:], start=2):
+    passed_over: Counter[str] = Counter()
+    for line, text in enumerate(read_lines(path, f"{path}: the pairs file")[1:], start=2):
         fields = [field.strip() for field in text.split(",")]
         if not any(fields):
             continue
@@ -182,14 +194,15 @@ def _videos(root: Path, path: Path) -> Protocol:
             raise InputError(
                 f"{path}: line {line} must be 'fold, video, video, 0 or 1', it is {text!r}"
             )
-        for name in fields[1:3]:
+        names = [spelt(name) for name in fields[1:3]]
+        for name in names:
             if name not in frames:
-                frames[name] = _frames(root / name)
+                frames[name] = _frames(root / name, passed_over)
             if not frames[name]:
                 raise InputError(f"{path}: line {line}: no frames in {root / name}")
-        first, second = (positions.setdefault(name, len(positions)) for name in fields[1:3])
+        first, second = (positions.setdefault(name, len(positions)) for name in names)
         pairs.append((first, second, fields[3] == "1", fields[0]))
-    images = ImageList(root, [], [])
+    images = ImageList(root, [], [], passed_over)
     items = []
     for name in positions:
         items.append(list(range(len(images), len(images) + len(frames[name]))))
@@ -199,11 +212,48 @@ def _videos(root: Path, path: Path) -> Protocol:
     return Protocol(path.name, images, items, _make_pairs(pairs, path))
 
 
-def _frames(folder: Path) -> list[Path]:
+class _Spelling:
+    """Finds the name that a file or folder has on disk, where a text spells it another way."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._names: dict[Path, dict[str, list[str]]] = {}
+
+    def __call__(self, name: str) -> str:
+        if name.isascii() or os.path.exists(self.root / name):
+            return name
+        found = self._find(self.root, Path(name).parts)
+        return name if found is None else found.relative_to(self.root).as_posix()
+
+    def _find(self, folder: Path, parts: Sequence[str]) -> Path | None:
+        if not parts:
+            return folder
+        for name in self._names_in(folder).get(comparable(parts[0]), []):
+            if (found := self._find(folder / name, parts[1:])) is not None:
+                return found
+        return None
+
+    def _names_in(self, folder: Path) -> dict[str, list[str]]:
+        """Return the names in a folder by what they are compared by."""
+        if folder not in self._names:
+            names: dict[str, list[str]] = {}
+            for name in os.listdir(folder) if folder.is_dir() else []:
+                names.setdefault(comparable(name), []).append(name)
+            self._names[folder] = names
+        return self._names[folder]
+
+
+def _is_image(path: Path) -> bool:
+    return not is_folder(path) and is_image(path, Counter())
+
+
+def _frames(folder: Path, passed_over: Counter[str]) -> list[Path]:
     """The first frames of a video, in the order of their numbers."""
     if not folder.is_dir():
         return []
-    found = [frame for frame in folder.iterdir() if is_image_file(frame)]
+    found = [
+        frame for frame in folder.iterdir() if not frame.is_dir() and is_image(frame, passed_over)
+    ]
 
     def numbers(frame: Path) -> list[int]:
         return [int(digits) for digits in re.findall(r"\d+", frame.name)]
@@ -232,10 +282,3 @@ def _make_pairs(pairs: Sequence[tuple[int, int, bool, str]], path: Path) -> Pair
     first, second = (torch.tensor([pair[side] for pair in pairs]) for side in (0, 1))
     balanced = int(same.sum()) * 2 != len(pairs)
     return Pairs(first, second, same, folds, balanced)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # with or without a byte-order mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the pairs file cannot be read ({error})") from None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.report import write_json, write_text
+from facenet_ext.train.text import comparable, read_lines
 
 __all__ = [
     "EMBEDDINGS",
@@ -192,10 +193,7 @@ def check_one_model(**sets: StoredEmbeddings) -> None:
 
 
 def _lines(path: Path, rows: int) -> list[str]:
-    try:
-        lines = path.read_bytes().decode("utf-8").split("\n")[:-1]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    lines = read_lines(path)
     if len(lines) != rows:
         raise InputError(f"{path}: expected {rows} lines, got {len(lines)}; embed anew")
     return lines
@@ -217,10 +215,22 @@ def map_array(path: Path) -> NDArray[Any]:
 
 
 def number(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the different names in order, and the place of each one's name among them."""
-    different = sorted(set(names))
-    place = {name: at for at, name in enumerate(different)}
-    return different, np.array([place[name] for name in names], np.int64)
+    """Return the different names in order, and the place of each one's name among them.
+
+    Names are different as :func:`facenet_ext.train.text.comparable` tells; of several spellings of
+    one the first is returned.
+
+    Example:
+        >>> number(["Zoe\u0308", "Ann", "Zo\u00eb"])[1]
+        array([1, 0, 1])
+    """
+    spelt: dict[str, str] = {}
+    compared = [comparable(name) for name in names]
+    for form, name in zip(compared, names, strict=True):
+        spelt.setdefault(form, name)
+    order = sorted(spelt)
+    place = {form: at for at, form in enumerate(order)}
+    return [spelt[form] for form in order], np.array([place[form] for form in compared], np.int64)
 
 
 def _matrix(path: Path, rows: int) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from facenet_ext.train import sources
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.features import read_features
 from facenet_ext.train.images import decode
+from facenet_ext.train.listing import passed_over_in
 from facenet_ext.train.options import BatchOptions, DataOptions, is_features
 from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
 from facenet_ext.train.sources import ImageFile
@@ -283,10 +284,10 @@ def _load_faces(options: DataOptions, console: Console) -> TrainVal:
     source = sources.find(options.data)
     pairs_path = Path(options.pairs) if options.pairs else source.pairs
     file = read_pairs(pairs_path) if pairs_path else None
-    train_files = sources.list_images(source.train)
+    train_files = _list(source.train, console)
     val_root = Path(options.val) if options.val else source.val
     if val_root is not None:
-        val_files = sources.list_images(val_root)
+        val_files = _list(val_root, console)
     else:
         held_out = (
             {name for name, _ in file.images}
@@ -316,6 +317,16 @@ def _load_faces(options: DataOptions, console: Console) -> TrainVal:
     if left_out:
         console.print(f"skipped {left_out} pairs of images that cannot be read", soft_wrap=True)
     return TrainVal(train, val, pairs)
+
+
+def _list(root: Path, console: Console) -> list[ImageFile]:
+    """List the images of a folder, and say what else lies there."""
+    passed_over: Counter[str] = Counter()
+    images = sources.list_images(root, passed_over)
+    if passed_over:
+        told = passed_over_in(root, passed_over)
+        console.print(told, soft_wrap=True, markup=False, highlight=False)
+    return images
 
 
 def _images(pixels: Tensor, files: list[ImageFile]) -> Examples:

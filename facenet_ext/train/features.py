@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.text import comparable
 
 __all__ = ["read_features"]
 
@@ -25,7 +26,7 @@ def read_features(
         shape: what a row must have, or None.
 
     Returns:
-        The features, float32, and the labels as they are.
+        The features, float32, and the labels, strings as :func:`.text.comparable` returns them.
 
     Raises:
         InputError: the file is missing, damaged, or not of that kind.
@@ -62,6 +63,8 @@ def read_features(
             f"{where}: labels must be {len(features)} integers or strings, one per row of "
             f"features; they are {list(labels.shape)} {labels.dtype}"
         )
+    if labels.dtype.kind == "U":
+        labels = np.array([comparable(name) for name in labels.tolist()])
     if shape is not None and features.shape[1:] != shape:
         raise InputError(
             f"{where}: a row of features must be {list(shape)} as in --data, "

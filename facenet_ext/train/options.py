@@ -9,6 +9,7 @@ saved with the run.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from jsonargparse.typing import (
 from facenet_ext.cli.command_line import make_parser
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
+from facenet_ext.train.text import read_text
 
 __all__ = ["Options", "dump", "is_features", "parse", "training_parser"]
 
@@ -296,6 +298,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
     Raises:
         InputError: an option is unknown or its value is not allowed.
     """
+    _check_config(sys.argv[1:] if argv is None else argv)
     try:
         # The defaults depend on --data and --resume, so look at these first.
         first = training_parser(prog, None).parse_args(_without_exits(argv))
@@ -306,6 +309,14 @@ def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
     for name, cls in _groups().items():
         groups[name] = cls(**{f.name: _plain(found[f.name]) for f in dataclasses.fields(cls)})
     return Options(**groups), found.resume
+
+
+def _check_config(argv: Sequence[str]) -> None:
+    """Refuse a file that is no text, which jsonargparse does not expect."""
+    for name, after in zip(argv, [*argv[1:], ""], strict=True):
+        path = after if name == "--config" else name.removeprefix("--config=")
+        if name.startswith("--config") and os.path.isfile(path):  # else it is YAML itself
+            read_text(Path(path), f"--config {path}:")
 
 
 def dump(options: Options) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.sources import ImageFile
+from facenet_ext.train.text import comparable, read_lines
 
 __all__ = ["Pairs", "PairsFile", "all_pairs", "read_pairs"]
 
@@ -53,7 +54,8 @@ class PairsFile:
     """The content of a pairs file.
 
     Attributes:
-        images: every image it names, as (identity, number), each once.
+        images: every image it names, as (identity, number), each once; the identity as
+            :func:`.text.comparable` returns it.
         pairs: its pairs, by position in ``images``.
     """
 
@@ -70,7 +72,7 @@ class PairsFile:
         Raises:
             InputError: images are missing; the message names the first.
         """
-        by_name = {(file.identity, file.path.stem): file for file in files}
+        by_name = {(file.identity, comparable(file.path.stem)): file for file in files}
         names = [(name, f"{name}_{number:04d}") for name, number in self.images]
         missing = [f"{name}/{stem}" for name, stem in names if (name, stem) not in by_name]
         if missing:
@@ -88,7 +90,8 @@ def read_pairs(path: Path) -> PairsFile:
     then n lines ``name1 i name2 j``, of two.
 
     Args:
-        path: the file; fields are separated by tabs or, where names have no blanks, by blanks.
+        path: the file, see :func:`.text.read_text`; fields are separated by tabs or, where names
+            have no blanks, by blanks.
 
     Returns:
         A :class:`PairsFile`.
@@ -96,10 +99,7 @@ def read_pairs(path: Path) -> PairsFile:
     Raises:
         InputError: the file is missing or not in that format; the message tells the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the pairs file cannot be read ({error})") from None
+    lines = map(comparable, read_lines(path, f"{path}: the pairs file"))
     rows = [line.split("\t") if "\t" in line else line.split() for line in lines if line.strip()]
     try:
         n_folds, per_fold = (int(field) for field in rows[0])

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.listing import entries_of, is_folder, is_image, told
+from facenet_ext.train.text import comparable
 
-__all__ = ["ImageFile", "Source", "cache_folder", "find", "is_image_file", "list_images"]
+__all__ = ["ImageFile", "Source", "cache_folder", "find", "list_images"]
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
-    """An image on disk and whose it is."""
+    """An image on disk and whose it is.
+
+    Attributes:
+        identity: its folder's name as :func:`.text.comparable` returns it.
+        path: as the file system has it.
+    """
 
     identity: str
     path: Path
@@ -72,11 +77,13 @@ def find(data: str) -> Source:
     return Source(root, None, None)
 
 
-def list_images(root: Path) -> list[ImageFile]:
+def list_images(root: Path, passed_over: Counter[str] | None = None) -> list[ImageFile]:
     """List the images of each identity in ``root/<identity>/<image>``, in order of their names.
 
     Args:
-        root: a folder; files right in it, hidden files and files of other kinds are passed over.
+        root: a folder.
+        passed_over: counts what is not read, by kind: see :func:`.listing.is_image`; and
+            images that lie elsewhere.
 
     Returns:
         An :class:`ImageFile` for each image, with one identity's together.
@@ -86,36 +93,40 @@ def list_images(root: Path) -> list[ImageFile]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give one with a folder per identity")
-    images = [
-        ImageFile(folder.name, path)
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-        for path in sorted(folder.iterdir())
-        if is_image_file(path)
-    ]
+    passed_over = Counter() if passed_over is None else passed_over
+    images: list[ImageFile] = []
+    try:
+        for entry in entries_of(root):
+            if is_folder(entry):
+                images += _list_identity(root / entry.name, passed_over)
+            elif is_image(entry, passed_over):
+                passed_over["image in no identity's folder"] += 1
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
     identities = {image.identity for image in images}
+    more = f" ({told(passed_over)})" if passed_over else ""
     if not images:
-        raise InputError(f"{root}: no images found; put them in {root}/<identity>/<image>")
+        raise InputError(f"{root}: no images found{more}; put them in {root}/<identity>/<image>")
     if len(identities) < 2:
         raise InputError(
             f"{root}: all {len(images)} images are of one identity ({identities.pop()}); "
-            "telling identities apart needs at least two folders of images"
+            f"telling identities apart needs at least two folders of images{more}"
         )
     return images
 
 
-def is_image_file(path: Path) -> bool:
-    """Whether a path is a file that Pillow may know, by its name; hidden ones are not."""
-    known = path.suffix.lower() in _endings() and not path.name.startswith(".")
-    try:
-        return known and path.is_file()
-    except OSError:  # a name that is too long for any file
-        return False
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    return frozenset(e for e, f in Image.registered_extensions().items() if f in Image.OPEN)
+def _list_identity(folder: Path, passed_over: Counter[str]) -> list[ImageFile]:
+    """List the images of one folder; hidden ones are of nobody."""
+    if folder.name.startswith("."):
+        return []
+    images = []
+    for entry in entries_of(folder):
+        if is_folder(entry):
+            if not entry.name.startswith("."):
+                passed_over["folder in an identity's folder"] += 1
+        elif is_image(entry, passed_over):
+            images.append(ImageFile(comparable(folder.name), folder / entry.name))
+    return images
 
 
 def _unpacked(archive: Path) -> Path:
