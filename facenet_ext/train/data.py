@@ -25,6 +25,7 @@ from facenet_ext.train.listing import passed_over_in
 from facenet_ext.train.options import BatchOptions, DataOptions, is_features
 from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
 from facenet_ext.train.sources import ImageFile
+from facenet_ext.train.text import printable
 
 __all__ = ["Batches", "Examples", "MinedTriplets", "TrainVal", "held_out_of", "load"]
 
@@ -333,7 +334,7 @@ def _images(pixels: Tensor, files: list[ImageFile]) -> Examples:
     """Label decoded images by the order of their identities' names."""
     numbers = {name: i for i, name in enumerate(sorted({file.identity for file in files}))}
     labels = torch.tensor([numbers[file.identity] for file in files])
-    return Examples(pixels, labels, [file.path.stem for file in files])
+    return Examples(pixels, labels, [printable(file.path.stem) for file in files])
 
 
 def held_out_of(options: DataOptions) -> set[str]:

@@ -85,10 +85,11 @@ def comparable(name: str) -> str:
 
 
 def printable(name: object) -> str:
-    r"""Return a name as it can be printed in UTF-8: bytes that are none are written ``\udc..``.
+    r"""Return a name as it can be printed in a line of UTF-8: with escapes for what cannot.
 
     Example:
-        >>> printable("caf\udce9.png")
-        'caf\\udce9.png'
+        >>> print(printable("caf\udce9\n.png"))
+        caf\udce9\n.png
     """
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.replace("\n", "\\n").replace("\r", "\\r")

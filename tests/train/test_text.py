@@ -155,6 +155,15 @@ def test_all_pairs_and_who_is_held_out_go_by_the_person(tmp_path: Path) -> None:
     assert int(protocol.pairs.same.sum()) == 8 * 6
 
 
+def test_names_that_are_no_text_spoil_no_list(command: Command, world: Path) -> None:
+    shutil.copytree(world / "faces", "faces")
+    for name in (b"caf\xe9.png", b"two\nlines.png", b"[red].png"):
+        shutil.copy(b"faces/Person_00/Person_00_0001.png", b"faces/Person_00/" + name)
+    assert command("mine", world / "old", "--data", "faces")[0] == 0
+    names = read_lines(Path("mined/names.txt"))
+    assert len(names) == len(np.load("mined/labels.npy"))
+
+
 def test_labels_of_features_go_by_the_person(tmp_path: Path) -> None:
     names = np.array([nfd("José"), nfc("José"), "Ann"])
     np.savez(tmp_path / "f.npz", features=np.eye(3), labels=names)
