@@ -150,6 +150,7 @@ def test_damaged_metadata_leaves_good_pixels_readable(tmp_path: Path) -> None:
         assert torch.equal(pixels(_png_with(path, kind, content, kind == b"tEXt")), expected)
     both = _png_with(path, b"zTXt", b"a\0\7bbb").read_bytes()
     block = exif(orientation(6))[6:]
+    assert torch.equal(pixels(_png_with(path, b"eXIf", block, damaged=True)), expected)
     chunk = b"eXIf" + block
     both = both[:33] + struct.pack(">L", len(block)) + chunk + _crc(chunk) + both[33:]
     path.write_bytes(both)

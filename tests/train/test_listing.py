@@ -54,6 +54,14 @@ def test_what_pillow_reads_is_an_image_and_the_rest_is_counted(tmp_path: Path) -
     assert tree.passed_over == passed_over
 
 
+def test_an_ending_says_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged image is one: it is named when it cannot be read. Nothing is opened for it."""
+    monkeypatch.setattr(Image, "open", pytest.fail)
+    for name in ("a.jpg", "a.MPO", "a.webp", "a.pgm"):
+        (tmp_path / name).write_bytes(b"no image")
+        assert is_image(tmp_path / name, Counter()), name
+
+
 def test_many_kinds_are_summed_up(tmp_path: Path) -> None:
     passed_over = Counter({f".{number}": 20 - number for number in range(10)})
     assert told(passed_over).endswith("14 .6, 13 .7, 23 of other kinds")
