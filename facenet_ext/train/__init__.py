@@ -7,7 +7,9 @@
 | `run.py` | the run from options to report |
 | `folders.py` | where runs and checkpoints lie |
 | `sources.py` | finds the image files of each identity: folders, archives |
-| `images.py` | decodes them once into one uint8 tensor |
+| `listing.py` | tells images from other files, and counts these |
+| `images.py`, `metadata.py` | decodes them once, whatever lies beside the pixels |
+| `text.py` | text files of a user's, and names that are compared |
 | `features.py` | reads precomputed features |
 | `pairs.py` | the pairs to verify: LFW's file format, or all pairs |
 | `data.py` | training batches and images to verify |
@@ -21,5 +23,6 @@
 | `checkpoints.py` | reads and writes checkpoints, stops between two steps at Ctrl-C |
 | `progress.py` | the progress bar, and a line at each evaluation |
 | `evaluation.py` | distances of the pairs, and every metric of them |
-| `report.py`, `pictures.py` | what a run leaves behind |
+| `report.py`, `pictures.py`, `fonts.py` | what a run leaves behind |
+| `plain_warnings.py` | tells what libraries warn of in plain lines |
 """

@@ -313,7 +313,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
 
 def _check_config(argv: Sequence[str]) -> None:
     """Refuse a file that is no text, which jsonargparse does not expect."""
-    for name, after in zip(argv, [*argv[1:], ""], strict=True):
+    for name, after in zip(argv, [*argv[1:], ""], strict=False):
         path = after if name == "--config" else name.removeprefix("--config=")
         if name.startswith("--config") and os.path.isfile(path):  # else it is YAML itself
             read_text(Path(path), f"--config {path}:")
