@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
+import facenet_ext.recognition.clustering as clustering
 import facenet_ext.recognition.identification as identification
+from facenet_ext.neighbours import Neighbours, nearest
 from facenet_ext.recognition import (
     cluster,
     cumulative_matches,
@@ -177,6 +181,102 @@ def test_equal_rows_and_rings_of_equal_distances_end(method: str) -> None:
     assert cluster(np.zeros((0, 2)), 1.0, method).labels.tolist() == []
 
 
+def copied(kind: str, count: int) -> NDArray[np.float32]:
+    """Rows of which some, half or all are equal."""
+    different, _ = unit_groups(5, count, dim=8, most=1)
+    few = np.random.default_rng(0).permutation(np.repeat(different[:7], count // 7, axis=0))
+    half = np.concatenate([few[: count // 2], different[: count // 2]])
+    return {"all": np.repeat(different[:1], count, axis=0), "half": half, "groups": few}[kind]
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows in each search."""
+    seen: list[int] = []
+
+    def counted(rows: Tensor, *arguments: Any, **options: Any) -> Neighbours:
+        seen.append(len(rows))
+        return nearest(rows, *arguments, **options)
+
+    monkeypatch.setattr(clustering, "nearest", counted)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["all", "half", "groups"])
+@pytest.mark.parametrize("method", ["average", "single"])
+def test_copies_are_searched_for_once_and_weigh_what_they_are(
+    kind: str, method: str, searches: list[int]
+) -> None:
+    x = copied(kind, 210)
+    z = linkage(pdist(x.astype(np.float64), "sqeuclidean"), method)
+    heights = np.unique(z[:, 2].round(9))
+    for threshold in (0.0, *((heights[1:] + heights[:-1]) / 2)[::9]):
+        searches.clear()
+        found = cluster(x, threshold, method)
+        assert same_partition(found.labels, fcluster(z, threshold + 1e-7, "distance"))
+        assert len(searches) <= 20
+        assert max(searches, default=0) <= len(np.unique(x, axis=0))
+
+
+def outcomes(x: NDArray[np.float64], threshold: float) -> set[frozenset[frozenset[int]]]:
+    """All that merging a closest pair, then another, can end in: where some are equally close."""
+    distances, ends, seen = cdist(x, x, "sqeuclidean"), set(), set()
+
+    def go_on(groups: frozenset[frozenset[int]]) -> None:
+        if groups in seen:
+            return
+        seen.add(groups)
+        pairs = [(distances[np.ix_([*a], [*b])].mean(), a, b) for a, b in combinations(groups, 2)]
+        least = min((pair[0] for pair in pairs), default=math.inf)
+        if least > threshold:
+            ends.add(groups)
+            return
+        for d, a, b in pairs:
+            if d <= least + 1e-9:
+                go_on(groups - {a, b} | {a | b})
+
+    go_on(frozenset(frozenset([row]) for row in range(len(x))))
+    return ends
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.arange(7.0)[:, None],
+        np.array([[0.0], [0], [1], [2], [2], [3]]),
+        np.array([[0.0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]),
+        np.eye(6),
+    ],
+)
+@pytest.mark.parametrize("threshold", [0.5, 1.0, 1.5, 2.0, 2.5, 5.0])
+def test_ties_end_as_one_merge_at_a_time_may(x: NDArray[np.float64], threshold: float) -> None:
+    possible = outcomes(x, threshold)
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(x))
+        labels = cluster(x[order], threshold).labels
+        groups = (order[labels == label].tolist() for label in range(labels.max() + 1))
+        assert frozenset(map(frozenset, groups)) in possible
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.arange(400.0)[:, None],
+        np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), 2).reshape(-1, 2),
+        np.eye(400),
+    ],
+    ids=["line", "lattice", "all equally far"],
+)
+def test_ties_are_merged_in_bulk(x: NDArray[np.float64], searches: list[int]) -> None:
+    first = cluster(x, 6.0)
+    assert len(searches) <= 12
+    assert cluster(x, 6.0).labels.tolist() == first.labels.tolist()
+    order = np.random.default_rng(0).permutation(len(x))
+    searches.clear()
+    cluster(x[order], 6.0)
+    assert len(searches) <= 12
+
+
 def test_the_largest_cluster_is_the_first() -> None:
     x = np.array([[0.0], [9.0], [9.1], [5.0], [9.2], [5.1]])
     assert cluster(x, 0.1).labels.tolist() == [2, 0, 0, 1, 0, 1]
@@ -188,6 +288,8 @@ def test_the_largest_cluster_is_the_first() -> None:
         ((np.ones((3, 2)), 1.0, "ward"), "linkage: expected one of average, single, got 'ward'"),
         ((np.ones((3, 2)), -1.0), "threshold: expected a number from 0, got -1.0"),
         ((np.ones((3, 2)), math.nan), "threshold: expected a number from 0, got nan"),
+        ((np.array([[0.0], [math.nan]]), 1.0), "embeddings: expected numbers, got NaN .* in row 1"),
+        ((np.full((3, 2), math.inf), 1.0, "single"), "embeddings: expected numbers.* in row 0"),
         ((np.ones(3), 1.0), r"embeddings: expected a matrix \[N, D\], got shape \(3,\)"),
     ],
 )

@@ -20,6 +20,9 @@ __all__ = ["LINKAGES", "ClusterScores", "Clusters", "cluster", "score_clusters"]
 
 LINKAGES = ("average", "single")
 
+_ROUNDING = 1e-12
+"""Distances of which the share that differs is smaller are equal."""
+
 
 class Clusters(NamedTuple):
     """Which rows belong together.
@@ -73,7 +76,9 @@ def cluster(
     a number, and each round finds the closest one to each by
     :func:`facenet_ext.neighbours.nearest`. Pairs that are each other's closest are merged, all at
     once, which for this linkage ends as one merge at a time does; what has nobody within the
-    threshold is finished. With single linkage clusters are what hangs together in the graph of
+    threshold is finished. Copies of a row are one row that counts several times. Where distances
+    are equal, as on a lattice, several results are right: which one this is depends on nothing but
+    the order of the rows. With single linkage clusters are what hangs together in the graph of
     :func:`facenet_ext.neighbours.within`.
 
     Args:
@@ -86,7 +91,8 @@ def cluster(
         :class:`Clusters`.
 
     Raises:
-        ValueError: another linkage, a negative threshold, no matrix.
+        ValueError: another linkage, a negative threshold, no matrix, or one that holds NaN or
+            infinity.
 
     Example:
         >>> found = cluster(np.array([[0.0], [0.1], [1.0], [0.2]]), 0.05)
@@ -103,10 +109,14 @@ def cluster(
         raise ValueError(f"threshold: expected a number from 0, got {threshold!r}")
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings: expected a matrix [N, D], got shape {embeddings.shape}")
+    wrong = np.flatnonzero(~np.isfinite(embeddings).all(1))
+    if len(wrong):
+        raise ValueError(f"embeddings: expected numbers, got NaN or infinity in row {wrong[0]}")
+    rows, copies, place = _different(embeddings)
     if linkage == "single":
-        found = _components(embeddings, threshold, progress)
+        found = _components(rows, threshold, progress)[place]
     else:
-        found = _average(embeddings, threshold, progress)
+        found = _average(rows, copies, threshold, progress)[place]
     names, sizes = np.unique(found, return_counts=True)
     # The largest is first; of equally large ones the one that has the first row.
     first = np.full(len(names), len(found))
@@ -118,37 +128,54 @@ def cluster(
     return Clusters(labels.astype(np.int64), sizes[order].astype(np.int64))
 
 
+def _different(
+    embeddings: NDArray[Any],
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the different rows in order, how often each is there, and each row's place there."""
+    rows = np.ascontiguousarray(embeddings) + 0  # -0.0 is 0.0
+    if not rows.shape[1]:  # nothing tells them apart
+        rows = np.zeros((len(rows), 1), rows.dtype)
+    as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    _, first, place, copies = np.unique(
+        as_bytes, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rows[first[order]], copies[order], rank[place]
+
+
 def _components(
     embeddings: NDArray[Any], threshold: float, progress: Callable[[int, int], None] | None
 ) -> NDArray[np.int64]:
-    rows = torch.from_numpy(np.array(embeddings))
-    pairs = within(rows, threshold, progress=progress)
+    pairs = within(torch.from_numpy(embeddings), threshold, progress=progress)
     edges = (pairs.first.numpy(), pairs.second.numpy())
-    graph = coo_array((np.ones(len(edges[0]), np.int8), edges), shape=(len(rows), len(rows)))
+    shape = (len(embeddings), len(embeddings))
+    graph = coo_array((np.ones(len(edges[0]), np.int8), edges), shape=shape)
     labels: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
     return labels
 
 
 def _average(
-    embeddings: NDArray[Any], threshold: float, progress: Callable[[int, int], None] | None
+    embeddings: NDArray[Any],
+    copies: NDArray[np.int64],
+    threshold: float,
+    progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.int64]:
-    """Return for each row the number of a row that stands for its cluster."""
+    """Return for each row, of which there are so many copies, one that stands for its cluster."""
     means = torch.from_numpy(np.array(embeddings, np.float64))
     total = len(means)
     spread = torch.zeros(total, dtype=torch.float64)  # v
-    sizes = torch.ones(total, dtype=torch.float64)
+    sizes = torch.from_numpy(copies).double()
     parent = torch.arange(total)
     active = torch.arange(total)
     while len(active) > 1:
         if progress is not None:
             progress(total - len(active), total)
         distances, other = _closest(means[active], spread[active])
-        close = distances <= threshold
-        mutual = other[other] == torch.arange(len(active))
-        merged = close & mutual & (torch.arange(len(active)) < other)
-        if close.any() and not merged.any():  # equal distances in a ring: the first closest pair
-            merged[int(torch.where(close, distances, torch.inf).argmin())] = True
-        into, gone = active[merged], active[other[merged]]
+        close = distances <= threshold * (1 + _ROUNDING)
+        kept, merged = _pairs(means[active], spread[active], distances, other, close)
+        into, gone = active[kept], active[merged]
         n, m = sizes[into], sizes[gone]
         share = m / (n + m)
         step = means[gone] - means[into]
@@ -157,7 +184,7 @@ def _average(
         means[into] += share[:, None] * step
         sizes[into] = n + m
         parent[gone] = into
-        close[other[merged]] = False  # no more; and what has nobody close will never have
+        close[merged] = False  # no more; and what has nobody close will never have
         active = active[close]
     if progress is not None:
         progress(total, total)
@@ -175,8 +202,40 @@ def _closest(means: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     found = nearest(queries, 2, ref_emb=candidates).indices
     itself = found[:, 0] == torch.arange(len(means))
     other = torch.where(itself, found[:, 1], found[:, 0])
-    distances = (means - means[other]).square().sum(1) + spread + spread[other]
-    return distances, other
+    return _distances(means, spread, torch.arange(len(means)), other), other
+
+
+def _distances(means: Tensor, spread: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    return (means[first] - means[second]).square().sum(1) + spread[first] + spread[second]
+
+
+def _pairs(
+    means: Tensor, spread: Tensor, distances: Tensor, other: Tensor, close: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return pairs to merge, none of them with a cluster of another pair, the lower one first.
+
+    A pair is merged if neither has anybody closer. Of equally close ones the search names only the
+    first, so that on a lattice nearly all would wait for the one before them. Hence it is enough
+    that the distance is the smallest of both; and two that have the same closest one, equally
+    close, are tried as a pair too: of points that are all equally far apart that is every second.
+    """
+    most = distances * (1 + _ROUNDING)
+    first = (close & (distances <= most[other])).nonzero().flatten()
+    waiting = close.nonzero().flatten()
+    waiting = waiting[other[waiting].argsort(stable=True)]
+    a, b = waiting[:-1], waiting[1:]
+    tied = (other[a] == other[b]) & (distances[a] <= most[b]) & (distances[b] <= most[a])
+    a, b = a[tied], b[tied]
+    tied = _distances(means, spread, a, b) <= torch.minimum(most[a], most[b])
+    ripe = torch.cat([torch.stack([first, other[first]]), torch.stack([a[tied], b[tied]])], 1)
+    free = [True] * len(other)
+    chosen = []
+    for one, another in ripe.T.tolist():
+        if free[one] and free[another]:
+            free[one] = free[another] = False
+            chosen.append((min(one, another), max(one, another)))
+    kept, merged = torch.tensor(chosen, dtype=torch.int64).reshape(-1, 2).T
+    return kept, merged
 
 
 def _roots(parent: Tensor) -> Tensor:
