@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from benchmarks import cases, memory, plots, table, training
 from benchmarks.machine import ROOT, describe
 from benchmarks.results import Results, Timing
 from benchmarks.targets import judge
+from facenet_ext.commands.console import make_console
 
 HERE = Path(__file__).parent
 SCRATCH = HERE / "out"
@@ -51,7 +50,7 @@ def _times(threads: int, quick: bool) -> list[Timing]:
 
 def main() -> None:
     arguments = _arguments()
-    console = Console(width=max(Console().width, 140))
+    console = make_console(width=max(make_console().width, 140))
     results_path = (SCRATCH if arguments.quick else HERE / "results") / "cpu.json"
     images = SCRATCH if arguments.quick else ROOT / "docs" / "images"
 

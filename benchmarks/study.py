@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from rich.console import Console
 
 from benchmarks.machine import ROOT, describe
+from facenet_ext.commands.console import make_console
 from facenet_ext.train.report import write_json
 
 PLAN = Path(__file__).with_suffix(".yaml")
@@ -219,7 +219,7 @@ def main() -> None:
 
     from facenet_ext.train.sources import find
 
-    console = Console()
+    console = make_console()
     preset, runs = plan()
     root = find(arguments.data).train.parent
     if not (root / "pairs_train.txt").is_file():

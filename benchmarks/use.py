@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
 from benchmarks.machine import ROOT, describe
 from facenet_ext.all_pairs import distance_histogram, val_far_all_pairs
+from facenet_ext.commands.console import make_console
 from facenet_ext.neighbours import nearest, within
 from facenet_ext.recognition import ModelName, cluster, embed_images, list_tree
 from facenet_ext.train.embedder import Embedder
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small, and nothing recorded")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    console = Console(width=120)
+    console = make_console(width=120)
     if os.getloadavg()[0] > 0.3:
         console.print("The machine is busy: its load is above 0.3.", style="yellow")
     machine = describe(arguments.threads)

@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.train.data import load
 from facenet_ext.train.options import DataOptions
 from facenet_ext.train.sources import find, list_images
@@ -62,14 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         shrink(run / "roc.png", found.pictures / "demo_roc.png")
         shrink(run / "mistakes.png", found.pictures / "demo_mistakes.png")
         shrink(output / "clusters/sheets/cluster-0000.png", found.pictures / "demo_cluster.png")
-    Console().print(f"\nThe report is {run / 'evaluation' / 'report.html'}.", soft_wrap=True)
+    make_console().print(f"\nThe report is {run / 'evaluation' / 'report.html'}.", soft_wrap=True)
     return 0
 
 
 def facenet(*arguments: object, allowed: Sequence[int] = (0,)) -> None:
     """Print a command line and run it."""
     given = [str(argument) for argument in arguments]
-    Console().print(f"\n[bold]$ facenet {' '.join(given)}[/]", soft_wrap=True, highlight=False)
+    make_console().print(f"\n$ facenet {shlex.join(given)}", style="bold", soft_wrap=True)
     status = subprocess.run(
         [sys.executable, "-m", "facenet_ext.cli", *given], check=False
     ).returncode

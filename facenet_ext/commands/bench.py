@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from facenet_ext import TripletSemiHardLoss, build_info
 from facenet_ext.all_pairs import distance_histogram
+from facenet_ext.commands.console import make_console
 from facenet_ext.commands.devices import find_device
 from facenet_ext.neighbours import nearest, within
 from facenet_ext.train.counting import Counting
@@ -63,7 +63,7 @@ def execute(found: Any) -> None:
         ("the product beside these", block**2, lambda: x[:block] @ x[:block].T),
     ]
     measured: list[dict[str, Any]] = []
-    with Counting("measuring", Console(stderr=True)) as progress:
+    with Counting("measuring", make_console(stderr=True)) as progress:
         for number, (name, pairs, call) in enumerate(work):
             progress(number, len(work))
             seconds = _median(call, device, int(found.repeats))
@@ -96,7 +96,7 @@ def execute(found: Any) -> None:
             f"{1e3 * one['seconds']:,.1f} ms",
             f"{one['pairs_per_second'] / 1e9:,.2f} G",
         )
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print(
         f"{figures['threads']} threads, {figures['cpu_instruction_set']} kernels, float32; medians "

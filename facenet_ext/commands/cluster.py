@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.commands.model_options import (
     choose_threshold,
     embed_or_read,
@@ -35,7 +36,7 @@ _PICTURE = 96  # pixels of an image in a sheet
 
 def execute(found: Any) -> int:
     """Do what the command line says."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if found.images is not None and not Path(found.images).is_dir():
         raise InputError(f"--images {found.images}: no such folder")
     output = Path(found.output)
@@ -78,7 +79,7 @@ def execute(found: Any) -> int:
 
 
 def _show(figures: dict[str, Any], clusters: Clusters, output: Path) -> None:
-    console = Console()
+    console = make_console()
     largest = ", ".join(map(str, clusters.sizes[:5]))
     told = (
         ""

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from facenet_ext.commands.console import make_console
 from facenet_ext.commands.model_options import load_model, tell_passed_over
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
@@ -62,7 +61,7 @@ def execute(found: Any) -> None:
     if found.json:
         print(json.dumps(figures, indent=2))
         return
-    out = Console()
+    out = make_console()
     rate = f", {now / seconds:,.0f} images/s" if now else ", all of it before"
     out.print(
         f"{len(stored):,} embeddings of {figures['embedding_dim']} numbers in {output}{rate}",

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
+from facenet_ext.commands.console import make_console
 from facenet_ext.commands.evaluation_report import AllPairs, write_report
 from facenet_ext.commands.model_options import Model, embed_list, load_model
 from facenet_ext.recognition import StoredEmbeddings
@@ -37,7 +38,7 @@ _SPLITS = 5
 
 def execute(found: Any) -> None:
     """Do what the command line says."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if not found.far <= 1:
         raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")
     model = load_model(found)
@@ -75,7 +76,7 @@ def execute(found: Any) -> None:
     if found.json:
         print(json.dumps(figures, indent=2))
         return
-    out = Console()
+    out = make_console()
     out.print(table(verification))
     if counted is not None:
         _show_all_pairs(out, counted)

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from facenet_ext.commands.console import make_console
 from facenet_ext.models import export_onnx
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.loading import checkpoint_path, load_embedder
@@ -39,7 +38,7 @@ def execute(found: Any) -> None:
         print(json.dumps(figures, indent=2))
         return
     shape = "x".join(map(str, module.network.input_shape))
-    Console().print(
+    make_console().print(
         f"{found.output}: {size:.1f} MB, inputs of {shape}, embeddings of "
         f"{module.network.embedding_dim}",
         soft_wrap=True,

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.train.command import quiet
 from facenet_ext.train.data import load
 from facenet_ext.train.embedder import Embedder
@@ -37,7 +38,7 @@ __all__ = ["execute"]
 def execute(found: Any) -> int:
     """Do what the command line says."""
     quiet()
-    console = Console(stderr=bool(found.json))
+    console = make_console(stderr=bool(found.json))
     folder = Path(found.output)
     paths = {"old": checkpoint_path(found.old)}
     if found.new is not None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.commands.model_options import (
     choose_threshold,
     embed_or_read,
@@ -72,7 +72,7 @@ class _Found(NamedTuple):
 
 def execute(found: Any) -> int:
     """Do what the command line says."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if not 1 <= found.top <= 100:
         raise InputError(f"--top {found.top}: expected 1 to 100")
     gallery, probes = embed_or_read(found, console, found.gallery, found.probe)
@@ -145,7 +145,7 @@ def _figures(found: _Found) -> dict[str, Any]:
 
 def _show(found: _Found) -> None:
     probes, recognised, rates = found.probes, found.recognised, found.rates
-    console = Console()
+    console = make_console()
     table = Table(title=f"closest of {len(found.people):,} identities")
     table.add_column("probe")
     table.add_column("identity")

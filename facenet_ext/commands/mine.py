@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
 from facenet_ext.mining import (
@@ -45,7 +46,7 @@ class _Set(NamedTuple):
 
 def execute(found: Any) -> int:
     """Do what the command line says."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     output = Path(found.output)
     finished = output / "summary.json"
     if finished.exists():
@@ -77,7 +78,7 @@ def execute(found: Any) -> int:
     if found.json:
         print(json.dumps(figures, indent=2))
         return 0 if figures["triplets"] else 1
-    out = Console()
+    out = make_console()
     out.print(
         f"{figures['triplets']:,} triplets of {figures['rows']:,} rows: {figures['file']}",
         soft_wrap=True,

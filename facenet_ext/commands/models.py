@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.models import (
     PAPER,
     EmbeddingNetwork,
@@ -24,7 +24,7 @@ __all__ = ["execute"]
 def execute(found: Any) -> None:
     """Do what the command line says."""
     names = ("small", *PAPER)
-    with Counting("measuring", Console(stderr=True)) as progress:
+    with Counting("measuring", make_console(stderr=True)) as progress:
         rows = []
         for number, name in enumerate(names):
             progress(number, len(names))
@@ -32,7 +32,7 @@ def execute(found: Any) -> None:
     if found.json:
         print(json.dumps(rows, indent=2))
         return
-    console = Console()
+    console = make_console()
     table = Table(title=f"networks for embeddings of {found.embedding_dim} numbers")
     for column in ("network", "input", "parameters", "multiply-adds", "size", "per image"):
         table.add_column(column, justify="left" if column == "network" else "right")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.text import Text
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.commands.model_options import (
     choose_threshold,
     load_model,
@@ -50,16 +51,16 @@ def execute(found: Any) -> int:
         }
         print(json.dumps(figures, indent=2))
     else:
-        console = Console()
-        verdict = "[green]the same person[/]" if same else "[red]two people[/]"
+        console = make_console()
+        verdict = Text("the same person", "green") if same else Text("two people", "red")
         sign = "≤" if same else ">"
-        console.print(f"{verdict}: distance {distance:.4f} {sign} threshold {threshold:.4f}")
+        console.print(
+            verdict + f": distance {distance:.4f} {sign} threshold {threshold:.4f}", soft_wrap=True
+        )
         if far is not None and points is not None:
             console.print(
                 f"At evaluation {far:.2%} of pairs of two people were as close as the threshold "
                 f"({points.source}).",
                 soft_wrap=True,
-                markup=False,
-                highlight=False,
             )
     return 0 if same else 1

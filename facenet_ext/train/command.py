@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import METRICS, find_checkpoint
 from facenet_ext.train.options import parse, training_parser
@@ -38,8 +38,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
 
         quiet()
         as_json = "--json" in (sys.argv[1:] if argv is None else argv)
+        console = make_console(stderr=True) if as_json else None
         with tell_warnings(functools.partial(print, file=sys.stderr)):
-            folder = train(options, checkpoint, console=Console(stderr=True) if as_json else None)
+            folder = train(options, checkpoint, console=console)
         if as_json:
             figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
             print(json.dumps({"folder": str(folder)} | figures, indent=2))

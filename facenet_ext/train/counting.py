@@ -24,7 +24,7 @@ class Counting:
 
     def __init__(self, what: str, console: Console) -> None:
         self._bar = Progress(
-            TextColumn(what),
+            TextColumn(what, markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

@@ -27,11 +27,11 @@ class ShowProgress(Callback):
         self.steps = steps
         self.console = console
         self._bar = Progress(
-            TextColumn("training"),
+            TextColumn("training", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
             transient=True,

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
+from facenet_ext.commands.console import make_console
 from facenet_ext.train import checkpoints
 from facenet_ext.train.data import Batches, load
 from facenet_ext.train.errors import InputError, InterruptedRunError
@@ -54,7 +55,7 @@ def train(
         InputError: the input cannot be used.
         InterruptedRunError: the user stopped the run.
     """
-    console = Console() if console is None else console
+    console = make_console() if console is None else console
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     folder = run_folder(options.run.output, options.data.data, checkpoint)
