@@ -139,7 +139,7 @@ def _draw_sheets(
             more = f", {len(shown)} shown" if len(shown) < len(rows) else ""
             figure = draw_sheet(
                 [_picture(base / stored.ids[row]) for row in shown],
-                [Path(stored.ids[row]).stem for row in shown],
+                [stored.ids[row] for row in shown],
                 f"cluster {number}: {len(rows)} images{more}",
             )
             save_picture(figure, folder / f"cluster-{number:04d}.png")

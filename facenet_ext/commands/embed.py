@@ -23,7 +23,7 @@ def execute(found: Any) -> None:
     if not found.images:
         raise InputError("expected a folder or an image, got an empty name")
     images = list_tree(Path(found.images))
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     tell_passed_over(images, console)
     model = load_model(found)
     output = Path(found.output)

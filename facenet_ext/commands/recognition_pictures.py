@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from facenet_ext.recognition import OpenSetPoint
-from facenet_ext.train.pictures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure, shorten, tidy
+from facenet_ext.train.pictures import DIFFERENT_COLOUR, SAME_COLOUR, caption, new_figure, tidy
 
 __all__ = ["draw_identification", "draw_sheet"]
 
@@ -55,25 +55,25 @@ def draw_identification(
 
 
 def draw_sheet(
-    images: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str, columns: int = 8
+    images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: str, columns: int = 8
 ) -> Figure:
-    """Draw images in rows, each with a line below it.
+    """Draw images in rows, each with its identity and file below it.
 
     Args:
         images: [H, W] grey or [H, W, 3].
-        captions: a line for each.
+        names: of each, ``Ann/0001.png``.
         title: above all.
         columns: images in a row.
     """
     columns = max(1, min(columns, len(images)))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.4 * columns, 1.75 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.4 * columns, 1.85 * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
-    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
+    for axes, image, name in zip(grid.flat, images, names, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_xlabel(shorten(caption, 22), fontsize="x-small")
+        axes.set_xlabel(caption(name), fontsize="x-small")
     return figure

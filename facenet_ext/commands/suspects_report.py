@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from facenet_ext.mining import Suspect
 from facenet_ext.train.data import Examples
-from facenet_ext.train.pictures import shorten
+from facenet_ext.train.pictures import caption
 from facenet_ext.train.report import write_text
 
 __all__ = ["draw_contact_sheet", "write_csv"]
@@ -83,13 +83,13 @@ def draw_contact_sheet(
     panels: list[SubFigure] = list(figure.subfigures(rows, _ACROSS, squeeze=False).flat)
     for panel, (title, images) in zip(panels, strips, strict=False):
         panel.suptitle(title, fontsize="small")
-        for axes, (row, caption) in zip(panel.subplots(1, 3), images, strict=False):
+        for axes, (row, told) in zip(panel.subplots(1, 3), images, strict=False):
             if row < 0:  # no neighbour: every distance overflows
                 continue
             picture = examples.values[row].permute(1, 2, 0).squeeze(2).numpy()
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-            axes.set_title(caption, fontsize="x-small")
-            axes.set_xlabel(shorten(examples.names[row], 24), fontsize="xx-small")
+            axes.set_title(told, fontsize="x-small")
+            axes.set_xlabel(caption(examples.names[row], 24), fontsize="xx-small")
         for axes in panel.axes:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)

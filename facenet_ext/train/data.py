@@ -334,7 +334,8 @@ def _images(pixels: Tensor, files: list[ImageFile]) -> Examples:
     """Label decoded images by the order of their identities' names."""
     numbers = {name: i for i, name in enumerate(sorted({file.identity for file in files}))}
     labels = torch.tensor([numbers[file.identity] for file in files])
-    return Examples(pixels, labels, [printable(file.path.stem) for file in files])
+    names = [printable(f"{file.identity}/{file.path.name}") for file in files]
+    return Examples(pixels, labels, names)
 
 
 def held_out_of(options: DataOptions) -> set[str]:

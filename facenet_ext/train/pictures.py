@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
+from facenet_ext.commands.console import cut
 from facenet_ext.metrics import roc
 from facenet_ext.train.evaluation import Verification
 from facenet_ext.train.fonts import draw_png, drawable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DIFFERENT_COLOUR",
     "SAME_COLOUR",
+    "caption",
     "draw_all",
     "draw_distances",
     "draw_mistakes",
@@ -152,7 +154,7 @@ def draw_mistakes(
     Args:
         verification: of pairs of items.
         image_of: gives an item's image, [C, H, W] uint8.
-        names: of the items.
+        names: of the items: an image's identity and file, ``Ann/0001.png``.
         count: pairs of each kind.
     """
     pairs, distances = verification.pairs, verification.distances
@@ -178,9 +180,8 @@ def draw_mistakes(
             strip = torch.cat([upper, gap, lower], dim=1)
             axes.imshow(strip.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
             axes.set_title(f"d = {float(distances[pair]):.3f}", fontsize="small")
-            axes.set_xlabel(
-                "\n".join(shorten(names[item]) for item in (first, second)), fontsize="x-small"
-            )
+            shown = (caption(names[item], 19, between="/") for item in (first, second))
+            axes.set_xlabel("\n".join(shown), fontsize="xx-small")
         for axes in grid:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)
@@ -205,11 +206,25 @@ def _smoothed(values: Tensor) -> Tensor:
     )
 
 
+def caption(name: str, length: int = 22, between: str = "\n") -> str:
+    """Return the identity and the file of an image, to stand below it.
+
+    Args:
+        name: the image's, ``Ann/0001.png``.
+        length: where each of the two is cut.
+        between: what stands between them.
+
+    Example:
+        >>> caption("faces/Ann/0001.png", between=": ")
+        'Ann: 0001.png'
+    """
+    path = Path(name)
+    return between.join(shorten(part, length) for part in (path.parent.name, path.name) if part)
+
+
 def shorten(name: str, length: int = 30) -> str:
-    """Return a name as a picture shows it, cut where it is too long; a $ begins no formula."""
-    name = drawable(name)
-    name = name if len(name) <= length else name[: length - 1] + "…"
-    return name.replace("$", r"\$")
+    """Return a name as a picture shows it: cut where it is too long; a $ begins no formula."""
+    return cut(drawable(name), length).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
