@@ -147,7 +147,7 @@ class MPerClassSampler(Sampler[list[int]]):
         """Return the rows of the batch at a position: class by class, then the negatives."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, position))
         rows = []
-        for index in torch.multinomial(self._weights, self.classes, generator=generator).tolist():
+        for index in _draw(self._weights, self.classes, generator):
             members = self._classes[index]
             m = self.m if self.repeat else min(self.m, len(members))
             rows += _choose(members, m, generator)
@@ -157,6 +157,15 @@ class MPerClassSampler(Sampler[list[int]]):
         for index in _permutation(len(self._others), generator)[:room]:
             rows += _choose(self._others[index], 1, generator) * self.negative_copies
         return rows
+
+
+def _draw(weights: Tensor, count: int, generator: torch.Generator) -> list[int]:
+    """Draw different rows in proportion to weights: as torch.multinomial, of more than 2**24 too.
+
+    Source: Efraimidis, Spirakis, *Weighted random sampling with a reservoir*, 2006.
+    """
+    waiting = torch.empty_like(weights).exponential_(generator=generator)
+    return list((weights / waiting).topk(count).indices.tolist())
 
 
 def _members(labels: Tensor) -> list[list[int]]:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_ext.samplers import MPerClassSampler, derive_seed
+from facenet_ext.samplers import MPerClassSampler, _draw, derive_seed
 
 # Classes 0 to 4 have 5, 4, 3, 2 and 2 images; classes 5 to 9 have one.
 LABELS = [0] * 5 + [1] * 4 + [2] * 3 + [3] * 2 + [4] * 2 + [5, 6, 7, 8, 9]
@@ -131,3 +131,15 @@ def test_derived_seeds_differ_and_are_the_same_everywhere() -> None:
     seeds = {derive_seed(a, b) for a in range(30) for b in range(30)}
     assert len(seeds) == 900
     assert derive_seed(0, 1, 2) == 3071860871404845570
+
+
+def test_classes_are_drawn_as_multinomial_draws_them_without_its_limit() -> None:
+    for seed in range(20):
+        weights = torch.randint(1, 9, (50,), generator=torch.manual_seed(seed)).double()
+        both = torch.manual_seed(seed), torch.Generator().manual_seed(seed)
+        expected = torch.multinomial(weights, 7, generator=both[0]).tolist()
+        assert _draw(weights, 7, both[1]) == expected
+        assert torch.equal(both[0].get_state(), both[1].get_state())
+    many = torch.zeros(2**24 + 1)
+    many[-2:] = 1.0
+    assert set(_draw(many, 2, torch.manual_seed(0))) == {2**24 - 1, 2**24}
