@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
+import facenet_ext
 import facenet_ext.recognition.clustering as clustering
 import facenet_ext.recognition.identification as identification
 from facenet_ext.neighbours import Neighbours, nearest
@@ -91,6 +94,41 @@ def test_an_identity_with_thousands_of_rows_hides_nobody() -> None:
     assert found.identities.tolist() == [[0, 1, 2]]
     assert found.distances.tolist() == [[0.0, 1.0, 4.0]]
     assert found.rows.tolist() == [[0, 3000, 3001]]
+
+
+@pytest.mark.parametrize("k", [1, 3, 9])
+@pytest.mark.parametrize("chunk", [7, 65_536])
+def test_a_probe_and_its_copies_are_left_out(
+    k: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identification, "_CHUNK", chunk)
+    gallery, names = unit_groups(3, 6, most=5)
+    gallery = np.concatenate([gallery, gallery[:4]])
+    names = np.concatenate([names, names[:3], [names[3] + 1]])  # a copy has another name
+    d = cdist(gallery.astype(np.float64), gallery.astype(np.float64), "sqeuclidean")
+    d[d < 1e-9] = np.inf
+    listed = np.stack([d[:, names == name].min(1) for name in range(names.max() + 1)], 1)
+    found = identify(gallery, names, gallery, k, leave_out=identification.SAME_IMAGE)
+    order = np.argsort(listed, 1, kind="stable")[:, :k]
+    expected = np.take_along_axis(listed, order, 1)
+    there = order.shape[1]
+    np.testing.assert_allclose(found.distances[:, :there], expected, atol=1e-5)
+    order[np.isinf(expected)] = -1
+    assert found.identities[:, :there].tolist() == order.tolist()
+    alone = [np.isinf(listed[names == name, name]).all() for name in range(names.max() + 1)]
+    others = identification.have_other_images(gallery, names)
+    assert others.tolist() == [not each for each in alone]
+
+
+def test_thousands_of_copies_are_left_out() -> None:
+    gallery = np.zeros((3002, 2), np.float32)
+    gallery[-2:] = [[1, 0], [2, 0]]
+    names = np.array([0] * 3001 + [1])
+    probes = np.array([[0, 0], [1, 0]], np.float32)
+    found = identify(gallery, names, probes, 2, leave_out=identification.SAME_IMAGE)
+    assert found.identities.tolist() == [[0, 1], [0, 1]]
+    assert found.distances.tolist() == [[1.0, 4.0], [1.0, 1.0]]
+    assert found.rows[0].tolist() == [3000, 3001]
 
 
 def test_no_probes_are_found_nowhere_and_progress_is_told() -> None:
@@ -331,3 +369,13 @@ def test_scores_of_singletons_and_of_the_truth() -> None:
     alone = score_clusters([0, 1, 2], ["a", "a", "b"])
     assert alone.pair_precision == 1.0
     assert alone.pair_recall == alone.pair_f == 0.0
+
+
+def test_nothing_has_torchs_limit_of_2_to_the_24() -> None:
+    """Quantiles and draws of torch refuse more values than float32 can count."""
+    package = Path(facenet_ext.__file__).parent
+    limited = re.compile(
+        r"torch\.(nan)?quantile\(|\.quantile\(|torch\.multinomial\(|\.multinomial\("
+    )
+    found = [path for path in package.rglob("*.py") if limited.search(path.read_text("utf-8"))]
+    assert not found

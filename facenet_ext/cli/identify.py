@@ -23,9 +23,10 @@ def build_parser(prog: str) -> ArgumentParser:
     parser = make_parser(
         prog,
         "Find the identities of a gallery that are closest to each probe; one that is farther than "
-        "the threshold from all of them is unknown. Where the probes lie in folders that are "
-        "called as the gallery's are, tells how often that is right. The exit status is 1 if "
-        "nobody was recognised.",
+        "the threshold from all of them is unknown. A probe that is an image of the gallery itself "
+        "is compared with the other images only. Where the probes lie in folders with the names of "
+        "the gallery's, tells who was recognised and who was taken for another. The exit status is "
+        "1 if nobody gets a name.",
         f"{prog} gallery photo.jpg\n"
         f"{prog} gallery probes --far 0.001 --output found\n"
         f"{prog} gallery_embeddings probe_embeddings --top 10 --json",

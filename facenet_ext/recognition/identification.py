@@ -13,12 +13,17 @@ from torch import Tensor
 from facenet_ext.neighbours import nearest
 
 __all__ = [
+    "SAME_IMAGE",
     "Identification",
     "OpenSetPoint",
     "cumulative_matches",
+    "have_other_images",
     "identify",
     "open_set_rates",
 ]
+
+SAME_IMAGE = 1e-6
+"""Squared distance up to which two embeddings are of one image, or of a copy of it."""
 
 _PROBES = 4096
 _CHUNK = 65_536
@@ -60,6 +65,7 @@ def identify(
     probes: NDArray[Any],
     k: int = 5,
     *,
+    leave_out: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Identification:
     r"""Find the k identities of a gallery that are closest to each probe.
@@ -73,6 +79,8 @@ def identify(
         identities: [N] integers from 0.
         probes: [M, D] float32.
         k: how many, 1 to 100.
+        leave_out: squared distance up to which a row of the gallery is left out of a probe's
+            search: :data:`SAME_IMAGE` leaves out the probe itself and its copies.
         progress: called with the probes that are done and all there are.
 
     Returns:
@@ -86,6 +94,9 @@ def identify(
         >>> found = identify(gallery, np.array([0, 0, 1]), np.array([[0.2]], np.float32), k=2)
         >>> found.identities.tolist(), found.rows.tolist()
         ([[0, 1]], [[1, 2]])
+        >>> itself = identify(gallery, np.array([0, 0, 1]), gallery, k=1, leave_out=SAME_IMAGE)
+        >>> itself.rows.tolist()
+        [[1], [0], [1]]
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 1; ISO/IEC 19795-1 for the terms.
     """
@@ -108,7 +119,7 @@ def identify(
         if progress is not None:
             progress(begin, len(probes))
         block = torch.from_numpy(np.array(probes[begin : begin + _PROBES], np.float32))
-        parts.append(_identify_block(gallery, order, sorted_identities, block, k))
+        parts.append(_identify_block(gallery, order, sorted_identities, block, k, leave_out))
     if progress is not None:
         progress(len(probes), len(probes))
     if not parts:
@@ -117,8 +128,37 @@ def identify(
     return Identification(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
+def have_other_images(gallery: NDArray[Any], identities: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return for each identity whether a gallery has two images of it that are no copies.
+
+    Args:
+        gallery: [N, D] float32.
+        identities: [N] integers from 0, each of them at least once.
+
+    Returns:
+        [C]: False for those that nothing is left of when an image is left out.
+
+    Example:
+        >>> gallery = np.array([[0.0], [0.1], [2.0], [2.0]], np.float32)
+        >>> have_other_images(gallery, np.array([0, 0, 1, 1])).tolist()
+        [True, False]
+    """
+    first = np.unique(identities, return_index=True)[1]
+    several = np.zeros(len(first), bool)
+    for begin in range(0, len(gallery), _CHUNK):
+        rows, names = (field[begin : begin + _CHUNK] for field in (gallery, identities))
+        apart = np.square(rows - gallery[first[names]]).sum(1) > SAME_IMAGE
+        several[names[apart]] = True
+    return several
+
+
 def _identify_block(
-    gallery: NDArray[Any], order: NDArray[Any], identities: Tensor, probes: Tensor, k: int
+    gallery: NDArray[Any],
+    order: NDArray[Any],
+    identities: Tensor,
+    probes: Tensor,
+    k: int,
+    leave_out: float | None,
 ) -> Identification:
     """Search chunk by chunk: within one, for more and more neighbours until k identities differ."""
     best: Identification | None = None
@@ -128,7 +168,7 @@ def _identify_block(
         place = np.argsort(np.argsort(rows))  # of each row among the sorted ones
         candidates = candidates[torch.from_numpy(place)]
         of = identities[begin : begin + _CHUNK]
-        found = _closest_identities(probes, candidates, of, k)
+        found = _closest_identities(probes, candidates, of, k, leave_out)
         named = Identification(
             found.distances,
             found.identities,
@@ -139,40 +179,65 @@ def _identify_block(
     return best
 
 
-def _closest_identities(probes: Tensor, candidates: Tensor, of: Tensor, k: int) -> Identification:
+def _closest_identities(
+    probes: Tensor, candidates: Tensor, of: Tensor, k: int, leave_out: float | None
+) -> Identification:
     available = int(torch.unique(of).numel())
     wanted = min(k, available)
     count = min(len(candidates), max(2 * k, 8), 1024)
     while True:
         distances, rows = nearest(probes, count, ref_emb=candidates)
-        found = _first_of_each(distances, of[rows], rows, k)
+        names = of[rows]
+        if leave_out is not None:
+            names = names.masked_fill(distances <= leave_out, -1)
+        found = _first_of_each(distances, names, rows, k)
         enough = bool((found.identities[:, wanted - 1] >= 0).all())
         if enough or count == len(candidates):
             return found
         if count == 1024:  # someone has more than a thousand rows: one identity after the other
-            return _all_identities(probes, candidates, of, k)
+            return _all_identities(probes, candidates, of, k, leave_out)
         count = min(len(candidates), 4 * count, 1024)
 
 
-def _all_identities(probes: Tensor, candidates: Tensor, of: Tensor, k: int) -> Identification:
+def _all_identities(
+    probes: Tensor, candidates: Tensor, of: Tensor, k: int, leave_out: float | None
+) -> Identification:
     parts = []
     for identity in torch.unique(of).tolist():
         own = (of == identity).nonzero().flatten()
-        distances, rows = nearest(probes, 1, ref_emb=candidates[own])
+        if leave_out is None:
+            distances, rows = nearest(probes, 1, ref_emb=candidates[own])
+        else:
+            distances, rows = _nearest_beyond(probes, candidates[own], leave_out)
         parts.append((distances, torch.full_like(rows, identity), own[rows]))
     distances, names, rows = (torch.cat(field, 1) for field in zip(*parts, strict=True))
     order = distances.argsort(dim=1, stable=True)
     distances, names, rows = (field.gather(1, order) for field in (distances, names, rows))
-    return _first_of_each(distances, names, rows, k)
+    return _first_of_each(distances, names.masked_fill(distances.isinf(), -1), rows, k)
+
+
+def _nearest_beyond(probes: Tensor, candidates: Tensor, leave_out: float) -> tuple[Tensor, Tensor]:
+    """Return the closest row that is not left out: its distance, infinity where there is none."""
+    found = []
+    for block in torch.split(
+        probes, 64
+    ):  # however many are left out, of which a search has a limit
+        d = torch.cdist(block, candidates, compute_mode="donot_use_mm_for_euclid_dist").square()
+        found.append(d.masked_fill(d <= leave_out, torch.inf).min(1, keepdim=True))
+    distances, rows = (torch.cat(field) for field in zip(*found, strict=True))
+    return distances, rows
 
 
 def _first_of_each(distances: Tensor, identities: Tensor, rows: Tensor, k: int) -> Identification:
-    """Keep each probe's first row of each identity, of rows in ascending order of distance."""
+    """Keep each probe's first row of each identity, of rows in ascending order of distance.
+
+    Rows of identity -1 are no one's.
+    """
     _, order = identities.sort(dim=1, stable=True)
     in_order = identities.gather(1, order)
     first = torch.ones_like(in_order, dtype=torch.bool)
     first[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
-    is_first = torch.zeros_like(first).scatter(1, order, first)
+    is_first = torch.zeros_like(first).scatter(1, order, first) & (identities >= 0)
     place = is_first.cumsum(1) - 1
     kept = is_first & (place < k)
     shape = (len(distances), k)
@@ -242,11 +307,12 @@ def open_set_rates(
     """
     true = torch.as_tensor(truth)
     known = true >= 0
-    nearest_distance, nearest_name = found.distances[:, 0], found.identities[:, 0]
-    points = []
-    for threshold in torch.as_tensor(thresholds, dtype=torch.float64).tolist():
-        accepted = nearest_distance <= threshold
-        right = (accepted & (nearest_name == true))[known].double().mean().item()
-        alarms = accepted[~known].double().mean().item()
-        points.append(OpenSetPoint(threshold, right, alarms))
-    return points
+    distances = found.distances[:, 0]
+    right = distances[known & (found.identities[:, 0] == true)].sort().values
+    unknown = distances[~known].sort().values
+    at = torch.as_tensor(thresholds, dtype=torch.float64)
+    identified, alarms = (
+        (torch.searchsorted(values, at.to(values.dtype), right=True).double() / among).tolist()
+        for values, among in ((right, known.sum()), (unknown, (~known).sum()))
+    )
+    return [OpenSetPoint(*point) for point in zip(at.tolist(), identified, alarms, strict=True)]
