@@ -284,10 +284,12 @@ def _map(embeddings: Tensor, protocol: Protocol) -> Figure:
     axes.scatter(places[rest, 0], places[rest, 1], s=8, color="#cccccc", label="others")
     for number, name in enumerate(common):
         own = [at for at, of in enumerate(chosen) if of == name]
-        axes.scatter(
-            places[own, 0], places[own, 1], s=16, color=f"C{number}", label=shorten(name, 20)
-        )
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
+        axes.scatter(places[own, 0], places[own, 1], s=16, color=f"C{number}", label=str(number))
+    legend = axes.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small"
+    )
+    for text, name in zip(legend.get_texts()[1:], common, strict=True):
+        text.set_text(shorten(name, 20))  # as a label one that begins with _ would be left out
     return figure
 
 

@@ -10,13 +10,16 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from facenet_ext.commands.evaluation_report import _map
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.suspects_report import draw_contact_sheet
 from facenet_ext.mining import Suspect
+from facenet_ext.recognition import ImageList
+from facenet_ext.recognition.protocols import Protocol
 from facenet_ext.train.data import Examples, load
 from facenet_ext.train.evaluation import verify
 from facenet_ext.train.options import DataOptions
-from facenet_ext.train.pairs import all_pairs
+from facenet_ext.train.pairs import Pairs, all_pairs
 from facenet_ext.train.pictures import draw_mistakes
 
 IMAGES = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
@@ -56,6 +59,17 @@ def test_suspects() -> None:
     sheet = draw_contact_sheet([suspect], [(0, 2, 0.0)], examples)
     expected = ["Ann\n1.png", "Ann\n2.png", "x$y$^$\n1.png", "Ann\n1.png", "Bob\n1.png"]
     assert captions(sheet) == expected
+
+
+def test_the_legend_of_a_map() -> None:
+    images = ImageList(Path(), NAMES, ["_Ann", "_Ann", "$Bob$", "$Bob$", "Cem", "Dan"])
+    pairs = Pairs(*(torch.zeros(1, dtype=torch.int64),) * 4)
+    protocol = Protocol("", images, [[row] for row in range(6)], pairs)
+    (axes,) = _map(torch.rand(6, 4), protocol).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    shown = [text.get_text().replace(r"\$", "$") for text in legend.get_texts()]
+    assert shown == ["others", "_Ann", "$Bob$"]
 
 
 def test_what_a_run_draws_is_called_so(world: Path) -> None:
