@@ -63,5 +63,5 @@ def test_names_are_no_formulas() -> None:
 
 def test_long_names_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "_FALLBACKS", ())
-    assert shorten("a" * 40, 30) == "a" * 29 + "…"
+    assert shorten("a" * 40, 30) == "a" * 15 + "…" + "a" * 14
     assert len(shorten("张" * 40, 30)) == 30
