@@ -23,6 +23,7 @@ def facenet(
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist's
 
     def run(*arguments: object, tiny: bool = True, pictures: bool = False) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -65,6 +66,7 @@ def command(
     """Run ``facenet`` in an empty folder: status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist's
     monkeypatch.setattr(facenet_ext.train.run, "draw_all", lambda *_: [])
 
     def run(*arguments: object) -> tuple[int, str, str]:
