@@ -1,5 +1,6 @@
 """Loads the compiled operators into ``torch.ops.facenet_ext``."""
 
+import ctypes
 import sys
 import warnings
 from pathlib import Path
@@ -8,6 +9,20 @@ from typing import Any, NoReturn
 import torch
 
 from facenet_ext import _info
+
+_DRIVER = "libcuda.so.1"
+# Those that tensors reach. torch has no public list of them.
+_OPERATORS = (
+    "distance_histogram",
+    "mined_triplet_loss",
+    "nearest",
+    "pairs_within",
+    "pairwise_squared_distance",
+    "select_triplets",
+    "triplet_losses",
+    "triplet_losses_backward",
+    "triplet_margin_loss",
+)
 
 
 def _find(name: str) -> Path:
@@ -33,18 +48,17 @@ def _load(name: str) -> None:
         ) from error
 
 
-def _driver_version() -> int | None:
+def _driver_version() -> int:
     """The newest CUDA that the driver serves, as 1000 * major + 10 * minor; 0 without a driver.
 
-    None where torch cannot tell. Asking loads the driver and creates no context.
+    The driver itself is asked: torch has no public function for it. This makes no context.
     """
-    ask = getattr(torch._C, "_cuda_getDriverVersion", None)
-    if ask is None:
-        return None
+    version = ctypes.c_int()
     try:
-        return int(ask())
-    except RuntimeError:
-        return None
+        failed = ctypes.CDLL(_DRIVER).cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):  # no such file, or a file that is no driver
+        return 0
+    return 0 if failed else version.value  # a toolkit's stub, for linking, fails
 
 
 def _load_cuda() -> str | None:
@@ -69,7 +83,7 @@ def _load_cuda() -> str | None:
     # Within a major version drivers serve the toolkits to come, so that it alone counts. The
     # runtime inside the library is its own: the CUDA that torch was built with does not matter.
     major = int(_info.cuda.split(".")[0])
-    if driver is not None and driver // 1000 < major:
+    if driver // 1000 < major:
         problem = (
             f"the NVIDIA driver serves CUDA up to {driver // 1000}.{driver % 1000 // 10} and "
             f"facenet_ext was built with {_info.cuda}: update the driver to one for CUDA {major}, "
@@ -94,10 +108,8 @@ def _refuse_cuda_tensors(problem: str) -> torch.library.Library:
         raise NotImplementedError(f"facenet_ext does not work on CUDA tensors here: {problem}")
 
     library = torch.library.Library("facenet_ext", "IMPL")  # type: ignore[no-untyped-call]
-    for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
-        namespace, _, operator = name.partition("::")
-        if namespace == "facenet_ext":
-            library.impl(operator, refuse, "CUDA")  # type: ignore[no-untyped-call]
+    for operator in _OPERATORS:
+        library.impl(operator, refuse, "CUDA")  # type: ignore[no-untyped-call]
     return library
 
 

@@ -1,7 +1,8 @@
 """Whether torch.func's transforms or forward-mode differentiation are at work."""
 
 import torch
-from torch.autograd import forward_ad
+
+from facenet_ext import _internals
 
 
 def transforms_active() -> bool:
@@ -15,14 +16,17 @@ def transforms_active() -> bool:
             ``fullgraph=True`` says so.
     """
     if torch.compiler.is_compiling():
-        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        transforms = _internals.transforms_compiling
+        if (transforms is not None and transforms()) or _internals.dual_level() >= 0:
             raise RuntimeError(
                 "facenet_ext cannot be compiled inside torch.func's transforms or forward mode: "
                 "compile what is around them, or nothing"
             )
         return False
-    transform = torch._C._functorch.peek_interpreter_stack()
+    if _internals.interpreter is None:
+        return True
+    transform = _internals.interpreter()
     if transform is None:
-        return forward_ad._current_level >= 0
+        return _internals.dual_level() >= 0
     # It takes operators as they are, and an autograd.Function not at all.
-    return transform.key() != torch._C._functorch.TransformType.Functionalize
+    return bool(transform.key() != _internals.functionalizes)

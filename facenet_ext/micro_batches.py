@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 __all__ = ["embed_in_micro_batches"]
@@ -67,7 +66,8 @@ def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Ten
 @contextlib.contextmanager
 def _frozen_averages(network: nn.Module) -> Iterator[None]:
     """Leave the running averages of batch normalisation as they are: the forward moved them."""
-    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    layers = [m for m in network.modules() if isinstance(m, kinds) and m.track_running_stats]
     before = [(m.momentum, m.num_batches_tracked) for m in layers]
     for layer in layers:
         layer.momentum, layer.num_batches_tracked = 0.0, None

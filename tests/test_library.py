@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ import torch
 import facenet_ext
 from facenet_ext import _info, _library
 
+DRIVER_VERSION = _library._driver_version
 LIBRARIES = ("libfacenet_ext_cpu.so", "libfacenet_ext_cuda.so")
 
 
@@ -73,17 +76,17 @@ class Machine:
         self.loaded: list[str] = []
         monkeypatch.setattr(torch.ops, "load_library", lambda path: self.loaded.append(path.name))
         monkeypatch.setattr(_library, "_find", Path)
-        self.set(torch_cuda="13.0", torch_hip=None, toolkit="13.0.88", driver=lambda: 13000)
+        self.set(torch_cuda="13.0", torch_hip=None, toolkit="13.0.88", driver=13000)
 
-    def set(self, **what: object) -> None:
+    def set(self, **what: Any) -> None:
         places = {
             "torch_cuda": (torch.version, "cuda"),
             "torch_hip": (torch.version, "hip"),
             "toolkit": (_info, "cuda"),
-            "driver": (torch._C, "_cuda_getDriverVersion"),
+            "driver": (_library, "_driver_version"),
         }
         for name, value in what.items():
-            self.patch.setattr(*places[name], value, raising=False)
+            self.patch.setattr(*places[name], partial(int, value) if name == "driver" else value)
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 @pytest.mark.parametrize("driver", [13000, 13020, 14010])
 @pytest.mark.parametrize("torch_cuda", ["12.6", "13.0", "13.2"])
 def test_the_cuda_operators_are_loaded(machine: Machine, torch_cuda: str, driver: int) -> None:
-    machine.set(torch_cuda=torch_cuda, driver=lambda: driver)
+    machine.set(torch_cuda=torch_cuda, driver=driver)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert _library._load_cuda() is None
@@ -107,7 +110,7 @@ def test_the_cuda_operators_are_loaded(machine: Machine, torch_cuda: str, driver
         ({"torch_cuda": None}, r"torch .* is a CPU build"),
         ({"torch_cuda": None, "torch_hip": "6.4"}, r"torch .* is a ROCm build"),
         ({"toolkit": ""}, r"built without its CUDA library: install .*FACENET_EXT_CUDA=ON"),
-        ({"driver": lambda: 0}, r"no NVIDIA driver"),
+        ({"driver": 0}, r"no NVIDIA driver"),
     ],
 )
 def test_without_cuda_nothing_is_tried_or_warned_about(
@@ -121,24 +124,56 @@ def test_without_cuda_nothing_is_tried_or_warned_about(
 
 
 def test_a_driver_too_old_is_warned_about(machine: Machine) -> None:
-    machine.set(driver=lambda: 12080)
+    machine.set(driver=12080)
     told = r"CPU tensors only: the NVIDIA driver serves CUDA up to 12\.8 .*13\.0\.88: update"
     with pytest.warns(UserWarning, match=told):
         assert _library._load_cuda()
     assert machine.loaded == []
 
 
-def test_a_driver_whose_version_is_unknown_is_trusted(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> int:
-        raise RuntimeError
+def make_driver(folder: Path, body: str) -> str:
+    """A library whose cuDriverGetVersion(int* version) has this body."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("needs a C compiler")
+    library = folder / "libcuda.so.1"
+    (folder / "driver.c").write_text(f"int cuDriverGetVersion(int* version) {{ {body} }}")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, folder / "driver.c"], check=True)
+    return str(library)
 
-    machine.set(driver=fail)
-    assert _library._load_cuda() is None
-    monkeypatch.delattr(torch._C, "_cuda_getDriverVersion")
-    assert _library._load_cuda() is None
-    assert len(machine.loaded) == 2
+
+@pytest.mark.parametrize(
+    ("body", "version"),
+    [("*version = 12080; return 0;", 12080), ("*version = 13000; return 34;", 0)],
+    ids=["driver", "stub"],
+)
+def test_the_driver_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, version: int
+) -> None:
+    """A toolkit's stub, which programs are linked with, answers with an error."""
+    monkeypatch.setattr(_library, "_DRIVER", make_driver(tmp_path, body))
+    assert _library._driver_version() == version
+
+
+@pytest.mark.parametrize("file", ["libthere_is_none.so.1", "libc.so.6"])
+def test_without_a_driver_build_info_says_so(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Neither without the file nor with one that is no driver."""
+    monkeypatch.setattr(_library, "_driver_version", DRIVER_VERSION)
+    monkeypatch.setattr(_library, "_DRIVER", file)
+    monkeypatch.setattr(_library, "_cuda_problem", _library._load_cuda())
+    info = facenet_ext.build_info()
+    assert not info["cuda_loaded"]
+    assert info["cuda_problem"] == "there is no NVIDIA driver on this machine"
+    assert machine.loaded == []
+
+
+def test_operators_that_refuse_cuda_tensors_are_all_there_are() -> None:
+    source = Path(__file__).resolve().parents[1] / "csrc" / "ops.cpp"
+    if not source.exists():
+        pytest.skip("csrc/ is not here: these are installed tests")
+    schemas = re.findall(r'm\.def\(\s*"(\w+)\(', source.read_text())
+    assert sorted(schemas) == sorted(_library._OPERATORS)
 
 
 def test_a_library_that_cannot_be_loaded_is_warned_about(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facenet_ext import _internals
 from facenet_ext._transforms import transforms_active
 from facenet_ext._validation import Batch
 from facenet_ext.ops._registration import (
@@ -78,7 +79,7 @@ class _EagerLoss(torch.autograd.Function):
     def forward(
         ctx: Any, emb: Tensor, ref_emb: Tensor | None, operator: Any, arguments: tuple[Any, ...]
     ) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():
+        with _internals.below_autograd():
             output = operator(*arguments)
         _save_gradients(ctx, arguments, output)
         return output[0]  # type: ignore[no-any-return]
@@ -180,9 +181,8 @@ def _scaled(gradient: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
     """
     if gradient.dtype == dtype:
         return gradient * grad
-    functorch = torch._C._functorch
-    if functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad):
-        return (gradient * grad).to(dtype)  # vmap knows no out=
+    if _internals.maybe_batched(grad):
+        return (gradient * grad).to(dtype)
     return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
 
 

@@ -5,7 +5,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
+
+from facenet_ext import _internals
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -106,7 +107,7 @@ def first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
 
 def in_eager_mode(derivative: _F) -> _F:
     """A derivative that torch.compile leaves alone on its way through what it does not compile."""
-    return cast(_F, _disable_dynamo(derivative))
+    return cast(_F, _internals.outside_graphs(derivative))
 
 
 def value_type(dtype: torch.dtype) -> torch.dtype:
