@@ -1,6 +1,7 @@
 """Whether torch.func's transforms or forward-mode differentiation are at work."""
 
 import torch
+from torch import Tensor
 
 from facenet_ext import _internals
 
@@ -30,3 +31,19 @@ def transforms_active() -> bool:
         return _internals.dual_level() >= 0
     # It takes operators as they are, and an autograd.Function not at all.
     return bool(transform.key() != _internals.functionalizes)
+
+
+def values_readable(*tensors: Tensor | None) -> bool:
+    """Whether tensors have values that can be read, and do not stand for others.
+
+    As they do for a tracer, in a fake mode and in torch.func's transforms. Ask first whether
+    torch.compile is at work: it cannot pass on tensors of a transform, not even to this function.
+    """
+    if torch.jit.is_tracing() or _internals.interpreter is None:
+        return False
+    if _internals.interpreter() is not None:
+        return False
+    for tensor in tensors:  # noqa: SIM110  # all(...) takes as long as all the rest
+        if tensor is not None and type(tensor) is not Tensor:
+            return False
+    return True

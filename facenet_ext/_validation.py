@@ -15,6 +15,7 @@ from torch import Tensor
 from facenet_ext._random import RANDOM, draw_seed
 from facenet_ext._transforms import transforms_active
 from facenet_ext._types import Triplets
+from facenet_ext._warnings import warn_once
 
 DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 POSITIVES = ("all", "hardest", "easiest")
@@ -55,6 +56,17 @@ def check_margin(margin: float) -> None:
         finite = False
     if not finite:
         raise ValueError(f"margin: expected a finite number, got {margin!r}")
+
+
+def check_loss_margin(margin: float) -> None:
+    """Raises ValueError unless a loss can have this margin, and warns where it is below 0."""
+    check_margin(margin)
+    if not torch.compiler.is_compiling() and margin < 0:
+        warn_once(
+            ("margin", margin),
+            f"margin: expected 0 or more, got {margin}: with it a negative may be closer than the "
+            f"positive by {-margin}",
+        )
 
 
 def check_rule(

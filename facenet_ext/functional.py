@@ -10,6 +10,7 @@ from torch import Tensor
 from facenet_ext import _validation as check
 from facenet_ext import ops
 from facenet_ext._types import Triplets
+from facenet_ext._warnings import warn_without_triplets
 
 __all__ = [
     "Triplets",
@@ -116,6 +117,9 @@ def select_triplets(
     Returns:
         A :class:`Triplets` in lexicographic order of (anchor, positive). No gradient.
 
+    Warns:
+        UserWarning: the labels allow no triplet, see :func:`mined_triplet_loss`.
+
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
         TypeError: embeddings that are not floating point, labels that are not integers, a generator
@@ -135,7 +139,9 @@ def select_triplets(
     options = (positives, negatives, margin, within_margin, fallback, distance)
     rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
     check.check_values("embeddings", embeddings)
-    return ops.select_triplets(batch, rule)
+    triplets = ops.select_triplets(batch, rule)
+    warn_without_triplets(triplets.anchor, labels, ref_labels)
+    return triplets
 
 
 def triplet_loss(
@@ -185,7 +191,7 @@ def triplet_loss(
     anchor swap".
     """
     check.check_embeddings("embeddings", embeddings)
-    check.check_margin(margin)
+    check.check_loss_margin(margin)
     check.check_choice("distance", distance, check.DISTANCES)
     check.check_flag("smooth", smooth)
     check.check_flag("swap", swap)
@@ -271,6 +277,10 @@ def mined_triplet_loss(
         A scalar, or ``[T]`` for ``"none"``. 0 without triplets, NaN where any embedding is not
         finite. Differentiable once.
 
+    Warns:
+        UserWarning: the labels allow no triplet, as they all differ or are all the same, and are on
+            the CPU; or the margin is negative. Each is told once in a process.
+
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
         TypeError: embeddings that are not floating point, labels that are not integers, a generator
@@ -291,13 +301,17 @@ def mined_triplet_loss(
     bound = check.check_max_per_class(max_per_class)
     options = (positives, negatives, margin, within_margin, fallback, distance)
     rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
+    check.check_loss_margin(margin)
     if reduction != "none" and not swap:
-        return ops.mined_triplet_loss(batch, rule, bound, smooth, reduction)
+        loss = ops.mined_triplet_loss(batch, rule, bound, smooth, reduction)
+        warn_without_triplets(loss, labels, ref_labels)
+        return loss
     check.check_values("embeddings", embeddings)
     triplets = ops.select_triplets(batch, rule)
     losses = ops.triplet_losses(
         batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth, swap
     )
+    warn_without_triplets(losses, labels, ref_labels)
     loss = _reduce(losses, reduction, smooth)
     return loss if reduction == "none" else _poisoned(loss, batch.emb, batch.ref_emb)
 
@@ -354,6 +368,9 @@ def triplet_margin_loss(
     Returns:
         A scalar; 0 without triplets, NaN where any embedding is not finite. Differentiable once.
 
+    Warns:
+        UserWarning: see :func:`mined_triplet_loss`.
+
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
         TypeError: embeddings that are not floating point, labels that are not integers.
@@ -370,15 +387,17 @@ def triplet_margin_loss(
     of its section 3.2 and of Hermans et al. 2017, section 2 ("batch all").
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
-    check.check_margin(margin)
+    check.check_loss_margin(margin)
     check.check_choice("triplets", triplets, check.TRIPLETS)
     check.check_choice("distance", distance, check.DISTANCES)
     check.check_flag("smooth", smooth)
     check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
     bound = check.check_max_per_class(max_per_class)
-    return ops.triplet_margin_loss(
+    loss = ops.triplet_margin_loss(
         batch, triplets, float(margin), distance, bound, smooth, reduction
     )
+    warn_without_triplets(loss, labels, ref_labels)
+    return loss
 
 
 def _poisoned(loss: Tensor, *rows: Tensor | None) -> Tensor:

@@ -92,6 +92,7 @@ class TripletLoss(TripletModule):
             cutoff,
             nonzero_loss_cutoff,
         )
+        check.check_loss_margin(margin)
         check.check_flag("smooth", smooth)
         check.check_flag("swap", swap)
         check.check_choice("reduction", reduction, check.REDUCTIONS)
@@ -264,7 +265,7 @@ class TripletMarginLoss(TripletModule):
         max_per_class: int | None = None,
     ) -> None:
         super().__init__()
-        check.check_margin(margin)
+        check.check_loss_margin(margin)
         check.check_choice("triplets", triplets, check.TRIPLETS)
         check.check_choice("distance", distance, check.DISTANCES)
         check.check_flag("smooth", smooth)
