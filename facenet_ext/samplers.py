@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from types import FrameType
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 __all__ = ["MPerClassSampler", "derive_seed"]
 
@@ -28,10 +32,19 @@ class MPerClassSampler(Sampler[list[int]]):
     one before it ended, so no two show the same batches, and training that stopped after ``s``
     batches continues with the same ones from ``start=s``.
 
+    A ``DataLoader`` takes it either way::
+
+        DataLoader(dataset, batch_sampler=sampler)
+        DataLoader(dataset, sampler=sampler, batch_size=batch_size)
+
+    Iterated, it gives batches, each a list of row numbers, and its length is their number. Only the
+    ``BatchSampler`` that a DataLoader makes of its ``sampler`` gets the same rows one by one, and
+    their number. It puts the same batches together again: its ``batch_size`` has to be theirs.
+
     Args:
         labels: [N] integers, the class of each image.
         m: images per class in a batch (K).
-        classes: classes per batch (P).
+        classes: classes per batch (P); by default ``batch_size / m``.
         batches: batches in one pass; by default as many as show each image of the classes once, on
             average.
         negatives: images per batch of classes that have fewer than ``min_images`` images.
@@ -39,8 +52,9 @@ class MPerClassSampler(Sampler[list[int]]):
             each copy under another augmentation also learns from them as positives.
         min_images: how many images a class must have to be drawn as one of the P.
         repeat: show images of a class with fewer than ``m`` more than once.
-        batch_size: rows of a batch, in place of ``negatives``: the classes' images, and then as
-            many negatives as there is room for. Where the classes alone have more, no negatives.
+        batch_size: rows of a batch. With ``classes``, in place of ``negatives``: the classes'
+            images, and then as many negatives as there is room for. Where the classes alone have
+            more, no negatives.
         size_cap: 1 draws every class equally often; the larger it is, the more often those with
             many images.
         seed: chooses the batches; not negative.
@@ -49,14 +63,20 @@ class MPerClassSampler(Sampler[list[int]]):
     Raises:
         TypeError: the labels are not integers.
         ValueError: fewer than ``classes`` classes have ``min_images`` images, there are fewer than
-            ``negatives`` others, the labels are not 1-D, a number is out of range, or both
-            ``negatives`` and ``batch_size`` are given.
+            ``negatives`` others, the labels are not 1-D, a number is out of range, both
+            ``negatives`` and ``batch_size`` are given, or neither ``classes`` nor ``batch_size``;
+            a DataLoader's ``batch_size`` is not the sampler's.
 
     Example:
         >>> sampler = MPerClassSampler([0, 0, 1, 1, 1, 2, 2, 3], m=2, classes=2, negatives=1)
         >>> batch = next(iter(sampler))
         >>> len(batch), batch[-1]
         (5, 7)
+        >>> sampler = MPerClassSampler(torch.arange(40) // 4, m=4, batch_size=8)
+        >>> from torch.utils.data import DataLoader
+        >>> dataset = torch.arange(40)
+        >>> [len(batch) for batch in DataLoader(dataset, sampler=sampler, batch_size=8)]
+        [8, 8, 8, 8, 8]
 
     Source: FaceNet, section 3.2; Hermans, Beyer, Leibe, *In Defense of the Triplet Loss for Person
     Re-Identification*, 2017, section 2 (batches of P times K).
@@ -66,7 +86,7 @@ class MPerClassSampler(Sampler[list[int]]):
         self,
         labels: Tensor | Sequence[int],
         m: int,
-        classes: int,
+        classes: int | None = None,
         *,
         batches: int | None = None,
         negatives: int = 0,
@@ -78,9 +98,14 @@ class MPerClassSampler(Sampler[list[int]]):
         seed: int = 0,
         start: int = 0,
     ) -> None:
+        if classes is None and batch_size is None:
+            raise ValueError(
+                "classes or batch_size: expected one of them, got neither; batch_size is the "
+                "DataLoader's, where this is its sampler"
+            )
         for name, value, least in (
             ("m", m, 1),
-            ("classes", classes, 1),
+            ("classes", 1 if classes is None else classes, 1),
             ("batches", 1 if batches is None else batches, 1),
             ("negatives", negatives, 0),
             ("negative_copies", negative_copies, 1),
@@ -97,12 +122,20 @@ class MPerClassSampler(Sampler[list[int]]):
                 f"negatives={negatives} and batch_size={batch_size}: give one of them, as the "
                 "second says how many negatives there are"
             )
+        asked = f"classes={classes}"
+        if classes is None and batch_size is not None:
+            classes, rest = divmod(batch_size, m)
+            asked = f"classes=batch_size/m={classes}"
+            if rest or not classes:
+                raise ValueError(
+                    f"batch_size={batch_size}: expected a multiple of m={m}, or classes with it"
+                )
         members = _members(torch.as_tensor(labels))
         self._classes = [rows for rows in members if len(rows) >= min_images]
         self._others = [rows for rows in members if len(rows) < min_images]
         if len(self._classes) < classes:
             raise ValueError(
-                f"classes={classes} needs that many classes with {min_images} images or more, "
+                f"{asked} needs that many classes with {min_images} images or more, "
                 f"there are {len(self._classes)}"
             )
         if len(self._others) < negatives:
@@ -114,6 +147,12 @@ class MPerClassSampler(Sampler[list[int]]):
         self._weights = sizes.clamp(max=size_cap)
         # What a batch shows of the classes, on average, if it draws them in proportion to weights.
         shown = m if repeat else (self._weights * sizes.clamp(max=m)).sum() / self._weights.sum()
+        room = negatives
+        if batch_size is not None:
+            room = max(0, batch_size - m * classes) // negative_copies
+        single = min(room, len(self._others))
+        # Of each batch; None where they differ.
+        self._rows = m * classes + single * negative_copies if repeat else None
         self.m = m
         self.classes = classes
         self.negatives = negatives
@@ -126,10 +165,45 @@ class MPerClassSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Return the number of batches of a whole pass; the first may have fewer left."""
-        return self.batches
+        joins = self._joins_rows(sys._getframe(1))
+        return self.batches * cast(int, self._rows) if joins else self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the next pass, each a list of row numbers."""
+        """Return the batches of the next pass, each a list of row numbers."""
+        batches = self._next_pass()
+        if self._joins_rows(sys._getframe(1)):
+            return cast(Iterator[list[int]], chain.from_iterable(batches))
+        return batches
+
+    def _joins_rows(self, frame: FrameType | None) -> bool:
+        """Tell whether a BatchSampler asks, which puts single rows together.
+
+        A DataLoader tells nobody whether it was given a sampler or a batch_sampler, so this is seen
+        from who calls. A BatchSampler may leave it to an iterator of its own, one frame deeper.
+        """
+        for _ in range(2):
+            reader = frame.f_locals.get("self") if frame else None
+            if isinstance(reader, BatchSampler) and getattr(reader, "sampler", None) is self:
+                self._check_batch_size(reader.batch_size)
+                return True
+            frame = frame.f_back if frame else None
+        return False
+
+    def _check_batch_size(self, batch_size: int) -> None:
+        """Raise where a BatchSampler would cut the rows into other batches."""
+        if batch_size == self._rows:
+            return
+        other = "DataLoader(dataset, batch_sampler=sampler)"
+        if self._rows is None:
+            raise ValueError(
+                f"sampler: with repeat=False its batches differ in size; write {other}"
+            )
+        raise ValueError(
+            f"batch_size={batch_size}: expected {self._rows}, the rows of a batch of this sampler; "
+            f"write DataLoader(dataset, sampler=sampler, batch_size={self._rows}) or {other}"
+        )
+
+    def _next_pass(self) -> Iterator[list[int]]:
         first = self.start
         self.start = (first // self.batches + 1) * self.batches
         for position in range(first, self.start):

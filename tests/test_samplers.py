@@ -1,11 +1,16 @@
 """Claims about the batches of P identities with K images."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader
 
 from facenet_ext.samplers import MPerClassSampler, _draw, derive_seed
 
@@ -100,11 +105,96 @@ def test_the_repr_shows_the_options() -> None:
     assert "seed=5" in text
 
 
+# --- in a DataLoader, whose items are the row numbers ---------------------------------------------
+
+ROWS = torch.arange(len(LABELS))
+LOADERS: dict[str, Callable[[MPerClassSampler], Iterable[Tensor]]] = {
+    "batch_sampler": lambda sampler: DataLoader(ROWS, batch_sampler=sampler),
+    "sampler": lambda sampler: DataLoader(ROWS, sampler=sampler, batch_size=6),
+    "sampler, drop_last": lambda s: DataLoader(ROWS, sampler=s, batch_size=6, drop_last=True),
+    "sampler, no batches": lambda sampler: DataLoader(ROWS, sampler=sampler, batch_size=None),
+}
+SAMPLERS: dict[str, Callable[[], MPerClassSampler]] = {
+    "classes": lambda: MPerClassSampler(LABELS, 2, 3, batches=5),
+    "batch_size": lambda: MPerClassSampler(LABELS, 2, batch_size=6, batches=5),
+    "negatives": lambda: MPerClassSampler(LABELS, 2, 2, negatives=1, negative_copies=2, batches=5),
+    "filled up": lambda: MPerClassSampler(LABELS, 2, 1, batch_size=6, batches=5),
+}
+
+
+@pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+def test_a_loader_takes_it_as_either_sampler(
+    make: Callable[[], MPerClassSampler], load: Callable[[MPerClassSampler], Any]
+) -> None:
+    loader, expected = load(make()), make()
+    assert len(loader) == 5
+    for _ in range(2):
+        assert [batch.tolist() for batch in loader] == list(expected)
+
+
+@pytest.mark.parametrize("given", ["batch_sampler", "sampler"])
+def test_workers_do_not_skip_a_pass(given: str) -> None:
+    """A loader with workers asks for two iterators, and uses one."""
+    options = {"batch_size": 6} if given == "sampler" else {}
+    options |= {given: SAMPLERS["classes"](), "num_workers": 1, "persistent_workers": True}
+    loader, expected = DataLoader(ROWS, **options), SAMPLERS["classes"]()
+    for _ in range(2):
+        assert [batch.tolist() for batch in loader] == list(expected)
+
+
+def test_what_wraps_batches_or_leaves_them_to_an_iterator() -> None:
+    """As accelerate's BatchSamplerShard, and as torchdata's BatchSampler."""
+
+    class Shard(BatchSampler):
+        def __init__(self, batch_sampler: MPerClassSampler) -> None:
+            self.batch_sampler = batch_sampler
+
+        def __iter__(self) -> Iterator[list[int]]:
+            return iter(batch for batch in self.batch_sampler)
+
+    class Joined:
+        def __init__(self, sampler: Any, batch_size: int) -> None:
+            self.sampler = sampler
+            self.rows = list(self.sampler)
+
+    class Deferring(BatchSampler):
+        def __iter__(self) -> Any:
+            return iter([Joined(self.sampler, self.batch_size).rows])
+
+    batches = list(SAMPLERS["classes"]())
+    assert list(iter(Shard(SAMPLERS["classes"]()))) == batches
+    assert list(Deferring(SAMPLERS["classes"](), 6, False)) == [[*chain(*batches)]]
+
+
+@pytest.mark.parametrize(
+    ("options", "batch_size", "told"),
+    [
+        ({"classes": 3}, 1, r"batch_size=1: expected 6, .*sampler=sampler, batch_size=6\) or .*"),
+        ({"batch_size": 6}, 12, r"batch_size=12: expected 6, .*batch_sampler=sampler\)"),
+        ({"classes": 2, "negatives": 1}, 4, "batch_size=4: expected 5"),
+        ({"classes": 2, "repeat": False}, 4, r"differ in size; .*batch_sampler=sampler\)"),
+    ],
+)
+def test_other_batches_of_a_loader_are_refused(
+    options: dict[str, Any], batch_size: int, told: str
+) -> None:
+    loader = DataLoader(ROWS, sampler=MPerClassSampler(LABELS, 2, **options), batch_size=batch_size)
+    with pytest.raises(ValueError, match=told):
+        next(iter(loader))
+    with pytest.raises(ValueError, match=told):
+        len(loader)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"classes": 6}, "classes=6 needs that many classes with 2 images or more, there are 5"),
         ({"negatives": 6}, "negatives=6 needs .* there are 5"),
+        ({"classes": None}, "classes or batch_size: expected one of them, got neither"),
+        ({"classes": None, "batch_size": 5}, "batch_size=5: expected a multiple of m=2"),
+        ({"classes": None, "batch_size": 12}, "classes=batch_size/m=6 needs .* there are 5"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"m": 0}, "m must be at least 1"),
         ({"classes": 0}, "classes must be at least 1"),
         ({"batches": 0}, "batches must be at least 1"),
@@ -113,9 +203,9 @@ def test_the_repr_shows_the_options() -> None:
         ({"size_cap": 0}, "size_cap must be at least 1"),
     ],
 )
-def test_bad_options_raise(options: dict[str, int], message: str) -> None:
+def test_bad_options_raise(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MPerClassSampler(LABELS, **({"m": 2, "classes": 2} | options))  # type: ignore[arg-type]
+        MPerClassSampler(LABELS, **({"m": 2, "classes": 2} | options))
 
 
 def test_bad_labels_raise() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from facenet_ext import (
+    MPerClassSampler,
     TripletHardLoss,
     TripletLoss,
     TripletMarginLoss,
@@ -142,6 +143,12 @@ def without_faiss() -> dict[str, Any]:
 @on_miners
 def test_metric_loss_only(make_loss: Callable[[], nn.Module], miner: str) -> None:
     assert_learns(*train(trainers.MetricLossOnly, {"metric_loss": make_loss()}, miner))
+
+
+def test_our_sampler_in_their_trainer() -> None:
+    sampler = MPerClassSampler(Vectors().labels, 4, batch_size=16, batches=30)
+    loss_funcs = {"metric_loss": TripletSemiHardLoss()}
+    assert_learns(*train(trainers.MetricLossOnly, loss_funcs, sampler=sampler))
 
 
 @on_miners
