@@ -41,6 +41,11 @@ def test_build_info() -> None:
             assert re.fullmatch(r"\d+[a-z]?(\+PTX|-virtual)?", architecture)
 
 
+def test_type_checkers_are_told_to_read_the_types() -> None:
+    """PEP 561. Here, as wheels are tested here; what comes of it is in test_typing.py."""
+    assert (Path(facenet_ext.__file__).parent / "py.typed").is_file()
+
+
 def test_the_instruction_set_can_be_lowered(tmp_path: Path) -> None:
     code = "import facenet_ext; print(facenet_ext.build_info()['cpu_instruction_set'])"
     shown = subprocess.run(
