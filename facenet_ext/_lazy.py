@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from facenet_ext._extras import how_to_install
+
 __all__ = ["lazily"]
 
 
@@ -22,12 +24,16 @@ def lazily(
     """
 
     def get(name: str) -> Any:
-        if name in homes:
-            value = getattr(import_module(f"{package}.{homes[name]}"), name)
-        elif name in modules:
-            value = import_module(f"{package}.{name}")
-        else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            if name in homes:
+                value = getattr(import_module(f"{package}.{homes[name]}"), name)
+            elif name in modules:
+                value = import_module(f"{package}.{name}")
+            else:
+                raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        except ModuleNotFoundError as missing:
+            what = how_to_install(missing.name or "a package", "train")
+            raise ModuleNotFoundError(f"{package}.{name} {what}", name=missing.name) from missing
         setattr(sys.modules[package], name, value)
         return value
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import facenet_ext
+from facenet_ext._extras import how_to_install
 
 __all__ = ["COMMANDS", "main"]
 
@@ -57,11 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(COMMANDS[arguments[0]][0])
         return int(module.main(arguments[1:], prog=prog))
     except ModuleNotFoundError as missing:
-        print(
-            f"{prog}: error: needs {missing.name}, which is not installed; "
-            "pip install 'facenet-ext[train]'",
-            file=sys.stderr,
-        )
+        what = how_to_install(missing.name or "a package", "train")
+        print(f"{prog}: error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # while the libraries load; later on a command sees to it itself
         print(f"{prog}: stopped", file=sys.stderr)

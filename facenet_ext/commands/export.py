@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from facenet_ext._extras import how_to_install
 from facenet_ext.commands.console import make_console
 from facenet_ext.models import export_onnx
 from facenet_ext.train.errors import InputError
@@ -22,9 +23,7 @@ def execute(found: Any) -> None:
     try:
         export_onnx(module.network, found.output)
     except ModuleNotFoundError as missing:
-        raise InputError(
-            f"needs {missing.name}, which is not installed; pip install 'facenet-ext[onnx]'"
-        ) from None
+        raise InputError(how_to_install(missing.name or "a package", "onnx")) from None
     except OSError as error:
         raise InputError(f"{found.output}: cannot be written ({error.strerror})") from None
     size = Path(found.output).stat().st_size / 1e6

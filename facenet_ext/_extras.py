@@ -1,0 +1,51 @@
+"""What to install where a package is missing that not everything here needs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+__all__ = ["how_to_install"]
+
+
+def how_to_install(missing: str, extra: str) -> str:
+    """Return what to do where a package of an extra is missing.
+
+    The command names packages, not the extra: that works however this one was installed, from its
+    source folder or from a repository, and ``facenet-ext[train]`` only from an index that has it.
+
+    Args:
+        missing: the module that could not be imported.
+        extra: a name under ``[project.optional-dependencies]`` in pyproject.toml.
+
+    Returns:
+        Half a sentence, with the command.
+
+    Example:
+        >>> how_to_install("onnx", "onnx").partition(" is ")[0]
+        'needs onnx, which'
+    """
+    from importlib import metadata  # as long to import as all else that --help needs
+
+    needs = f"needs {missing}, which is not installed"
+    try:
+        listed = metadata.requires("facenet-ext") or []
+    except metadata.PackageNotFoundError:  # run in its source folder
+        return f"{needs}; in facenet_ext's source folder: pip install '.[{extra}]'"
+    wanted = [
+        requirement.strip()
+        for requirement, _, condition in (line.partition(";") for line in listed)
+        if re.search(rf"""extra *== *["']{extra}["']""", condition)
+    ]
+    absent = [requirement for requirement in wanted if not _is_installed(requirement)]
+    return f"{needs}: pip install {shlex.join(absent or [missing])}"
+
+
+def _is_installed(requirement: str) -> bool:
+    from importlib import metadata
+
+    name = re.match(r"[\w.-]+", requirement)
+    try:
+        return name is not None and bool(metadata.version(name[0]))
+    except metadata.PackageNotFoundError:
+        return False
