@@ -27,6 +27,7 @@ def how_to_install(missing: str, extra: str) -> str:
     """
     from importlib import metadata  # as long to import as all else that --help needs
 
+    missing = missing.partition(".")[0]
     needs = f"needs {missing}, which is not installed"
     try:
         listed = metadata.requires("facenet-ext") or []

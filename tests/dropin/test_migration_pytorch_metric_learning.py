@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import metric_learning
 import pytest
 import torch
 from helpers import make_batch
@@ -14,6 +15,7 @@ from tolerances import VALUE
 from torch.nn.functional import normalize
 
 from facenet_ext import (
+    MPerClassSampler,
     TripletHardLoss,
     TripletLoss,
     TripletMarginLoss,
@@ -23,8 +25,8 @@ from facenet_ext import (
     select_triplets,
 )
 
-losses = pytest.importorskip("pytorch_metric_learning.losses")
-from pytorch_metric_learning import miners  # noqa: E402
+metric_learning.skip_unless(2)
+from pytorch_metric_learning import losses, miners, samplers  # noqa: E402
 from pytorch_metric_learning.distances import CosineSimilarity, LpDistance  # noqa: E402
 from pytorch_metric_learning.reducers import MeanReducer, SumReducer  # noqa: E402
 from pytorch_metric_learning.regularizers import LpRegularizer  # noqa: E402
@@ -202,6 +204,38 @@ def test_distributed_wrappers(theirs: str, ours: str) -> None:
         distributed.DistributedLossWrapper(TripletSemiHardLoss())
     with pytest.raises(TypeError, match="must extend"):
         distributed.DistributedMinerWrapper(TripletMiner())
+
+
+@section.differs("third argument of `MPerClassSampler")
+def test_third_argument_of_the_sampler(theirs: str, ours: str) -> None:
+    labels = torch.arange(200) // 5
+    assert theirs == "rows of a batch"
+    assert samplers.MPerClassSampler(labels, 4, 32).batch_size == 32
+    assert ours == "classes of a batch; rows are `batch_size=32`"
+    assert MPerClassSampler(labels, 4, 32).classes == 32
+    assert MPerClassSampler(labels, 4, batch_size=32).classes == 8
+
+
+@section.differs("length of `MPerClassSampler")
+def test_length_of_the_sampler(theirs: str, ours: str) -> None:
+    labels = torch.arange(200) // 5
+    sampler = samplers.MPerClassSampler(labels, 4, batch_size=32)
+    assert theirs == f"{len(sampler):,} rows, or `length_before_new_iter`"
+    assert ours == "as many batches as show each image once, or `batches`"
+    assert len(MPerClassSampler(labels, 4, batch_size=32)) == round(200 / 32)
+    assert len(MPerClassSampler(labels, 4, batch_size=32, batches=3)) == 3
+
+
+@section.differs("a class of one image")
+def test_a_class_of_one_image(theirs: str, ours: str) -> None:
+    labels = torch.tensor([0, 0, 1, 1, 2])
+    assert theirs == "drawn, with copies"
+    assert 4 in list(samplers.MPerClassSampler(labels, 2, batch_size=4))
+    assert ours == "not drawn, or with `min_images=1`"
+    drawn = [
+        list(MPerClassSampler(labels, 2, batch_size=4, batches=50, min_images=n)) for n in (2, 1)
+    ]
+    assert [any(4 in batch for batch in batches) for batches in drawn] == [False, True]
 
 
 def test_every_row_is_tested() -> None:

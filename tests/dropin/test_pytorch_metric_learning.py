@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import metric_learning
 import numpy as np
 import pytest
 import torch
@@ -25,8 +26,8 @@ from facenet_ext import (
 )
 from facenet_ext._indices import as_triplets
 
-losses = pytest.importorskip("pytorch_metric_learning.losses")
-from pytorch_metric_learning import miners, samplers, testers, trainers  # noqa: E402
+metric_learning.skip_unless(2)
+from pytorch_metric_learning import losses, miners, samplers, testers, trainers  # noqa: E402
 from pytorch_metric_learning.distances import CosineSimilarity, LpDistance  # noqa: E402
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu  # noqa: E402
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator  # noqa: E402
