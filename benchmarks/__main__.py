@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import cases, memory, plots, table, training
+from benchmarks import cases, memory, pages, plots, table, training
 from benchmarks.machine import ROOT, describe
 from benchmarks.results import Results, Timing
 from benchmarks.targets import judge
@@ -77,6 +77,8 @@ def main() -> None:
     pictures = plots.draw(results, images)
     for path in pictures if arguments.redraw else (results_path, *pictures):
         console.print(f"wrote {path.relative_to(ROOT)}", style="dim")
+    if not arguments.quick:
+        pages.write(lambda line: console.print(line, style="dim"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""The recorded figures as Markdown, for docs/performance.md: read when the site is built."""
+"""Writes the recorded figures into README.md and docs: `python -m benchmarks.pages`.
+
+A page marks where with `<!-- figures: WHAT -->` and `<!-- /figures -->`; what is between them is
+made from benchmarks/results. So it shows on GitHub too, and a test holds it to the results.
+"""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +23,9 @@ from benchmarks.table import (
     training_row,
 )
 
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_BEGIN = re.compile(r"^<!-- figures: (.+) -->$", re.MULTILINE)
+_END = "<!-- /figures -->"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
 FIRST = "mined_triplet_loss"  # what files without a name for the operator are about
 # Left out of the tables: what says nothing more than the column beside it.
@@ -25,8 +33,8 @@ TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 
 
 def figures(what: str) -> str:
-    """What a page asks for: "machine", "targets", "training", "study", "study-machine", "use"; or
-    of one operator its "times", "peaks" or "peers".
+    """What a page asks for: "machine", "targets", "training", "study", "study-machine", "use",
+    "use-in-short"; or of one operator its "times", "peaks" or "peers".
     """
     found = json.loads(RESULTS.read_text())
     kind, _, operator = what.partition(" ")
@@ -40,14 +48,45 @@ def figures(what: str) -> str:
         "study": lambda: _table(study.COLUMNS, study.rows(study.recorded()), words=2),
         "study-machine": _study_machine,
         "use": _use,
+        "use-in-short": _use_in_short,
     }
     if kind not in makers:
         raise ValueError(f"figures: expected one of {', '.join(makers)}, got {what!r}")
     return makers[kind]()
 
 
+def filled(page: str) -> str:
+    """A page with the recorded figures between its marks."""
+    before, *parts = _BEGIN.split(page)
+    text = before
+    for what, after in zip(parts[::2], parts[1::2], strict=True):
+        _, end, rest = after.partition(f"{_END}\n")
+        if not end:
+            raise ValueError(f"<!-- figures: {what} -->: expected a line {_END} after it")
+        shown = filter(None, [f"<!-- figures: {what} -->", figures(what), _END])
+        text += "\n\n".join(shown) + f"\n{rest}"
+    return text
+
+
+def without_figures(page: str) -> str:
+    """What is written on a page by hand."""
+    before, *parts = _BEGIN.split(page)
+    return before + "".join(after.partition(_END)[2] for after in parts[1::2])
+
+
+def write(tell: Callable[[str], None]) -> None:
+    """Write the recorded figures into all pages, and tell of each that changes."""
+    for path in PAGES:
+        page = path.read_text()
+        if (new := filled(page)) != page:
+            path.write_text(new)
+            tell(f"wrote {path.relative_to(ROOT)}")
+
+
 def _machine(machine: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    packages = ", ".join(
+        f"{name} {version}" for name, version in machine["packages"].items() if version
+    )
     return (
         f"{machine['cpu']}, {machine['threads']} threads, "
         f"{machine['facenet_ext']['cpu_instruction_set']} kernels; {packages}; "
@@ -108,7 +147,8 @@ def _training(steps: list[dict[str, Any]]) -> str:
 def _study_machine() -> str:
     machine = json.loads(study.RESULTS.read_text())["machine"]
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['jobs']} runs at once; "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['jobs']} "
+        f"{'run' if machine['jobs'] == 1 else 'runs'} at once; "
         f"{machine['date'][:10]}."
     )
 
@@ -119,12 +159,56 @@ def _use() -> str:
     return f"{_table(head, rows, words=2)}\n\n{_machine(machine)}"
 
 
+def _use_in_short() -> str:
+    """The few figures that README.md has."""
+
+    def measured(what: str, by: str) -> use.Use:
+        (one,) = (e for e in use.recorded() if e.what.startswith(what) and by in e.by)
+        return one
+
+    val = measured("VAL at FAR", "facenet_ext")
+    nearest, products = (measured("10 nearest", by) for by in ("facenet_ext", "torch"))
+    clusters, scipy = (measured("clusters of", by) for by in ("facenet_ext", "SciPy"))
+    one, all_views = (measured("embedding of", by) for by in ("one view", "all 18 views"))
+    rows = [
+        [
+            f"{val.what} faces: {val.amount / 1e9:.0f} billion, exact to the pair",
+            f"{seconds(val.seconds)}, {val.amount / val.seconds / 1e9:.1f} billion pairs a second "
+            "in one pass",
+        ],
+        [
+            f"{nearest.what} probes",
+            f"{seconds(nearest.seconds)}, {products.seconds / nearest.seconds:.1f} times as fast "
+            "as products and `topk` in chunks",
+        ],
+        [
+            clusters.what,
+            f"{seconds(clusters.seconds)}, where SciPy takes {seconds(scipy.seconds)} and "
+            f"{4 * scipy.amount**2 / 1e9:.1f} GB",
+        ],
+        [
+            "embedding 96x96 JPEG files with the faces' committee",
+            f"{one.amount / one.seconds:.0f} images a second in one view, "
+            f"{all_views.amount / all_views.seconds:.0f} in all 18",
+        ],
+    ]
+    return "\n".join(_lines(["", ""], rows, words=2))
+
+
 def _shown(unit: Callable[[float], str], value: float | None) -> str:
     return "-" if value is None else unit(value)
 
 
 def _table(head: list[str], rows: list[list[str]], words: int = 1) -> str:
     """A table whose first columns hold words, the others numbers."""
-    rule = ["---"] * words + ["---:"] * (len(head) - words)
-    lines = [f"| {' | '.join(row)} |" for row in [head, rule, *rows]]
+    lines = _lines(head, rows, words)
     return "\n".join(['<div class="figures" markdown>', "", *lines, "", "</div>"])
+
+
+def _lines(head: list[str], rows: list[list[str]], words: int) -> list[str]:
+    rule = ["---"] * words + ["---:"] * (len(head) - words)
+    return [f"| {' | '.join(row)} |" for row in [head, rule, *rows]]
+
+
+if __name__ == "__main__":
+    write(print)

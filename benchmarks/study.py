@@ -25,7 +25,6 @@ import yaml  # type: ignore[import-untyped]
 
 from benchmarks.machine import ROOT, describe
 from facenet_ext.commands.console import make_console
-from facenet_ext.train.report import write_json
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "benchmarks" / "results" / "study.json"
@@ -158,6 +157,8 @@ def _train(folder: Path, clock: Path, config: Path, preset: str, data: Path, thr
 
 def save(outcomes: list[Outcome], runs: list[Run], threads: int, jobs: int) -> None:
     """Write the outcomes in the plan's order, in one step."""
+    from facenet_ext.train.report import write_json
+
     order = {(run.choice, run.variant, run.seed): place for place, run in enumerate(runs)}
     kept = [o for o in outcomes if (o.choice, o.variant, o.seed) in order]
     kept.sort(key=lambda o: order[o.choice, o.variant, o.seed])
@@ -217,6 +218,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="runs whose choice or variant has this text")
     arguments = parser.parse_args()
 
+    from benchmarks import pages
     from facenet_ext.train.sources import find
 
     console = make_console()
@@ -246,6 +248,7 @@ def main() -> None:
                 )
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+    pages.write(lambda line: console.print(line, style="dim"))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,6 @@ from facenet_ext.all_pairs import distance_histogram, val_far_all_pairs
 from facenet_ext.commands.console import make_console
 from facenet_ext.neighbours import nearest, within
 from facenet_ext.recognition import ModelName, cluster, embed_images, list_tree
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.options import parse
-from facenet_ext.train.report import write_json
 
 RESULTS = ROOT / "benchmarks" / "results" / "use.json"
 _DIM = 128
@@ -146,6 +143,9 @@ def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
 
 def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
     """Images of 96x96 pixels from JPEG files, with the defaults for faces."""
+    from facenet_ext.train.embedder import Embedder
+    from facenet_ext.train.options import parse
+
     options, _ = parse(["--preset", "faces", "--data", "images"], "benchmarks")
     module = Embedder(options, (1, 96, 96)).eval()
     found = []
@@ -168,12 +168,15 @@ def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
     return found
 
 
+def recorded() -> list[Use]:
+    """What was measured last."""
+    return [Use(**entry) for entry in json.loads(RESULTS.read_text())["measured"]]
+
+
 def table() -> tuple[list[str], list[list[str]]]:
     """The recorded figures: columns and rows."""
-    stored = json.loads(RESULTS.read_text())["measured"]
     rows, shown = [], None
-    for entry in stored:
-        use = Use(**entry)
+    for use in recorded():
         rate = use.amount / use.seconds
         told = f"{rate / 1e9:,.2f} G{use.unit}/s" if rate > 1e8 else f"{rate:,.0f} {use.unit}/s"
         taken = f"{use.seconds:.2f} s" if use.seconds < 10 else f"{use.seconds:.0f} s"
@@ -184,6 +187,9 @@ def table() -> tuple[list[str], list[list[str]]]:
 
 def main() -> None:
     """Measure, print and record."""
+    from benchmarks import pages
+    from facenet_ext.train.report import write_json
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.use", description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="small, and nothing recorded")
@@ -198,6 +204,7 @@ def main() -> None:
         measured = [dataclasses.asdict(use) for use in found]
         write_json(RESULTS, {"machine": machine, "measured": measured})
         console.print(f"wrote {RESULTS.relative_to(ROOT)}", style="dim")
+        pages.write(lambda line: console.print(line, style="dim"))
 
 
 if __name__ == "__main__":

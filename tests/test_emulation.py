@@ -1,6 +1,6 @@
 """The host emulation of the CUDA kernels: that it is right, and the operators' tests on it.
 
-tests/emulation/README.md says what it is.
+docs/emulation.md says what it is.
 """
 
 from __future__ import annotations

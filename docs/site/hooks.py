@@ -1,4 +1,4 @@
-"""What the site's build does beyond MkDocs: formulas, benchmark tables, and a check of its own.
+"""What the site's build does beyond MkDocs: formulas, and a check of its own.
 
 Formulas become MathML, which browsers draw themselves: no script, no network.
 """
@@ -13,21 +13,13 @@ from typing import Any
 import latex2mathml.converter
 from mkdocs.exceptions import PluginError
 
-from benchmarks.pages import figures
-
-_FIGURES = re.compile(r"^<!-- figures: (.+) -->$", re.MULTILINE)
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 _FETCHED = re.compile(
     r'<(?:script|img|iframe|source)\b[^>]*\bsrc="https?:[^>]*>'
     r'|<link\b(?=[^>]*\brel="(?:stylesheet|preconnect|preload|icon)")[^>]*\bhref="https?:[^>]*>'
     r"|@import[^;]*https?:"
 )
-_LEFT_OVER = re.compile(r":(?:func|class|meth|mod|data):|\.\. math::|={4,} ={4,}|<!-- figures")
-
-
-def on_page_markdown(markdown: str, **context: Any) -> str:
-    """Put the benchmark's figures where a page asks for them."""
-    return _FIGURES.sub(lambda match: figures(match[1]), markdown)
+_LEFT_OVER = re.compile(r":(?:func|class|meth|mod|data):|\.\. math::|={4,} ={4,}|--8<--")
 
 
 def on_page_content(html: str, **context: Any) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
-from pages import ROOT
+from pages import PAGES, ROOT
 
 import facenet_ext
 
@@ -53,10 +54,41 @@ def test_the_figures_are_those_of_the_recorded_run() -> None:
     assert recorded["machine"]["cpu"] in filled["machine"]
 
 
+@pytest.mark.parametrize("path", figures.PAGES, ids=lambda path: path.name)
+def test_pages_show_the_recorded_figures(path: Path) -> None:
+    """They are read on GitHub too, where nothing fills them in."""
+    page = path.read_text()
+    assert page == figures.filled(page), "run python -m benchmarks.pages"
+
+
 def test_pages_write_no_measured_figure_down() -> None:
     """Times and sizes come from the recorded run, so that they cannot go stale."""
     for page in (DOCS / "performance.md", DOCS / "rules.md", DOCS / "index.md", ROOT / "README.md"):
-        assert not re.findall(r"\b[\d.]+ (?:ms|µs|MiB)\b", page.read_text()), page.name
+        by_hand = figures.without_figures(page.read_text())
+        assert not re.findall(r"\b[\d.]+ (?:ms|µs|MiB)\b", by_hand), page.name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_pages_need_no_extension_to_be_read(path: Path) -> None:
+    """Neither lines that include a file nor formulas in a way that GitHub does not know."""
+    text = re.sub(r"^```.*?^```$|`[^`\n]+`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"--8<--|\\[(\[]", text)
+    for formula in re.findall(r"\$(.+?)\$", re.sub(r"\s", " ", text)):
+        assert not re.search(r"\\[^A-Za-z ]", formula), f"GitHub drops the backslash: {formula}"
+
+
+def test_figures_that_do_not_end_are_an_error() -> None:
+    before, after = "before\n", "after\n"
+    block = "<!-- figures: study-machine -->\nold\n<!-- /figures -->\n"
+    page = before + block + after
+    assert figures.without_figures(page) == f"{before}\n{after}"
+    new = figures.filled(page)
+    assert "old" not in new
+    assert new.startswith(before + "<!-- figures: study-machine -->\n\nAMD")
+    assert new.endswith("<!-- /figures -->\n" + after)
+    assert figures.filled(new) == new
+    with pytest.raises(ValueError, match="study-machine -->: expected a line <!-- /figures -->"):
+        figures.filled(page.replace("<!-- /figures -->", "") + block)
 
 
 def test_what_cannot_be_asked_for_is_an_error() -> None:
