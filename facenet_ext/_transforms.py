@@ -39,9 +39,8 @@ def values_readable(*tensors: Tensor | None) -> bool:
     As they do for a tracer, in a fake mode and in torch.func's transforms. Ask first whether
     torch.compile is at work: it cannot pass on tensors of a transform, not even to this function.
     """
-    if torch.jit.is_tracing() or _internals.interpreter is None:
-        return False
-    if _internals.interpreter() is not None:
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or _internals.interpreter is None or _internals.interpreter() is not None:
         return False
     for tensor in tensors:  # noqa: SIM110  # all(...) takes as long as all the rest
         if tensor is not None and type(tensor) is not Tensor:

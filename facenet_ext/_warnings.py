@@ -48,7 +48,7 @@ def warn_without_triplets(result: Tensor, labels: Tensor, ref_labels: Tensor | N
     if "triplets" in _told or not values_readable(result, labels, ref_labels):
         return
     # tolist() reads memory; item() is an operator, which a dispatch mode may record or refuse.
-    found = result.numel() if result.dim() else result.is_cpu and result.tolist() != 0
+    found = result.numel() if result.dim() else result.is_cpu and bool(result.tolist())
     if found:
         return
     reason = _no_triplet(labels, ref_labels)

@@ -123,8 +123,8 @@ class MPerClassSampler(Sampler[list[int]]):
                 "second says how many negatives there are"
             )
         asked = f"classes={classes}"
-        if classes is None and batch_size is not None:
-            classes, rest = divmod(batch_size, m)
+        if classes is None:
+            classes, rest = divmod(batch_size or 0, m)
             asked = f"classes=batch_size/m={classes}"
             if rest or not classes:
                 raise ValueError(

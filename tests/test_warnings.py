@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,6 +116,12 @@ def test_what_is_traced_is_not_read() -> None:
     torch.func.functionalize(loss)(X, DIFFERENT)
     torch.compile(loss, backend="eager", fullgraph=True)(X, DIFFERENT)
     torch.export.export(facenet_ext.TripletLoss(), (X, DIFFERENT))
+
+
+def test_a_tracer_is_not_told_of_a_value_that_was_read() -> None:
+    with warnings.catch_warnings(record=True) as found:
+        torch.jit.trace(facenet_ext.mined_triplet_loss, (X, DIFFERENT), check_trace=False)
+    assert not [w for w in found if re.search("no triplet|Python list", str(w.message))]
 
 
 def test_reading_is_no_operation() -> None:
