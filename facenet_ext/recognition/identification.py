@@ -80,7 +80,7 @@ def identify(
         probes: [M, D] float32.
         k: how many, 1 to 100.
         leave_out: squared distance up to which a row of the gallery is left out of a probe's
-            search: :data:`SAME_IMAGE` leaves out the probe itself and its copies.
+            search: ``SAME_IMAGE`` leaves out the probe itself and its copies.
         progress: called with the probes that are done and all there are.
 
     Returns:
