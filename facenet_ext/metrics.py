@@ -243,11 +243,17 @@ def kfold_accuracy(
     there are. Of thresholds that are equally good the smallest is taken, half-way to the next
     observed distance.
 
+    Pairs that share an identity are not independent, so folds must not share one either: else
+    the threshold is chosen on the people that it is judged on, and the standard error comes out too
+    small. Folds of identities are given as two numbers for each pair.
+
     Args:
         distances: [N] floating point, the distance of each pair; smaller means more alike.
         same: [N] bool, whether the pair is of one identity.
-        folds: [N] integer, the fold of each pair; or a number of folds, over which each kind of
-            pair is dealt out in turn.
+        folds: [N] integer, the fold of each pair; or [N, 2] integer, the folds of the two
+            identities of each pair: a fold is then judged on the pairs that are within it, with the
+            threshold that is best on the pairs with nobody of it; or, where no two pairs share an
+            identity, a number of folds, over which each kind of pair is dealt out in turn.
         balanced: weigh the two kinds of pair equally.
 
     Returns:
@@ -264,17 +270,29 @@ def kfold_accuracy(
         >>> result.mean, result.standard_error
         (0.875, 0.125)
 
+        With two images of each of eight identities, four in a fold:
+
+        >>> identity = torch.arange(16) // 2
+        >>> first, second = torch.triu_indices(16, 16, offset=1)
+        >>> same = identity[first] == identity[second]
+        >>> folds = torch.stack([identity[first], identity[second]], dim=1) // 4
+        >>> kfold_accuracy(1.0 - same.float(), same, folds, balanced=True).mean
+        1.0
+
     Source: Huang et al., *Labeled Faces in the Wild*, UMass technical report 07-49, 2007, view 2.
     """
     distances, same = _check_pairs(distances, same)
     folds = _check_folds(folds, same)
     accuracies, thresholds = [], []
     for fold in _numbers(folds):
-        held_out = folds == fold
-        threshold = _best_threshold(distances[~held_out], same[~held_out], balanced)
-        right = ((distances[held_out] <= threshold) == same[held_out]).double()
+        inside = folds == fold
+        held_out, others = inside.all(1), ~inside.any(1)
+        kinds = same[held_out]
+        if not len(kinds):
+            raise ValueError(f"fold {fold} has no pair of two of its own identities")
+        threshold = _best_threshold(distances[others], same[others], balanced)
+        right = ((distances[held_out] <= threshold) == kinds).double()
         if balanced:
-            kinds = same[held_out]
             _check_both_kinds(kinds, f"fold {fold}")
             accuracies.append((right[kinds].mean() + right[~kinds].mean()).item() / 2)
         else:
@@ -355,7 +373,7 @@ def _check_both_kinds(same: Tensor, where: str) -> None:
 
 
 def _check_folds(folds: Tensor | int, same: Tensor) -> Tensor:
-    """Validate the folds of pairs, dealing the pairs out where only a number is given."""
+    """Return the folds of pairs, [N, 1] or [N, 2]; a number of folds deals the pairs out."""
     if isinstance(folds, int):
         count, folds = folds, torch.zeros(same.shape, dtype=torch.int64)
         for kind in (same, ~same):
@@ -364,16 +382,16 @@ def _check_folds(folds: Tensor | int, same: Tensor) -> Tensor:
             raise ValueError(f"{count} folds need as many pairs of one kind at least")
     elif folds.is_floating_point() or folds.dtype == torch.bool:
         raise TypeError(f"folds must be integers, got {folds.dtype}")
-    elif folds.shape != same.shape:
+    elif folds.shape not in (same.shape, (*same.shape, 2)):
         raise ValueError(
-            f"folds must have one entry per pair, got shape {tuple(folds.shape)} "
+            f"folds must have one entry per pair, or two, got shape {tuple(folds.shape)} "
             f"for {same.numel()} pairs"
         )
-    folds = folds.detach().cpu()
+    folds = folds.detach().cpu().reshape(len(same), -1)
     if len(_numbers(folds)) < 2:
         raise ValueError(f"there must be two folds or more, got {len(_numbers(folds))}")
     return folds
 
 
 def _numbers(folds: Tensor) -> list[int]:
-    return sorted(set(folds.tolist()))
+    return [int(number) for number in torch.unique(folds).tolist()]

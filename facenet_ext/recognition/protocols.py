@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from facenet_ext.recognition.embedding import ImageList, list_tree
 from facenet_ext.recognition.store import number
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.listing import is_folder, is_image
-from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
+from facenet_ext.train.pairs import Pairs, all_pairs, identity_folds, read_pairs
 from facenet_ext.train.sources import find, list_images
 from facenet_ext.train.text import comparable, read_lines, read_text
 
@@ -25,8 +27,6 @@ __all__ = ["Protocol", "read_protocol"]
 
 _FRAMES = 100
 """Of a video, as the paper takes them."""
-
-_FOLDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _own_pairs(root: Path, path: Path) -> Protocol:
     names = list(positions)
     images = ImageList(root, names, [Path(name).parent.name for name in names])
     items = [[row] for row in range(len(names))]
-    return Protocol(path.name, images, items, _make_pairs(pairs, path))
+    return Protocol(path.name, images, items, _make_pairs(pairs, images.identities, path))
 
 
 def _videos(root: Path, path: Path) -> Protocol:
@@ -209,7 +209,8 @@ def _videos(root: Path, path: Path) -> Protocol:
         for frame in frames[name]:
             images.ids.append(f"{name}/{frame.name}")
             images.identities.append(name.split("/")[0])
-    return Protocol(path.name, images, items, _make_pairs(pairs, path))
+    whose = [name.split("/")[0] for name in positions]
+    return Protocol(path.name, images, items, _make_pairs(pairs, whose, path))
 
 
 class _Spelling:
@@ -261,24 +262,40 @@ def _frames(folder: Path, passed_over: Counter[str]) -> list[Path]:
     return sorted(found, key=lambda frame: (numbers(frame), frame.name))[:_FRAMES]
 
 
-def _make_pairs(pairs: Sequence[tuple[int, int, bool, str]], path: Path) -> Pairs:
-    """Return pairs with the folds they name, or dealt out to ten."""
+def _make_pairs(
+    pairs: Sequence[tuple[int, int, bool, str]], whose: Sequence[str], path: Path
+) -> Pairs:
+    """Return pairs with the folds they name, or with folds of identities."""
     same = torch.tensor([is_same for _, _, is_same, _ in pairs], dtype=torch.bool)
     for kind, name in ((same, "same"), (~same, "different")):
         if int(kind.sum()) < 2:
             raise InputError(
                 f"{path}: has {int(kind.sum())} pairs of {name} identities; give two or more"
             )
+    first, second = (torch.tensor([pair[side] for pair in pairs]) for side in (0, 1))
+    labels = _identities(first, second, same, whose)
     named = [fold for *_, fold in pairs]
     if any(named):
         folds = torch.from_numpy(number(named)[1])
+        if len(set(folds.tolist())) < 2:
+            raise InputError(f"{path}: all pairs are of one fold; name two or more, or none")
     else:
-        folds = torch.empty(len(pairs), dtype=torch.int64)
-        count = min(_FOLDS, int(same.sum()), int((~same).sum()))
-        for kind in (same, ~same):
-            folds[kind] = torch.arange(int(kind.sum())) % count
-    if len(set(folds.tolist())) < 2:
-        raise InputError(f"{path}: all pairs are of one fold; name two or more, or none")
-    first, second = (torch.tensor([pair[side] for pair in pairs]) for side in (0, 1))
-    balanced = int(same.sum()) * 2 != len(pairs)
-    return Pairs(first, second, same, folds, balanced)
+        folds = identity_folds(labels, first, second)
+    balanced = not any(named) or int(same.sum()) * 2 != len(pairs)
+    return Pairs(first, second, same, folds, balanced, labels)
+
+
+def _identities(first: Tensor, second: Tensor, same: Tensor, whose: Sequence[str]) -> Tensor:
+    """Return the identity of each item: its folder, unless the pairs say otherwise.
+
+    Where folders are no identities, items that pairs of one identity join are of one.
+    """
+    labels = torch.from_numpy(number(whose)[1])
+    if torch.equal(labels[first] == labels[second], same):
+        return labels
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
+    ends = (first[same].numpy(), second[same].numpy())
+    joined = coo_array((np.ones(len(ends[0])), ends), shape=(len(whose), len(whose)))
+    return torch.from_numpy(connected_components(joined, directed=False)[1]).long()

@@ -22,7 +22,10 @@ from facenet_ext.metrics import (
 from facenet_ext.quantization import dequantize, quantize
 from facenet_ext.train.pairs import Pairs
 
-__all__ = ["Verification", "curve_as_dict", "verify", "without_nan"]
+__all__ = ["FEW_IDENTITIES", "Verification", "curve_as_dict", "verify", "without_nan"]
+
+FEW_IDENTITIES = 20
+"""Below so many, figures tell more about who they are than about the embedding."""
 
 _POINTS = 512
 """Of a stored curve, about."""
@@ -39,7 +42,8 @@ class Verification:
         pairs: the pairs that were verified.
         distances: [N] float32, the squared Euclidean distance of each, in [0, 4].
         val_far: VAL at FAR 1e-3 and at 1e-2.
-        accuracy: over the folds.
+        accuracy: over the folds. Where there are too few identities for two folds, there is one: it
+            is judged with the threshold that is best on itself, and has no standard error.
         auc: area under the ROC curve.
         eer: equal error rate.
         quantized: accuracy with a byte per dimension: see :mod:`facenet_ext.quantization`.
@@ -58,9 +62,34 @@ class Verification:
         """The mean of the thresholds that the folds were judged with."""
         return self.accuracy.thresholds.mean().item()
 
+    @property
+    def false_accepts(self) -> float:
+        """FAR at the threshold."""
+        return (self.distances[~self.pairs.same] <= self.threshold).double().mean().item()
+
+    @property
+    def few(self) -> str:
+        """A sentence where there are too few identities for the figures to mean much, else ""."""
+        count = self.pairs.identities
+        if count is None or count >= FEW_IDENTITIES:
+            return ""
+        return (
+            f"only {count} identities are verified, so these figures mean little: give "
+            f"{FEW_IDENTITIES} or more"
+        )
+
+    @property
+    def measured(self) -> str:
+        """How accuracy was measured, in a few words."""
+        thresholds = self.accuracy.thresholds
+        if len(thresholds) < 2:
+            return f"best threshold of these very pairs, {self.threshold:.3f}: too few for folds"
+        return f"{len(thresholds)} folds, threshold {self.threshold:.3f} ± {thresholds.std():.3f}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON has them: None where there is no number."""
         figures = {
+            "identities": self.pairs.identities,
             "pairs": {
                 "same": int(self.pairs.same.sum()),
                 "different": int((~self.pairs.same).sum()),
@@ -104,11 +133,24 @@ def verify(embeddings: Tensor, pairs: Pairs, spread: Tensor | None = None) -> Ve
         pairs=pairs,
         distances=distances,
         val_far=(val_far(distances, pairs.same, 1e-3), val_far(distances, pairs.same, 1e-2)),
-        accuracy=kfold_accuracy(distances, pairs.same, pairs.folds, balanced=pairs.balanced),
+        accuracy=_accuracy(distances, pairs),
         auc=auc(distances, pairs.same),
         eer=eer(distances, pairs.same).rate,
-        quantized=kfold_accuracy(quantized, pairs.same, pairs.folds, balanced=pairs.balanced),
+        quantized=_accuracy(quantized, pairs),
     )
+
+
+def _accuracy(distances: Tensor, pairs: Pairs) -> KFoldAccuracy:
+    if pairs.folds.ndim == 1 or pairs.folds.any():
+        return kfold_accuracy(distances, pairs.same, pairs.folds, balanced=pairs.balanced)
+    # One fold: beside a copy of itself it is judged with the threshold that is best on itself.
+    twice = kfold_accuracy(
+        distances.repeat(2),
+        pairs.same.repeat(2),
+        torch.arange(2).repeat_interleave(len(distances)),
+        balanced=pairs.balanced,
+    )
+    return KFoldAccuracy(twice.mean, math.nan, twice.accuracies[:1], twice.thresholds[:1])
 
 
 def _distances(embeddings: Tensor, pairs: Pairs, spread: Tensor | None) -> Tensor:

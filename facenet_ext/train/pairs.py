@@ -13,10 +13,15 @@ from facenet_ext.train.errors import InputError
 from facenet_ext.train.sources import ImageFile
 from facenet_ext.train.text import comparable, read_lines
 
-__all__ = ["Pairs", "PairsFile", "all_pairs", "read_pairs"]
+__all__ = ["Pairs", "PairsFile", "all_pairs", "identity_folds", "read_pairs"]
 
 _MOST_PAIRS = 4_000_000
 """Of each kind; beyond that a sample says the same."""
+
+_FEWEST_PAIRS = 10
+_MOST_FOLDS = 10
+_FOLD_PAIRS = 10
+"""Of each kind, that a fold has where there are more than two folds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +32,10 @@ class Pairs:
         first: [N] int64, position of one image.
         second: [N] int64, position of the other.
         same: [N] bool, whether they are of one identity.
-        folds: [N] int64, the fold of each pair.
+        folds: [N] int64, the fold of each pair; or [N, 2], those of its two identities, as
+            :func:`identity_folds` deals them out: a pair of two folds is judged in neither.
         balanced: weigh the two kinds of pair equally in accuracy, where one is far more frequent.
+        labels: [images] int64, the identity of each image, where that is known.
     """
 
     first: Tensor
@@ -36,17 +43,30 @@ class Pairs:
     same: Tensor
     folds: Tensor
     balanced: bool = False
+    labels: Tensor | None = None
+
+    @property
+    def identities(self) -> int | None:
+        """How many identities the pairs are of, where that is known."""
+        if self.labels is None:
+            return None
+        return len(torch.unique(self.labels[torch.cat([self.first, self.second])]))
 
     def among(self, kept: Sequence[int]) -> Pairs:
-        """Return the pairs whose images are both kept, by their positions among the kept ones."""
+        """Return the pairs whose images are both kept, by their positions among the kept ones.
+
+        Folds of identities are dealt out anew: one may have lost all its pairs of a kind.
+        """
         images = torch.tensor(kept, dtype=torch.int64)
         place = torch.full((int(max(self.first.max(), self.second.max(), images.max())) + 1,), -1)
         place[images] = torch.arange(len(images))
         first, second = place[self.first], place[self.second]
         whole = (first >= 0) & (second >= 0)
-        return Pairs(
-            first[whole], second[whole], self.same[whole], self.folds[whole], self.balanced
-        )
+        labels = None if self.labels is None else self.labels[images]
+        first, second, folds = first[whole], second[whole], self.folds[whole]
+        if labels is not None and folds.ndim == 2:
+            folds = identity_folds(labels, first, second)
+        return Pairs(first, second, self.same[whole], folds, self.balanced, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,41 +150,89 @@ def read_pairs(path: Path) -> PairsFile:
         second.append(positions.setdefault(pair[1], len(positions)))
         same.append(is_same)
     folds = torch.arange(n_folds).repeat_interleave(2 * per_fold)
-    pairs = Pairs(torch.tensor(first), torch.tensor(second), torch.tensor(same), folds)
+    numbers: dict[str, int] = {}
+    labels = torch.tensor([numbers.setdefault(name, len(numbers)) for name, _ in positions])
+    pairs = Pairs(
+        torch.tensor(first), torch.tensor(second), torch.tensor(same), folds, labels=labels
+    )
     return PairsFile(list(positions), pairs)
 
 
-def all_pairs(labels: Tensor, n_folds: int = 10) -> Pairs:
+def all_pairs(labels: Tensor) -> Pairs:
     """Return all pairs of images, or a sample of each kind where they are millions.
 
     Args:
         labels: [N] int64, the identity of each image.
-        n_folds: folds to deal the pairs out to.
 
     Returns:
-        :class:`Pairs`, balanced, always the same for the same labels.
+        :class:`Pairs`, balanced, with folds of identities, always the same for the same labels.
 
     Raises:
         InputError: there are too few pairs of one kind to measure anything.
+
+    Example:
+        >>> pairs = all_pairs(torch.arange(40) // 4)
+        >>> len(pairs.same), int(pairs.same.sum()), pairs.identities
+        (780, 60, 10)
     """
-    generator = torch.Generator().manual_seed(0)
     n = len(labels)
     if n * (n - 1) // 2 <= _MOST_PAIRS:
         first, second = torch.triu_indices(n, n, offset=1)
     else:
-        first, second = _sample(labels, generator)
+        first, second = _sample(labels, torch.Generator().manual_seed(0))
     same = labels[first] == labels[second]
     for kind, name in ((same, "same"), (~same, "different")):
-        if int(kind.sum()) < n_folds:
+        if int(kind.sum()) < _FEWEST_PAIRS:
             raise InputError(
                 f"the {n} images to verify on make only {int(kind.sum())} pairs of {name} "
-                f"identities; give at least {n_folds}, by more images or a larger --held-out"
+                f"identities; give at least {_FEWEST_PAIRS}, by more images or a larger --held-out"
             )
-    folds = torch.empty(len(same), dtype=torch.int64)
-    for kind in (same, ~same):
-        dealt = torch.arange(int(kind.sum())) % n_folds
-        folds[kind] = dealt[torch.randperm(len(dealt), generator=generator)]
-    return Pairs(first, second, same, folds, balanced=True)
+    folds = identity_folds(labels, first, second)
+    return Pairs(first, second, same, folds, balanced=True, labels=labels)
+
+
+def identity_folds(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Deal identities out to folds, and return the folds of the two identities of each pair.
+
+    Pairs that share an identity are not independent: two images of one person are hard or easy for
+    the same reason. Folds of pairs would choose a threshold on the people that it is judged on, and
+    would take their spread for that of people. So a fold is judged on the pairs within it, with
+    the threshold that is best on the pairs that have nobody of it. There are as many folds, up to
+    ten, as get ten pairs of each kind; or two, where these get any.
+
+    Args:
+        labels: [images] int64, the identity of each image.
+        first: [N] int64, position of one image of each pair.
+        second: [N] int64, position of the other.
+
+    Returns:
+        [N, 2] int64, always the same for the same pairs; all 0 where there are too few identities
+        for two folds.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+        >>> pairs = all_pairs(labels.repeat_interleave(3))
+        >>> sorted(set(map(tuple, pairs.folds.tolist())))
+        [(0, 0), (0, 1), (1, 0), (1, 1)]
+    """
+    names, numbers = torch.unique(labels, return_inverse=True)
+    one, other = numbers[first], numbers[second]
+    same = one == other
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(names), generator=generator)
+    # Those with pairs of their own first, so that every fold gets as many of them.
+    has_same = torch.zeros(len(names), dtype=torch.bool).index_fill(0, one[same], True)
+    order = torch.cat([order[has_same[order]], order[~has_same[order]]])
+    place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order)))
+    for count in range(_MOST_FOLDS, 1, -1):
+        folds = torch.stack([place[one] % count, place[other] % count], dim=1)
+        within = folds[:, 0] == folds[:, 1]
+        least = min(
+            int(folds[within & kind, 0].bincount(minlength=count).min()) for kind in (same, ~same)
+        )
+        if least >= (_FOLD_PAIRS if count > 2 else 1):
+            return folds
+    return torch.zeros(len(first), 2, dtype=torch.int64)
 
 
 def _sample(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

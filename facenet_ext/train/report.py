@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from rich.table import Table
 from facenet_ext.metrics import OperatingPoint
 from facenet_ext.train.evaluation import Verification
 
-__all__ = ["read_json", "table", "write_json", "write_text"]
+__all__ = ["read_json", "table", "with_error", "write_json", "write_text"]
 
 
 def table(verification: Verification) -> Table:
     """Return the figures as a table for the terminal."""
     pairs = verification.pairs
     n_same, n_different = int(pairs.same.sum()), int((~pairs.same).sum())
-    result = Table(title=f"verification of {n_same:,} same and {n_different:,} different pairs")
+    people = "" if pairs.identities is None else f" of {pairs.identities:,} identities"
+    result = Table(
+        title=f"verification of {n_same:,} same and {n_different:,} different pairs{people}",
+        caption=verification.few or None,
+    )
     result.add_column("figure")
     result.add_column("value", justify="right")
     result.add_column("")
@@ -28,9 +33,8 @@ def table(verification: Verification) -> Table:
     accuracy = verification.accuracy
     result.add_row(
         "balanced accuracy" if pairs.balanced else "accuracy",
-        f"{accuracy.mean:.2%} ± {accuracy.standard_error:.2%}",
-        f"{len(accuracy.accuracies)} folds, threshold {verification.threshold:.3f} ± "
-        f"{accuracy.thresholds.std().item():.3f}",
+        with_error(accuracy.mean, accuracy.standard_error),
+        verification.measured,
     )
     result.add_row(
         "in bytes",
@@ -40,6 +44,11 @@ def table(verification: Verification) -> Table:
     result.add_row("AUC", f"{verification.auc:.4f}", "area under the ROC curve")
     result.add_row("EER", f"{verification.eer:.2%}", "where FAR = 1 - VAL")
     return result
+
+
+def with_error(mean: float, standard_error: float) -> str:
+    """Return a share in percent, with its standard error where there is one."""
+    return f"{mean:.2%}" + (f" ± {standard_error:.2%}" if math.isfinite(standard_error) else "")
 
 
 def _operating_point(point: OperatingPoint) -> tuple[str, str]:
