@@ -20,6 +20,7 @@ from facenet_ext.commands.model_options import (
     embed_or_read,
 )
 from facenet_ext.commands.recognition_pictures import draw_sheet
+from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
 from facenet_ext.recognition.store import number
 from facenet_ext.train.counting import Counting
@@ -40,8 +41,9 @@ def execute(found: Any) -> int:
     if found.images is not None and not Path(found.images).is_dir():
         raise InputError(f"--images {found.images}: no such folder")
     output = Path(found.output)
-    (stored,) = embed_or_read(found, console, found.source, leave_out=output / _SHEETS)
-    threshold, far, _ = choose_threshold(found, stored.model)
+    warnings = Warnings(console)
+    (stored,) = embed_or_read(found, warnings, found.source, leave_out=output / _SHEETS)
+    threshold, far, _ = choose_threshold(found, stored.model, warnings)
     start = time.perf_counter()
     try:
         with Counting("clustering", console) as progress:
@@ -59,6 +61,7 @@ def execute(found: Any) -> int:
         "linkage": found.linkage,
         "seconds": seconds,
         "scores": None,
+        "warnings": warnings.texts,
     }
     if stored.named:
         whose = number(stored.identities)[1].tolist()
@@ -71,6 +74,7 @@ def execute(found: Any) -> int:
         write_json(output / "summary.json", figures)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+    warnings.tell()
     if found.json:
         print(json.dumps(figures, indent=2))
     else:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from facenet_ext.commands.console import make_console
-from facenet_ext.commands.model_options import load_model, tell_passed_over
+from facenet_ext.commands.model_options import load_model, tell_passed_over, warn_of_list
+from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
 from facenet_ext.train.counting import Counting
@@ -25,7 +26,8 @@ def execute(found: Any) -> None:
     images = list_tree(Path(found.images))
     console = make_console(stderr=True)
     tell_passed_over(images, console)
-    model = load_model(found)
+    warnings = Warnings(console)
+    model = load_model(found, warnings)
     output = Path(found.output)
     start = time.perf_counter()
     begun: list[int] = []
@@ -45,6 +47,7 @@ def execute(found: Any) -> None:
             progress=progress,
         )
     seconds = time.perf_counter() - start
+    warn_of_list(images, model, warnings)
     now = len(images) - begun[0] if begun else 0  # the others were done before
     unreadable = len(images) - len(stored)
     figures = {
@@ -57,7 +60,9 @@ def execute(found: Any) -> None:
         "checkpoint": model.name.checkpoint,
         "views": model.name.views,
         "images_per_second": now / seconds if now else None,
+        "warnings": warnings.texts,
     }
+    warnings.tell()
     if found.json:
         print(json.dumps(figures, indent=2))
         return

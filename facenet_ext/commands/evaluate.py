@@ -18,6 +18,7 @@ from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.console import make_console
 from facenet_ext.commands.evaluation_report import AllPairs, write_report
 from facenet_ext.commands.model_options import Model, embed_list, load_model
+from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import StoredEmbeddings
 from facenet_ext.recognition.protocols import Protocol, read_protocol
 from facenet_ext.recognition.quality import QualitySlice, measure_quality
@@ -41,7 +42,8 @@ def execute(found: Any) -> None:
     console = make_console(stderr=True)
     if not found.far <= 1:
         raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")
-    model = load_model(found)
+    warnings = Warnings(console)
+    model = load_model(found, warnings)
     options = model.module.options.data
     data, pairs = found.data or options.val or options.data, found.pairs
     if found.data is None and pairs is None:
@@ -53,7 +55,7 @@ def execute(found: Any) -> None:
     if found.data is None and options.val is None and find(data).val is None:
         identities = held_out_of(options)  # not those that it was trained on
     protocol = read_protocol(data, pairs, identities)
-    stored = embed_list(protocol.images, model, found, console)
+    stored = embed_list(protocol.images, model, found, warnings)
     embeddings, spread, protocol = _items(protocol, stored)
     try:
         verification = verify(embeddings, protocol.pairs, spread)
@@ -64,7 +66,10 @@ def execute(found: Any) -> None:
     if found.quality:
         with Counting("worsening images", console) as progress:
             slices = measure_quality(model.module, protocol, int(found.quality), progress)
+    if verification.few:
+        warnings.add(verification.few)
     figures = _figures(model, protocol, verification, counted, slices)
+    figures["warnings"] = warnings.texts
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_report(
@@ -73,6 +78,7 @@ def execute(found: Any) -> None:
         write_json(output / METRICS, figures)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
+    warnings.tell()
     if found.json:
         print(json.dumps(figures, indent=2))
         return

@@ -17,6 +17,7 @@ from facenet_ext.commands.model_options import (
     choose_threshold,
     embed_or_read,
 )
+from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
 from facenet_ext.recognition.store import number
@@ -35,10 +36,11 @@ def execute(found: Any) -> int:
     console = make_console(stderr=True)
     if not 1 <= found.top <= 100:
         raise InputError(f"--top {found.top}: expected 1 to 100")
-    gallery, probes = embed_or_read(found, console, found.gallery, found.probe)
+    warnings = Warnings(console)
+    gallery, probes = embed_or_read(found, warnings, found.gallery, found.probe)
     gallery.check_named(found.gallery)
     check_one_model(gallery=gallery, probe=probes)
-    threshold, far, _ = choose_threshold(found, gallery.model)
+    threshold, far, _ = choose_threshold(found, gallery.model, warnings)
     people, names = number(gallery.identities)
     top = min(int(found.top), max(1, len(people)))
     try:
@@ -55,8 +57,9 @@ def execute(found: Any) -> int:
     output = None if found.output is None else Path(found.output)
     if output is not None:
         write(output, all_found)
+    warnings.tell()
     if found.json:
-        print(json.dumps(as_dict(all_found, output), indent=2))
+        print(json.dumps(as_dict(all_found, output) | {"warnings": warnings.texts}, indent=2))
     else:
         show(all_found, make_console(), output)
     return 0 if bool(named.any()) else 1

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from facenet_ext.commands.devices import find_device
+from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import (
     ImageList,
     ModelName,
@@ -21,6 +22,11 @@ from facenet_ext.recognition import (
 )
 from facenet_ext.recognition.embedding import UNREADABLE
 from facenet_ext.recognition.store import FORMAT, STORE
+from facenet_ext.recognition.suitability import (
+    warn_of_images,
+    warn_of_threshold,
+    warn_of_training,
+)
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
@@ -37,6 +43,7 @@ __all__ = [
     "embed_or_read",
     "load_model",
     "tell_passed_over",
+    "warn_of_list",
 ]
 
 
@@ -54,8 +61,8 @@ class Model(NamedTuple):
     name: ModelName
 
 
-def load_model(found: Any) -> Model:
-    """Load the model that the options name.
+def load_model(found: Any, warnings: Warnings) -> Model:
+    """Load the model that the options name, and warn where it is barely trained.
 
     Raises:
         InputError: there is none, or its file is damaged or foreign, or embeds no images.
@@ -64,6 +71,7 @@ def load_model(found: Any) -> Model:
     module = load_embedder(path).to(find_device(found.device))
     if not module.images:
         raise InputError(f"{path}: embeds features, not images")
+    warnings.add(*warn_of_training(module.provenance, path))
     network = module.options.model.model
     name = ModelName(network, file_hash(path), found.views, module.matches)
     return Model(path, module, name)
@@ -79,7 +87,7 @@ def _checkpoint(found: Any) -> Path:
 
 
 def embed_or_read(
-    found: Any, console: Console, *sources: str, leave_out: Path | None = None
+    found: Any, warnings: Warnings, *sources: str, leave_out: Path | None = None
 ) -> list[StoredEmbeddings]:
     """Read folders of embeddings, or embed folders of images, or single images.
 
@@ -87,7 +95,7 @@ def embed_or_read(
 
     Args:
         found: the options.
-        console: where progress is shown.
+        warnings: what the model cannot judge is added to; on their console progress is shown.
         sources: the folders or images.
         leave_out: a folder whose images do not count, wherever it lies.
 
@@ -104,13 +112,14 @@ def embed_or_read(
             stored.append(read_embeddings(source))
             continue
         images = list_tree(source, leave_out)
-        model = model or load_model(found)
-        stored.append(embed_list(images, model, found, console))
+        model = model or load_model(found, warnings)
+        stored.append(embed_list(images, model, found, warnings))
     return stored
 
 
-def embed_list(images: ImageList, model: Model, found: Any, console: Console) -> StoredEmbeddings:
-    """Embed images into the cache, and say what lay beside them and what could not be read."""
+def embed_list(images: ImageList, model: Model, found: Any, warnings: Warnings) -> StoredEmbeddings:
+    """Embed images into the cache, and say what was not read, and what cannot be judged."""
+    console = warnings.console
     tell_passed_over(images, console)
     named = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
     name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
@@ -131,6 +140,7 @@ def embed_list(images: ImageList, model: Model, found: Any, console: Console) ->
             f"{folder / UNREADABLE}",
             soft_wrap=True,
         )
+    warn_of_list(images, model, warnings)
     return stored
 
 
@@ -141,14 +151,21 @@ def tell_passed_over(images: ImageList, console: Console) -> None:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def warn_of_list(images: ImageList, model: Model, warnings: Warnings) -> None:
+    """Warn where images differ from those that the model was trained on."""
+    paths = [images.path(row) for row in range(len(images))]
+    warnings.add(*warn_of_images(model.module, paths))
+
+
 def choose_threshold(
-    found: Any, model: ModelName | None
+    found: Any, model: ModelName | None, warnings: Warnings
 ) -> tuple[float, float | None, OperatingPoints | None]:
     """Return the threshold to decide by, its FAR at evaluation, and what that measured.
 
     Args:
         found: the options.
         model: what the embeddings were made by; the checkpoint must be the same.
+        warnings: to add to where people are told apart badly.
 
     Raises:
         InputError: there is no evaluation, and no ``--threshold`` either; or both options are
@@ -179,4 +196,5 @@ def choose_threshold(
         threshold = points.threshold_at(float(found.far))
     else:
         threshold = points.threshold
+    warnings.add(*warn_of_threshold(points, threshold))
     return threshold, points.far_at(threshold), points

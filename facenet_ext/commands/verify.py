@@ -11,10 +11,9 @@ import torch
 from rich.text import Text
 
 from facenet_ext.commands.console import make_console
-from facenet_ext.commands.model_options import (
-    choose_threshold,
-    load_model,
-)
+from facenet_ext.commands.model_options import choose_threshold, load_model
+from facenet_ext.commands.warnings import Warnings
+from facenet_ext.recognition.suitability import warn_of_images
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
 
@@ -27,13 +26,15 @@ def execute(found: Any) -> int:
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: no such image")
-    model = load_model(found)
-    threshold, far, points = choose_threshold(found, model.name)
+    warnings = Warnings(make_console(stderr=True))
+    model = load_model(found, warnings)
+    threshold, far, points = choose_threshold(found, model.name, warnings)
     options = model.module.options.data
     try:
         images = [read_image(path, options.image_size, options.channels) for path in paths]
     except UnreadableImageError as error:
         raise InputError(f"{error}; give an image") from None
+    warnings.add(*warn_of_images(model.module, paths))
     forward = model.module if found.views == "all" else model.module.embed_once
     with torch.no_grad():
         first, second = forward(torch.stack(images).to(model.module.device)).double().cpu()
@@ -41,6 +42,7 @@ def execute(found: Any) -> int:
     if not math.isfinite(distance):
         raise InputError(f"{model.path}: embeds images as NaN or infinity; train it again")
     same = distance <= threshold
+    warnings.tell()
     if found.json:
         figures = {
             "same": same,
@@ -48,6 +50,7 @@ def execute(found: Any) -> int:
             "threshold": threshold,
             "far_at_evaluation": far,
             "evaluation": None if points is None else str(points.source),
+            "warnings": warnings.texts,
         }
         print(json.dumps(figures, indent=2))
     else:

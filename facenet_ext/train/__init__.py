@@ -17,6 +17,7 @@
 | `module.py` | the training step and the validation, for Lightning |
 | `offline.py` | offline mining every n steps |
 | `harmonic.py` | trains a new model to match an old one |
+| `provenance.py`, `measuring.py` | what a checkpoint tells of its training |
 | `loading.py` | takes a trained network out of a checkpoint |
 | `operating_points.py` | the thresholds that an evaluation measured |
 | `optimization.py` | optimizers, schedules, averaged weights |

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,11 +83,13 @@ class TrainVal:
         train: what to learn from.
         val: what to verify.
         pairs: pairs of positions in ``val``.
+        files: the image files of ``train``, if it is of files.
     """
 
     train: Examples
     val: Examples
     pairs: Pairs
+    files: Sequence[Path] = ()
 
 
 def load(options: DataOptions, console: Console) -> TrainVal:
@@ -311,13 +313,14 @@ def _load_faces(options: DataOptions, console: Console) -> TrainVal:
     kept_files = [files[position] for position in kept]
     train = _images(pixels[:train_count], kept_files[:train_count])
     val = _images(pixels[train_count:], kept_files[train_count:])
+    learned = [file.path for file in kept_files[:train_count]]
     if file is None or pairs_path is None:
-        return TrainVal(train, val, all_pairs(val.labels))
+        return TrainVal(train, val, all_pairs(val.labels), learned)
     pairs = file.pairs.among([position - len(train_files) for position in kept[train_count:]])
     left_out = len(file.pairs.same) - len(pairs.same)
     if left_out:
         console.print(f"skipped {left_out} pairs of images that cannot be read", soft_wrap=True)
-    return TrainVal(train, val, pairs)
+    return TrainVal(train, val, pairs, learned)
 
 
 def _list(root: Path, console: Console) -> list[ImageFile]:

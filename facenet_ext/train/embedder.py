@@ -12,6 +12,7 @@ from facenet_ext.models import PAPER, Committee, EmbeddingNetwork, SmallNet, con
 from facenet_ext.train.crop_resize import CropResize
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.options import Options
+from facenet_ext.train.provenance import Training
 
 __all__ = ["Embedder", "build_network"]
 
@@ -31,6 +32,7 @@ class Embedder(nn.Module):
         images: whether the examples are images.
         matches: the SHA-256 of an older model's checkpoint whose embeddings these can be compared
             with, or None.
+        provenance: what is known of the training.
 
     Raises:
         InputError: the network does not fit its input.
@@ -51,6 +53,7 @@ class Embedder(nn.Module):
         self.network = build_network(options, shape)
         self.prepare = CropResize(options.data.crop, options.data.input_size)
         self.matches: str | None = None
+        self.provenance = Training(options.data.data)
 
     @property
     def device(self) -> torch.device:

@@ -13,6 +13,7 @@ from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import CHECKPOINTS, LAST_FILE
 from facenet_ext.train.options import Options
+from facenet_ext.train.provenance import Training
 
 __all__ = [
     "check_model",
@@ -136,4 +137,5 @@ def load_embedder(path: Path) -> Embedder:
         told = " ".join(str(error).split())
         raise InputError(f"{path}: not a checkpoint that this version reads ({told})") from None
     embedder.matches = _matches(kept)
+    embedder.provenance = Training.read(kept, state.get("global_step"))
     return embedder.eval()

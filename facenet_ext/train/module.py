@@ -139,6 +139,7 @@ class EmbeddingModule(Embedder, LightningModule):
             "shape": list(self.shape),
             "history": self.history,
             "matches": self.matches,
+            "training": self.provenance._replace(planned=self.steps).as_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

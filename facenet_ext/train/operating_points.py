@@ -23,6 +23,7 @@ class OperatingPoints(NamedTuple):
         val: at each.
         far: at each.
         source: the file they are from.
+        accuracy: of the evaluation, where both kinds of pair weigh the same; None if not known.
     """
 
     threshold: float
@@ -30,6 +31,12 @@ class OperatingPoints(NamedTuple):
     val: list[float]
     far: list[float]
     source: Path
+    accuracy: float | None = None
+
+    @property
+    def resolution(self) -> float:
+        """The smallest rate above 0 that the evaluation tells; NaN where there is none."""
+        return min((far for far in self.far if far > 0), default=math.nan)
 
     def far_at(self, threshold: float) -> float:
         """Return the FAR of a threshold; where it lies between two, that of the upper one."""
@@ -44,11 +51,10 @@ class OperatingPoints(NamedTuple):
         Raises:
             InputError: the evaluation had too few pairs to tell.
         """
-        resolution = min((f for f in self.far if f > 0), default=math.nan)
-        if not far >= resolution:
+        if not far >= self.resolution:
             raise InputError(
                 f"--far {far:g}: the evaluation in {self.source} tells no rate below "
-                f"{resolution:g}; evaluate more pairs, or give --threshold"
+                f"{self.resolution:g}; evaluate more pairs, or give --threshold"
             )
         allowed = [t for t, f in zip(self.thresholds, self.far, strict=True) if f <= far]
         return allowed[-1]
@@ -94,8 +100,16 @@ def _points(found: Any, path: Path) -> OperatingPoints | None:
         thresholds, val, far = (
             [float(value) for value in curve[name]] for name in ("thresholds", "val", "far")
         )
-        points = OperatingPoints(float(found["threshold"]), thresholds, val, far, path)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        accuracy = found.get("accuracy", {}).get("mean")
+        points = OperatingPoints(
+            float(found["threshold"]),
+            thresholds,
+            val,
+            far,
+            path,
+            float(accuracy) if isinstance(accuracy, (int, float)) else None,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
     numbers = [points.threshold, *thresholds, *val, *far]
     if not thresholds or not len(thresholds) == len(val) == len(far):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,12 +46,14 @@ class Pairs:
     balanced: bool = False
     labels: Tensor | None = None
 
-    @property
+    @functools.cached_property
     def identities(self) -> int | None:
         """How many identities the pairs are of, where that is known."""
         if self.labels is None:
             return None
-        return len(torch.unique(self.labels[torch.cat([self.first, self.second])]))
+        used = torch.zeros(len(self.labels), dtype=torch.bool)
+        used[self.first] = used[self.second] = True
+        return len(torch.unique(self.labels[used]))
 
     def among(self, kept: Sequence[int]) -> Pairs:
         """Return the pairs whose images are both kept, by their positions among the kept ones.

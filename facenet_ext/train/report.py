@@ -63,10 +63,10 @@ def write_json(path: Path, figures: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file of JSON holds; None where it is damaged."""
+    """Return what a file of JSON holds; None where it is damaged, or not there."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -18,12 +18,14 @@ from facenet_ext.train.data import Batches, load
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
 from facenet_ext.train.loading import check_model, read_checkpoint
+from facenet_ext.train.measuring import MeasureRange
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
 from facenet_ext.train.options import Options, dump
 from facenet_ext.train.pictures import draw_all
 from facenet_ext.train.progress import ShowProgress
+from facenet_ext.train.provenance import Training
 from facenet_ext.train.report import table, write_json, write_text
 
 __all__ = ["train"]
@@ -70,6 +72,7 @@ def train(
     )
     log_every = max(1, batches.steps // _LOGGED_STEPS)
     module = make_module(options, data.train.shape, batches.steps, data.pairs, log_every)
+    module.provenance = Training.start(options.data.data, data.train.labels, data.files)
     if state is not None and checkpoint is not None:
         check_model(state, module, checkpoint)
     console.print(
@@ -116,6 +119,8 @@ def _trainer(
     callbacks: list[Callback] = [ShowProgress(steps, console)]
     if options.optimizer.ema:
         callbacks.append(AveragedWeights(options.optimizer.ema))
+    if batches.data.train.are_images:
+        callbacks.append(MeasureRange(batches.data))
     callbacks.append(checkpoints.GracefulStop(saved, steps, interval, options.run.max_minutes))
     if options.mining.mine_every:
         callbacks.append(OfflineMining(folder, options, batches, console))

@@ -1,0 +1,144 @@
+"""Whether a model can judge images, and by a threshold: one-line warnings where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from facenet_ext.train.embedder import Embedder
+from facenet_ext.train.folders import METRICS
+from facenet_ext.train.images import UnreadableImageError, read_image
+from facenet_ext.train.operating_points import OperatingPoints
+from facenet_ext.train.provenance import Training, look_at, spread_out
+from facenet_ext.train.report import read_json
+from facenet_ext.train.text import printable
+
+__all__ = ["warn_of_images", "warn_of_threshold", "warn_of_training"]
+
+_MOST_FALSE_ACCEPTS = 0.05
+_NEAR_CHANCE = 0.6
+_LOOKED_AT = 64
+_SEVERAL = 10
+_MARGIN = 1.25
+_SHARE = 0.2
+"""Of the images looked at, that may be odd: of the training's own a few are, too."""
+
+_ADVICE = "expect wrong answers, or cut faces out as there (README, 'Prepare your photos')"
+_DIGITS_ADVICE = "it knows handwritten digits and no faces; train one on faces"
+
+
+def warn_of_training(training: Training, checkpoint: Path | None = None) -> list[str]:
+    """Return a warning where a model was trained for less than half of its schedule.
+
+    Args:
+        training: what is known of it.
+        checkpoint: the file. If its run went on, this step was the best one, and there is no
+            warning.
+
+    Example:
+        >>> warn_of_training(Training("faces", steps=25, planned=1200))
+        ['the model is barely trained: it made 25 of 1,200 planned steps']
+    """
+    if training.steps is None or training.planned is None:
+        return []
+    made = training.steps
+    if checkpoint is not None:
+        figures = read_json(checkpoint.resolve().parent.parent / METRICS)
+        ended = figures.get("steps") if isinstance(figures, dict) else None
+        made = max(made, ended) if isinstance(ended, int) else made
+    if 2 * made >= training.planned:
+        return []
+    return [
+        f"the model is barely trained: it made {training.steps:,} of {training.planned:,} planned "
+        "steps"
+    ]
+
+
+def warn_of_threshold(points: OperatingPoints, threshold: float) -> list[str]:
+    """Return warnings where a threshold, or any of a model, tells people apart badly.
+
+    Args:
+        points: what an evaluation measured.
+        threshold: to decide by.
+
+    Returns:
+        A sentence where the evaluation's accuracy is near chance, and one where more than 5 % of
+        pairs of two people are as close as the threshold.
+    """
+    warnings = []
+    if points.accuracy is not None and points.accuracy < _NEAR_CHANCE:
+        warnings.append(
+            f"the model is hardly better than guessing: at evaluation {points.accuracy:.1%} of "
+            "pairs were judged rightly, and guessing judges 50 %; train longer, or on more people"
+        )
+    far = points.far_at(threshold)
+    if far > _MOST_FALSE_ACCEPTS:
+        lower = max(0.01, points.resolution)
+        advice = (
+            f"--far {lower:.2g} is stricter"
+            if lower < far
+            else "evaluate more pairs for a stricter one"
+        )
+        warnings.append(
+            f"the threshold {threshold:.3f} is loose: at evaluation it took {far:.1%} of pairs of "
+            f"two people for one person; {advice}"
+        )
+    return warnings
+
+
+def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
+    """Return warnings where images differ from those that a model was trained on.
+
+    Some of them are looked at, evenly over all. Their files may differ in kind: size, shape,
+    colour. And what the network sees in them may lie outside the range of what it has learned.
+
+    Args:
+        embedder: the model, in evaluation mode.
+        paths: of the images; what cannot be read is passed over.
+
+    Returns:
+        Two sentences at most.
+    """
+    training = embedder.provenance
+    advice = _DIGITS_ADVICE if training.data == "digits" else _ADVICE
+    chosen = [paths[row] for row in spread_out(len(paths), _LOOKED_AT)]
+    warnings = []
+    if training.kind is not None:
+        looks = [(path, look) for path in chosen if (look := look_at(path)) is not None]
+        odd = [(path, look) for path, look in looks if not training.kind.fits(look)]
+        if odd and len(odd) >= _SHARE * len(looks):
+            path, look = odd[0]
+            warnings.append(
+                f"{_subject(f'{path} ({look})', len(odd), len(looks))} unlike the images that the "
+                f"model was trained on ({training.kind}): {advice}"
+            )
+    if training.features is not None:
+        seen, images = [], []
+        for path in chosen:
+            try:
+                pixels = read_image(path, embedder.options.data.image_size, embedder.shape[0])
+            except UnreadableImageError:
+                continue
+            seen.append(path)
+            images.append(pixels)
+        if images:
+            distances = training.features.distances(embedder, torch.stack(images))
+            few = len(images) < _SEVERAL  # of which none may be odd by chance
+            limit = _MARGIN * training.features.largest if few else training.features.usual
+            outside = [path for path, d in zip(seen, distances.tolist(), strict=True) if d > limit]
+            if outside and len(outside) >= _SHARE * len(images):
+                warnings.append(
+                    f"{_subject(str(outside[0]), len(outside), len(images))} outside the range of "
+                    f"what the network has learned to tell apart: {advice}"
+                )
+    return warnings
+
+
+def _subject(example: str, odd: int, count: int) -> str:
+    """Return which images, of those looked at, and a verb."""
+    example = printable(example)
+    if count == 1:
+        return f"{example} is"
+    return f"{odd} of {count} images looked at, such as {example}, are"

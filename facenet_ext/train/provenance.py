@@ -1,0 +1,309 @@
+"""What a model was trained on, as its checkpoint tells, and whether other images are like that."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor, nn
+
+from facenet_ext.models import Committee, EmbeddingNetwork
+from facenet_ext.train.images import UnreadableImageError, read_image
+
+if TYPE_CHECKING:
+    from facenet_ext.train.embedder import Embedder
+
+__all__ = ["DIGITS", "FeatureRange", "ImageKind", "Look", "Training", "look_at", "spread_out"]
+
+_SAMPLE = 200
+"""Images of the training that are looked at: their kind is seen in few."""
+
+_COMPONENTS = 64
+_SHRINKAGE = 0.05
+_COLOURFUL = 8.0  # mean difference of red, green and blue, of 255: JPEG alone makes less
+_SIDES = 2.0  # how much larger or smaller an image may be
+_ASPECT = 1.25
+
+
+class Look(NamedTuple):
+    """What an image file is like.
+
+    Attributes:
+        width: pixels, of the upright image.
+        height: the same.
+        colour: whether it has colours.
+    """
+
+    width: int
+    height: int
+    colour: bool
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} pixels, {'in colour' if self.colour else 'grey'}"
+
+
+class ImageKind(NamedTuple):
+    """What the image files of a training are like: the range that 98 of 100 lie in.
+
+    Attributes:
+        width: pixels, smallest and largest.
+        height: the same.
+        aspect: width over height, smallest and largest.
+        colour: share that has colours.
+    """
+
+    width: tuple[float, float]
+    height: tuple[float, float]
+    aspect: tuple[float, float]
+    colour: float
+
+    @classmethod
+    def of(cls, looks: Sequence[Look]) -> ImageKind:
+        """Return the kind of some images.
+
+        Example:
+            >>> ImageKind.of([Look(96, 112, False), Look(96, 112, False)]).height
+            (112.0, 112.0)
+        """
+        return cls(
+            _range([look.width for look in looks]),
+            _range([look.height for look in looks]),
+            _range([look.width / look.height for look in looks]),
+            sum(look.colour for look in looks) / len(looks),
+        )
+
+    def __str__(self) -> str:
+        width, height = (
+            f"{lo:.0f}" if round(lo) == round(hi) else f"{lo:.0f} to {hi:.0f}"
+            for lo, hi in (self.width, self.height)
+        )
+        colours = "in colour" if self.colour > 0.98 else "grey" if self.colour < 0.02 else ""
+        return f"{width} x {height} pixels" + (f", {colours}" if colours else "")
+
+    def fits(self, look: Look) -> bool:
+        """Whether an image is of this kind: of such a size and shape, and as colourful.
+
+        Example:
+            >>> kind = ImageKind.of([Look(96, 96, False)])
+            >>> kind.fits(Look(112, 112, False)), kind.fits(Look(500, 700, True))
+            (True, False)
+        """
+        sides = (
+            low / _SIDES <= side <= high * _SIDES
+            for side, (low, high) in ((look.width, self.width), (look.height, self.height))
+        )
+        low, high = self.aspect
+        colour_known = 0.98 >= self.colour >= 0.02
+        return (
+            all(sides)
+            and low / _ASPECT <= look.width / look.height <= high * _ASPECT
+            and (colour_known or look.colour == (self.colour > 0.5))
+        )
+
+
+DIGITS = ImageKind((8.0, 8.0), (8.0, 8.0), (1.0, 1.0), 0.0)
+"""What scikit-learn's digits are like."""
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = torch.quantile(
+        torch.tensor(values, dtype=torch.float64), torch.tensor([0.01, 0.99], dtype=torch.float64)
+    ).tolist()
+    return low, high
+
+
+def spread_out(count: int, most: int) -> list[int]:
+    """Return so many positions at most, evenly over all of them.
+
+    Example:
+        >>> spread_out(100, 4)
+        [0, 33, 66, 99]
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(row * (count - 1) / (most - 1)) for row in range(most)]
+
+
+def look_at(path: Path) -> Look | None:
+    """Return what an image file is like; None where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # reading it properly tells what is wrong
+            with Image.open(path) as file:
+                width, height = file.size
+                try:
+                    turned = file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+                except Exception:  # of many kinds: damaged
+                    turned = False
+            pixels = read_image(path, 32, 3).float()
+    except (OSError, ValueError, SyntaxError, UnreadableImageError, Image.DecompressionBombError):
+        return None
+    colour = float((pixels.amax(0) - pixels.amin(0)).mean()) > _COLOURFUL
+    return Look(height, width, colour) if turned else Look(width, height, colour)
+
+
+def _features(embedder: Embedder, examples: Tensor) -> Tensor:
+    """Return what the last layers of the networks see of images, [N, F]: means over the plane."""
+    network = embedder.network
+    members = network.members if isinstance(network, Committee) else [network]
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        seen.append(output.flatten(2).mean(2) if output.ndim > 2 else output)
+
+    handles = [
+        member.features.register_forward_hook(keep)
+        for member in members
+        if isinstance(member, EmbeddingNetwork)
+    ]
+    try:
+        with torch.no_grad():
+            embedder.embed_once(examples.to(embedder.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.cat(seen, 1).float().cpu()
+
+
+class FeatureRange(NamedTuple):
+    r"""The range of a network's features, beyond which it has learned nothing.
+
+    How far features lie outside is their Mahalanobis distance from those of the training images:
+
+    .. math:: s(x) = (x - \mu)^T (\Sigma + \lambda I)^{-1} (x - \mu)
+
+    Embeddings tell less: the unit sphere and the loss bring what the network does not know near to
+    what it knows. Of the covariance the largest components are kept.
+
+    Attributes:
+        mean: [F] float32.
+        directions: [K, F] float32, of length 1 each, of the largest components.
+        variances: [K] float32, along each, with lambda.
+        rest: the variance along all others.
+        usual: a distance that 99 of 100 images of people keep to whom the training did not show.
+        largest: the largest of theirs.
+
+    Source: Lee et al., *A Simple Unified Framework for Detecting Out-of-Distribution Samples and
+    Adversarial Attacks*, NeurIPS 2018.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    variances: Tensor
+    rest: float
+    usual: float
+    largest: float
+
+    @classmethod
+    def measure(cls, embedder: Embedder, train: Tensor, held_out: Tensor) -> FeatureRange:
+        """Measure the range.
+
+        Args:
+            embedder: in evaluation mode.
+            train: [N, C, H, W] uint8, images of the training.
+            held_out: [M, C, H, W] uint8, images of other people.
+        """
+        features = _features(embedder, train)
+        mean = features.mean(0)
+        _, values, directions = torch.linalg.svd(features - mean, full_matrices=False)
+        variances = values.square() / len(features)
+        shrinkage = _SHRINKAGE * float(variances.sum()) / features.shape[1] + 1e-12
+        kept = variances[:_COMPONENTS] + shrinkage
+        plain = cls(mean, directions[:_COMPONENTS].clone(), kept, shrinkage, 0.0, 0.0)
+        distances = plain._of(_features(embedder, held_out))
+        return plain._replace(
+            usual=torch.quantile(distances, 0.99).item(), largest=distances.max().item()
+        )
+
+    def distances(self, embedder: Embedder, images: Tensor) -> Tensor:
+        """Return how far the features of [N, C, H, W] uint8 images lie outside: [N]."""
+        return self._of(_features(embedder, images))
+
+    def _of(self, features: Tensor) -> Tensor:
+        centred = features - self.mean
+        along = (centred @ self.directions.T).square()
+        across = (centred.square().sum(1) - along.sum(1)).clamp(min=0)
+        return (along / self.variances).sum(1) + across / self.rest
+
+
+class Training(NamedTuple):
+    """What is known of a training; what is not, as of an older checkpoint, is None.
+
+    Attributes:
+        data: as ``--data`` named it.
+        images: that it learned from.
+        identities: whose they are.
+        kind: what their files are like.
+        features: their range.
+        steps: made.
+        planned: steps of the whole schedule.
+        measured: the step at which the range was; of weights of another step it says nothing.
+    """
+
+    data: str
+    images: int | None = None
+    identities: int | None = None
+    kind: ImageKind | None = None
+    features: FeatureRange | None = None
+    steps: int | None = None
+    planned: int | None = None
+    measured: int | None = None
+
+    @classmethod
+    def start(cls, data: str, labels: Tensor, files: Sequence[Path]) -> Training:
+        """Return what is known of a training before its first step.
+
+        Args:
+            data: as ``--data`` named it.
+            labels: of what it learns from.
+            files: the image files; none where there are none.
+        """
+        looks = [look_at(files[row]) for row in spread_out(len(files), _SAMPLE)]
+        found = [look for look in looks if look is not None]
+        kind = ImageKind.of(found) if found else DIGITS if data == "digits" else None
+        return cls(data, len(labels), len(set(labels.tolist())), kind)
+
+    def with_range(
+        self, embedder: Embedder, train: Tensor, held_out: Tensor, step: int
+    ) -> Training:
+        """Return it with the range of the features of some images, as the network is at a step."""
+        parts = [part[spread_out(len(part), _SAMPLE)] for part in (train, held_out)]
+        features = FeatureRange.measure(embedder, *parts)
+        return self._replace(features=features, measured=step)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a checkpoint keeps it: plain data and tensors."""
+        kept = self._asdict()
+        kept["kind"] = None if self.kind is None else self.kind._asdict()
+        kept["features"] = None if self.features is None else self.features._asdict()
+        return kept
+
+    @classmethod
+    def read(cls, kept: dict[str, Any], steps: Any = None) -> Training:
+        """Return what a checkpoint tells, whatever it lacks.
+
+        Args:
+            kept: the checkpoint's entry ``facenet_ext``.
+            steps: that it was written after.
+        """
+        data = str(kept.get("options", {}).get("data", ""))
+        steps = steps if isinstance(steps, int) else None
+        plain = cls(data, kind=DIGITS if data == "digits" else None, steps=steps)
+        found = kept.get("training")
+        try:
+            if not isinstance(found, dict):
+                return plain
+            kind, features = found["kind"], found["features"]
+            if found["measured"] != steps:
+                features = None
+            return cls(**found)._replace(
+                kind=None if kind is None else ImageKind(**kind),
+                features=None if features is None else FeatureRange(**features),
+                steps=steps,
+            )
+        except (TypeError, KeyError):  # of another version
+            return plain
