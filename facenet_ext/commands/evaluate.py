@@ -16,6 +16,7 @@ from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.console import make_console
+from facenet_ext.commands.evaluation_facts import Facts, find_facts
 from facenet_ext.commands.evaluation_report import AllPairs, write_report
 from facenet_ext.commands.model_options import Model, embed_list, load_model
 from facenet_ext.commands.warnings import Warnings
@@ -68,12 +69,20 @@ def execute(found: Any) -> None:
             slices = measure_quality(model.module, protocol, int(found.quality), progress)
     if verification.few:
         warnings.add(verification.few)
-    figures = _figures(model, protocol, verification, counted, slices)
-    figures["warnings"] = warnings.texts
+    facts = find_facts(found, model, protocol)
+    figures = _figures(model, facts, protocol, verification, counted, slices, warnings)
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_report(
-            output / "report.html", model.name, protocol, verification, embeddings, counted, slices
+            output / "report.html",
+            model.name,
+            facts,
+            protocol,
+            verification,
+            embeddings,
+            counted,
+            slices,
+            warnings.texts,
         )
         write_json(output / METRICS, figures)
     except OSError as error:
@@ -84,6 +93,7 @@ def execute(found: Any) -> None:
         return
     out = make_console()
     out.print(table(verification))
+    out.print(verification.verdict, soft_wrap=True, highlight=False)
     if counted is not None:
         _show_all_pairs(out, counted)
     out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)
@@ -167,10 +177,12 @@ def _show_all_pairs(console: Console, counted: AllPairs) -> None:
 
 def _figures(
     model: Model,
+    facts: Facts,
     protocol: Protocol,
     verification: Verification,
     counted: AllPairs | None,
     slices: list[QualitySlice],
+    warnings: Warnings,
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "checkpoint": model.name.checkpoint,
@@ -178,7 +190,10 @@ def _figures(
         "views": model.name.views,
         "protocol": protocol.name,
         "items": len(protocol.items),
+        **facts._asdict(),
         "images": len(protocol.images),
+        "verdict": verification.verdict,
+        "warnings": warnings.texts,
     }
     figures |= verification.as_dict()
     if counted is not None:

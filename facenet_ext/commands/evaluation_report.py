@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import torch
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 from torch import Tensor
 
+from facenet_ext.commands.evaluation_facts import Facts
+from facenet_ext.commands.report_page import Card, Section, render
 from facenet_ext.metrics import OperatingPoint
 from facenet_ext.recognition import ModelName
 from facenet_ext.recognition.protocols import Protocol
 from facenet_ext.recognition.quality import QualitySlice
 from facenet_ext.train.evaluation import Verification
-from facenet_ext.train.fonts import draw_png
 from facenet_ext.train.images import UnreadableImageError, read_image
 from facenet_ext.train.pictures import (
     DIFFERENT_COLOUR,
@@ -32,7 +31,7 @@ from facenet_ext.train.pictures import (
     shorten,
     tidy,
 )
-from facenet_ext.train.report import write_text
+from facenet_ext.train.report import with_error, write_text
 from facenet_ext.train.text import comparable
 
 __all__ = ["AllPairs", "write_report"]
@@ -40,48 +39,6 @@ __all__ = ["AllPairs", "write_report"]
 _MAPPED = 1_500  # items of the map at most
 _COLOURED = 10  # identities of it in a colour of their own
 _PICTURE = 96  # pixels of a face
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto;
-         max-width: 62rem; padding: 0 1rem; }
-  h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-  table { border-collapse: collapse; margin: 1rem 0; }
-  th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid #ddd; }
-  .number { text-align: right; font-variant-numeric: tabular-nums; }
-  img { max-width: 100%; } .two { display: flex; flex-wrap: wrap; gap: 1rem; }
-  .two img { flex: 1 1 26rem; min-width: 0; max-width: 30rem; } .note { color: #666; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<p>{{ lead }}</p>
-{% for section in sections %}
-<h2 id="{{ section.anchor }}">{{ section.title }}</h2>
-{% if section.note %}<p class="note">{{ section.note }}</p>{% endif %}
-{% if section.rows %}
-<table>
-<tr>{% for name in section.header %}<th class="{{ section.kinds[loop.index0] }}">
-{{- name }}</th>{% endfor %}</tr>
-{% for row in section.rows %}
-<tr>{% for cell in row %}<td class="{{ section.kinds[loop.index0] }}">
-{{- cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</table>
-{% endif %}
-{% if section.pictures %}
-<div{% if section.pictures|length > 1 %} class="two"{% endif %}>
-{% for alt, data in section.pictures %}<img alt="{{ alt }}" src="data:image/png;base64,{{ data }}">
-{% endfor %}</div>
-{% endif %}
-{% endfor %}
-</body>
-</html>
-"""
 
 
 class AllPairs(NamedTuple):
@@ -106,53 +63,34 @@ class AllPairs(NamedTuple):
     pairs_per_second: float
 
 
-class _Section:
-    """A heading, and what is below it."""
-
-    def __init__(
-        self,
-        title: str,
-        note: str = "",
-        header: Sequence[str] = (),
-        rows: Sequence[Sequence[str]] = (),
-        pictures: Sequence[tuple[str, Figure]] = (),
-    ) -> None:
-        self.title, self.note, self.header, self.rows = title, note, header, rows
-        # The first column has words, and so has one without a name.
-        self.kinds = ["number" if at and name else "words" for at, name in enumerate(header)]
-        self.anchor = title.lower().replace(" ", "-")
-        self.pictures = [(alt, _encode(figure)) for alt, figure in pictures]
-
-
 def write_report(
     path: Path,
     model: ModelName,
+    facts: Facts,
     protocol: Protocol,
     verification: Verification,
     embeddings: Tensor,
     counted: AllPairs | None,
     slices: Sequence[QualitySlice],
+    warnings: Sequence[str],
 ) -> None:
     """Write the report, whole or not at all.
 
     Args:
         path: the .html file.
         model: what was evaluated.
+        facts: what the evaluation was of.
         protocol: on what.
         verification: what came of it.
         embeddings: [items, D].
         counted: VAL over all pairs, if that was asked for.
         slices: pairs of bad quality, if these were.
+        warnings: to show before all else.
     """
-    same = int(verification.pairs.same.sum())
-    different = len(verification.pairs.same) - same
-    lead = (
-        f"{len(protocol.items):,} items, {same:,} pairs of one identity and {different:,} of two; "
-        f"model {model}."
-    )
     sections = [
-        _Section("Figures", header=("figure", "value", ""), rows=_figures(verification)),
-        _Section(
+        Section("Figures", cards=_figures(verification)),
+        _measured(facts, model, protocol, verification),
+        Section(
             "Curves",
             "VAL is the share of pairs of one identity that are accepted, FAR that of two. "
             "Distances are squared and Euclidean.",
@@ -166,106 +104,129 @@ def write_report(
         sections.append(_all_pairs(counted))
     if slices:
         sections.append(_quality(slices))
-    names = protocol.names()
-    sections += [
-        _Section(
-            "Hardest mistakes",
-            "Wrong names in the data are among them.",
-            pictures=[("pairs that were judged wrongly", _mistakes(verification, protocol, names))],
-        ),
-        _Section(
-            "Map",
-            f"Items near each other have near embeddings (t-SNE); the {_COLOURED} identities with "
-            "the most items have colours.",
-            pictures=[("map of the embeddings", _map(embeddings, protocol))],
-        ),
-    ]
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    title = f"Verification: {protocol.name}"
-    text = environment.from_string(_TEMPLATE).render(title=title, lead=lead, sections=sections)
-    write_text(path, text)
+    sections += [_mistakes(verification, protocol), _map(embeddings, protocol)]
+    title = f"{Path(facts.run).name} on {protocol.name}"
+    write_text(path, render(title, facts.date, verification.verdict, warnings, sections))
 
 
-def _figures(verification: Verification) -> list[list[str]]:
-    accuracy = verification.accuracy
-    kind = "balanced accuracy" if verification.pairs.balanced else "accuracy"
+def _measured(
+    facts: Facts, model: ModelName, protocol: Protocol, verification: Verification
+) -> Section:
+    same = int(verification.pairs.same.sum())
+    different = len(verification.pairs.same) - same
+    people = "" if facts.identities is None else f" of {facts.identities:,} people"
     rows = [
-        [
-            kind,
-            f"{accuracy.mean:.2%} ± {accuracy.standard_error:.2%}",
-            f"{len(accuracy.accuracies)} folds, threshold {verification.threshold:.3f}",
-        ]
+        ("Run", facts.run),
+        ("Model", str(model)),
+        ("Trained", facts.trained),
+        ("Data", facts.data),
+        ("Images", f"{facts.images:,}{people}"),
+        ("Pairs", f"{protocol.name}: {same:,} of one person, {different:,} of two"),
     ]
-    rows += [_point(point) for point in verification.val_far]
-    rows += [
-        ["AUC", f"{verification.auc:.4f}", "area under the ROC curve"],
-        ["EER", f"{verification.eer:.2%}", "where FAR = 1 - VAL"],
-        ["accuracy in bytes", f"{verification.quantized.mean:.2%}", "one byte per dimension"],
-    ]
-    return rows
+    return Section("What was measured", facts=rows, command=facts.command)
 
 
-def _point(point: OperatingPoint) -> list[str]:
+def _figures(verification: Verification) -> list[Card]:
+    accuracy = verification.accuracy
+    return [
+        Card(
+            "balanced accuracy" if verification.pairs.balanced else "accuracy",
+            with_error(accuracy.mean, accuracy.standard_error),
+            verification.measured,
+        ),
+        *(_point(point) for point in verification.val_far),
+        Card("AUC", f"{verification.auc:.4f}", "area under the ROC curve"),
+        Card("EER", f"{verification.eer:.2%}", "where FAR = 1 - VAL"),
+        Card("accuracy in bytes", f"{verification.quantized.mean:.2%}", "one byte per dimension"),
+    ]
+
+
+def _point(point: OperatingPoint) -> Card:
     name = f"VAL at FAR {point.wanted_far:g}"
     if not point.reachable:
-        return [name, "-", "not reachable with this many pairs"]
-    return [name, f"{point.val:.2%}", f"threshold {point.threshold:.3f}"]
+        return Card(name, "-", "too few pairs to tell")
+    return Card(name, f"{point.val:.2%}", f"threshold {point.threshold:.3f}")
 
 
-def _all_pairs(counted: AllPairs) -> _Section:
-    rows = [_point(point) for point in counted.points]
+def _all_pairs(counted: AllPairs) -> Section:
+    cards = [_point(point) for point in counted.points]
     if math.isfinite(counted.mean):
-        rows.append(
-            [
+        cards.append(
+            Card(
                 f"VAL at FAR {counted.far:g}, five splits",
-                f"{counted.mean:.2%} ± {counted.standard_error:.2%}",
+                with_error(counted.mean, counted.standard_error),
                 "mean and standard error over splits of the identities",
-            ]
+            )
         )
     note = f"All {counted.pairs:,} pairs of {counted.images:,} images, each counted once."
-    return _Section("All pairs", note, ("figure", "value", ""), rows)
+    return Section("All pairs", note, cards=cards)
 
 
-def _quality(slices: Sequence[QualitySlice]) -> _Section:
+def _quality(slices: Sequence[QualitySlice]) -> Section:
     kinds = list(dict.fromkeys(one.kind for one in slices))
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         of_kind = [one for one in slices if one.kind == kind]
         ticks = range(len(of_kind))
-        axes.plot(ticks, [one.auc for one in of_kind], "o-", color=SAME_COLOUR, label="AUC")
         vals = [math.nan if one.val is None else one.val for one in of_kind]
-        axes.plot(ticks, vals, "s--", color=DIFFERENT_COLOUR, label="VAL at FAR 0.01")
-        axes.set(ylim=(0, 1.02), xlabel=kind)
+        for values, style, colour, name in (
+            ([one.auc for one in of_kind], "o-", SAME_COLOUR, "AUC"),
+            (vals, "s--", DIFFERENT_COLOUR, "VAL at FAR 0.01"),
+        ):
+            if not any(map(math.isfinite, values)):  # too few pairs
+                continue
+            axes.plot(ticks, values, style, color=colour, label=name)
+            for tick, value in zip(ticks, values, strict=True):
+                if math.isfinite(value):
+                    axes.annotate(
+                        f"{value:.2f}",
+                        (tick, value),
+                        xytext=(0, 6),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize="x-small",
+                        color=colour,
+                    )
+        axes.set(ylim=(0, 1.12), xlabel=kind)
         axes.set_xticks(list(ticks), [f"{one.value:,}" for one in of_kind])
-        axes.legend(frameon=False, loc="lower right")
         tidy(axes)
-    rows = [
-        [one.kind, f"{one.value:,}", f"{one.auc:.4f}", "-" if one.val is None else f"{one.val:.1%}"]
-        for one in slices
-    ]
-    return _Section(
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False)
+    return Section(
         "Image quality",
         "Some of the pairs again, with all images compressed, and with all images small; one pass "
         "through the network each.",
-        ("quality", "value", "AUC", "VAL at FAR 0.01"),
-        rows,
-        [("figures by image quality", figure)],
+        pictures=[("figures by image quality", figure)],
     )
 
 
-def _mistakes(verification: Verification, protocol: Protocol, names: list[str]) -> Figure:
+def _mistakes(verification: Verification, protocol: Protocol) -> Section:
     def image_of(item: int) -> Tensor:
         try:
             return read_image(protocol.images.path(protocol.items[item][0]), _PICTURE, 3)
         except UnreadableImageError:  # removed since
             return torch.zeros(3, _PICTURE, _PICTURE, dtype=torch.uint8)
 
-    return draw_mistakes(verification, image_of, names)
+    figure = draw_mistakes(verification, image_of, protocol.names())
+    if figure is None:
+        return Section("Hardest mistakes", "None: every pair was judged rightly at the threshold.")
+    return Section(
+        "Hardest mistakes",
+        "Each image is shown once. Wrong names in the data are among them.",
+        pictures=[("pairs that were judged wrongly", figure)],
+    )
 
 
-def _map(embeddings: Tensor, protocol: Protocol) -> Figure:
+def _map(embeddings: Tensor, protocol: Protocol) -> Section:
+    return Section(
+        "Map",
+        f"Items near each other have near embeddings (t-SNE); the {_COLOURED} identities with "
+        "the most items have colours.",
+        pictures=[("map of the embeddings", _draw_map(embeddings, protocol))],
+    )
+
+
+def _draw_map(embeddings: Tensor, protocol: Protocol) -> Figure:
     """Draw the embeddings in the plane."""
     whose = [comparable(protocol.images.identities[item[0]]) for item in protocol.items]
     common = [name for name, count in Counter(whose).most_common(_COLOURED) if count > 1]
@@ -291,7 +252,3 @@ def _map(embeddings: Tensor, protocol: Protocol) -> Figure:
     for text, name in zip(legend.get_texts()[1:], common, strict=True):
         text.set_text(shorten(name, 20))  # as a label one that begins with _ would be left out
     return figure
-
-
-def _encode(figure: Figure) -> str:
-    return base64.b64encode(draw_png(figure, dpi=110)).decode("ascii")

@@ -27,6 +27,15 @@ __all__ = ["FEW_IDENTITIES", "Verification", "curve_as_dict", "verify", "without
 FEW_IDENTITIES = 20
 """Below so many, figures tell more about who they are than about the embedding."""
 
+_GRADES = (
+    (0.6, "Hardly better than guessing"),
+    (0.8, "Weak"),
+    (0.95, "Fair"),
+    (0.99, "Good"),
+    (math.inf, "Very good"),
+)
+"""By accuracy below a limit; 0.5 is guessing."""
+
 _POINTS = 512
 """Of a stored curve, about."""
 
@@ -66,6 +75,19 @@ class Verification:
     def false_accepts(self) -> float:
         """FAR at the threshold."""
         return (self.distances[~self.pairs.same] <= self.threshold).double().mean().item()
+
+    @property
+    def verdict(self) -> str:
+        """What the figures say, in a sentence."""
+        accuracy, same = self.accuracy.mean, self.pairs.same
+        missed = (self.distances[same] > self.threshold).double().mean().item()
+        grade = next(words for limit, words in _GRADES if accuracy < limit)
+        few = f", as far as {self.pairs.identities} people tell" if self.few else ""
+        return (
+            f"{grade}{few}: the model judges {accuracy:.1%} of pairs rightly; its threshold takes "
+            f"{self.false_accepts:.1%} of pairs of two people for one person, and {missed:.1%} of "
+            "pairs of one person for two."
+        )
 
     @property
     def few(self) -> str:

@@ -19,6 +19,7 @@ from facenet_ext.train.fonts import draw_png, drawable
 
 if TYPE_CHECKING:
     from facenet_ext.train.data import Examples
+    from facenet_ext.train.pairs import Pairs
 
 __all__ = [
     "DIFFERENT_COLOUR",
@@ -48,10 +49,13 @@ def draw_all(
         "distances.png": draw_distances(verification),
         "training.png": draw_training(history),
     }
+    mistakes = None
     if examples.are_images:
-        figures["mistakes.png"] = draw_mistakes(
-            verification, lambda item: examples.values[item], examples.names
-        )
+        mistakes = draw_mistakes(verification, lambda item: examples.values[item], examples.names)
+    if mistakes is not None:
+        figures["mistakes.png"] = mistakes
+    else:
+        (folder / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
     for name, figure in figures.items():
         save_picture(figure, folder / name)
     return [folder / name for name in figures]
@@ -83,13 +87,14 @@ def draw_roc(verification: Verification) -> Figure:
             axes.plot(far, point.val, "o", color=DIFFERENT_COLOUR)
             # The curve rises to the right: above and left of it is room, but not at the left edge.
             at_edge = far < 5 * smallest
+            below = at_edge and point.val > 0.2
             axes.annotate(
                 f"VAL {point.val:.1%}\nat FAR {point.wanted_far:g}",
                 (far, point.val),
-                xytext=(8, -6) if at_edge else (-8, 4),
+                xytext=(8, -6 if below else 4) if at_edge else (-8, 4),
                 textcoords="offset points",
                 ha="left" if at_edge else "right",
-                va="top" if at_edge else "bottom",
+                va="top" if below else "bottom",
             )
     chance = torch.logspace(math.log10(smallest), 0, 100).tolist()
     axes.plot(chance, chance, ":", color=_ACCENT, label="chance")
@@ -148,30 +153,41 @@ def draw_mistakes(
     image_of: Callable[[int], Tensor],
     names: Sequence[str],
     count: int = 6,
-) -> Figure:
+) -> Figure | None:
     """Draw the rejected same pairs that are farthest apart and the accepted different nearest.
 
     Args:
         verification: of pairs of items.
         image_of: gives an item's image, [C, H, W] uint8.
         names: of the items: an image's identity and file, ``Ann/0001.png``.
-        count: pairs of each kind.
+        count: pairs of each kind, at most.
+
+    Returns:
+        The figure, with each image in one pair at most; None where there are no mistakes.
     """
     pairs, distances = verification.pairs, verification.distances
     accepted = distances <= verification.threshold
-    rows = (
+    seen: set[int] = set()
+    rows = []
+    for title, mistakes, farthest in (
         ("same, but far apart", pairs.same & ~accepted, True),
         ("different, but near", ~pairs.same & accepted, False),
-    )
-    figure = Figure(figsize=(2.1 * count, 6.2), layout="constrained")
-    figure.suptitle(f"The worst mistakes at threshold {verification.threshold:.3f}")
-    halves: list[SubFigure] = list(figure.subfigures(2, 1, squeeze=False)[:, 0])
-    for half, (title, mistakes, farthest) in zip(halves, rows, strict=True):
+    ):
         wrong = torch.nonzero(mistakes).flatten()
         worst = wrong[distances[wrong].argsort(descending=farthest)]
-        half.suptitle(f"{title}: {len(wrong):,} pairs", fontsize="medium")
-        grid = half.subplots(1, count, squeeze=False)[0]
-        for axes, pair in zip(grid, _varied(worst, pairs.first, count), strict=False):
+        chosen = _varied(worst, pairs, count, seen)
+        if chosen:
+            rows.append((f"{title}: {len(wrong):,} pairs", chosen))
+    if not rows:
+        return None
+    columns = max(3, *(len(chosen) for _, chosen in rows))
+    figure = Figure(figsize=(2.1 * columns, 0.4 + 2.9 * len(rows)), layout="constrained")
+    figure.suptitle(f"The worst mistakes at threshold {verification.threshold:.3f}")
+    halves: list[SubFigure] = list(figure.subfigures(len(rows), 1, squeeze=False)[:, 0])
+    for half, (title, chosen) in zip(halves, rows, strict=True):
+        half.suptitle(title, fontsize="medium")
+        grid = half.subplots(1, columns, squeeze=False)[0]
+        for axes, pair in zip(grid, chosen, strict=False):
             first, second = int(pairs.first[pair]), int(pairs.second[pair])
             upper, lower = image_of(first), image_of(second)
             gap = upper.new_full(
@@ -188,14 +204,17 @@ def draw_mistakes(
     return figure
 
 
-def _varied(worst: Tensor, first: Tensor, count: int) -> list[int]:
-    """Return the worst pairs, none with a first image that was shown before."""
-    chosen: dict[int, int] = {}
+def _varied(worst: Tensor, pairs: Pairs, count: int, shown: set[int]) -> list[int]:
+    """Return the worst pairs of images that were not shown before, and count these as shown."""
+    chosen: list[int] = []
     for pair in worst.tolist():
-        chosen.setdefault(int(first[pair]), pair)
+        images = {int(pairs.first[pair]), int(pairs.second[pair])}
+        if not images & shown:
+            shown |= images
+            chosen.append(pair)
         if len(chosen) == count:
             break
-    return list(chosen.values())
+    return chosen
 
 
 def _smoothed(values: Tensor) -> Tensor:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from command_runs import Command, assert_told
-from PIL import Image
 from rich.console import Console
 from small_runs import write_faces, write_pairs
 
@@ -242,77 +236,6 @@ def test_pairs_of_unreadable_images_are_left_out(command: Command, world: Path, 
     assert "left out 1 of" in err
     figures = json.loads(out)
     assert figures["pairs"]["same"] == 3
-
-
-class Page(HTMLParser):
-    """What a report has: its headings, its tables' cells, its pictures; and what it would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.headings: list[str] = []
-        self.pictures: list[str] = []
-        self.fetched: list[str] = []
-        self._inside = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._inside = tag
-        for name, value in attrs:
-            if name in ("src", "href") and value is not None and not value.startswith("#"):
-                (
-                    self.pictures if value.startswith("data:image/png;base64,") else self.fetched
-                ).append(value)
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "h2" and data.strip():
-            self.headings.append(data.strip())
-
-
-def test_the_report_is_one_file(command: Command, world: Path) -> None:
-    status, out, _ = evaluate(
-        command, world, "--data", world / "faces", "--all-pairs", "--quality", 30
-    )
-    assert status == 0
-    assert "report.html and metrics.json are in report" in out
-    text = Path("report/report.html").read_text()
-    page = Page()
-    page.feed(text)
-    assert page.headings == [
-        "Figures", "Curves", "All pairs", "Image quality", "Hardest mistakes", "Map",
-    ]  # fmt: skip
-    assert len(page.pictures) == 5
-    assert page.fetched == []
-    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
-    quality = json.loads(Path("report/metrics.json").read_text())["quality"]
-    assert [one["kind"] for one in quality].count("JPEG quality") == 6
-    assert all(0 <= one["auc"] <= 1 for one in quality)
-
-
-def test_names_in_the_report_are_no_markup(command: Command, world: Path, lfw: Path) -> None:
-    odd = Path("<b>odd & pairs<b>.txt")
-    shutil.copy(lfw / "pairs.txt", odd)
-    evaluate(command, world, "--data", lfw, "--pairs", odd.resolve(), "--quality", 0)
-    text = Path("report/report.html").read_text()
-    assert "&lt;b&gt;odd &amp; pairs" in text
-    assert "<b>" not in text
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_the_report_opens_in_a_browser(command: Command, world: Path, tmp_path: Path) -> None:
-    evaluate(command, world, "--data", world / "faces", "--quality", 30)
-    picture = tmp_path / "screenshot.png"
-    assert BROWSER is not None
-    browser = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    browser += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    browser += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1100,3200"]
-    browser += [f"--screenshot={picture}", Path("report/report.html").resolve().as_uri()]
-    subprocess.run(browser, check=True, capture_output=True, timeout=120, env=os.environ)
-    with Image.open(picture) as image:
-        pixels = torch.from_numpy(np.array(image.convert("RGB")))
-    assert pixels.shape[:2] == (3200, 1100)
-    # Curves in their colours, and text: a page whose pictures do not load has neither.
-    flat = pixels.reshape(-1, 3)
-    assert int((flat == torch.tensor([0, 0x72, 0xB2])).all(1).sum()) > 500
-    assert (flat.float().mean(1) < 100).float().mean() > 0.005
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""What an evaluation was of: the run, the data, when, and the command that repeats it."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from facenet_ext.commands.model_options import Model
+from facenet_ext.recognition.protocols import Protocol
+from facenet_ext.train.folders import CHECKPOINTS
+from facenet_ext.train.provenance import Training
+
+__all__ = ["Facts", "find_facts"]
+
+_DEFAULTS = {"far": 1e-3, "quality": 600, "views": "all", "device": "cpu"}
+
+
+class Facts(NamedTuple):
+    """What an evaluation was of.
+
+    Attributes:
+        run: the run's folder, or the checkpoint's file where it lies in none.
+        data: the folder of the images.
+        date: when, with the minute and the offset from UTC.
+        identities: that were verified; None if not known.
+        images: that were verified.
+        trained: how the model was.
+        command: repeats the evaluation, from any folder.
+    """
+
+    run: str
+    data: str
+    date: str
+    identities: int | None
+    images: int
+    trained: str
+    command: str
+
+
+def find_facts(found: Any, model: Model, protocol: Protocol) -> Facts:
+    """Return what an evaluation was of.
+
+    Args:
+        found: the options.
+        model: that was evaluated.
+        protocol: what it was evaluated on.
+    """
+    path = model.path.resolve()
+    run = path.parent.parent if path.parent.name == CHECKPOINTS else path
+    return Facts(
+        run=str(run),
+        data=str(protocol.images.root.resolve()),
+        date=f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
+        identities=protocol.pairs.identities,
+        images=len({row for item in protocol.items for row in item}),
+        trained=_trained(model.module.provenance),
+        command=_command(found, path),
+    )
+
+
+def _trained(training: Training) -> str:
+    parts = []
+    if training.steps is not None:
+        planned = training.planned
+        of = f" of {planned:,} planned" if planned not in (None, training.steps) else ""
+        parts.append(f"{training.steps:,}{of} steps")
+    if training.images is not None:
+        parts.append(f"on {training.images:,} images of {training.identities:,} people")
+    if training.data:
+        parts.append(f"from {_whole(training.data)}")
+    return " ".join(parts) or "not known"
+
+
+def _command(found: Any, checkpoint: Path) -> str:
+    """Return a command line that does the same from any folder."""
+    parts = ["facenet", "evaluate", "--checkpoint", str(checkpoint)]
+    for name in ("data", "pairs", "output"):
+        if found[name] is not None:
+            parts += [f"--{name}", _whole(found[name])]
+    if found.all_pairs:
+        parts.append("--all-pairs")
+    for name, default in _DEFAULTS.items():
+        if found[name] != default:
+            parts += [f"--{name}", f"{found[name]}"]
+    return shlex.join(parts)
+
+
+def _whole(path: str) -> str:
+    """Return a path from the root; what is none, as 'lfw', stays as it is."""
+    return path if path in ("digits", "lfw") else str(Path(path).expanduser().resolve())
