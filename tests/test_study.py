@@ -17,7 +17,7 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("benchmarks/ is not here: these are installed tests", allow_module_level=True)
 sys.path += [str(ROOT), str(ROOT / "tests" / "train")]
 
-from benchmarks import study  # noqa: E402
+from benchmarks import pages, study  # noqa: E402
 from facenet_ext.train.options import Options, parse  # noqa: E402
 
 PRESET, RUNS = study.plan()
@@ -152,6 +152,7 @@ def test_what_is_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results" / "study.json")
     monkeypatch.setattr(study, "SCRATCH", tmp_path / "out")
     monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr(pages, "write", lambda tell: None)  # of the repository
     data = str(people(tmp_path / "lfw"))
     (tmp_path / "lfw" / "val").mkdir()
     for only, expected in (("margin", ["margin-0p4-0"]), ("", ["the-start-0", "the-start-1"])):

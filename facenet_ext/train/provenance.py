@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import ExifTags, Image
 from torch import Tensor, nn
@@ -110,9 +111,7 @@ DIGITS = ImageKind((8.0, 8.0), (8.0, 8.0), (1.0, 1.0), 0.0)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = torch.quantile(
-        torch.tensor(values, dtype=torch.float64), torch.tensor([0.01, 0.99], dtype=torch.float64)
-    ).tolist()
+    low, high = np.quantile(values, [0.01, 0.99]).tolist()
     return low, high
 
 
@@ -216,7 +215,7 @@ class FeatureRange(NamedTuple):
         plain = cls(mean, directions[:_COMPONENTS].clone(), kept, shrinkage, 0.0, 0.0)
         distances = plain._of(_features(embedder, held_out))
         return plain._replace(
-            usual=torch.quantile(distances, 0.99).item(), largest=distances.max().item()
+            usual=float(np.quantile(distances.numpy(), 0.99)), largest=distances.max().item()
         )
 
     def distances(self, embedder: Embedder, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from facenet_ext.commands.evaluation_report import _map
+from facenet_ext.commands.evaluation_report import _draw_map
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.suspects_report import draw_contact_sheet
 from facenet_ext.mining import Suspect
@@ -65,7 +65,7 @@ def test_the_legend_of_a_map() -> None:
     images = ImageList(Path(), NAMES, ["_Ann", "_Ann", "$Bob$", "$Bob$", "Cem", "Dan"])
     pairs = Pairs(*(torch.zeros(1, dtype=torch.int64),) * 4)
     protocol = Protocol("", images, [[row] for row in range(6)], pairs)
-    (axes,) = _map(torch.rand(6, 4), protocol).axes
+    (axes,) = _draw_map(torch.rand(6, 4), protocol).axes
     legend = axes.get_legend()
     assert legend is not None
     shown = [text.get_text().replace(r"\$", "$") for text in legend.get_texts()]
