@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import os
+import unicodedata
+from itertools import count
 from pathlib import Path
 
 from facenet_ext.train.errors import InputError
 
 __all__ = [
+    "ARCHIVES",
     "CHECKPOINTS",
     "CONFIG",
     "EVALUATION",
+    "HELD_OUT",
     "LAST",
     "LAST_FILE",
     "METRICS",
     "find_checkpoint",
     "latest_run",
     "run_folder",
+    "run_name",
 ]
 
 LAST = "last"
@@ -28,8 +34,15 @@ CONFIG = "config.yaml"
 METRICS = "metrics.json"
 EVALUATION = "evaluation"
 """The folder in a run's that ``facenet evaluate`` writes to."""
+HELD_OUT = "held_out.txt"
+"""The file in a run's folder that names the identities that it verifies on, one a line."""
 
 _RUNS = Path("runs")
+_LONGEST_NAME = 50
+"""Characters of the data's name in a run's: 200 bytes at most, of the 255 of a file system."""
+
+ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip")
+"""The endings of the archives that ``--data`` takes."""
 
 
 def find_checkpoint(resume: str, output: str | None) -> Path:
@@ -80,16 +93,38 @@ def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
         checkpoint: where the run continues, or None.
 
     Raises:
-        InputError: the folder holds another run already.
+        InputError: the folder holds another run already, or has no name.
     """
     if checkpoint is not None:
         return checkpoint.parent.parent
     if output is None:
-        name = Path(data).name.split(".")[0]
-        return _RUNS / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        folder = _RUNS / f"{run_name(data)}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        names = (f"{folder.name}-{number}" if number > 1 else folder.name for number in count(1))
+        return next(free for name in names if not (free := folder.with_name(name)).exists())
+    if not output:
+        raise InputError("--output '': an empty name; give a folder, or leave the option out")
     if (Path(output) / CONFIG).exists():
         raise InputError(
             f"--output {output} already holds a run; "
             "continue it with --resume, or choose another folder"
         )
     return Path(output)
+
+
+def run_name(data: str) -> str:
+    """Return what a run on some data is called: the data's own name, without what shells mind.
+
+    Args:
+        data: what ``--data`` says: "digits", or a path, of which the last part counts.
+
+    Example:
+        >>> run_name("faces/lfw.v2.tar.gz"), run_name("my photos/"), run_name("/")
+        ('lfw.v2', 'my_photos', 'data')
+    """
+    path = os.path.abspath(os.path.expanduser(data))  # resolved, '.' and '..' have names
+    name = unicodedata.normalize("NFC", os.path.basename(path))
+    if not os.path.isdir(path):
+        for ending in (*ARCHIVES, ".npz"):
+            name = name.removesuffix(ending)
+    plain = "".join(c if c in "-._" or unicodedata.category(c)[0] in "LMN" else "_" for c in name)
+    return plain.strip("-._")[:_LONGEST_NAME] or "data"

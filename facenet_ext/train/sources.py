@@ -14,12 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from facenet_ext.train.errors import InputError
+from facenet_ext.train.folders import ARCHIVES, run_name
 from facenet_ext.train.listing import entries_of, is_folder, is_image, told
 from facenet_ext.train.text import comparable
 
 __all__ = ["ImageFile", "Source", "cache_folder", "find", "list_images"]
-
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +68,7 @@ def find(data: str) -> Source:
     if not root.is_dir():
         raise InputError(
             f"--data {data}: no such folder or archive; give 'digits', a folder "
-            f"root/<identity>/<image>, or an archive of one ({', '.join(_ARCHIVES)})"
+            f"root/<identity>/<image>, or an archive of one ({', '.join(ARCHIVES)})"
         )
     if (root / "train").is_dir() and (root / "val").is_dir():
         pairs = root / "pairs.txt"
@@ -131,11 +130,11 @@ def _list_identity(folder: Path, passed_over: Counter[str]) -> list[ImageFile]:
 
 def _unpacked(archive: Path) -> Path:
     """Return the folder an archive was unpacked to, now or before."""
-    if not archive.name.endswith(_ARCHIVES):
-        raise InputError(f"--data {archive}: not a folder nor an archive ({', '.join(_ARCHIVES)})")
+    if not archive.name.endswith(ARCHIVES):
+        raise InputError(f"--data {archive}: not a folder nor an archive ({', '.join(ARCHIVES)})")
     status = archive.stat()
     version = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
-    stem = archive.name.split(".")[0]
+    stem = run_name(str(archive))
     target = cache_folder() / f"{stem}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
     if not target.is_dir():
         extract = _extract_zip if archive.suffix == ".zip" else _extract_tar
