@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import facenet_ext
 from facenet_ext._extras import how_to_install
+from facenet_ext.cli.interrupts import loading
 
 __all__ = ["COMMANDS", "main"]
 
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _explain(arguments)
     prog = f"facenet {arguments[0]}"
     try:
-        module = importlib.import_module(COMMANDS[arguments[0]][0])
+        with loading(prog):
+            module = importlib.import_module(COMMANDS[arguments[0]][0])
         return int(module.main(arguments[1:], prog=prog))
     except ModuleNotFoundError as missing:
         what = how_to_install(missing.name or "a package", "train")
@@ -76,6 +78,7 @@ def _explain(arguments: list[str]) -> int:
         epilog=f"commands:\n{listed}\n\n'facenet COMMAND --help' tells a command's options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     known, rest = parser.parse_known_args(arguments)
