@@ -19,7 +19,9 @@ SCRATCH = HERE / "out"
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--threads", type=int, default=2, help="torch's threads [2]")
     parser.add_argument(
         "--quick",

@@ -211,7 +211,9 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
 
 def main() -> None:
     """Run what is not recorded yet."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.study", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("data", type=str, help="lfw96.tar.gz, or faces laid out as it is")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--jobs", type=int, default=cores, help="runs at once")

@@ -20,7 +20,9 @@ NAMES = ("machine", "build", "smoke", "core", "tests", "sanitizers", "rest")
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything [8]")
     parser.add_argument(
         "--only",

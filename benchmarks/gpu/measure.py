@@ -231,7 +231,7 @@ def collected() -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.measure")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.measure", allow_abbrev=False)
     parser.add_argument("which", choices=["core", "rest"])
     parser.add_argument("seconds", type=float)
     parser.add_argument("--quick", action="store_true")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from argparse import Action
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from facenet_ext.cli.interrupts import loading
+from facenet_ext.cli.parsing import Parser
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.plain_warnings import tell_warnings
 
-__all__ = ["make_parser", "run"]
+__all__ = ["make_parser", "run", "show_default"]
 
 
 def make_parser(prog: str, description: str, examples: str, **more: Any) -> ArgumentParser:
@@ -27,18 +30,29 @@ def make_parser(prog: str, description: str, examples: str, **more: Any) -> Argu
         more: what else the parser takes.
     """
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-    return ArgumentParser(
+    return Parser(
         prog=prog,
         description=description,
         epilog=f"examples:\n{lines}",
-        exit_on_error=False,
         formatter_class=_Formatter,
         **more,
     )
 
 
+def show_default(action: Action, text: str) -> None:
+    """Let the help say this of an option's default."""
+    action.shown_default = text  # type: ignore[attr-defined]
+
+
 class _Formatter(DefaultHelpFormatter):
-    """Leaves the lines of the examples as they are."""
+    """Leaves the lines of the examples as they are, and out what types are called in Python."""
+
+    def _get_type_str(self, action: Action) -> None:
+        return None
+
+    def _get_help_string(self, action: Action) -> str:
+        text = super()._get_help_string(action)
+        return text.replace("%(default)s", getattr(action, "shown_default", "%(default)s"))
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text.startswith("examples:\n"):
@@ -64,8 +78,10 @@ def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
     """
     try:
         found = parser.parse_args(argv)
+        with loading(parser.prog):
+            execute = import_module(module).execute
         with tell_warnings(functools.partial(print, file=sys.stderr)):
-            status = import_module(module).execute(found) or 0
+            status: int = execute(found) or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read it has seen enough
@@ -75,10 +91,8 @@ def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
         _drop_output()
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    except (InputError, ArgumentError) as error:
-        hint = "; see --help" if isinstance(error, ArgumentError) else ""
-        told = " ".join(str(error).split())
-        print(f"{parser.prog}: error: {told}{hint}", file=sys.stderr)
+    except InputError as error:
+        print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
