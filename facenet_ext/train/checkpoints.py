@@ -36,41 +36,40 @@ class GracefulStop(Callback):
 
     Args:
         folder: where ``last.ckpt`` goes.
-        steps: steps of the whole run; the last one is saved.
-        every: steps between checkpoints.
-        minutes: stop training after that time, or None.
+        steps: steps of the whole run.
+        deadline: when to stop training, by ``time.monotonic``.
 
     Raises:
         InterruptedRunError: from the trainer, when the user stopped the run.
     """
 
-    def __init__(self, folder: Path, steps: int, every: int, minutes: float | None) -> None:
+    def __init__(self, folder: Path, steps: int, deadline: float) -> None:
         self.path = folder / LAST_FILE
         self.steps = steps
-        self.every = every
-        self.seconds = float("inf") if minutes is None else 60 * minutes
-        self._started = time.monotonic()
+        self.deadline = deadline
         self._interrupted = False
         self._handler: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock and take over Ctrl-C."""
-        self._started = time.monotonic()
+        """Take over Ctrl-C."""
         self._handler = signal.signal(signal.SIGINT, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where it is due, and stop where it is wanted."""
-        out_of_time = time.monotonic() - self._started > self.seconds
-        step = trainer.global_step
-        due = step % self.every == 0 or step == self.steps
-        if due or out_of_time or self._interrupted:
+        out_of_time = time.monotonic() > self.deadline
+        if out_of_time or self._interrupted:
             trainer.save_checkpoint(self.path)
         if self._interrupted:
             raise InterruptedRunError(self.path)
-        if out_of_time:
-            trainer.should_stop = True
+        if out_of_time or trainer.global_step == self.steps:
+            trainer.should_stop = True  # an evaluation follows, and the checkpoint of the last step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, with the thresholds that were just measured."""
+        if trainer.state.fn == "fit":
+            trainer.save_checkpoint(self.path)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give Ctrl-C back."""

@@ -41,6 +41,9 @@ class EmbeddingModule(Embedder, LightningModule):
     Attributes:
         history: step, loss and share of active triplets, each a list, at every logged step.
         verification: the latest, or None.
+        evaluated_at: the step at which that was measured.
+        evaluation: what the latest is kept as in every checkpoint, also that of a run that
+            continues: its step, its threshold, its VAL and FAR by threshold, its accuracy.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class EmbeddingModule(Embedder, LightningModule):
         )
         self.history: dict[str, list[float]] = {"step": [], "loss": [], "active": []}
         self.verification: Verification | None = None
+        self.evaluated_at = 0
+        self.evaluation: dict[str, Any] | None = None
         self._embeddings: list[Tensor] = []
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -119,6 +124,10 @@ class EmbeddingModule(Embedder, LightningModule):
         if not torch.isfinite(embeddings).all():
             raise InputError("the embeddings are not finite: lower --lr or set --precision 32-true")
         self.verification = verify(embeddings, self.pairs)
+        figures = self.verification.as_dict()
+        kept = {name: figures[name] for name in ("threshold", "curve", "accuracy")}
+        self.evaluated_at = self.global_step
+        self.evaluation = {"steps": self.evaluated_at} | kept
         self.log("accuracy", self.verification.accuracy.mean)
         self.log("auc", self.verification.auc)
         self.log("eer", self.verification.eer)
@@ -140,11 +149,13 @@ class EmbeddingModule(Embedder, LightningModule):
             "history": self.history,
             "matches": self.matches,
             "training": self.provenance._replace(planned=self.steps).as_dict(),
+            "evaluation": self.evaluation,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the history, and go on from a run's last step if there are more steps now."""
         self.history = checkpoint["facenet_ext"]["history"]
+        self.evaluation = checkpoint["facenet_ext"].get("evaluation")
         if checkpoint["global_step"] < self.steps:
             checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 

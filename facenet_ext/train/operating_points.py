@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.folders import EVALUATION, METRICS
-from facenet_ext.train.loading import file_hash
+from facenet_ext.train.loading import file_hash, read_checkpoint
 from facenet_ext.train.report import read_json
 
 __all__ = ["OperatingPoints", "find_operating_points"]
@@ -65,7 +65,8 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
 
     Args:
         checkpoint: a file in a run's ``checkpoints/``. ``facenet evaluate`` of just this file
-            counts first, then what its run ended with.
+            counts first, then an evaluation of just its weights during its run or after it, then
+            the last one before them.
         views: that images are embedded by: an evaluation by others does not count. A run ends
             with one by all.
 
@@ -73,25 +74,33 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
         InputError: there is no evaluation.
     """
     run = checkpoint.resolve().parent.parent
-    for path in (run / EVALUATION / METRICS, run / METRICS):
-        found = read_json(path) if path.is_file() else None
-        if not isinstance(found, dict):
-            continue
-        if path.parent == run:
-            of_these = views == "all"
-        else:
-            of_these = (found.get("checkpoint"), found.get("views")) == (
-                file_hash(checkpoint),
-                views,
-            )
-        points = _points(found, path) if of_these else None
+    evaluated = run / EVALUATION / METRICS
+    found = _read(evaluated)
+    if (found.get("checkpoint"), found.get("views")) == (file_hash(checkpoint), views):
+        points = _points(found, evaluated)
         if points is not None:
             return points
+    if views == "all":
+        state = read_checkpoint(checkpoint, "")
+        during = state["facenet_ext"].get("evaluation")
+        measured = [(during if isinstance(during, dict) else {}, checkpoint)]
+        measured.append((_read(run / METRICS), run / METRICS))
+        measured.sort(key=lambda one: one[0].get("steps") != state["global_step"])
+        for figures, source in measured:
+            points = _points(figures, source)
+            if points is not None:
+                return points
     option = "" if views == "all" else f" --views {views}"
     raise InputError(
         f"{checkpoint}: has no evaluation beside it that tells a threshold; run "
         f"'facenet evaluate{option}' on it, or give --threshold"
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the figures in a file; none where it is missing or damaged."""
+    found = read_json(path) if path.is_file() else None
+    return found if isinstance(found, dict) else {}
 
 
 def _points(found: Any, path: Path) -> OperatingPoints | None:

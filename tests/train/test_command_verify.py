@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from command_runs import Command, assert_told
+from command_runs import Command, assert_told, keep_evaluation
+from small_runs import TINY
+from test_resume import interrupt_before
 
 from facenet_ext.metrics import roc
 from facenet_ext.train.evaluation import curve_as_dict
@@ -27,11 +29,11 @@ def verify(command: Command, world: Path, first: str, second: str, *more: object
 def test_the_distance_decides(command: Command, world: Path) -> None:
     status, out, _ = verify(command, world, A, OTHER, "--json")
     figures = json.loads(out)
-    metrics = json.loads((world / "old" / "metrics.json").read_text())
-    assert figures["threshold"] == metrics["threshold"]
+    best = torch.load(world / "old" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert figures["threshold"] == best["facenet_ext"]["evaluation"]["threshold"]
     assert figures["same"] == (figures["distance"] <= figures["threshold"])
     assert status == (0 if figures["same"] else 1)
-    assert figures["evaluation"].endswith("old/metrics.json")
+    assert figures["evaluation"].endswith("old/checkpoints/best.ckpt")
     distance = figures["distance"]
     for threshold, expected in ((distance * 1.001, 0), (distance * 0.999, 1)):
         status, out, err = verify(command, world, A, OTHER, "--threshold", threshold)
@@ -109,7 +111,10 @@ def test_an_evaluation_of_the_checkpoint_comes_first(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(world / "old", run)
-    command("verify", world / A, world / B, "--checkpoint", run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    keep_evaluation(run / "checkpoints" / "best.ckpt", None)  # as an older version wrote it
+    _, out, _ = command("verify", world / A, world / B, "--checkpoint", run, "--json")
+    assert json.loads(out)["threshold"] == metrics["threshold"]
     (run / "metrics.json").unlink()
     result = command("verify", world / A, world / B, "--checkpoint", run)
     assert_told(result, "has no evaluation beside it", "facenet evaluate", "--threshold")
@@ -120,12 +125,47 @@ def test_an_evaluation_of_the_checkpoint_comes_first(
     assert json.loads(out)["far_at_evaluation"] is None
 
 
+def test_each_checkpoint_is_used_with_thresholds_of_its_own(
+    command: Command, world: Path, tmp_path: Path
+) -> None:
+    """Of two evaluations in a run, and of what an older or a longer run left beside it."""
+    run = tmp_path / "run"
+    shutil.copytree(world / "old", run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    last, best = (
+        find_operating_points(run / "checkpoints" / f"{n}.ckpt") for n in ("last", "best")
+    )
+    assert last.threshold == metrics["threshold"]
+    kept = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["facenet_ext"]
+    assert best.threshold == kept["evaluation"]["threshold"]
+    (run / "metrics.json").write_text(json.dumps(metrics | {"threshold": 0.123, "steps": 1}))
+    assert find_operating_points(run / "checkpoints" / "last.ckpt") == last
+
+
+def test_a_run_that_was_stopped_after_an_evaluation_can_verify(
+    command: Command, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*TINY, "--data", world / "faces", "--max-steps", 9, "--evaluations", 3]
+    for step, told in ((1, "has no evaluation beside it"), (3, None)):
+        with monkeypatch.context() as patch:
+            interrupt_before(step, patch)
+            assert command("train", *options, "--output", f"stopped-{step}")[0] == 130
+        assert not Path(f"stopped-{step}/metrics.json").exists()
+        checkpoint = f"stopped-{step}/checkpoints/last.ckpt"
+        result = command("verify", world / A, world / A, "--checkpoint", checkpoint)
+        if told:
+            assert_told(result, told)
+        else:
+            assert result[0] == 0
+            assert "At evaluation " in result[1]
+
+
 def test_the_latest_run_is_the_default(command: Command, world: Path) -> None:
     assert_told(command("verify", world / A, world / B), "--checkpoint: no run in runs/")
     shutil.copytree(world / "old", "runs/faces-1")
     status, out, _ = command("verify", world / A, world / A, "--json")
     assert status == 0
-    assert json.loads(out)["evaluation"].endswith("runs/faces-1/metrics.json")
+    assert json.loads(out)["evaluation"].endswith("runs/faces-1/checkpoints/best.ckpt")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_runs import Command, assert_told
+from command_runs import Command, assert_told, keep_evaluation
 from PIL import Image
 from small_runs import write_faces
 
@@ -218,6 +218,7 @@ def test_a_damaged_evaluation_tells_no_threshold(command: Command, world: Path) 
         whole | {"curve": curve | {"far": [float("nan")] * len(curve["far"])}},
     ):
         path.write_text(json.dumps(damaged))
+        keep_evaluation(checkpoint_path("run"), damaged)
         assert_told(command("verify", world / A, world / B, "--checkpoint", "run"), "no evaluation")
     path.write_text("[" * 100_000)
     assert_told(command("verify", world / A, world / B, "--checkpoint", "run"), "no evaluation")
