@@ -10,9 +10,9 @@ import torch
 
 from benchmarks.results import TrainingStep
 from facenet_ext.micro_batches import embed_in_micro_batches
+from facenet_ext.train.command_options import parse
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.optimization import make_optimizer
-from facenet_ext.train.options import parse
 
 # The defaults for faces, and the paper's batch: preset, network, images, of how many an identity.
 SUBJECTS = (
@@ -44,7 +44,7 @@ def describe(step: TrainingStep) -> str:
 
 def _measure(preset: str, network: str, batch: int, per_class: int) -> TrainingStep:
     arguments = ["--preset", preset, "--data", "images", "--model", network]
-    options, _ = parse([*arguments, "--precision", "32-true"], "benchmarks")
+    options = parse([*arguments, "--precision", "32-true"], "benchmarks").options
     size = options.data.image_size
     module = EmbeddingModule(options, (1, size, size), steps=1)
     optimizer = make_optimizer(module.network, options.optimizer)

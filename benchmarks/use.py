@@ -143,10 +143,10 @@ def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
 
 def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
     """Images of 96x96 pixels from JPEG files, with the defaults for faces."""
+    from facenet_ext.train.command_options import parse
     from facenet_ext.train.embedder import Embedder
-    from facenet_ext.train.options import parse
 
-    options, _ = parse(["--preset", "faces", "--data", "images"], "benchmarks")
+    options = parse(["--preset", "faces", "--data", "images"], "benchmarks").options
     module = Embedder(options, (1, 96, 96)).eval()
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -190,7 +190,9 @@ def main() -> None:
     from benchmarks import pages
     from facenet_ext.train.report import write_json
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.use", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.use", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="small, and nothing recorded")
     arguments = parser.parse_args()

@@ -18,7 +18,8 @@ if not (ROOT / "benchmarks").is_dir():
 sys.path += [str(ROOT), str(ROOT / "tests" / "train")]
 
 from benchmarks import pages, study  # noqa: E402
-from facenet_ext.train.options import Options, parse  # noqa: E402
+from facenet_ext.train.command_options import parse  # noqa: E402
+from facenet_ext.train.options import Options  # noqa: E402
 
 PRESET, RUNS = study.plan()
 
@@ -118,7 +119,7 @@ def test_a_run_is_trained_and_its_report_is_read(
     assert found.minutes > 0
     assert study.train(run, PRESET, data, threads=1) == found
     broken = dataclasses.replace(run, options=run.options | {"identities": 99})
-    with pytest.raises(RuntimeError, match="--identities 99: only 6 of the 6"):
+    with pytest.raises(RuntimeError, match="--identities 99: of 6 people to train on 6 have"):
         study.train(broken, PRESET, data, threads=1)
 
 

@@ -24,8 +24,8 @@ from facenet_ext.recognition import StoredEmbeddings
 from facenet_ext.recognition.protocols import Protocol, read_protocol
 from facenet_ext.recognition.quality import QualitySlice, measure_quality
 from facenet_ext.recognition.store import number
+from facenet_ext.train import held_out
 from facenet_ext.train.counting import Counting
-from facenet_ext.train.data import held_out_of
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import Verification, verify, without_nan
 from facenet_ext.train.folders import CHECKPOINTS, EVALUATION, METRICS
@@ -54,7 +54,7 @@ def execute(found: Any) -> None:
     output = _output(found, model)
     identities = None
     if found.data is None and options.val is None and find(data).val is None:
-        identities = held_out_of(options)  # not those that it was trained on
+        identities = held_out.of_run(model.path.resolve().parent.parent, options)
     protocol = read_protocol(data, pairs, identities)
     stored = embed_list(protocol.images, model, found, warnings)
     embeddings, spread, protocol = _items(protocol, stored)

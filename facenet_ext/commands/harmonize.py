@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from facenet_ext.commands.console import make_console
+from facenet_ext.train import held_out
 from facenet_ext.train.command import quiet
 from facenet_ext.train.data import load
 from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError, InterruptedRunError
+from facenet_ext.train.fitting import fit
 from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.train.harmonic import (
     HarmonicModule,
@@ -107,7 +109,10 @@ def _independent(old: Embedder, folder: Path, found: Any, console: Console) -> E
     """Train a model as the old one was, with another seed."""
     options = old.options
     run_options = replace(
-        options.run, seed=options.run.seed + 1, output=str(folder / "independent")
+        options.run,
+        seed=options.run.seed + 1,
+        max_minutes=None,  # as many steps as the old one
+        output=str(folder / "independent"),
     )
     data = options.data if found.data is None else options.data.of(found.data)
     return _stage(replace(options, data=data, run=run_options), EmbeddingModule, console)
@@ -135,6 +140,11 @@ def _options(new: Options, old: Embedder, found: Any) -> Options:
 
 def _stage(options: Options, make_module: Any, console: Console) -> Embedder:
     """Train, or go on, or take what was trained before."""
+    options, fitted = fit(
+        options, checkpoint=Path(str(options.run.output)) / CHECKPOINTS / LAST_FILE
+    )
+    if fitted:
+        console.print(fitted, soft_wrap=True)
     folder = Path(str(options.run.output))
     last = folder / CHECKPOINTS / LAST_FILE
     config = folder / CONFIG
@@ -159,7 +169,7 @@ def _report(
     new: Embedder,
     console: Console,
 ) -> dict[str, Any]:
-    data = load(new.options.data, console)
+    data = load(new.options.data, console, held_out.read_names(folder / "all"))
     v1, before, v2 = (embed_all(module, data.val) for module in (old, independent, new))
     comparable = before.shape[1] == v1.shape[1]
     comparisons = [

@@ -3,8 +3,12 @@
 | file | what it does |
 |---|---|
 | `command.py` | the command: exit status, one line for each thing that can go wrong |
-| `options.py` | the options, their defaults per kind of data, and the command line |
+| `options.py` | the options |
+| `command_options.py` | their command line, with the defaults per kind of data |
+| `fitting.py` | fits to the data what nobody gave, and tells what was given and cannot be |
+| `held_out.py` | which identities a run verifies on |
 | `run.py` | the run from options to report |
+| `pace.py` | how many steps fit into the minutes |
 | `folders.py` | where runs and checkpoints lie |
 | `sources.py` | finds the image files of each identity: folders, archives |
 | `listing.py` | tells images from other files, and counts these |
@@ -22,7 +26,7 @@
 | `operating_points.py` | the thresholds that an evaluation measured |
 | `optimization.py` | optimizers, schedules, averaged weights |
 | `checkpoints.py` | reads and writes checkpoints, stops between two steps at Ctrl-C |
-| `progress.py` | the progress bar, and a line at each evaluation |
+| `progress.py` | the progress bar or lines of a log, and a line at each evaluation |
 | `evaluation.py` | distances of the pairs, and every metric of them |
 | `report.py`, `pictures.py`, `fonts.py` | what a run leaves behind |
 | `plain_warnings.py` | tells what libraries warn of in plain lines |

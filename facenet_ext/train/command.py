@@ -6,16 +6,18 @@ import functools
 import json
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from facenet_ext.cli.interrupts import loading
 from facenet_ext.commands.console import make_console
+from facenet_ext.train.command_options import parse, training_parser
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import METRICS, find_checkpoint
-from facenet_ext.train.options import parse, training_parser
 from facenet_ext.train.plain_warnings import tell_warnings
 
 __all__ = ["build_parser", "main", "quiet"]
@@ -32,15 +34,25 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
         0; 2 where the input cannot be used; 130 where the user stopped the run.
     """
     try:
-        options, resume = parse(argv, prog)
+        started = time.monotonic()
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        options, resume, given = parse(arguments, prog)
+        as_json = "--json" in arguments
+        console = make_console(stderr=as_json)
+        with loading(prog):  # not for --help or a wrong option
+            from facenet_ext.train.fitting import fit
+
         checkpoint = find_checkpoint(resume, options.run.output) if resume else None
-        from facenet_ext.train.run import train  # takes seconds: not for --help or a wrong option
+        command = [*prog.split(), *arguments]
+        options, fitted = fit(options, given, command=command, checkpoint=checkpoint)
+        if fitted:
+            console.print(fitted, soft_wrap=True)
+        with loading(prog):  # takes seconds
+            from facenet_ext.train.run import train
 
         quiet()
-        as_json = "--json" in (sys.argv[1:] if argv is None else argv)
-        console = make_console(stderr=True) if as_json else None
         with tell_warnings(functools.partial(print, file=sys.stderr)):
-            folder = train(options, checkpoint, console=console)
+            folder = train(options, checkpoint, console=console, given=given, started=started)
         if as_json:
             figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
             print(json.dumps({"folder": str(folder)} | figures, indent=2))

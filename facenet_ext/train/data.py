@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facenet_ext.samplers import MPerClassSampler, derive_seed
-from facenet_ext.train import sources
+from facenet_ext.train import held_out, sources
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.features import read_features
 from facenet_ext.train.images import decode
@@ -27,10 +28,9 @@ from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
 from facenet_ext.train.sources import ImageFile
 from facenet_ext.train.text import printable
 
-__all__ = ["Batches", "Examples", "MinedTriplets", "TrainVal", "held_out_of", "load"]
+__all__ = ["Batches", "Examples", "MinedTriplets", "TrainVal", "load"]
 
 _TRAIN_DIGITS = 6
-_Name = TypeVar("_Name", str, int)
 _EVALUATION_BATCH = 256
 
 
@@ -84,28 +84,32 @@ class TrainVal:
         val: what to verify.
         pairs: pairs of positions in ``val``.
         files: the image files of ``train``, if it is of files.
+        held_out: the names of the identities in ``val``.
     """
 
     train: Examples
     val: Examples
     pairs: Pairs
     files: Sequence[Path] = ()
+    held_out: tuple[str, ...] = ()
 
 
-def load(options: DataOptions, console: Console) -> TrainVal:
+def load(options: DataOptions, console: Console, names: Collection[str] | None = None) -> TrainVal:
     """Load the data that the options name.
+
+    Args:
+        options: of the data.
+        console: where progress is shown.
+        names: the identities to verify on, where a run has chosen them before.
 
     Raises:
         InputError: the data cannot be used, for any of the reasons of :mod:`.sources`,
             :mod:`.images`, :mod:`.features` and :mod:`.pairs`.
     """
     if is_features(options.data):
-        return _load_features(options)
+        return _load_features(options, names)
     if options.data != "digits":
-        return _load_faces(options, console)
-    for name in ("val", "pairs"):
-        if getattr(options, name) is not None:
-            raise InputError(f"--{name}: the digits have their own split; leave it out")
+        return _load_faces(options, console, names)
     return _load_digits(options)
 
 
@@ -150,7 +154,7 @@ class Batches(LightningDataModule):
         steps: number of batches.
 
     Raises:
-        InputError: the data has too few identities for such a batch.
+        ValueError: the data has too few identities for such a batch.
     """
 
     def __init__(
@@ -158,32 +162,6 @@ class Batches(LightningDataModule):
     ) -> None:
         super().__init__()
         self.data = data
-        counts = Counter(data.train.labels.tolist())
-        available = sum(count >= options.min_images for count in counts.values())
-        others = len(counts) - available
-        if options.negatives and options.batch_size is not None:
-            raise InputError(
-                f"--negatives {options.negatives}: --batch-size {options.batch_size} says how many "
-                "there are; give one of them, --negatives 0 or --batch-size null"
-            )
-        if available < options.identities:
-            raise InputError(
-                f"--identities {options.identities}: only {available} of the {len(counts)} "
-                f"identities to train on have {options.min_images} images or more; "
-                "lower --identities or --min-images"
-            )
-        if others < options.negatives:
-            raise InputError(
-                f"--negatives {options.negatives}: only {others} of the {len(counts)} identities "
-                f"to train on have fewer than {options.min_images} images; lower --negatives"
-            )
-        shown = options.identities * options.images_per_identity
-        if options.batch_size is not None and options.repeat and options.batch_size < shown:
-            raise InputError(
-                f"--batch-size {options.batch_size}: {options.identities} identities with "
-                f"{options.images_per_identity} images each are {shown} already; raise it, or "
-                "lower --identities or --images-per-identity"
-            )
         self.sampler = MPerClassSampler(
             data.train.labels,
             m=options.images_per_identity,
@@ -254,19 +232,22 @@ def _load_digits(options: DataOptions) -> TrainVal:
         Examples(torch.cat(views), torch.cat(view_labels)),
         Examples(pixels[val], labels[val]),
         all_pairs(labels[val]),
+        held_out=tuple(str(digit) for digit in range(_TRAIN_DIGITS, 10)),
     )
 
 
-def _load_features(options: DataOptions) -> TrainVal:
+def _load_features(options: DataOptions, names: Collection[str] | None) -> TrainVal:
     """Return precomputed features: those of two files, or of one split by identity."""
-    if options.pairs is not None:
-        raise InputError(f"--pairs {options.pairs}: for images; features have all their pairs")
     values, labels = read_features("--data", options.data)
     if options.val is not None:
         val_values, val_labels = read_features("--val", options.val, values.shape[1:])
     else:
-        held_out = _held_out(set(labels.tolist()), options.held_out)
-        chosen = np.isin(labels, list(held_out))
+        people = set(labels.tolist())
+        if names is None:
+            people = held_out.choose(people, options.held_out)
+        else:
+            people = {name for name in people if str(name) in names}
+        chosen = np.isin(labels, list(people))
         val_values, val_labels = values[chosen], labels[chosen]
         values, labels = values[~chosen], labels[~chosen]
     train, val = (
@@ -279,31 +260,22 @@ def _load_features(options: DataOptions) -> TrainVal:
             f"--data {options.data}: fewer than two identities are left to train on; give more, or "
             "a smaller --held-out, or --val"
         )
-    return TrainVal(train, val, all_pairs(val.labels))
+    verified = tuple(sorted(set(val.names)))
+    return TrainVal(train, val, all_pairs(val.labels), held_out=verified)
 
 
-def _load_faces(options: DataOptions, console: Console) -> TrainVal:
+def _load_faces(options: DataOptions, console: Console, names: Collection[str] | None) -> TrainVal:
     """Return the images of a folder: its own split, or one by identity."""
-    source = sources.find(options.data)
-    pairs_path = Path(options.pairs) if options.pairs else source.pairs
-    file = read_pairs(pairs_path) if pairs_path else None
-    train_files = _list(source.train, console)
-    val_root = Path(options.val) if options.val else source.val
-    if val_root is not None:
-        val_files = _list(val_root, console)
-    else:
-        held_out = (
-            {name for name, _ in file.images}
-            if file is not None
-            else _held_out({image.identity for image in train_files}, options.held_out)
-        )
-        val_files = [image for image in train_files if image.identity in held_out]
-        train_files = [image for image in train_files if image.identity not in held_out]
+    train_files, val_files, pairs_path, _ = held_out.split(
+        options, names, functools.partial(_list, console=console)
+    )
     if len({image.identity for image in train_files}) < 2:
         raise InputError(
             f"--data {options.data}: fewer than two identities are left to train on; give more, "
             "or a smaller --held-out, or a pairs file that names fewer"
         )
+    people = tuple(sorted({image.identity for image in val_files}))
+    file = read_pairs(pairs_path) if pairs_path is not None else None
     if file is not None and pairs_path is not None:  # decode what the pairs name and no more
         val_files = file.locate(val_files, pairs_path)
     files = train_files + val_files
@@ -315,12 +287,12 @@ def _load_faces(options: DataOptions, console: Console) -> TrainVal:
     val = _images(pixels[train_count:], kept_files[train_count:])
     learned = [file.path for file in kept_files[:train_count]]
     if file is None or pairs_path is None:
-        return TrainVal(train, val, all_pairs(val.labels), learned)
+        return TrainVal(train, val, all_pairs(val.labels), learned, people)
     pairs = file.pairs.among([position - len(train_files) for position in kept[train_count:]])
     left_out = len(file.pairs.same) - len(pairs.same)
     if left_out:
         console.print(f"skipped {left_out} pairs of images that cannot be read", soft_wrap=True)
-    return TrainVal(train, val, pairs, learned)
+    return TrainVal(train, val, pairs, learned, people)
 
 
 def _list(root: Path, console: Console) -> list[ImageFile]:
@@ -339,16 +311,3 @@ def _images(pixels: Tensor, files: list[ImageFile]) -> Examples:
     labels = torch.tensor([numbers[file.identity] for file in files])
     names = [printable(f"{file.identity}/{file.path.name}") for file in files]
     return Examples(pixels, labels, names)
-
-
-def held_out_of(options: DataOptions) -> set[str]:
-    """Return the identities of a folder of images that a run with these options verifies on."""
-    root = sources.find(options.data).train
-    return _held_out({image.identity for image in sources.list_images(root)}, options.held_out)
-
-
-def _held_out(identities: set[_Name], share: float) -> set[_Name]:
-    """Choose a share of the identities to verify on, the same ones whatever the run's seed."""
-    names = sorted(identities)
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
-    return {names[i] for i in order[: max(2, round(share * len(names)))]}

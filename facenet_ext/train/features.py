@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.text import comparable
 
-__all__ = ["read_features"]
+__all__ = ["read_features", "read_labels"]
 
 
 def read_features(
@@ -77,3 +77,33 @@ def read_features(
             f"{where}: row {int(np.argmin(finite))} of the features is not finite; leave it out"
         )
     return features, labels
+
+
+def read_labels(option: str, name: str) -> tuple[NDArray[Any], tuple[int, ...]]:
+    """Read the labels, and the shape of a row of features, but not the features.
+
+    Args:
+        option: see :func:`read_features`.
+        name: see there.
+
+    Returns:
+        The labels, as they are, and the shape.
+
+    Raises:
+        InputError: see there.
+    """
+    try:
+        with np.load(Path(name).expanduser(), allow_pickle=False) as file:
+            labels = file["labels"]
+            with file.zip.open("features.npy") as member:
+                version = np.lib.format.read_magic(member)
+                read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+                    version, np.lib.format.read_array_header_2_0
+                )
+                shape, _, _ = read(member)
+        if labels.dtype.kind in "iuUS" and labels.shape == shape[:1]:
+            return labels, shape[1:]
+    except Exception:  # of many kinds: reading it whole tells which
+        pass
+    features, labels = read_features(option, name)
+    return labels, features.shape[1:]

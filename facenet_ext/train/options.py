@@ -9,14 +9,11 @@ saved with the run.
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
-from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import (
     ClosedUnitInterval,
     NonNegativeFloat,
@@ -27,14 +24,8 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 
-from facenet_ext.cli.command_line import make_parser
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
-from facenet_ext.train.text import read_text
+__all__ = ["Options", "dump", "groups", "is_features", "spelled", "text_of"]
 
-__all__ = ["Options", "dump", "is_features", "parse", "training_parser"]
-
-_CONFIGS = Path(__file__).parent / "configs"
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
 _CropShare = restricted_number_type("CropShare", float, [(">", 0), ("<=", 1)])
 _Margin = restricted_number_type("Margin", float, [(">", 0), ("<=", sys.float_info.max)])
@@ -280,43 +271,9 @@ class Options:
                         if f.name in flat
                     }
                 )
-                for name, group in _groups().items()
+                for name, group in groups().items()
             }
         )
-
-
-def parse(argv: Sequence[str] | None, prog: str) -> tuple[Options, str | None]:
-    """Read the command line.
-
-    Args:
-        argv: arguments; None takes the process's own.
-        prog: the command's name, for the help.
-
-    Returns:
-        The options, and what ``--resume`` said: None, :data:`.folders.LAST`, or a path.
-
-    Raises:
-        InputError: an option is unknown or its value is not allowed.
-    """
-    _check_config(sys.argv[1:] if argv is None else argv)
-    try:
-        # The defaults depend on --data and --resume, so look at these first.
-        first = training_parser(prog, None).parse_args(_without_exits(argv))
-        found = training_parser(prog, _defaults_file(first)).parse_args(argv)
-    except ArgumentError as error:
-        raise InputError(f"{error}; see --help") from None
-    groups: dict[str, Any] = {}
-    for name, cls in _groups().items():
-        groups[name] = cls(**{f.name: _plain(found[f.name]) for f in dataclasses.fields(cls)})
-    return Options(**groups), found.resume
-
-
-def _check_config(argv: Sequence[str]) -> None:
-    """Refuse a file that is no text, which jsonargparse does not expect."""
-    for name, after in zip(argv, [*argv[1:], ""], strict=False):
-        path = after if name == "--config" else name.removeprefix("--config=")
-        if name.startswith("--config") and os.path.isfile(path):  # else it is YAML itself
-            read_text(Path(path), f"--config {path}:")
 
 
 def dump(options: Options) -> str:
@@ -324,80 +281,28 @@ def dump(options: Options) -> str:
     return str(yaml.safe_dump(options.flat(), sort_keys=False))
 
 
-def _groups() -> dict[str, type[Any]]:
+def groups() -> dict[str, type[Any]]:
     """Return the class of each group of options."""
     return get_type_hints(Options)
 
 
-def training_parser(prog: str, defaults: Path | None) -> ArgumentParser:
-    """Return the parser of all options, with the defaults of a file if one is given."""
-    parser = make_parser(
-        prog,
-        "Train an embedding with the FaceNet triplet loss and report how well it verifies "
-        "identities it has never seen.",
-        f"{prog}\n"
-        f"{prog} --data faces --max-minutes 60\n"
-        f"{prog} --preset paper --data faces --output runs/paper\n"
-        f"{prog} --resume",
-        default_config_files=[str(defaults)] if defaults else [],
-    )
-    parser.add_argument(
-        "--preset",
-        choices=_presets(),
-        help="defaults to start from; those for the kind of data unless given",
-    )
-    parser.add_argument("--config", action="config", help="YAML file of options")
-    for cls in _groups().values():
-        section = parser.add_argument_group(str(cls.__doc__).rstrip("."))
-        types = get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            narrowed = field.metadata["type"]
-            optional = type(None) in getattr(types[field.name], "__args__", ())
-            section.add_argument(
-                "--" + field.name.replace("_", "-"),
-                type=(narrowed | None if optional else narrowed) if narrowed else types[field.name],
-                default=field.default,
-                help=field.metadata["help"],
-            )
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=LAST,
-        metavar="CHECKPOINT",
-        help="continue a run, with its options; without a checkpoint, the latest run in runs/ or "
-        "the one in --output",
-    )
-    return parser
+def spelled(name: str, value: Any) -> str:
+    """Return an option and its value as a command line has them.
+
+    Example:
+        >>> spelled("aligned_size", [72, 48]), spelled("max_steps", None)
+        ('--aligned-size [72,48]', '--max-steps null')
+    """
+    return f"--{name.replace('_', '-')} {text_of(value)}"
 
 
-def _plain(value: Any) -> Any:
-    """Undo jsonargparse's number types, which neither YAML nor checkpoints know."""
+def text_of(value: Any) -> str:
+    """Return a value as a command line has it."""
     if isinstance(value, (list, tuple)):
-        return tuple(_plain(entry) for entry in value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return int(value) if isinstance(value, int) else float(value)
-    return value
-
-
-def _without_exits(argv: Sequence[str] | None) -> list[str]:
-    """Drop what prints and exits, which belongs to the second look."""
-    given = sys.argv[1:] if argv is None else argv
-    return [a for a in given if a not in ("-h", "--help") and not a.startswith("--print_config")]
-
-
-def _defaults_file(first: Any) -> Path:
-    """Return the file of defaults: of the run to resume, the preset, or of the kind of data."""
-    if first.resume is not None:
-        return find_checkpoint(first.resume, first.output).parent.parent / CONFIG
-    kind = (
-        "digits" if first.data == "digits" else "features" if is_features(first.data) else "faces"
-    )
-    return _CONFIGS / f"{first.preset or kind}.yaml"
-
-
-def _presets() -> list[str]:
-    return sorted(path.stem for path in _CONFIGS.glob("*.yaml"))
+        return f"[{','.join(map(text_of, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def is_features(data: str) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
-__all__ = ["ShowProgress"]
+__all__ = ["ShowProgress", "duration"]
+
+_EVERY = 20.0
+"""Seconds between two lines of a log."""
+
 
 _FIGURES = ("loss", "active_triplets", "accuracy", "auc", "eer")
 
@@ -16,7 +23,8 @@ _FIGURES = ("loss", "active_triplets", "accuracy", "auc", "eer")
 class ShowProgress(Callback):
     """Show the steps as a bar that keeps to one line, with a line above it at each evaluation.
 
-    Where the output is no terminal there are only the lines, which is what a log file wants.
+    Where the output is no terminal there are only the lines, which is what a log file wants, and
+    one with the step, the loss and the time left every 20 seconds.
 
     Args:
         steps: steps of the whole run.
@@ -37,9 +45,16 @@ class ShowProgress(Callback):
             transient=True,
         )
         self._task = self._bar.add_task("", total=steps)
+        self._ended = threading.Event()
+        self._began = (0, 0.0)
+        self._latest: tuple[int, Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar, from where the run continues."""
+        self._began = (trainer.global_step, time.monotonic())
+        if self._bar.disable:
+            self._ended = threading.Event()
+            threading.Thread(target=self._tell, args=(self._ended,), daemon=True).start()
         self._bar.update(self._task, completed=trainer.global_step)
         self._bar.start()
 
@@ -47,6 +62,7 @@ class ShowProgress(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar."""
+        self._latest = (trainer.global_step, outputs["loss"])
         if self._bar.disable:
             return
         loss = trainer.callback_metrics["loss"].item()
@@ -62,10 +78,43 @@ class ShowProgress(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away."""
-        self._bar.stop()
+        self._end()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Take the bar away, for the terminal to be as it was."""
+        self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
         self._bar.stop()
+
+    def _tell(self, ended: threading.Event) -> None:
+        """Print a line every so often; a step or an evaluation may take longer than that."""
+        while not ended.wait(_EVERY):
+            self.console.print(self._line(), soft_wrap=True)
+
+    def _line(self) -> str:
+        first, start = self._began
+        if self._latest is None:
+            return f"step {first}/{self.steps}: at the first step"
+        step, loss = self._latest
+        seconds = (time.monotonic() - start) / (step - first) * (self.steps - step)
+        left = f"{duration(seconds)} left" if step < self.steps else "at the last evaluation"
+        return f"step {step}/{self.steps}: loss {loss:.4f}, {left}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, to two digits or so.
+
+    Example:
+        >>> duration(40), duration(260), duration(9000)
+        ('40 s', '4 min 20 s', '2 h 30 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

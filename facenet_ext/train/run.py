@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from facenet_ext.commands.console import make_console
-from facenet_ext.train import checkpoints
-from facenet_ext.train.data import Batches, load
+from facenet_ext.train import checkpoints, held_out
+from facenet_ext.train.data import Batches, TrainVal, load
 from facenet_ext.train.errors import InputError, InterruptedRunError
+from facenet_ext.train.fitting import Changes, fit_batches
 from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
 from facenet_ext.train.loading import check_model, read_checkpoint
 from facenet_ext.train.measuring import MeasureRange
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
-from facenet_ext.train.options import Options, dump
+from facenet_ext.train.options import Options, dump, spelled
+from facenet_ext.train.pace import Pace, measure, plan_steps
 from facenet_ext.train.pictures import draw_all
 from facenet_ext.train.progress import ShowProgress
 from facenet_ext.train.provenance import Training
@@ -39,16 +44,20 @@ def train(
     checkpoint: Path | None = None,
     make_module: Callable[..., EmbeddingModule] = EmbeddingModule,
     console: Console | None = None,
+    given: Collection[str] = (),
+    started: float | None = None,
 ) -> Path:
     """Train, evaluate and report.
 
     Nothing is written before everything that can be wrong with the input has been looked at.
 
     Args:
-        options: of the run.
+        options: of the run, fitted to its data: see :func:`.fitting.fit`.
         checkpoint: where to continue, or None to start.
         make_module: makes what is trained, of the arguments of :class:`EmbeddingModule`.
         console: where progress and figures are shown; by default standard output.
+        given: the names of the options that a person gave.
+        started: when ``--max-minutes`` began, by ``time.monotonic``; by default now.
 
     Returns:
         The run's folder.
@@ -57,45 +66,107 @@ def train(
         InputError: the input cannot be used.
         InterruptedRunError: the user stopped the run.
     """
+    started = time.monotonic() if started is None else started
     console = make_console() if console is None else console
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     folder = run_folder(options.run.output, options.data.data, checkpoint)
     state = read_checkpoint(checkpoint) if checkpoint else None
-    data = load(options.data, console)
-    batches = Batches(
+    _check_device(options)
+    names = held_out.read_names(folder) if checkpoint and "held_out" not in given else None
+    data = load(options.data, console, names)
+    batches = _batches(options, data, given, console)
+    deadline = (
+        math.inf if options.run.max_minutes is None else started + 60 * options.run.max_minutes
+    )
+    try:
+        if options.run.max_minutes is not None and (state is None or "max_minutes" in given):
+            done = 0 if state is None else int(state["global_step"])
+            copy = make_module(options, data.train.shape, batches.steps)
+            options, pace = _fit_to_time(options, given, copy, batches, done, deadline, console)
+            deadline -= pace.evaluation  # the last one
+        log_every = max(1, batches.steps // _LOGGED_STEPS)
+        module = make_module(options, data.train.shape, batches.steps, data.pairs, log_every)
+        module.provenance = Training.start(options.data.data, data.train.labels, data.files)
+        if state is not None and checkpoint is not None:
+            check_model(state, module, checkpoint)
+        console.print(
+            f"train on {data.train!r}, verify {data.val!r}; {batches.steps} steps", soft_wrap=True
+        )
+        trainer = _trainer(options, folder, batches, log_every, console, deadline)
+        _claim(folder, options, data)
+        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+        if trainer.global_step < batches.steps:
+            console.print(
+                f"--max-minutes {options.run.max_minutes:g}: time is up at step "
+                f"{trainer.global_step} of {batches.steps}"
+            )
+        if module.verification is None or module.evaluated_at != trainer.global_step:
+            trainer.validate(module, batches, verbose=False)
+        _report(folder, module, batches, trainer.global_step, console)
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C outside the steps: Lightning makes it an exit
+        last = folder / CHECKPOINTS / LAST_FILE
+        raise InterruptedRunError(last if last.is_file() else None) from None
+    return folder
+
+
+def _batches(options: Options, data: TrainVal, given: Collection[str], console: Console) -> Batches:
+    """Return the batches; images that cannot be read may have left fewer identities than listed."""
+    changes = Changes(options, given)
+    told = fit_batches(
+        changes, Counter(data.train.labels.tolist()).values(), "identities", "images"
+    )
+    if problems := changes.problems():
+        raise InputError("; ".join(problems))
+    if free := changes.changed(given=False):
+        shown = " ".join(spelled(name, value) for name, value in free.items())
+        console.print(f"fitted to {told}: {shown}", soft_wrap=True)
+        options = Options.from_flat(changes.values)
+    return Batches(
         data,
         options.batch,
         seed=options.run.seed,
         epochs=options.run.max_epochs,
         steps=options.run.max_steps,
     )
-    log_every = max(1, batches.steps // _LOGGED_STEPS)
-    module = make_module(options, data.train.shape, batches.steps, data.pairs, log_every)
-    module.provenance = Training.start(options.data.data, data.train.labels, data.files)
-    if state is not None and checkpoint is not None:
-        check_model(state, module, checkpoint)
-    console.print(
-        f"train on {data.train!r}, verify {data.val!r}; {batches.steps} steps", soft_wrap=True
-    )
 
-    try:
-        trainer = _trainer(options, folder, batches, log_every, console)
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise InputError(f"--accelerator, --precision: {error}") from None
+
+def _fit_to_time(
+    options: Options,
+    given: Collection[str],
+    copy: EmbeddingModule,
+    batches: Batches,
+    done: int,
+    deadline: float,
+    console: Console,
+) -> tuple[Options, Pace]:
+    """Return the options of a run that ends in time, and what was measured for that."""
+    wanted = batches.steps
+    seconds = deadline - time.monotonic()
+    pace = measure(copy, batches, seconds, _measuring(batches), **_device(options))
+    most = max(1, wanted - done) if {"max_steps", "max_epochs"} & set(given) else None
+    plan = plan_steps(pace, deadline - time.monotonic(), options.run.evaluations, most)
+    batches.steps = done + plan.steps
+    console.print(
+        f"--max-minutes {options.run.max_minutes:g}: a step takes {pace.step:.3g} s and an "
+        f"evaluation {pace.evaluation:.3g} s; the schedule is fitted to {batches.steps} steps and "
+        f"{plan.evaluations} evaluation{'s' if plan.evaluations > 1 else ''}",
+        soft_wrap=True,
+    )
+    changed = {"max_steps": batches.steps, "evaluations": plan.evaluations}
+    if "ema" not in given:  # as much of the run as before is averaged over
+        changed["ema"] = round(options.optimizer.ema ** (wanted / batches.steps), 6)
+    return Options.from_flat(options.flat() | changed), pace
+
+
+def _claim(folder: Path, options: Options, data: TrainVal) -> None:
+    """Make the run's folder, and write into it what the run is about."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        held_out.write_names(folder, data.held_out)
         write_text(folder / CONFIG, dump(options))
     except OSError as error:
         raise InputError(f"--output {folder}: cannot be written to ({error.strerror})") from None
-    try:
-        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
-        trainer.validate(module, batches, verbose=False)
-        _report(folder, module, batches, trainer.global_step, console)
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C outside the steps: Lightning makes it an exit
-        last = folder / CHECKPOINTS / LAST_FILE
-        raise InterruptedRunError(last if last.is_file() else None) from None
-    return folder
 
 
 def _report(
@@ -111,35 +182,59 @@ def _report(
 
 
 def _trainer(
-    options: Options, folder: Path, batches: Batches, log_every: int, console: Console
+    options: Options,
+    folder: Path,
+    batches: Batches,
+    log_every: int,
+    console: Console,
+    deadline: float,
 ) -> Trainer:
     steps = batches.steps
-    interval = max(1, steps // options.run.evaluations)
+    interval = -(-steps // options.run.evaluations)
     saved = folder / CHECKPOINTS
     callbacks: list[Callback] = [ShowProgress(steps, console)]
     if options.optimizer.ema:
         callbacks.append(AveragedWeights(options.optimizer.ema))
-    if batches.data.train.are_images:
-        callbacks.append(MeasureRange(batches.data))
-    callbacks.append(checkpoints.GracefulStop(saved, steps, interval, options.run.max_minutes))
+    callbacks += _measuring(batches)
+    callbacks.append(checkpoints.GracefulStop(saved, steps, deadline))
     if options.mining.mine_every:
         callbacks.append(OfflineMining(folder, options, batches, console))
     callbacks.append(checkpoints.save_best(saved))
     return Trainer(
-        accelerator=options.run.accelerator,
-        devices=1,
-        precision=_precision(options.run.precision, options.run.accelerator),
         max_epochs=1,  # of `steps` batches: one stretch, to stop and continue anywhere in it
         val_check_interval=interval,
         num_sanity_val_steps=0,
         log_every_n_steps=log_every,
-        gradient_clip_val=options.optimizer.clip or None,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         callbacks=callbacks,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         default_root_dir=folder,
+        **_device(options),
     )
+
+
+def _measuring(batches: Batches) -> list[Callback]:
+    """Return what measures something at each evaluation."""
+    return [MeasureRange(batches.data)] if batches.data.train.are_images else []
+
+
+def _device(options: Options) -> dict[str, Any]:
+    """Return the options of a trainer that say where and how it computes."""
+    return {
+        "accelerator": options.run.accelerator,
+        "devices": 1,
+        "precision": _precision(options.run.precision, options.run.accelerator),
+        "gradient_clip_val": options.optimizer.clip or None,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+
+
+def _check_device(options: Options) -> None:
+    """Raise where a trainer cannot compute so, before anything is decoded."""
+    try:
+        Trainer(logger=False, enable_checkpointing=False, **_device(options))
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise InputError(f"--accelerator, --precision: {error}") from None
 
 
 def _precision(wanted: str, accelerator: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from command_runs import Command, assert_told
 from PIL import Image
-from small_runs import TINY
+from small_runs import TINY, write_faces
 
 from facenet_ext.train.harmonic import HarmonicModule, recognised
 from facenet_ext.train.loading import load_embedder
@@ -49,6 +49,18 @@ def test_both_stages_run_and_the_report_says_what_they_brought(
     assert all(torch.equal(layer[name], new[name]) for name in features)
     assert not torch.equal(layer["embedding.weight"], new["embedding.weight"])
     assert not all(torch.equal(everything[name], new[name]) for name in features)
+
+
+def test_fewer_people_than_the_new_model_learned_from_are_enough(
+    command: Command, world: Path, tmp_path: Path
+) -> None:
+    """And the same command goes on with what was fitted to them."""
+    few = write_faces(tmp_path / "few", {f"Person_{i:02d}": 6 for i in range(5)})
+    options = ["--new", world / "new", "--data", few, "--layer-steps", 1, "--steps", 1]
+    for _ in range(2):
+        status, out, err = command("harmonize", world / "old", *options, "--output", "out")
+        assert (status, err) == (0, "")
+        assert "fitted to 3 people with 2 images or more: --identities 3\n" in out
 
 
 def test_a_committee_is_replaced_by_one(command: Command, world: Path) -> None:

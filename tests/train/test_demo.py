@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_runs import TINY, write_faces, write_pairs
+from small_runs import TINY, write_faces
 
 from facenet_ext import cli
 
@@ -22,23 +26,26 @@ sys.path.append(str(ROOT))
 from examples import demo  # noqa: E402
 
 
-def test_the_demo_goes_from_images_to_clusters(
+def test_the_demo_goes_from_images_to_clusters_of_people_it_has_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    data = tmp_path / "faces"
-    write_faces(data / "train", {f"Person_{i:02d}": 4 for i in range(6)})
-    write_faces(data / "val", {f"Person_{i:02d}": 4 for i in range(6, 11)})
-    write_pairs(data / "pairs.txt")
+    data = write_faces(tmp_path / "faces", {f"Person_{i:02d}": 4 for i in range(12)})
     called: list[str] = []
+    used: set[str] = set()
 
     def facenet(*arguments: object, allowed: tuple[int, ...] = (0,)) -> None:
         called.append(str(arguments[0]))
+        if arguments[0] == "verify":
+            used.update(Path(str(argument)).parent.name for argument in arguments[1:3])
+        if arguments[0] == "cluster":
+            used.update(path.name for path in Path(str(arguments[1])).iterdir())
         assert cli.main([str(argument) for argument in arguments]) in allowed
 
     monkeypatch.setattr(demo, "facenet", facenet)
-    options = ["--output", "out", "--pictures", str(tmp_path), "--train", shlex.join(TINY)]
+    train = shlex.join([*TINY, "--held-out", "0.4"])
+    options = ["--output", "out", "--pictures", str(tmp_path), "--train", train]
     assert demo.main([str(data), *options]) == 0
     steps = ["evaluate", "verify", "verify", "embed", "identify", "cluster"]
     assert called == ["train", *steps]
@@ -47,9 +54,13 @@ def test_the_demo_goes_from_images_to_clusters(
         with Image.open(tmp_path / f"demo_{name}.png") as picture:
             assert picture.width == 560
     assert Path("out/identified/identified.csv").is_file()
+    unseen = set(Path("out/run/held_out.txt").read_text().split())
+    assert len(unseen) == 5
+    assert used == unseen
     gallery = {path.name for path in Path("out/gallery").iterdir()}
+    assert gallery < unseen
     assert len(gallery) == 4, "one of five is left out"
-    assert len(list(Path("out/probes").iterdir())) == 5
+    assert {path.name for path in Path("out/probes").iterdir()} == unseen
     called.clear()
     assert demo.main([str(data), *options]) == 0
     assert called == steps, "the training is not done again"
@@ -87,3 +98,27 @@ def test_digits_are_written_as_files(tmp_path: Path) -> None:
     assert len(list((root / "train").iterdir())) == 48
     assert len(list((root / "val").iterdir())) == 4
     assert demo.write_digits(root) == root
+
+
+def test_ctrl_c_lets_a_command_end_in_its_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, and saves what it does before it ends."""
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "python"
+    script.write_text(
+        "#!/bin/sh\ntrap 'sleep 0.4; echo told >>saved; exit 130' INT\n"
+        "touch started; while :; do sleep 0.02; done\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+    def press() -> None:
+        while not Path("started").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
+    with pytest.raises(SystemExit, match="130"):
+        demo.facenet("train")
+    assert Path("saved").read_text() == "told\n"

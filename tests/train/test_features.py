@@ -74,7 +74,7 @@ def test_a_file_to_verify_on(facenet: Facenet) -> None:
         ({"features": np.ones(240)}, "features must be [rows, numbers]"),
         ({"features": np.full((240, 2), "a")}, "features must be numbers"),
         ({"features": np.full((240, 2), np.nan)}, "row 0 of the features is not finite"),
-        ({"labels": np.zeros(240, int)}, "fewer than two identities are left"),
+        ({"labels": np.zeros(240, int)}, "too few identities or rows (1 and 240)"),
         ({"labels": np.array([object()] * 240)}, "cannot be read"),
     ],
 )

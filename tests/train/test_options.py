@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from facenet_ext import __version__, cli
+from facenet_ext.train.command_options import parse
 from facenet_ext.train.errors import InputError
-from facenet_ext.train.options import Options, dump, parse
+from facenet_ext.train.options import Options, dump
 
 
 def options(*argv: str) -> Options:
@@ -79,9 +80,25 @@ def test_help_shows_every_option_with_its_default_for_the_data(
         for name, value in options("--data", data).flat().items():
             assert f"--{name.replace('_', '-')}" in text
             if isinstance(value, int) and name != "data":
-                line = re.search(rf"\n  --{name.replace('_', '-')} .*?default: (\w+)", text, re.S)
+                line = re.search(rf"\n  --{name.replace('_', '-')} .*?default: (\w+)\)", text, re.S)
                 assert line is not None
-                assert line[1] == str(value)
+                assert line[1].lower() == str(value).lower()
+
+
+def test_help_shows_the_defaults_for_every_kind_of_data_where_none_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", "--help"])
+    lines = " ".join(capsys.readouterr().out.split()).split(" --")
+    shown = {line.split()[0]: line for line in lines if "(default: " in line}
+    told = "(default: for digits 24, for faces 144, for features 16, for paper 90)"
+    assert told in shown["identities"]
+    assert "(default: 0, for faces 24)" in shown["negatives"]
+    assert "(default: null, for faces [72,72,48])" in shown["aligned-size"]
+    assert "(default: 2)" in shown["min-images"]
+    assert not [line for line in lines if "type:" in line or "Literal" in line]
 
 
 def test_ctrl_c_while_the_libraries_load_is_told_in_a_line(

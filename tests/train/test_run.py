@@ -1,6 +1,7 @@
 """Claims about whole runs: what they leave behind, and that they learn."""
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,10 +15,11 @@ from PIL import Image
 from rich.console import Console
 from small_runs import Facenet, write_faces, write_pairs
 
+from facenet_ext.train.command_options import parse
 from facenet_ext.train.data import Batches, load
+from facenet_ext.train.folders import run_folder, run_name
 from facenet_ext.train.loading import load_embedder
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.options import parse
 
 PICTURES = ("roc.png", "distances.png", "training.png", "mistakes.png")
 LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
@@ -57,7 +59,7 @@ def test_a_checkpoint_is_plain_data_from_which_the_network_can_be_built(facenet:
 
 
 def test_the_defaults_for_digits_learn_in_a_few_steps() -> None:
-    options, _ = parse(["--threads", "1"], "facenet train")
+    options = parse(["--threads", "1"], "facenet train").options
     data = load(options.data, Console())
     batches = Batches(data, options.batch, seed=0, epochs=1, steps=30)
     assert batches.steps == 30
@@ -145,6 +147,39 @@ def test_every_optimizer_runs_with_every_schedule(
     assert (status, err) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (".", "here"),
+        ("..", "above"),
+        ("./", "here"),
+        ("inner/..", "here"),
+        ("/", "data"),
+        ("faces/", "faces"),
+        ("lfw.v2", "lfw.v2"),
+        ("lfw.v2.tar.gz", "lfw.v2"),
+        ("f.npz", "f"),
+        (".hidden", "hidden"),
+        ("-x", "x"),
+        ("a b;c[/red]", "red"),
+        ("e\u0301t\u00e9 \u5f20\u4f1f", "\u00e9t\u00e9_\u5f20\u4f1f"),
+        ("caf\udce9\n", "caf"),
+        ("x" * 300, "x" * 50),
+        ("...", "data"),
+    ],
+)
+def test_a_run_is_named_after_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, name: str
+) -> None:
+    (tmp_path / "above" / "here" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "above" / "here")
+    assert run_name(data) == name
+    folder = run_folder(None, data, None)
+    assert re.fullmatch(rf"runs/{name}-\d{{8}}-\d{{6}}", str(folder))
+    folder.mkdir(parents=True)
+    assert run_folder(None, data, None) != folder  # of a second run in the same second
+
+
 def test_mixed_precision_and_epochs(facenet: Facenet, faces: Path) -> None:
     status, _, err = facenet(
         *("--data", faces, "--held-out", 0.4, "--precision", "bf16-mixed", "--output", "run"),
@@ -152,6 +187,7 @@ def test_mixed_precision_and_epochs(facenet: Facenet, faces: Path) -> None:
     )
     assert (status, err) == (0, "")
     assert json.loads(Path("run/metrics.json").read_text())["steps"] % 3 == 0
+    assert parse(["--max-epochs", "3"], "").options.run.max_steps is None
 
 
 def test_a_committee_of_networks_that_straighten(facenet: Facenet, faces: Path) -> None:

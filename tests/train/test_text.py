@@ -17,10 +17,11 @@ from test_command_identify import store
 
 from facenet_ext.recognition import read_embeddings
 from facenet_ext.recognition.protocols import read_protocol
-from facenet_ext.train.data import held_out_of
+from facenet_ext.train.command_options import parse
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.features import read_features
-from facenet_ext.train.options import DataOptions, parse
+from facenet_ext.train.held_out import split
+from facenet_ext.train.options import DataOptions
 from facenet_ext.train.pairs import read_pairs
 from facenet_ext.train.sources import list_images
 from facenet_ext.train.text import read_lines, read_text
@@ -142,8 +143,11 @@ def test_all_pairs_and_who_is_held_out_go_by_the_person(tmp_path: Path) -> None:
     people = {f"é{number}": 4 for number in range(8)}
     composed = write_faces(tmp_path / "nfc", people)
     decomposed = write_faces(tmp_path / "nfd", {nfd(name): 4 for name in people})
-    held_out = held_out_of(DataOptions(data=str(composed), held_out=0.5))
-    assert held_out == held_out_of(DataOptions(data=str(decomposed), held_out=0.5))
+    held_out, again = (
+        {image.identity for image in split(DataOptions(data=str(root), held_out=0.5)).val}
+        for root in (composed, decomposed)
+    )
+    assert held_out == again
     protocol = read_protocol(str(decomposed), None, {nfc(name) for name in held_out})
     assert len(protocol.images) == 16
     mixed = tmp_path / "mixed"

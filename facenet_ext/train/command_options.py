@@ -1,0 +1,169 @@
+"""The command line of training: what was given, and what the data or a preset says otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ArgumentParser
+
+from facenet_ext.cli.command_line import make_parser, show_default
+from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
+from facenet_ext.train.options import Options, groups, is_features, text_of
+from facenet_ext.train.text import read_text
+
+__all__ = ["CommandLine", "parse", "training_parser"]
+
+_CONFIGS = Path(__file__).parent / "configs"
+
+
+class CommandLine(NamedTuple):
+    """What a command line says.
+
+    Attributes:
+        options: of the run.
+        resume: what ``--resume`` said: None, :data:`.folders.LAST`, or a path.
+        given: the names of the options that a person gave, there or in a ``--config`` file, and
+            "preset".
+    """
+
+    options: Options
+    resume: str | None
+    given: frozenset[str]
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> CommandLine:
+    """Read the command line.
+
+    Args:
+        argv: arguments; None takes the process's own.
+        prog: the command's name, for the help.
+
+    Raises:
+        InputError: an option is unknown or its value is not allowed.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _check_config(arguments)
+    # The defaults depend on --data and --resume, so look at these first.
+    first = training_parser(prog, None)
+    given = first.parse_args(_without_exits(arguments), defaults=False)
+    kind_is_open = {"data", "preset", "resume"}.isdisjoint(given.keys())
+    found = training_parser(prog, _defaults_file(given), kind_is_open).parse_args(arguments)
+    options: dict[str, Any] = {}
+    for name, cls in groups().items():
+        options[name] = cls(**{f.name: _plain(found[f.name]) for f in dataclasses.fields(cls)})
+    names = frozenset(given.keys()) & {"preset", *Options().flat()}
+    if "max_epochs" in names and "max_steps" not in names:  # which would take their place
+        options["run"] = dataclasses.replace(options["run"], max_steps=None)
+    return CommandLine(Options(**options), found.resume, names)
+
+
+def _check_config(argv: Sequence[str]) -> None:
+    """Refuse a file that is no text, which jsonargparse does not expect."""
+    for name, after in zip(argv, [*argv[1:], ""], strict=False):
+        path = after if name == "--config" else name.removeprefix("--config=")
+        if name.startswith("--config") and os.path.isfile(path):  # else it is YAML itself
+            read_text(Path(path), f"--config {path}:")
+
+
+def training_parser(prog: str, defaults: Path | None, kind_is_open: bool = True) -> ArgumentParser:
+    """Return the parser of all options.
+
+    Args:
+        prog: the command's name.
+        defaults: a file of defaults, or None.
+        kind_is_open: let the help show the defaults for every kind of data, where they differ.
+    """
+    parser = make_parser(
+        prog,
+        "Train an embedding with the FaceNet triplet loss and report how well it verifies "
+        "identities it has never seen.",
+        f"{prog}\n"
+        f"{prog} --data faces --max-minutes 60\n"
+        f"{prog} --preset paper --data faces --output runs/paper\n"
+        f"{prog} --resume",
+        default_config_files=[str(defaults)] if defaults else [],
+    )
+    parser.add_argument(
+        "--preset",
+        choices=_presets(),
+        help="defaults to start from; unless given, those for the kind of data: digits, faces "
+        "(images) or features (.npz)",
+    )
+    parser.add_argument("--config", action="config", help="YAML file of options")
+    by_kind = _defaults_by_kind() if kind_is_open else {}
+    for cls in groups().values():
+        section = parser.add_argument_group(str(cls.__doc__).rstrip("."))
+        types = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            narrowed = field.metadata["type"]
+            optional = type(None) in getattr(types[field.name], "__args__", ())
+            action = section.add_argument(
+                "--" + field.name.replace("_", "-"),
+                type=(narrowed | None if optional else narrowed) if narrowed else types[field.name],
+                default=field.default,
+                help=field.metadata["help"],
+            )
+            if field.name in by_kind:
+                show_default(action, by_kind[field.name])
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=LAST,
+        metavar="CHECKPOINT",
+        help="continue a run, with its options; without a checkpoint, the latest run in runs/ or "
+        "the one in --output",
+    )
+    return parser
+
+
+def _plain(value: Any) -> Any:
+    """Undo jsonargparse's number types, which neither YAML nor checkpoints know."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(entry) for entry in value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return int(value) if isinstance(value, int) else float(value)
+    return value
+
+
+def _without_exits(argv: Sequence[str] | None) -> list[str]:
+    """Drop what prints and exits, which belongs to the second look."""
+    given = sys.argv[1:] if argv is None else argv
+    return [a for a in given if a not in ("-h", "--help") and not a.startswith("--print_config")]
+
+
+def _defaults_file(given: Any) -> Path:
+    """Return the file of defaults: of the run to resume, the preset, or of the kind of data."""
+    resume = given.get("resume")
+    if resume is not None:
+        return find_checkpoint(resume, given.get("output")).parent.parent / CONFIG
+    data = given.get("data", "digits")
+    kind = "digits" if data == "digits" else "features" if is_features(data) else "faces"
+    return _CONFIGS / f"{given.get('preset') or kind}.yaml"
+
+
+def _defaults_by_kind() -> dict[str, str]:
+    """Return in words the defaults of the options in which the presets differ."""
+    presets = {
+        name: yaml.safe_load((_CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in _presets()
+    }
+    shown = {}
+    for name, own in Options().flat().items():
+        others = {preset: v[name] for preset, v in presets.items() if v.get(name, own) != own}
+        texts = [f"for {preset} {text_of(value)}" for preset, value in others.items()]
+        if len(others) < len(presets):
+            texts.insert(0, text_of(own))
+        if others:
+            shown[name] = ", ".join(texts)
+    return shown
+
+
+def _presets() -> list[str]:
+    return sorted(path.stem for path in _CONFIGS.glob("*.yaml"))

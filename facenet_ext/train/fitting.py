@@ -1,0 +1,327 @@
+"""Fits to the data what nobody gave, and tells all at once what was given and cannot be.
+
+No image is decoded for that, nor is Lightning imported, and torch only where an option was given
+that needs it to be checked: nobody waits half a minute for an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from facenet_ext.train import held_out
+from facenet_ext.train.errors import InputError
+from facenet_ext.train.features import read_labels
+from facenet_ext.train.folders import run_folder
+from facenet_ext.train.options import (
+    AugmentationOptions,
+    DataOptions,
+    Options,
+    is_features,
+    spelled,
+)
+
+__all__ = ["Changes", "Fitted", "fit", "fit_batches"]
+
+_DIGITS = (178, 182, 177, 183, 181, 182)
+"""Images of each of scikit-learn's digits that are trained on, in eight views each."""
+
+_T = TypeVar("_T")
+_NETWORK = {"preset", "model", "stages", "input_size", "aligned_size", "aligned_window", "channels"}
+
+
+class Changes:
+    """What options must be for the data, and why.
+
+    Args:
+        options: of the run.
+        given: the names of those that a person gave; these are changed last.
+    """
+
+    def __init__(self, options: Options, given: Collection[str] = ()) -> None:
+        self.before = options.flat()
+        self.values = options.flat()
+        self.given = given
+        self._why: dict[str, str] = {}
+
+    def set(self, name: str, value: Any, why: str) -> None:
+        """Change an option, if it is not so already; ``why`` says what is wrong with what it is."""
+        if self.values[name] != value:
+            self.values[name] = value
+            self._why.setdefault(name, why)
+
+    def changed(self, *, given: bool) -> dict[str, Any]:
+        """Return what is changed, by name: of what a person gave, or of what nobody gave."""
+        return {n: self.values[n] for n in self._why if (n in self.given) == given}
+
+    def problems(self) -> list[str]:
+        """Return for each option that a person gave and cannot be what is wrong with it."""
+        wrong = self.changed(given=True)
+        return [f"{spelled(name, self.before[name])}: {self._why[name]}" for name in wrong]
+
+
+class Fitted(NamedTuple):
+    """Options that suit the data.
+
+    Attributes:
+        options: of the run.
+        told: what was fitted, in a line; None where nothing was.
+    """
+
+    options: Options
+    told: str | None
+
+
+def fit(
+    options: Options,
+    given: Collection[str] = (),
+    *,
+    command: Sequence[str] = (),
+    checkpoint: Path | None = None,
+) -> Fitted:
+    """Fit to the data those options that nobody gave.
+
+    Args:
+        options: of the run.
+        given: the names of the options that a person gave. They are not changed.
+        command: the command line as it was given, from which one is made that works.
+        checkpoint: where a run continues, or None: it goes on with the split it has.
+
+    Returns:
+        The options, and a line that tells what was fitted.
+
+    Raises:
+        InputError: the data cannot be read, or options that were given do not suit it or one
+            another. The message names all of them, and, where it is known, a command that works.
+    """
+    changes = Changes(options, given)
+    problems: list[str] = []
+
+    def tell(check: Callable[[], _T]) -> _T | None:
+        try:
+            return check()
+        except InputError as error:
+            problems.append(str(error))
+            return None
+
+    tell(lambda: _check_options(options))
+    tell(lambda: _check_output(options, checkpoint))
+    counted = tell(lambda: _count(options.data, _names(checkpoint, given)))
+    if counted is not None:
+        shape, train, val = counted
+        told = tell(lambda: _fit_to_data(options.data, train, val, changes))
+        tell(lambda: _check_network(options, given, shape))
+    wrong = changes.changed(given=True)
+    if problems or wrong:
+        works = f"; this works: {_corrected(command, wrong)}" if command and not problems else ""
+        raise InputError("; ".join([*problems, *changes.problems()]) + works)
+    free = changes.changed(given=False)
+    if not free:
+        return Fitted(options, None)
+    shown = " ".join(spelled(name, value) for name, value in free.items())
+    return Fitted(Options.from_flat(changes.values), f"fitted to {told}: {shown}")
+
+
+def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: str) -> str:
+    """Fit the shape of a batch to identities with so many images each.
+
+    Args:
+        changes: of the run's options.
+        sizes: images of each identity to train on.
+        people: what identities are called.
+        images: what is theirs.
+
+    Returns:
+        What it was fitted to, in words.
+    """
+    values, total = changes.values, len(sizes)
+
+    def having(least: int) -> int:
+        return sum(size >= least for size in sizes)
+
+    least = 2 if having(2) >= 2 else 1
+    if having(values["min_images"]) < 2:
+        able = having(values["min_images"])
+        why = f"of {total} {people} to train on {able} have so many {images}"
+        changes.set("min_images", least, why)
+    least = values["min_images"]
+    able, others = having(least), total - having(least)
+    why = f"of {total} {people} to train on {able} have {least} {images} or more"
+    changes.set("identities", min(values["identities"], able), why)
+    if values["negatives"] and values["batch_size"] is not None:
+        if "batch_size" in changes.given or "negatives" not in changes.given:
+            why = f"--batch-size {values['batch_size']} says how many there are; give one of them"
+            changes.set("negatives", 0, why)
+        else:
+            changes.set("batch_size", None, f"--negatives {values['negatives']} says so already")
+    why = f"of {total} {people} to train on {others} have fewer than {least} {images}"
+    changes.set("negatives", min(values["negatives"], others), why)
+    if values["batch_size"] is not None and values["repeat"]:
+        _fit_batch_size(changes, images)
+    return f"{able} {people} with {least} {images} or more"
+
+
+def _fit_batch_size(changes: Changes, images: str) -> None:
+    """Let a batch of a given size have room for the images of its identities."""
+    values = changes.values
+    names = ("identities", "images_per_identity")
+    for name, other in (names, names[::-1]):
+        if "batch_size" in changes.given and name not in changes.given:
+            most = max(2, values["batch_size"] // values[other])
+            why = f"--batch-size {values['batch_size']} has no room for them"
+            changes.set(name, min(values[name], most), why)
+    shown = values["identities"] * values["images_per_identity"]
+    why = (
+        f"{values['identities']} identities with {values['images_per_identity']} {images} each "
+        f"are {shown} already"
+    )
+    changes.set("batch_size", max(values["batch_size"], shown), why)
+
+
+def _fit_to_data(
+    data: DataOptions, train: Counter[Any], val: Counter[Any] | None, changes: Changes
+) -> str:
+    """Fit the split and the batches, and return what to, in words."""
+    people, images = ("identities", "rows") if is_features(data.data) else ("people", "images")
+    if data.data == "digits":
+        people = "digits"
+    sizes = list(train.values())
+    if val is None:
+        sizes = [train[name] for name in held_out.in_order(train)]
+        number = _held_out_number(data, sizes, changes, people, images)
+        sizes = sizes[number:]
+    if len(sizes) < 2:
+        raise InputError(
+            f"--data {data.data}: fewer than two {people} are left to train on; give more, or "
+            "fewer to verify on"
+        )
+    return fit_batches(changes, sizes, people, images)
+
+
+def _held_out_number(
+    data: DataOptions, sizes: Sequence[int], changes: Changes, people: str, images: str
+) -> int:
+    """Return how many to hold out of identities with so many images each, in that order."""
+    total = len(sizes)
+    wanted = held_out.number(total, data.held_out)
+    able = [
+        number
+        for number in range(2, total - 1)
+        if (number <= max(2, total // 2) or number == wanted)
+        and held_out.enough_pairs(sizes[:number])
+    ]
+    if not able:
+        raise InputError(
+            f"--data {data.data}: too few {people} or {images} ({total} and {sum(sizes)}) to train "
+            f"on some {people} and to verify others, whose {images} must make 10 pairs of the same "
+            "and 10 of different identities; give more, or others to verify on (--val)"
+        )
+    # That number if it will do, else the next larger one that does, else the next smaller one.
+    number = min(able, key=lambda number: (number < wanted, abs(number - wanted)))
+    left = "too few to verify on" if number > wanted else "which leaves too few to train on"
+    why = f"that is {wanted} of the {total} {people}, {left}"
+    if number != wanted:
+        changes.set("held_out", _share(number, total), why)
+    return number
+
+
+def _share(number: int, total: int) -> float:
+    """Return the shortest share by which that number is held out."""
+    shares = (round(number / total, digits) for digits in range(1, 17))
+    return next(s for s in shares if 0 < s < 1 and held_out.number(total, s) == number)
+
+
+def _names(checkpoint: Path | None, given: Collection[str]) -> set[str] | None:
+    """Return whom the run that continues verifies on."""
+    if checkpoint is None or "held_out" in given:
+        return None
+    return held_out.read_names(checkpoint.parent.parent)
+
+
+def _count(
+    data: DataOptions, names: Collection[str] | None
+) -> tuple[tuple[int, ...], Counter[Any], Counter[Any] | None]:
+    """Return the shape of an example, and how many there are of each identity.
+
+    First of those to train on, then of those to verify on: None where these are to be held out.
+    """
+    if data.data == "digits":
+        return (data.channels, 8, 8), Counter(dict(enumerate(_DIGITS * 8))), Counter()
+    if not is_features(data.data):
+        split = held_out.split(data, names)
+        train, val = (
+            Counter(file.identity for file in files) for files in (split.train, split.val)
+        )
+        size = (data.channels, data.image_size, data.image_size)
+        return (size, train + val, None) if split.by_share else (size, train, val)
+    labels, shape = read_labels("--data", data.data)
+    train = Counter(labels.tolist())
+    if data.val is not None:
+        return shape, train, Counter(read_labels("--val", data.val)[0].tolist())
+    if names is None:
+        return shape, train, None
+    val = Counter({name: size for name, size in train.items() if str(name) in names})
+    return shape, train - val, val
+
+
+def _check_options(options: Options) -> None:
+    """Raise for what can be seen to be wrong without a look at the data."""
+    data, problems = options.data, []
+    if not data.data:
+        problems.append("--data '': an empty name; give 'digits', a folder, an archive or an .npz")
+    for name in ("val", "pairs"):
+        given = getattr(data, name)
+        if given is not None and data.data == "digits":
+            problems.append(f"--{name} {given}: the digits have their own split; leave it out")
+    if is_features(data.data):
+        if data.pairs is not None:
+            problems.append(f"--pairs {data.pairs}: for images; features have all their pairs")
+        augmented = " ".join(
+            spelled(field.name, value)
+            for field in dataclasses.fields(AugmentationOptions)
+            if (value := getattr(options.augmentation, field.name)) != field.default
+        )
+        if augmented:
+            problems.append(f"{augmented}: features are not augmented as images are; leave it out")
+    if problems:
+        raise InputError("; ".join(problems))
+
+
+def _check_output(options: Options, checkpoint: Path | None) -> None:
+    """Raise where the run's folder is taken, or cannot be made."""
+    folder = run_folder(options.run.output, options.data.data, checkpoint)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"--output {folder}: cannot be written to ({there} is not a folder)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--output {folder}: cannot be written to (no permission for {there})")
+
+
+def _check_network(options: Options, given: Collection[str], shape: tuple[int, ...]) -> None:
+    """Raise where the network that was asked for does not fit its input, or is for no device."""
+    if _NETWORK.isdisjoint(given):
+        return
+    import torch
+
+    from facenet_ext.train.embedder import build_network
+
+    with torch.device("meta"):
+        build_network(options, shape)
+
+
+def _corrected(command: Sequence[str], options: dict[str, Any]) -> str:
+    """Return a command line with other values of some options."""
+    new = {name: spelled(name, value).split(" ", 1) for name, value in options.items()}
+    kept, tokens = [], iter(command)
+    for token in tokens:
+        option, equals, _ = token.partition("=")
+        if option not in {option for option, _ in new.values()}:
+            kept.append(token)
+        elif not equals:
+            next(tokens, None)  # its value
+    return shlex.join([*kept, *(part for parts in new.values() for part in parts)])

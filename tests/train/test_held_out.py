@@ -1,0 +1,57 @@
+"""Claims about who is held out: a run names them, and everything that evaluates keeps to them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from command_runs import Command
+from rich.console import Console
+from small_runs import TINY, Facenet, write_faces, write_pairs
+
+from facenet_ext.train.data import load
+from facenet_ext.train.held_out import choose, read_names, write_names
+from facenet_ext.train.options import DataOptions
+
+
+def test_names_are_read_as_they_were_written(tmp_path: Path) -> None:
+    names = {"Ann", "张伟", "a b", " ", "back\\slash", "\\n", "two\nlines", "caf\udce9", "\r"}
+    write_names(tmp_path, names)
+    assert read_names(tmp_path) == names
+    assert "Ann\n" in (tmp_path / "held_out.txt").read_bytes().decode("utf-8", "replace")
+    assert b"caf\xe9\n" in (tmp_path / "held_out.txt").read_bytes()
+    assert read_names(tmp_path / "none") is None
+
+
+def test_a_run_names_whom_it_verifies_on(facenet: Facenet, faces: Path) -> None:
+    assert facenet("--data", faces, "--held-out", 0.4, "--output", "a")[0] == 0
+    assert read_names(Path("a")) == choose({path.name for path in faces.iterdir()}, 0.4)
+    pairs = write_pairs(faces.parent / "pairs.txt")
+    assert facenet("--data", faces, "--pairs", pairs, "--output", "b")[0] == 0
+    assert read_names(Path("b")) == {f"Person_{number:02d}" for number in range(6, 10)}
+    labels = np.arange(200) % 10
+    np.savez("f.npz", features=np.random.default_rng(0).normal(size=(200, 8)), labels=labels)
+    for data, names in (("digits", {*range(6, 10)}), ("f.npz", choose(range(10), 0.2))):
+        found = load(DataOptions(data), Console(quiet=True)).held_out
+        assert set(found) == {str(name) for name in names}
+
+
+def test_people_who_come_later_change_nothing(command: Command, tmp_path: Path) -> None:
+    """Neither for a run that goes on, nor for its evaluation."""
+    faces = write_faces(tmp_path / "faces", {f"Person_{i:02d}": 4 for i in range(10)})
+    options = [*TINY, "--data", faces, "--held-out", 0.4, "--output", "run"]
+    assert command("train", *options)[0] == 0
+    names, before = read_names(Path("run")), Path("run/metrics.json").read_text()
+    assert names is not None
+    newcomers = {f"Another_{i:02d}": 4 for i in range(10)}
+    write_faces(faces, newcomers)
+    assert not names <= choose({path.name for path in faces.iterdir()}, 0.4)
+    status, out, _ = command("train", "--resume", "run", "--max-steps", 4)
+    assert status == 0
+    assert "verify 16 images of 4 identities" in out
+    assert Path("run/metrics.json").read_text() == before
+    assert read_names(Path("run")) == names
+    status, out, _ = command("evaluate", "--checkpoint", "run", "--quality", 0, "--json")
+    assert status == 0
+    assert json.loads(out)["images"] == 16
