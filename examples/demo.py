@@ -11,25 +11,42 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-from rich.console import Console
+from facenet_ext.cli.interrupts import loading
 
-from facenet_ext.commands.console import make_console
-from facenet_ext.train.data import load
-from facenet_ext.train.options import DataOptions
-from facenet_ext.train.sources import find, list_images
+_PROG = "python -m examples.demo"
+with loading(_PROG):
+    from PIL import Image
+    from rich.console import Console
+
+    from facenet_ext.commands.console import make_console
+    from facenet_ext.train import held_out
+    from facenet_ext.train.errors import InputError
+    from facenet_ext.train.options import DataOptions
+    from facenet_ext.train.sources import Source, find, list_images
 
 _GALLERY = 10  # images that each identity of the gallery has
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    try:
+        return _main(argv)
+    except InputError as error:
+        print(f"{_PROG}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{_PROG}: stopped; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog=_PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("data", nargs="?", help="faces; by default handwritten digits")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write")
     parser.add_argument("--train", default="", help="more options for 'facenet train'")
@@ -38,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     output: Path = found.output
     data = found.data or str(write_digits(output / "digits"))
     source = find(data)
-    people = source.val or source.train
     run = output / "run"
     options = [] if found.data else ["--preset", "digits", "--image-size", "8"]
     if not (run / "metrics.json").is_file():
@@ -49,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             begun = ["--data", data, "--output", run, *options]
         facenet("train", *begun, *shlex.split(found.train))
     facenet("evaluate", "--checkpoint", run, "--all-pairs", "--far", "0.01")
+    people = unseen(source, run, output)
     one, another = two_identities(people)
     use = ["--checkpoint", run]
     facenet("verify", one[0], one[1], *use, allowed=(0, 1))
@@ -71,9 +88,16 @@ def facenet(*arguments: object, allowed: Sequence[int] = (0,)) -> None:
     """Print a command line and run it."""
     given = [str(argument) for argument in arguments]
     make_console().print(f"\n$ facenet {shlex.join(given)}", style="bold", soft_wrap=True)
-    status = subprocess.run(
-        [sys.executable, "-m", "facenet_ext.cli", *given], check=False
-    ).returncode
+    # In a session of its own it is told of Ctrl-C by this process alone, once, and may then end in
+    # its own time: training finishes its step and saves it.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facenet_ext.cli", *given], start_new_session=True
+    )
+    before = signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
+    try:
+        status = process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
     if status not in allowed:
         sys.exit(status)
 
@@ -90,6 +114,9 @@ def write_digits(root: Path) -> Path:
     """Write the digits as image files: six to learn from, in eight views each, and four others."""
     if (root / "val").is_dir():
         return root
+    with loading(_PROG):
+        from facenet_ext.train.data import load
+
     data = load(DataOptions(data="digits"), Console(quiet=True))
     for part, examples in (("train", data.train), ("unfinished", data.val)):
         for number, (image, label) in enumerate(zip(examples.values, examples.labels, strict=True)):
@@ -98,6 +125,18 @@ def write_digits(root: Path) -> Path:
             Image.fromarray(image[0].numpy()).save(folder / f"{number:05d}.png")
     (root / "unfinished").rename(root / "val")
     return root
+
+
+def unseen(source: Source, run: Path, output: Path) -> Path:
+    """Return a folder of the people whom a run has not learned from, linked where need be."""
+    if source.val is not None:
+        return source.val
+    people, names = output / "unseen", held_out.read_names(run) or set()
+    people.mkdir(parents=True, exist_ok=True)
+    for folder in {i.path.parent for i in list_images(source.train) if i.identity in names}:
+        if not (people / folder.name).is_symlink():
+            (people / folder.name).symlink_to(folder.resolve())
+    return people
 
 
 def two_identities(people: Path) -> tuple[list[Path], list[Path]]:

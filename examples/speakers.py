@@ -1,10 +1,11 @@
 """Turns folders of recordings into features for ``facenet train``: who is speaking?
 
-    python examples/speakers.py recordings speakers.npz
-    facenet train --data speakers.npz --model conv1d --width 64 --stages [1,1,1]
+    python -m examples.speakers recordings speakers.npz
+    facenet train --data speakers.npz --model conv1d --width 64 --stages '[1,1,1]'
 
-``recordings`` is ``root/<speaker>/<anything>.wav`` (or .flac, .ogg: what libsndfile reads). Each
-recording is cut into pieces of ``--seconds``, each of which becomes a log-mel spectrogram.
+``recordings`` is ``root/<speaker>/<anything>.wav`` (or .flac, .ogg: what libsndfile reads), in
+folders below that too, as LibriSpeech has them. Each recording is cut into pieces of ``--seconds``,
+each of which becomes a log-mel spectrogram; what is left at the end of a recording is dropped.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import soundfile
-import torch
-from numpy.typing import NDArray
-from scipy.signal import resample_poly
-from torch import Tensor
+from facenet_ext.cli.interrupts import loading
+
+_PROG = "python -m examples.speakers"
+with loading(_PROG):
+    import numpy as np
+    import soundfile
+    import torch
+    from numpy.typing import NDArray
+    from scipy.signal import resample_poly
+    from torch import Tensor
 
 RATE = 16_000
 FRAME = 400  # 25 ms
@@ -70,23 +76,40 @@ def read(path: Path) -> Tensor:
 
 
 def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Return the spectrograms of all pieces [N, mels, frames], and their speakers [N]."""
+    """Return the spectrograms of all pieces [N, mels, frames], and their speakers [N].
+
+    What is left out is told on standard error.
+    """
     spectrograms, speakers = [], []
+    left_out: Counter[str] = Counter()
     size = round(seconds * RATE)
     formats = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} | {".opus"}
-    for path in sorted(root.glob("*/*")):
+    files = [path for path in sorted(root.rglob("[!.]*")) if path.is_file()]
+    for path in files:
         if path.suffix.lower() not in formats:
+            left_out["of other kinds"] += 1
+            continue
+        if path.parent == root:
+            left_out["in no speaker's folder"] += 1
             continue
         try:
             samples = read(path)
         except soundfile.LibsndfileError as error:
             print(f"skipped: {error}", file=sys.stderr)
+            left_out["cannot be read"] += 1
             continue
         pieces = samples[: len(samples) // size * size].reshape(-1, size)
-        pieces = pieces[pieces.isfinite().all(1)]
-        if len(pieces):
-            spectrograms.append(log_mel(pieces))
-            speakers += [path.parent.name] * len(pieces)
+        finite = pieces[pieces.isfinite().all(1)]
+        if len(pieces) == 0:
+            left_out[f"shorter than {seconds:g} s"] += 1
+        elif len(finite) < len(pieces):
+            left_out["in parts, with samples that are not finite"] += 1
+        if len(finite):
+            spectrograms.append(log_mel(finite))
+            speakers += [path.relative_to(root).parts[0]] * len(finite)
+    if left_out:
+        told = ", ".join(f"{count:,} {what}" for what, count in left_out.items())
+        print(f"left out of {len(files):,} files: {told}", file=sys.stderr)
     if not spectrograms:
         raise SystemExit(
             f"{root}: no recordings of {seconds:g} s or more; put them in {root}/<speaker>/"
@@ -94,9 +117,18 @@ def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[n
     return torch.cat(spectrograms).numpy(), np.array(speakers)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        print(f"{_PROG}: stopped", file=sys.stderr)
+        return 130
+
+
+def _main(argv: list[str] | None) -> int:
+    description = (__doc__ or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog=_PROG, description=description, allow_abbrev=False)
     parser.add_argument("recordings", type=Path, help="root/<speaker>/<recording>")
     parser.add_argument("output", type=Path, help="the .npz to write")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a piece")
@@ -111,7 +143,8 @@ def main(argv: list[str] | None = None) -> None:
         f"{found.output}: {len(speakers):,} pieces of {len(set(speakers))} speakers, "
         f"each {spectrograms.shape[1]} x {spectrograms.shape[2]}"
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

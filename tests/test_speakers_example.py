@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,10 +41,10 @@ def voice(speaker: int, seconds: float, seed: int, rate: int) -> np.ndarray:
 @pytest.fixture
 def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for speaker in range(24):
+    for speaker in range(10):
         folder = tmp_path / "recordings" / f"speaker_{speaker:02d}"
         folder.mkdir(parents=True)
-        for number in range(3):
+        for number in range(4):
             rate = (16_000, 22_050)[number % 2]
             samples = voice(speaker, 2.3, number, rate)
             soundfile.write(folder / f"{number}.{('wav', 'flac')[number % 2]}", samples, rate)
@@ -53,31 +55,52 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_speakers_are_told_apart_from_folders_of_recordings(
     recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (recordings / "speaker_00" / "broken.wav").write_bytes(b"RIFF and no more")
-    (recordings / "speaker_00" / "notes.txt").write_text("")
-    speakers.main([str(recordings), "speakers.npz", "--seconds", "0.5"])
+    """By the commands of the documentation, on ten speakers."""
+    chapter = recordings / "speaker_00" / "chapter"
+    chapter.mkdir()
+    (recordings / "speaker_00" / "0.wav").rename(chapter / "0.wav")
+    commands = (EXAMPLES.parent / "docs" / "speakers.md").read_text()
+    assert "python -m examples.speakers recordings speakers.npz --seconds 2\n" in commands
+    speakers.main(["recordings", "speakers.npz", "--seconds", "0.5"])
     out, err = capsys.readouterr()
-    assert "288 pieces of 24 speakers, each 40 x 51" in out
-    assert "broken.wav" in err
-    status = train(
-        [
-            *(
-                "--data",
-                "speakers.npz",
-                "--model",
-                "conv1d",
-                "--width",
-                "16",
-                "--stages",
-                "[1,1,1]",
-            ),
-            *("--max-steps", "60", "--identities", "8", "--accelerator", "cpu", "--output", "run"),
-            *("--held-out", "0.4"),
-        ]
-    )
-    assert status == 0
+    assert "160 pieces of 10 speakers, each 40 x 51" in out
+    assert err == ""
+    (command,) = re.findall(r"^facenet train (--data speakers.npz .*)", commands, re.MULTILINE)
+    options = ["--max-steps", "15", "--evaluations", "1", "--accelerator", "cpu", "--output", "run"]
+    assert train([*shlex.split(command), *options]) == 0
+    assert " identities with 2 rows or more: --identities " in capsys.readouterr().out
     figures = json.loads(Path("run/metrics.json").read_text())
     assert figures["eer"] < 0.3
+
+
+def test_what_is_left_out_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recordings" / "Ann").mkdir(parents=True)
+    for name, seconds in (("Ann/a", 1.0), ("Ann/b", 0.4), ("Ann/c", 0.2), ("alone", 1.0)):
+        sound = voice(0, seconds, 0, 16_000)
+        soundfile.write(f"recordings/{name}.wav", sound, 16_000, subtype="FLOAT")
+    sound = voice(0, 1.0, 0, 16_000)
+    sound[0] = np.nan
+    soundfile.write("recordings/Ann/d.wav", sound, 16_000, subtype="FLOAT")
+    Path("recordings/Ann/broken.wav").write_bytes(b"RIFF and no more")
+    Path("recordings/Ann/notes.txt").touch()
+    Path("recordings/Ann/.hidden").touch()
+    assert speakers.main(["recordings", "speakers.npz", "--seconds", "0.5"]) == 0
+    out, err = capsys.readouterr()
+    assert "3 pieces of 1 speakers" in out
+    skipped, counted = err.splitlines()
+    assert "broken.wav" in skipped
+    assert counted.startswith("left out of 7 files: ")
+    assert sorted(counted.partition(": ")[2].split(", ")) == [
+        "1 cannot be read",
+        "1 in no speaker's folder",
+        "1 in parts",
+        "1 of other kinds",
+        "2 shorter than 0.5 s",
+        "with samples that are not finite",
+    ]
 
 
 def test_no_recordings_are_told(tmp_path: Path) -> None:
