@@ -24,7 +24,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from benchmarks.machine import ROOT, describe
-from facenet_ext.commands.console import make_console
+from facenet_ext.train.console import make_console
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "benchmarks" / "results" / "study.json"

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from benchmarks.machine import ROOT, describe
 from facenet_ext.all_pairs import distance_histogram, val_far_all_pairs
-from facenet_ext.commands.console import make_console
 from facenet_ext.neighbours import nearest, within
 from facenet_ext.recognition import ModelName, cluster, embed_images, list_tree
+from facenet_ext.train.console import make_console
 
 RESULTS = ROOT / "benchmarks" / "results" / "use.json"
 _DIM = 128

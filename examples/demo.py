@@ -24,8 +24,8 @@ with loading(_PROG):
     from PIL import Image
     from rich.console import Console
 
-    from facenet_ext.commands.console import make_console
     from facenet_ext.train import held_out
+    from facenet_ext.train.console import make_console
     from facenet_ext.train.errors import InputError
     from facenet_ext.train.options import DataOptions
     from facenet_ext.train.sources import Source, find, list_images

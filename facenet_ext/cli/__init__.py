@@ -6,40 +6,39 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import facenet_ext
 from facenet_ext._extras import how_to_install
 from facenet_ext.cli.interrupts import loading
 
-__all__ = ["COMMANDS", "main"]
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+__all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = {
-    "train": ("facenet_ext.train.command", "train an embedding and report how well it verifies"),
-    "evaluate": (
-        "facenet_ext.cli.evaluate",
-        "measure how well a model verifies, and report it",
-    ),
-    "embed": ("facenet_ext.cli.embed", "store the embeddings of a folder of images"),
-    "verify": ("facenet_ext.cli.verify", "tell whether two images are of one person"),
-    "identify": ("facenet_ext.cli.identify", "tell who of a gallery is on images"),
-    "cluster": ("facenet_ext.cli.cluster", "group images by who is on them"),
-    "mine": ("facenet_ext.cli.mine", "find triplets, and mistakes, in a whole training set"),
-    "harmonize": (
-        "facenet_ext.cli.harmonize",
-        "train a new model to match an old one's gallery",
-    ),
-    "models": ("facenet_ext.cli.models", "show what each network costs"),
-    "bench": ("facenet_ext.cli.bench", "measure the kernels on this machine"),
-    "completion": ("facenet_ext.cli.completion", "print what lets a shell complete all this"),
-    "export": ("facenet_ext.cli.export", "write a trained network as ONNX"),
+    "train": "train an embedding and report how well it verifies",
+    "evaluate": "measure how well a model verifies, and report it",
+    "embed": "store the embeddings of a folder of images",
+    "verify": "tell whether two images are of one person",
+    "identify": "tell who of a gallery is on images",
+    "cluster": "group images by who is on them",
+    "mine": "find triplets, and mistakes, in a whole training set",
+    "harmonize": "train a new model to match an old one's gallery",
+    "models": "show what each network costs",
+    "bench": "measure the kernels on this machine",
+    "completion": "print what lets a shell complete all this",
+    "export": "write a trained network as ONNX",
 }
-"""Each subcommand with its module, whose ``main(argv, prog)`` runs it, and what it does."""
+"""Each subcommand, and what it does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit status.
 
-    A module is imported only when its subcommand runs, and reads all arguments after its name.
+    ``cli/<name>.py`` reads the arguments after the name; only then ``commands/<name>.py`` is
+    imported, and does what they say. ``train`` is ``python -m facenet_ext.train``.
 
     Args:
         argv: arguments; None takes the process's own.
@@ -54,11 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in COMMANDS:
         return _explain(arguments)
-    prog = f"facenet {arguments[0]}"
+    name, *rest = arguments
+    prog = f"facenet {name}"
     try:
+        if name == "train":
+            with loading(prog):
+                from facenet_ext.train.command import main as train
+            return train(rest, prog=prog)
         with loading(prog):
-            module = importlib.import_module(COMMANDS[arguments[0]][0])
-        return int(module.main(arguments[1:], prog=prog))
+            from facenet_ext.cli.command_line import run
+
+            parser = build_parser(name)
+        return run(parser, rest, f"facenet_ext.commands.{name}")
     except ModuleNotFoundError as missing:
         what = how_to_install(missing.name or "a package", "train")
         print(f"{prog}: error: {what}", file=sys.stderr)
@@ -68,9 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def build_parser(name: str) -> ArgumentParser:
+    """Return the parser of a subcommand's options."""
+    module = "facenet_ext.train.command" if name == "train" else f"facenet_ext.cli.{name}"
+    parser: ArgumentParser = importlib.import_module(module).build_parser(f"facenet {name}")
+    return parser
+
+
 def _explain(arguments: list[str]) -> int:
     """Answer a command line without a subcommand."""
-    listed = "\n".join(f"  {name:10} {does}" for name, (_, does) in COMMANDS.items())
+    listed = "\n".join(f"  {name:10} {does}" for name, does in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="facenet",
         usage="facenet COMMAND [options]",

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from facenet_ext.cli.command_line import make_parser, run
+from facenet_ext.cli.command_line import make_parser
 
-__all__ = ["build_parser", "main"]
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "facenet harmonize") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, "facenet_ext.commands.harmonize")
+__all__ = ["build_parser"]
 
 
 def build_parser(prog: str) -> ArgumentParser:

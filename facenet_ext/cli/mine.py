@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
-from facenet_ext.cli.command_line import make_parser, run
+from facenet_ext.cli.command_line import make_parser
 
-__all__ = ["build_parser", "main"]
+__all__ = ["build_parser"]
 
 _Choices = {
     "positives": ("hardest", "easiest", "all"),
     "negatives": ("semihard", "hardest"),
     "distance": ("sqeuclidean", "euclidean", "cosine"),
 }
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "facenet mine") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, "facenet_ext.commands.mine")
 
 
 def build_parser(prog: str) -> ArgumentParser:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jsonargparse import ArgumentParser
 
-from facenet_ext.cli.command_line import make_parser, run
+from facenet_ext.cli.command_line import make_parser
 from facenet_ext.cli.model_options import add_model_options, add_threshold_options
 
-__all__ = ["build_parser", "main"]
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "facenet verify") -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(prog), argv, "facenet_ext.commands.verify")
+__all__ = ["build_parser"]
 
 
 def build_parser(prog: str) -> ArgumentParser:

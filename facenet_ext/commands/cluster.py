@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.commands.model_options import (
     choose_threshold,
     embed_or_read,
@@ -23,6 +22,7 @@ from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
 from facenet_ext.recognition.store import number
+from facenet_ext.train.console import make_console
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image

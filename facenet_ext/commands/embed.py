@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.commands.model_options import load_model, tell_passed_over, warn_of_list
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
+from facenet_ext.train.console import make_console
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.text import comparable

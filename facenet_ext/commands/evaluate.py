@@ -15,7 +15,6 @@ from rich.console import Console
 from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
-from facenet_ext.commands.console import make_console
 from facenet_ext.commands.evaluation_facts import Facts, find_facts
 from facenet_ext.commands.evaluation_report import AllPairs, write_report
 from facenet_ext.commands.model_options import Model, embed_list, load_model
@@ -25,6 +24,7 @@ from facenet_ext.recognition.protocols import Protocol, read_protocol
 from facenet_ext.recognition.quality import QualitySlice, measure_quality
 from facenet_ext.recognition.store import number
 from facenet_ext.train import held_out
+from facenet_ext.train.console import make_console
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import Verification, verify, without_nan

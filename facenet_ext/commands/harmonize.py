@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.train import held_out
 from facenet_ext.train.command import quiet
+from facenet_ext.train.console import make_console
 from facenet_ext.train.data import load
 from facenet_ext.train.embedder import Embedder
 from facenet_ext.train.errors import InputError, InterruptedRunError

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from facenet_ext.commands.console import cut
 from facenet_ext.recognition import (
     Identification,
     OpenSetPoint,
@@ -21,6 +20,7 @@ from facenet_ext.recognition import (
     cumulative_matches,
     open_set_rates,
 )
+from facenet_ext.train.console import cut
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.evaluation import without_nan
 from facenet_ext.train.report import write_text

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.commands.identification_report import Found, as_dict, rate, show, write
 from facenet_ext.commands.model_options import (
     choose_threshold,
@@ -21,6 +20,7 @@ from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
 from facenet_ext.recognition.store import number
+from facenet_ext.train.console import make_console
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.text import comparable

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
 from facenet_ext.mining import (
@@ -23,6 +22,7 @@ from facenet_ext.mining import (
 )
 from facenet_ext.mining.storage import describe, fingerprint
 from facenet_ext.recognition.store import STORE, map_array, number, read_embeddings
+from facenet_ext.train.console import make_console
 from facenet_ext.train.counting import Counting
 from facenet_ext.train.data import Examples, load
 from facenet_ext.train.errors import InputError

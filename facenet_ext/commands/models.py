@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.models import (
     PAPER,
     EmbeddingNetwork,
@@ -16,6 +15,7 @@ from facenet_ext.models import (
     layer_costs,
     milliseconds_per_image,
 )
+from facenet_ext.train.console import make_console
 from facenet_ext.train.counting import Counting
 
 __all__ = ["execute"]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from rich.text import Text
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.commands.model_options import choose_threshold, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.recognition.suitability import warn_of_images
+from facenet_ext.train.console import make_console
 from facenet_ext.train.errors import InputError
 from facenet_ext.train.images import UnreadableImageError, read_image
 

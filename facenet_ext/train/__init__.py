@@ -17,7 +17,8 @@
 | `features.py` | reads precomputed features |
 | `pairs.py` | the pairs to verify: LFW's file format, or all pairs |
 | `data.py` | training batches and images to verify |
-| `augmentation.py` | changes whole batches on the training device |
+| `crop_resize.py`, `augmentation.py` | changes whole batches on the training device |
+| `embedder.py` | what embeds: the network, and all that is done to an example before it |
 | `module.py` | the training step and the validation, for Lightning |
 | `offline.py` | offline mining every n steps |
 | `harmonic.py` | trains a new model to match an old one |
@@ -29,5 +30,6 @@
 | `progress.py` | the progress bar or lines of a log, and a line at each evaluation |
 | `evaluation.py` | distances of the pairs, and every metric of them |
 | `report.py`, `pictures.py`, `fonts.py` | what a run leaves behind |
+| `console.py`, `counting.py` | what commands print to, and their progress bars |
 | `plain_warnings.py` | tells what libraries warn of in plain lines |
 """

@@ -14,8 +14,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from facenet_ext.cli.interrupts import loading
-from facenet_ext.commands.console import make_console
 from facenet_ext.train.command_options import parse, training_parser
+from facenet_ext.train.console import make_console
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.folders import METRICS, find_checkpoint
 from facenet_ext.train.plain_warnings import tell_warnings

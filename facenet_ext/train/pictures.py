@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from facenet_ext.commands.console import cut
 from facenet_ext.metrics import roc
+from facenet_ext.train.console import cut
 from facenet_ext.train.evaluation import Verification
 from facenet_ext.train.fonts import draw_png, drawable
 

@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from facenet_ext.commands.console import make_console
 from facenet_ext.train import checkpoints, held_out
+from facenet_ext.train.console import make_console
 from facenet_ext.train.data import Batches, TrainVal, load
 from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.fitting import Changes, fit_batches

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 from command_runs import Command, assert_told
 from small_runs import TINY
 
-from facenet_ext.cli import COMMANDS
+from facenet_ext.cli import COMMANDS, build_parser
 
 
 def test_bench_measures_beside_a_product(command: Command) -> None:
@@ -118,9 +117,7 @@ def test_machines_read_json(command: Command, world: Path) -> None:
 
 
 def build_options(name: str) -> set[str]:
-    module = importlib.import_module(COMMANDS[name][0])
-    parser = module.build_parser(f"facenet {name}")
-    return {option for action in parser._actions for option in action.option_strings}
+    return {option for action in build_parser(name)._actions for option in action.option_strings}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
