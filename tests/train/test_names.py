@@ -39,7 +39,7 @@ def test_every_command_prints_names_as_they_are(
     assert_says(" are in e[old]/x\n", "evaluate", *use, "--quality", 0, "--output", "e[old]/x")
     evaluated = json.loads(Path("e[old]/x/metrics.json").read_text())
     assert evaluated["images"] == 20
-    assert_says(f"{RUN}/metrics.json).\n", "verify", image, other, *use)
+    assert_says(f"{RUN}/checkpoints/best.ckpt).\n", "verify", image, other, *use)
     assert_says(" numbers in [bold], ", "embed", data, *use, "--output", "[bold]")
     assert_says(" [bold]_0001.png ", "identify", "[bold]", image, *use, "--output", "i[/]")
     assert_says(" :smile:/:smile:_0001.png ", "identify", "[bold]", data, *use)
