@@ -10,7 +10,7 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
   m.def("pairwise_squared_distance(Tensor x, Tensor? y) -> Tensor");
 
   // emb [M, D], labels [M], ref_emb [N, D], ref_labels [N], anchor_ids [M], ref_ids [N];
-  // seed [], what random rules draw from: a tensor, so that nobody waits for the device
+  // seed [], what random rules draw from; a tensor, so that the host need not wait for the device
   //   -> anchor, positive, negative, all [T] int64; d_ap, d_an, both [T]
   m.def(
       "select_triplets(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "

@@ -1,5 +1,5 @@
-// The arguments that triplet_losses and its backward share, checked. Whether the indices are rows
-// is the backend's to see: a GPU is not waited for.
+// Checks the arguments that triplet_losses and its backward share. The backend checks that the
+// indices are rows, because on a GPU the host would have to wait for them.
 #pragma once
 
 #include <optional>

@@ -8,8 +8,8 @@
 namespace facenet::cpu {
 namespace {
 
-// A block is preceded by a header of one cache line, which keeps the data aligned and tells the
-// size class that the block goes back to.
+// A header of one cache line precedes a block. It keeps the data aligned, and says which size class
+// the block goes back to.
 constexpr int64_t kHeader = 64;
 constexpr int kClasses = 11;            // 64 bytes, 128 bytes, ..., 64 KiB
 constexpr size_t kBlocksPerClass = 16;  // 16 * 128 KiB over all classes

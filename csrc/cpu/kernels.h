@@ -1,9 +1,9 @@
 // The functions that are compiled once per instruction set, and the plain structures they take.
 //
 // kernels.cpp is built for AVX-512, for AVX2 with FMA and for the baseline; kernels<T>() returns
-// the table for the processor it runs on. Nothing here owns memory, and nothing in kernels.cpp
-// may use a standard container: an inline function compiled there with wider instructions could
-// be the copy that the linker keeps for everybody.
+// the table for the processor it runs on. Nothing here owns memory. Nothing in kernels.cpp may use
+// a standard container: the linker keeps one copy of an inline function for all callers, and that
+// could be the copy compiled there, with instructions that other processors lack.
 #pragma once
 
 #include <atomic>

@@ -1,7 +1,7 @@
-// mined_triplet_loss on the CPU: selection, loss and gradient without listing triplets.
+// mined_triplet_loss on the CPU: selection, loss and gradient without a list of triplets.
 //
-// The gradient is made here, in the forward, while distances and negatives are at hand; the
-// backward is one multiplication. Its memory is the gradient's, which somebody has to hold anyway.
+// The forward computes the gradient too, while it has the distances and negatives. The backward is
+// one multiplication. What the forward keeps is the gradient, which needs its memory in any case.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 

@@ -1,19 +1,20 @@
-// The pair stream: every pair of rows, as tiles of distances that an epilogue eats at once.
+// The pair stream: every pair of rows, as tiles of distances that an epilogue consumes at once.
 //
 // A tile is kPanel anchors by kPanel candidates. Distances are sums of squared differences, not
-// the Gram identity |a|^2 + |b|^2 - 2ab: they need no centring and no second look, equal rows are
+// the Gram identity |a|^2 + |b|^2 - 2ab. They need no centring and no second look, equal rows are
 // at exactly 0, d(i, j) and d(j, i) are the same bits, and a search distance *is* the distance of
-// the loss. A subtraction more per multiply-add is free where additions have units of their own
-// (Zen 5: measured level with the Gram tile) and at most doubles the arithmetic elsewhere.
+// the loss. They take one subtraction more for each multiply-add. It is free where the processor
+// has separate units for additions (on Zen 5 the tile takes as long as a Gram tile), and at most
+// doubles the arithmetic elsewhere.
 //
-// In self mode tile (I, J) with I < J serves its rows as anchors and, transposed, its columns:
-// half the arithmetic. An anchor's state is then reached from many tiles; a lock per panel guards
-// it, held only while the epilogue runs.
+// In self mode tile (I, J) with I < J serves its rows as anchors and, transposed, its columns.
+// This halves the arithmetic. Many tiles then reach an anchor's state, so a lock per panel guards
+// it. A task holds the lock only while the epilogue runs.
 //
 // An epilogue is a class with
 //   static constexpr Which kWhich;
 //   void consume(const TileRanges<T, kWhich>& ranges);
-// and walks the ranges of candidates it asked for, anchor by anchor.
+// `consume` goes through the ranges of candidates that kWhich asks for, anchor by anchor.
 #pragma once
 
 #include <sched.h>

@@ -1,10 +1,10 @@
 // Main loop (a) of the pair stream: float32 (or float64) fused multiply-adds, on every
 // architecture.
 //
-// Direct differences, sum((a - b)^2), in the order of the columns: exact zeros for equal rows, no
-// second look. 64 threads own a tile of 64 x 64; thread (u, v) of 8 x 8 owns rows 4u .. 4u+3 and
-// 32+4u .. 32+4u+3 and the same columns in v. Small blocks, so that several share a multiprocessor
-// and one computes while another loads.
+// Distances are direct differences, sum((a - b)^2), in the order of the columns. Equal rows are at
+// exactly 0, and nothing needs a second look. 64 threads own a tile of 64 x 64. Thread (u, v) of
+// 8 x 8 owns rows 4u .. 4u+3 and 32+4u .. 32+4u+3, and the same columns in v. Blocks are small, so
+// that several share a multiprocessor, and one computes while another loads.
 //
 // Shared memory: two panels [kDepth][64] of T, transposed so that a step over the depth reads
 // four neighbours at a time: 8 KiB for float, 8 KiB for double (half the depth).

@@ -48,8 +48,8 @@ void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& 
                   const ClassRanges& to);
 
 // Finds the anchors' classes and makes slots for every anchor that has a positive and a negative.
-// With a bound every anchor gets `bound` of them, and no host has to wait for a sum; classes beyond
-// it get none, and say so. to.sizes is zero at first.
+// With a bound every anchor gets `bound` slots, so the host need not wait for a sum. The anchors of
+// a larger class get none, and to.sizes says that there is one. It is zero at first.
 void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
                 const LabelOrder& among, bool self, int64_t bound, const ClassRanges& classes,
                 const SlotTable& to);

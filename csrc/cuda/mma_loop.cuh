@@ -1,9 +1,10 @@
 // Main loop (b) of the pair stream: mma.sync on tiles that cp.async brings, from sm_80.
 //
-// Products x.y by the matrix units, accumulated in float32; the distance is |x|^2 + |y|^2 - 2 x.y,
-// clamped at 0, or 1 - cos. This serves the *search*: what it finds is measured again by direct
-// differences (selection.cu). The host asks for this loop only where rows are 16-byte aligned, and
-// a guard leaves to FmaLoop what a common offset would cost it in digits (prepare.cu).
+// The matrix units compute products x.y, accumulated in float32. The distance is
+// |x|^2 + |y|^2 - 2 x.y, clamped at 0, or 1 - cos. This loop serves the *search*: selection.cu
+// measures what it finds again, by direct differences. The host uses this loop only where rows are
+// 16-byte aligned. Where a common offset of the rows would cost products their digits, a guard
+// (prepare.cu) chooses FmaLoop.
 //
 //   In               instruction                   products per step
 //   bfloat16, half   mma.m16n8k16                  1
@@ -16,11 +17,11 @@
 // while the other is in its epilogue.
 //
 // Shared memory: a *chunk* is 128 bytes (64 or 32 columns) of each row of a tile, 16 KiB of anchors
-// and 8 KiB of candidates, its 16-byte units exchanged within a row (unit ^ row % 8) so that
-// neither copies nor ldmatrix meet in a bank. Candidates stream through a ring of three chunks;
-// the anchors' chunks stay where they fit (`resident`), else they stream beside the candidates'.
-// Copies for the next steps are under way while a tile is multiplied and while the epilogue looks
-// at it.
+// and 8 KiB of candidates. Its 16-byte units are exchanged within a row (unit ^ row % 8), so that
+// neither copies nor ldmatrix have bank conflicts. Candidates stream through a ring of three
+// chunks. The anchors' chunks stay in shared memory if they fit (`resident`). Otherwise they stream
+// beside the candidates' chunks. While a tile is multiplied, and while the epilogue looks at it,
+// copies for the next steps are under way.
 #pragma once
 
 #include "cuda/pair_tile.cuh"

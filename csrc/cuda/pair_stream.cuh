@@ -1,7 +1,7 @@
 // The pair stream: one kernel for every main loop and every epilogue.
 //
 // Block (x, y) takes tile x of the anchors against stripe y of the candidates' tiles. A main loop
-// computes tiles of distances and leaves each thread with 8 x 8 of them; an epilogue eats those.
+// computes tiles of distances and gives each thread 8 x 8 of them. An epilogue consumes those.
 // Another main loop (wgmma and TMA, say) is another class with MmaLoop's members: tile_row,
 // tile_column, run, and the constants that both share.
 //

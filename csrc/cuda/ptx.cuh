@@ -1,9 +1,9 @@
-// Every instruction that has no spelling in CUDA C++, once. Kernels call these and hold no
-// assembly.
+// One wrapper for each instruction that has no spelling in CUDA C++. Kernels call these wrappers
+// and hold no assembly.
 //
-// A wrapper that the architecture being compiled for does not have traps: the host never launches
-// a kernel there that would reach it. The host emulation under tests/ replaces this file, and
-// nothing else that kernels are made of.
+// Where the architecture being compiled for lacks an instruction, its wrapper traps. The host never
+// launches a kernel there that would reach it. The host emulation under tests/ replaces this file,
+// and no other source of the kernels.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -1,8 +1,9 @@
 // Which triplets of an anchor a kind counts, and what one of them adds.
 //
 // A negative at distance d and a positive at distance t have the gap g = d - t, rounded once, and
-// the hinge max(0, margin - g). With an anchor's positives in ascending order g descends, so each
-// condition below holds for one contiguous range of them, a *band*, which two binary searches find:
+// the hinge max(0, margin - g). With an anchor's positives in ascending order g descends. Each
+// condition below therefore holds for one contiguous range of them, a *band*. Two binary searches
+// find it:
 //
 //   kind        g                counted from      to, of the ascending t
 //   all         any              0                 P

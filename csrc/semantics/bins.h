@@ -1,14 +1,14 @@
 // The column of a distance in a histogram: by the bits of the number, so that edges are
 // floating-point numbers.
 //
-// The bits of a float ascend with its value. Cut at a power of two they give bins of nearly one
-// relative width, 2^(shift - 23) of a float32; with a shift of 0 every number has a bin of its own.
-// Bins lie in windows, as many in each, and what lies between windows is counted by the gap. So
-// one pass finds several order statistics exactly, without keeping a pair, where it is known
-// roughly where each of them is.
+// The bits of a float ascend with its value. A bin holds the numbers whose bits agree but for the
+// last `shift`, so bins have nearly one relative width, 2^(shift - 23) for a float32. With a shift
+// of 0 every number has its own bin. Bins lie in windows, and each window has as many. Pairs
+// between two windows are counted as one gap. If it is roughly known where several order statistics
+// are, one pass finds all of them exactly, without keeping a pair.
 //
-// Columns: below all windows, the bins of the first, the gap behind it, the bins of the second,
-// ..., beyond all windows, and what is no number: infinity and NaN.
+// The columns are: below all windows, the bins of the first window, the gap behind it, the bins of
+// the second window, ..., beyond all windows, and what is no number: infinity and NaN.
 #pragma once
 
 #include <type_traits>

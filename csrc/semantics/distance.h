@@ -5,8 +5,8 @@
 //   euclidean     as they are          sqrt(s)          1 / (2 sqrt(s)), 0 at s = 0
 //   cosine        normalised to 1      s / 2 = 1 - cos  1/2
 //
-// A row of zeros has no direction: its cosine distance to every row, itself included, is 1 and
-// carries no gradient.
+// A row of zeros has no direction. Its cosine distance to every row, itself included, is 1 and
+// has no gradient.
 #pragma once
 
 #include <cmath>

@@ -1,13 +1,14 @@
 // What the random rules draw, and which negatives they draw from.
 //
-// A draw is a hash of the seed and of the caller's rows of anchor, positive and negative: no state,
-// so that it depends on no thread, tile, order or chunk. Among the negatives that qualify the
-// smallest *priority* wins (ties: the lowest row), which the key of key.h says in one word:
+// A draw is a hash of the seed and of the caller's rows of anchor, positive and negative. It has no
+// state, so no thread, tile, order or chunk changes it. Among the negatives that qualify the
+// smallest *priority* wins, and the lowest row among equals. The key of key.h holds both in one
+// word:
 //
 //   priority << 32 | row
 //
-//   uniform    the priority is the draw. A draw permutes the words for each (anchor, positive), so
-//              that no two negatives have the same one, and each is the smallest equally often.
+//   uniform    the priority is the draw. For each (anchor, positive) the draws permute the words.
+//              So no two negatives have the same draw, and each is the smallest equally often.
 //   weighted   an exponential race. With u the draw in (0, 1), E = -log(1 - u) is exponential and
 //              E / w is smallest for each n with a probability in proportion to its weight w_n. The
 //              priority is the score log w - log E in float32, mapped to a word that descends.

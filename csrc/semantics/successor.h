@@ -2,7 +2,7 @@
 //
 // An anchor's P thresholds (its positive distances, ascending) cut the line into buckets: bucket
 // k holds the distances in (t[k], t[k+1]], the last one everything above t[P-1]. Each bucket
-// keeps its closest negative; once all negatives were seen, the successor of t[k] is the closest
+// keeps its closest negative. After all negatives were seen, the successor of t[k] is the closest
 // over the buckets k, k+1, ..., P-1.
 #pragma once
 

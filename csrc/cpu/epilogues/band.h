@@ -1,16 +1,17 @@
-// band: the hinges of all triplets of a kind, without listing them; see semantics/band.h.
+// band: the hinges of all triplets of a kind, without a list of them; see semantics/band.h.
 //
-// A negative at distance d meets one contiguous range of its anchor's positives, sorted by
-// distance, which vector binary searches find for W negatives at once: O(N^2 log P) for N^2 P
-// triplets. What it leaves behind is its weight, the number of triplets it is in, and a mark at
-// either end of its range, from which the positives' weights are summed up afterwards. Softplus has
-// no closed form over a range: there every pair of a positive and a negative is computed.
+// A negative at distance d meets one contiguous range of its anchor's positives, which are sorted
+// by distance. Binary searches by vectors find this range for W negatives at once, so N^2 P
+// triplets cost O(N^2 log P). For each negative the epilogue keeps its weight, the number of
+// triplets it is in, and adds a mark at either end of its range. The positives' weights are the
+// running sums of these marks. Softplus has no closed form over a range: the epilogue computes it
+// for every pair of a positive and a negative.
 //
 // Weights, times the slope of the distance, give the gradient: row r gets minus the sum over c of
-// w (x_r - x_c). A tile serves its rows as anchors and its columns as anchors whose negatives the
-// rows are, and the sum is made while the tile is at hand, by direct differences again. It is one
-// of floating-point numbers, so each panel of rows has one writer (stream_rows), and each pair is
-// visited from either side.
+// w (x_r - x_c). A tile serves its rows as anchors. It also serves its columns as anchors, whose
+// negatives the rows are. The epilogue adds to the sum while it has the tile, by direct
+// differences again. The sum is of floating-point numbers and needs one order, so each panel of
+// rows has one writer (stream_rows), and each pair is visited from either side.
 #pragma once
 
 #include <cstring>

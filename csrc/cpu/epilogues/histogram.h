@@ -1,11 +1,13 @@
 // histogram: how many pairs of one class, and how many others, lie in each column.
 //
-// A task counts into a set of counters that no other task has meanwhile, so that nothing is locked
-// or shared; the sets are added up afterwards. Distances of a range of embeddings fall into some
-// hundred bins, whose counters stay in the L1 cache. Of a great many columns there is one set for
-// all, with atomic counters. The gaps between windows are each task's own until it ends: nearly all
-// pairs lie there where windows are narrow, most of them beyond all windows, and these are counted
-// a group of vectors at a time.
+// A task counts into a set of counters that no other task uses at that time, so nothing is locked
+// or shared. The sets are added up afterwards. The distances of embeddings fall into some hundred
+// bins, whose counters stay in the L1 cache. If there are very many columns, all tasks share one
+// set of atomic counters.
+//
+// Each task counts the gaps between windows by itself until it ends. Where windows are narrow,
+// nearly all pairs lie in gaps, and most of them beyond all windows. The latter are counted a group
+// of vectors at a time.
 #pragma once
 
 #include <limits>

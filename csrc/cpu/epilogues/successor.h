@@ -1,13 +1,13 @@
 // successor: the closest negative beyond each of an anchor's sorted positive distances.
 //
-// What a bucket is: semantics/successor.h. `best[k]` starts at the bucket's upper end t[k+1], so
-// that "improves its own bucket" reads t[k] < d <= best[k], and these intervals never overlap.
-// Few distances lie in one (0.4 to 14 % of the negatives were measured), so the hot loop only
-// finds the lanes that do, and a scalar step settles those.
+// semantics/successor.h defines a bucket. `best[k]` starts at the bucket's upper end t[k+1], so
+// that a distance improves its own bucket where t[k] < d <= best[k]. These intervals never overlap.
+// Few distances lie in one: 0.4 to 14 % of the negatives, as measured. The hot loop therefore only
+// finds the lanes that improve a bucket, and a scalar step settles those.
 //
 //   up to kLinear thresholds   two comparisons per threshold
 //   more                       a binary search of all lanes at once: threshold_search.h
-//   over a million             one of each lane
+//   over a million             a binary search for each lane
 #pragma once
 
 #include "cpu/epilogues/extremum.h"

@@ -1,11 +1,11 @@
-// band: the hinges of all triplets of a kind, without listing them; see semantics/band.h.
+// band: the hinges of all triplets of a kind, without a list of them; see semantics/band.h.
 //
-// The tile's distances go to shared memory, where thread t owns row t: it finds, for one column
-// after the other, the band of its anchor's positives by binary search and leaves the negative's
-// weight in the distance's place. Columns have anchors too (in self mode the same rows, in the
-// pass for the candidates' gradient only they), whose negatives the rows are; a row is pushed by
-// the sum of both. The sums over the tile go to the block's own stripe of the results, so that
-// nothing is added up in an order that the scheduler chooses. Only counts use atomics.
+// The tile's distances go to shared memory, where thread t owns row t. For one column after the
+// other it finds the band of its anchor's positives by binary search, and overwrites the distance
+// with the negative's weight. A column can be an anchor too, whose negatives the rows are: in self
+// mode every column is, and in the pass for the candidates' gradient only columns are. A row gets
+// the sum of both weights. The sums over the tile go to the block's own stripe of the results, so
+// the order of additions does not depend on the scheduler. Only counts use atomics.
 //
 // With weights w the gradient of row r gets minus the sum over columns c of w (x_r - x_c), by
 // differences: thread (u, v) of 8 x 8 has 8 rows and, of 32 coordinates at a time, 4.

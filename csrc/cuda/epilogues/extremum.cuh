@@ -1,8 +1,9 @@
 // extremum: the closest or the farthest negative of each anchor.
 //
-// A *key* (semantics/key.h) in global memory decides, by an atomic minimum; a *bound* per anchor in
-// shared memory, which may lag behind the key, rejects nearly every pair with one comparison. The
-// result is the minimum of all keys, whatever the bounds let through and in whatever order.
+// A *key* (semantics/key.h) in global memory decides, by an atomic minimum. A *bound* for each
+// anchor in shared memory rejects nearly every pair with one comparison. The bound may lag behind
+// the key. The result is the minimum of all keys, whatever pairs the bounds let through and in
+// whatever order.
 //
 // Shared memory: one word per row of the tile.
 #pragma once

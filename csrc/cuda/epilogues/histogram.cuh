@@ -1,10 +1,12 @@
 // histogram: how many pairs of one label, and how many others, lie in each bin.
 //
-// Rows are in the caller's order and their labels are compared: what only counts needs no classes
-// side by side. Nearly all pairs are of two labels, and have distances within a few powers of two
-// or lie beyond all windows. The latter are counted in registers, other gaps in shared memory, and
-// so are a few columns that begin a little below the smallest of the block's first tile with any.
-// What is left is counted at once in global memory, as all the rest is at the end.
+// Rows are in the caller's order, and the kernel compares their labels: it only counts, so it does
+// not need the rows of a class side by side. Nearly all pairs have two labels. Their distances are
+// within a few powers of two, or beyond all windows. Pairs beyond all windows are counted in
+// registers, and other gaps in shared memory. Shared memory also has counters for some columns:
+// these begin a little below the smallest column of the block's first tile that has a pair in a
+// column. All other pairs are counted directly in global memory. At the end the block adds its own
+// counters to global memory.
 //
 // Shared memory: kCached counters of columns, those of the gaps, and where the columns begin:
 // 8 KiB + 140 bytes.

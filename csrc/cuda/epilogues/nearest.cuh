@@ -1,8 +1,9 @@
 // nearest: the k closest candidates of each anchor.
 //
-// The tile's distances go through shared memory, so that one thread has a whole row of them: the
-// only writer of that row's list, in global memory, one for each stripe of candidates. Nearly all
-// distances are beyond the list's last and cost that thread a read and a comparison.
+// The tile's distances go through shared memory, so that one thread has a whole row of them. This
+// thread is the only writer of the row's list, which lies in global memory. A row has one list for
+// each stripe of candidates. Nearly all distances are beyond the last entry of the list, and cost
+// the thread a read and a comparison.
 //
 // Shared memory: the tile, 64 rows of 65 (17 KiB in float, 33 in double).
 #pragma once

@@ -1,8 +1,9 @@
 // random: a negative drawn for each of an anchor's positives. What is drawn: semantics/random.h.
 //
-// A *key* per slot in global memory decides, by an atomic minimum; its upper half, read first,
-// rejects nearly every pair (of N negatives about ln N improve on those before). The words and the
-// distances or weights of a thread's 8 columns stay in registers for all positives of a row.
+// A *key* for each slot in global memory decides, by an atomic minimum. The thread reads the key's
+// upper half first, which rejects nearly every pair: of N negatives about ln N improve on those
+// before. The words and the distances or weights of a thread's 8 columns stay in registers for all
+// positives of a row.
 //
 // Shared memory: one word per row of the tile.
 #pragma once

@@ -1,11 +1,11 @@
 // successor, few thresholds: the closest negative beyond each of up to four positive distances.
 //
-// The smallest beyond(d, t) of semantics/key.h is the strict successor; add_min finds it in one
-// instruction per pair and threshold (DPX on sm_90). As in extremum.cuh a key in global memory
-// decides and a bound in shared memory rejects.
+// The smallest beyond(d, t) of semantics/key.h is the strict successor. add_min finds it in one
+// instruction for each pair and threshold (DPX on sm_90). As in extremum.cuh, a key in global
+// memory decides and a bound in shared memory rejects.
 //
-// Where distances are products', the offsets are those of the lower ends of the bands around the
-// thresholds, and what lies within a band is left undecided.
+// Where distances come from products, there is a band around each threshold. The offsets are then
+// those of the lower ends of the bands, and a pair within a band is left undecided.
 //
 // Shared memory, per row of the tile: four offsets, four upper ends of bands, four bounds, and the
 // farthest's bound.

@@ -1,13 +1,14 @@
 // successor, any number of thresholds: the closest negative beyond each of the positive distances.
 //
-// Of all pairs few improve the bucket that they fall into, so a table per row rejects the others:
-// kCells cells of equal width from the first threshold to the last, each with the largest distance
-// that may still improve a bucket there. What passes is searched for among the thresholds, by all
-// lanes of a warp together, and offered to its bucket's key. Tables are made anew as keys shrink,
-// after 2, 4, 8, ... tiles; an old one lets more through and nothing less.
+// Of all pairs few improve the bucket that they fall into, so a table for each row rejects the
+// others. It has kCells cells of equal width from the first threshold to the last. Each cell holds
+// the largest distance that may still improve a bucket there. For a distance that passes, all lanes
+// of a warp together search the thresholds, and offer it to its bucket's key. As the keys shrink,
+// the block builds the tables again, after 2, 4, 8, ... tiles. An old table lets more pairs
+// through, and never rejects a pair that a new one would accept.
 //
-// Where distances are products', what lies in the band around a threshold is left undecided: the
-// bands open their cells for good.
+// Where distances come from products, a pair in the band around a threshold is left undecided. The
+// cells of the bands therefore stay open, whatever the keys.
 //
 // Shared memory, per row of the tile: kCells cells; the lower end of the first threshold's band,
 // the cells' scale, half a band's width and the farthest's bound.
@@ -87,7 +88,7 @@ class SuccessorManyEpilogue {
   }
 
  private:
-  // Ascends with d, which is all that the tables need: the same rounding makes and reads them.
+  // Ascends with d. The tables need nothing else: the same rounding makes and reads them.
   __device__ static int cell(float d, float first, float scale) {
     // Adding 2^23 leaves an integer in the low bits.
     const float place = fmaf(d - first, scale, 8388608.0f);
