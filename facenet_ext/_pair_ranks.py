@@ -1,10 +1,12 @@
 """Finds pairs by their rank among all pairs, exactly, by counting them.
 
-Distances are read as whole numbers, the bits of their type, which ascend with them. A pass over all
-pairs counts those in narrow windows, one around each number that is sought, and those between the
-windows: which column holds the number of some rank is then certain, and where a column is a single
-number it is that. A sample of the rows tells where to put the windows: for float32 one pass or two
-are then all. A window beside its number costs another pass, and nothing else.
+The module reads a distance as a whole number, the bits of its type, which ascends with it. It puts
+a narrow window of columns around each number that it seeks. A pass over all pairs counts the pairs
+in each column, and the pairs between the windows. The counts say which column holds the number of
+some rank. If the column has a single number, this is the number.
+
+A sample of the rows says where to put the windows. With it float32 needs one pass or two. A window
+that misses its number costs another pass, and nothing else.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ class _Sought:
     intervals: list[tuple[int, int]]
 
     def narrow(self, counted: _Counted, format: Format) -> tuple[bool, Threshold | None]:
-        """Take in what a pass has told, and return whether the search is over with it."""
+        """Take in what a pass has counted, and return whether the search is over with it."""
         column = counted.column_of(self.rank, self.of_all)
         if not self.of_all:
             before = int(counted.upto[:, column - 1].sum()) if column else 0
@@ -240,8 +242,9 @@ class PairCounts:
     def sample(self) -> tuple[_Counted, float]:
         """Count the pairs of some rows, in all bins, and return how wrong that may be.
 
-        A row is in a share of all close pairs that differs from row to row by about as much as it
-        is, and a count over m rows of a side by 1 / sqrt(m) of that: four times so much is told.
+        Each row is in some share of all close pairs. This share varies from row to row by about its
+        own size. A count over m rows of a side then varies by 1 / sqrt(m) of itself. Four times as
+        much is returned.
         """
         generator = torch.Generator("cpu").manual_seed(0)
         emb, labels, ref_emb, ref_labels = self.tensors

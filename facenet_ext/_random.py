@@ -11,8 +11,8 @@ def draw_seed(
 ) -> Tensor | None:
     """One int64 ``[]`` on ``device`` from the generator, by default that device's own.
 
-    None for rules that are not random: they leave the generator as it is. A tensor, so that no
-    device is waited for, and a graph that is replayed draws anew.
+    None for rules that are not random: they leave the generator as it is. The seed is a tensor, so
+    the host need not wait for the device, and a graph draws a new seed each time it is replayed.
     """
     if negatives not in RANDOM:
         return None

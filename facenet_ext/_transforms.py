@@ -9,8 +9,8 @@ from facenet_ext import _internals
 def transforms_active() -> bool:
     """Whether this is called under ``vmap``, ``grad``, ``jvp`` and the like, or in a dual level.
 
-    Operators are called through an ``autograd.Function`` then: transforms refuse what
-    ``register_autograd`` makes, and forward mode passes it by. torch.compile can trace neither.
+    The package then calls operators through an ``autograd.Function``. Transforms refuse what
+    ``register_autograd`` makes, and forward mode ignores it. torch.compile can trace neither.
 
     Raises:
         RuntimeError: both are at work. torch.compile runs that part eagerly then, or with

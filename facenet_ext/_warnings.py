@@ -33,10 +33,10 @@ def _package(variables: dict[str, object]) -> str:
 
 
 def warn_without_triplets(result: Tensor, labels: Tensor, ref_labels: Tensor | None) -> None:
-    """Warns of a batch whose labels allow no triplet, where nothing has to be waited for.
+    """Warns of a batch whose labels allow no triplet, where that is known without waiting.
 
-    So the labels have to be on the CPU, and are read only where the result is 0, is empty, or is
-    on a device.
+    The labels have to be on the CPU. They are read only where the result is 0, is empty, or is on
+    a device.
 
     Args:
         result: a loss [], or an entry for each triplet [T].

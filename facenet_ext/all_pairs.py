@@ -1,9 +1,10 @@
-"""VAL and FAR over all pairs of a set, without a number kept per pair.
+"""VAL and FAR over all pairs of a set, without keeping a number for each pair.
 
-A set of N images has N (N - 1) / 2 pairs: ten billion of 141,000. They are counted by the bin of
-their distance as the kernels make them. Bins of a single number, where a sample says that a false
-accept rate is reached, tell in the same pass the exact pair at which it is. Two sets are compared
-the same way: of the pairs with one row in each, as FaceNet does with its 100,000 x 100,000.
+A set of N images has N (N - 1) / 2 pairs: 141,000 images have ten billion. The kernels compute the
+distances, and count each by its bin. A sample says roughly where a false accept rate is reached.
+The bins there hold a single number, so the same pass finds the exact pair at which it is reached.
+Two sets are compared in the same way: each pair then has one row of either set, as in FaceNet's
+100,000 x 100,000 pairs.
 
 Source: Schroff, Kalenichenko, Philbin, *FaceNet: A Unified Embedding for Face Recognition and
 Clustering*, CVPR 2015, sections 4 and 5.
@@ -163,10 +164,10 @@ def val_far_all_pairs(
     r"""Find VAL at each wanted FAR over all pairs.
 
     The threshold is :math:`\max \{ t : \mathrm{FAR}(t) \le \mathrm{far} \}` over the distances
-    that occur, exact to the last bit: what :func:`facenet_ext.metrics.val_far` finds among pairs
-    that are listed. A sample of the rows tells roughly where the thresholds are, and one pass over
-    all pairs then finds all of them, of float32; where the sample leaves too much open it takes
-    another one, and of float64 three.
+    that occur, exact to the last bit. :func:`facenet_ext.metrics.val_far` finds the same in a list
+    of the pairs. A sample of the rows says roughly where the thresholds are. For float32 one pass
+    over all pairs then finds all of them, or two where the sample leaves too much open. For float64
+    it takes three.
 
     Args:
         embeddings: ``[M, D]``, on any device; a memory-mapped file's too.

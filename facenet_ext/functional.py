@@ -259,18 +259,18 @@ def mined_triplet_loss(
         cutoff: see there.
         nonzero_loss_cutoff: see there.
         smooth: softplus in place of the hinge.
-        swap: see :func:`triplet_loss`. Selection does not know of it; then selection and loss are
-            two passes, not one: O(T) memory more, and a device is waited for, whatever
+        swap: see :func:`triplet_loss`. Selection ignores it. With it selection and loss are two
+            passes, not one: they take O(T) more memory and wait for the device, whatever
             ``max_per_class``.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"`` (which is not fused).
         ref_emb: see there. It receives a gradient too where it asks for one.
         ref_labels: see there.
         anchor_ids: see there.
         ref_ids: see there.
-        max_per_class: no label has more candidates than this, as a sampler of so many per class
-            knows. Then a CUDA device is never waited for and the call can be captured in a CUDA
-            graph. Where a class has more, a CPU raises RuntimeError and a GPU returns NaN. Not
-            looked at where nothing is fused: with ``swap``, and for the reduction ``"none"``.
+        max_per_class: no label has more candidates than this; a sampler of so many per class makes
+            sure of it. The call then never waits for a CUDA device, and a CUDA graph can capture
+            it. Where a class has more, a CPU raises RuntimeError and a GPU returns NaN. Ignored
+            where nothing is fused: with ``swap``, and for the reduction ``"none"``.
         generator: see there.
 
     Returns:
@@ -331,7 +331,7 @@ def triplet_margin_loss(
     ref_ids: Tensor | None = None,
     max_per_class: int | None = None,
 ) -> Tensor:
-    r"""The triplet loss over *every* triplet of a kind, none of which is listed.
+    r"""The triplet loss over *every* triplet of a kind, without a list of triplets.
 
     .. math:: L = \frac{1}{Z} \sum_{a,\ p \in P(a),\ n \in N(a)}
         [g \in \text{kind}]\ \max(0,\ \text{margin} - g), \qquad g = d(a, n) - d(a, p)

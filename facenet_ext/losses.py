@@ -225,7 +225,7 @@ class TripletHardLoss(TripletLoss):
 
 
 class TripletMarginLoss(TripletModule):
-    r"""The triplet loss over *every* triplet of a kind, none of which is listed.
+    r"""The triplet loss over *every* triplet of a kind, without a list of triplets.
 
     .. math:: L = \frac{1}{Z} \sum_{a, p, n} \max(0,\ d(a, p) - d(a, n) + \text{margin})
 
@@ -297,14 +297,14 @@ class HarmonicTripletLoss(TripletLoss):
 
     .. math:: U = \{v_2(x_i)\} \cup \{v_1(x_i)\}
 
-    The old model, v1, is frozen; the new one, v2, learns to be comparable with it: an anchor of
-    either may have its positive and its negative from either, both selected from all of U. The two
-    embeddings of one image are a positive pair like any other.
+    The old model, v1, is frozen. The new model, v2, learns embeddings that can be compared with the
+    old ones. An anchor may be of either model, and so may its positive and its negative: both are
+    selected from all of U. The two embeddings of one image are a positive pair like any other.
 
-    The arguments are those of :class:`TripletLoss`; by default semi-hard negatives of all pairs.
-    ``max_per_class`` counts the rows of U. Calls pass the old embeddings as ``ref_emb``, of as many
-    columns, and their labels as ``ref_labels`` unless they are the batch's own; given triplets
-    index U, the new embeddings first.
+    The arguments are those of :class:`TripletLoss`. The default is semi-hard negatives of all
+    pairs. ``max_per_class`` counts the rows of U. Pass the old embeddings as ``ref_emb``, with as
+    many columns as the new ones. Pass their labels as ``ref_labels``, unless they are the labels of
+    the batch. If you give triplets, they index U, in which the new embeddings come first.
 
     Raises:
         ValueError: an unknown option, a margin that is not finite; a call without

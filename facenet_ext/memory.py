@@ -18,28 +18,31 @@ __all__ = ["CrossBatchMemory"]
 class CrossBatchMemory(nn.Module):
     """The loss of a batch against the last ``memory_size`` embeddings.
 
-    Embeddings drift slowly, so those of past batches serve as positives and negatives: the batch
-    is ``embeddings``, the memory ``ref_emb`` of the loss. They are stored without gradient in a
-    ring: the newest overwrite the oldest, and before it is full only what is there takes part.
+    Embeddings drift slowly, so those of past batches can serve as positives and negatives. The loss
+    gets the batch as ``embeddings`` and the memory as ``ref_emb``. The memory is a ring, and stores
+    embeddings without gradient: the newest overwrite the oldest. Before the ring is full, only the
+    rows that are filled take part.
 
-    A batch is enqueued first and meets its own rows as well, but an item never its own copy, nor
-    an older one where the caller passes the items' ``ids``: copies have their anchor's id, and
-    the loss (or the miner) gets ``anchor_ids`` and ``ref_ids``, as those of this package take. A
-    loss (or miner) that takes no ids, such as pytorch-metric-learning's, is computed first and the
-    batch is enqueued after it, so that it meets earlier batches only; where there are none, it is
-    not asked, and the loss is 0. A call that fails leaves the memory as it was.
+    The module enqueues a batch before it computes the loss, so the batch meets its own rows as
+    well. An item never meets its own copy. If the caller passes the items' ``ids``, it does not
+    meet an older copy either: copies have their anchor's id, and the loss (or the miner) gets
+    ``anchor_ids`` and ``ref_ids``. The losses and miners of this package take these. Others, such
+    as those of pytorch-metric-learning, take no ids. The module computes such a loss first, and
+    enqueues the batch after it, so the batch meets earlier batches only. Where there are none, the
+    loss is not called, and the result is 0. A call that fails leaves the memory as it was.
 
-    With :class:`TripletMarginLoss` this is pytorch-metric-learning's module of the same name around
-    its loss of the same name; its ``enqueue_mask`` is a call of :meth:`enqueue` and one with
-    ``enqueue=False``.
+    With :class:`TripletMarginLoss` this does what pytorch-metric-learning's module of the same name
+    does around its loss of the same name. In place of its ``enqueue_mask``, call :meth:`enqueue`,
+    and call the loss with ``enqueue=False``.
 
-    Distances between a batch and a memory of different dtypes are computed in the wider one. Under
-    autocast embeddings are half precision, and so is the memory, unless ``dtype`` says otherwise.
+    If the batch and the memory have different dtypes, distances are computed in the wider one.
+    Under autocast embeddings are half precision, and so is the memory, unless ``dtype`` says
+    otherwise.
 
-    It is a module with state: move it with ``.to(device)``, save it with its ``state_dict``. A
-    row that is not finite makes every loss so until it is overwritten, or until ``reset()``.
-    Nothing in here waits for a GPU, except for a mask given as ``enqueue``. ``torch.compile`` runs
-    it as it is, between the graphs of what is around.
+    It is a module with state: move it with ``.to(device)``, save it with its ``state_dict``. A row
+    that is not finite makes every loss not finite, until it is overwritten or until ``reset()``.
+    The module never waits for a GPU, except to read a mask given as ``enqueue``. ``torch.compile``
+    does not trace it: it runs as it is, between the graphs of the code around it.
 
     Args:
         loss: called as ``loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)``, with

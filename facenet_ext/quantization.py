@@ -16,8 +16,8 @@ def quantize(embeddings: Tensor) -> Tensor:
 
     .. math:: q_k = \operatorname{round}\left(127\, \frac{x_k}{\max_j |x_j|}\right)
 
-    The scale differs from row to row and is not stored: an embedding has length 1, so that
-    :func:`dequantize` finds it again. One dimension so takes 1 byte in place of 4, and no set of
+    The scale differs from row to row and is not stored. An embedding has length 1, so
+    :func:`dequantize` finds the scale again. A dimension takes 1 byte in place of 4, and no set of
     embeddings is needed to choose a scale.
 
     Args:

@@ -23,10 +23,11 @@ class MPerClassSampler(Sampler[list[int]]):
 
     The classes of a batch differ; a class of n images is drawn in proportion to
     ``min(n, size_cap)``.
-    The images of a class differ too, unless it has fewer than ``m``: then they repeat, each about
-    equally often, for augmentation to tell apart, or with ``repeat=False`` there are fewer. Classes
-    with fewer than ``min_images`` images can only be negatives; ``negatives`` of them join each
-    batch with one image, or as many as fill it up to ``batch_size``.
+    The images of a class differ too, unless it has fewer than ``m``. Then its images repeat, each
+    about equally often, and augmentation makes the copies differ. With ``repeat=False`` the class
+    has fewer images in the batch instead. Classes with fewer than ``min_images`` images can only be
+    negatives. ``negatives`` of them join each batch with one image each, or as many as fill the
+    batch up to ``batch_size``.
 
     A batch is a pure function of (``seed``, its position in the run). Each pass goes on where the
     one before it ended, so no two show the same batches, and training that stopped after ``s``
@@ -37,9 +38,10 @@ class MPerClassSampler(Sampler[list[int]]):
         DataLoader(dataset, batch_sampler=sampler)
         DataLoader(dataset, sampler=sampler, batch_size=batch_size)
 
-    Iterated, it gives batches, each a list of row numbers, and its length is their number. Only the
-    ``BatchSampler`` that a DataLoader makes of its ``sampler`` gets the same rows one by one, and
-    their number. It puts the same batches together again: its ``batch_size`` has to be theirs.
+    Its items are batches, each a list of row numbers, and its length is their number. Passed as
+    ``sampler``, it gives the rows of the same batches one by one, and its length is the number of
+    rows: the ``BatchSampler`` of the DataLoader then puts the batches together again. For this the
+    two must have the same ``batch_size``.
 
     Args:
         labels: [N] integers, the class of each image.
@@ -178,8 +180,8 @@ class MPerClassSampler(Sampler[list[int]]):
     def _joins_rows(self, frame: FrameType | None) -> bool:
         """Tell whether a BatchSampler asks, which puts single rows together.
 
-        A DataLoader tells nobody whether it was given a sampler or a batch_sampler, so this is seen
-        from who calls. A BatchSampler may leave it to an iterator of its own, one frame deeper.
+        A DataLoader does not say whether it was given a sampler or a batch_sampler, so this is
+        decided by who calls. A BatchSampler may call from an iterator of its own, one frame deeper.
         """
         for _ in range(2):
             reader = frame.f_locals.get("self") if frame else None

@@ -63,7 +63,7 @@ def find_mislabelled(
 
     with S a sample of all rows. Near 0 for a row among its own kind, about a half for one whose
     label says nothing. The median asks the label's majority: one wrong row among many does not
-    make the others suspicious. Of a label with two rows, both are as suspicious.
+    make the others suspicious. If a label has two rows, both get the same score.
 
     Args:
         embeddings: ``[N, D]`` float32, float64 or float16.

@@ -19,8 +19,8 @@ class Committee(nn.Module):
     .. math:: f(x) = \frac{1}{\sqrt{k}} \left(f_1(x), \ldots, f_k(x)\right)
 
     The squared distance of two inputs is then the mean of the members' squared distances. Networks
-    that started from other weights err elsewhere, so that their mean errs less; each wants a loss
-    of its own, or they would learn as one.
+    that start from different weights make different mistakes, so their mean makes fewer. Train each
+    by its own loss: with one loss over the joined embedding they would learn as one network.
 
     Args:
         members: of one input shape.

@@ -81,8 +81,8 @@ def initialize(network: nn.Module) -> None:
 
     .. math:: w \sim U\left(-\sqrt{3 / n},\ \sqrt{3 / n}\right)
 
-    with n the inputs of one output, and biases of 0. Without normalisation layers that keeps the
-    scale of what flows forward through ReLU networks of this depth within reach of the embedding.
+    with n the inputs of one output, and biases of 0. In ReLU networks of this depth without
+    normalisation layers, this keeps the scale of the activations similar up to the embedding.
 
     Args:
         network: changed in place.

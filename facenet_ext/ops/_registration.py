@@ -56,10 +56,11 @@ def _stack(operator: Any, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
 def differentiable_once(backward: _F) -> _F:
     """A backward whose results refuse to be differentiated.
 
-    These operators' gradients depend on the embeddings too, so a second derivative would otherwise
-    be dropped in silence. ``torch.autograd.function.once_differentiable`` is no help: what refuses
-    there hangs on nothing, so that ``torch.autograd.grad``, which goes only where its inputs are,
-    passes it by. Here it hangs on all that was saved and needs a gradient: save the embeddings.
+    The gradients of these operators depend on the embeddings too, so a second derivative would
+    otherwise be dropped in silence. ``torch.autograd.function.once_differentiable`` does not help.
+    The node that it adds to the graph, which refuses, is connected to no tensor.
+    ``torch.autograd.grad`` follows only paths to its inputs, and never reaches the node. Here the
+    node is connected to every saved tensor that needs a gradient. So save the embeddings.
     """
 
     def once(ctx: Any, *grads: Any) -> tuple[Any, ...]:

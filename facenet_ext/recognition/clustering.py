@@ -72,14 +72,14 @@ def cluster(
     .. math:: d(A, B) = \frac{1}{|A| |B|} \sum_{a \in A, b \in B} \lVert x_a - x_b \rVert^2
         = \lVert \mu_A - \mu_B \rVert^2 + v_A + v_B
 
-    with means :math:`\mu` and mean squared distances from them v: so that a cluster is its mean and
-    a number, and each round finds the closest one to each by
-    :func:`facenet_ext.neighbours.nearest`. Pairs that are each other's closest are merged, all at
-    once, which for this linkage ends as one merge at a time does; what has nobody within the
-    threshold is finished. Copies of a row are one row that counts several times. Where distances
-    are equal, as on a lattice, several results are right: which one this is depends on nothing but
-    the order of the rows. With single linkage clusters are what hangs together in the graph of
-    :func:`facenet_ext.neighbours.within`.
+    with means :math:`\mu` and mean squared distances v from them. A cluster is therefore stored as
+    its mean and a number. In each round :func:`facenet_ext.neighbours.nearest` finds the closest
+    cluster of each cluster. All pairs that are each other's closest are merged at once. For this
+    linkage the result is the same as that of one merge at a time. A cluster with no other within
+    the threshold is finished. Copies of a row are one row that counts several times. Where
+    distances are equal, as on a lattice, several results are right. Only the order of the rows
+    decides which one is returned. With single linkage the clusters are the connected parts of the
+    graph of :func:`facenet_ext.neighbours.within`.
 
     Args:
         embeddings: [N, D] floating point.
@@ -214,10 +214,12 @@ def _pairs(
 ) -> tuple[Tensor, Tensor]:
     """Return pairs to merge, none of them with a cluster of another pair, the lower one first.
 
-    A pair is merged if neither has anybody closer. Of equally close ones the search names only the
-    first, so that on a lattice nearly all would wait for the one before them. Hence it is enough
-    that the distance is the smallest of both; and two that have the same closest one, equally
-    close, are tried as a pair too: of points that are all equally far apart that is every second.
+    A pair is merged if neither of its clusters has a closer one. Of equally close clusters the
+    search names only the first. If only mutual closest pairs were merged, then on a lattice nearly
+    all clusters would wait for the one before them. Two rules avoid this. It is enough that the
+    distance of the pair is the smallest of both clusters. And two clusters with the same closest
+    cluster, equally close, are tried as a pair too: among points that are all equally far apart
+    every second is such a pair.
     """
     most = distances * (1 + _ROUNDING)
     first = (close & (distances <= most[other])).nonzero().flatten()

@@ -18,10 +18,10 @@ __all__ = ["CropResize"]
 class CropResize(nn.Module):
     """Cut the centre out of uint8 images and scale it to the network's input.
 
-    With ``augment`` each image is also moved, turned, scaled, sheared and mirrored at random. All
-    of it is one bilinear resampling: at 96 pixels and 64 wanted, that takes a quarter of the time
-    of an affine map at full size with a resize after it, and what moves in from outside the crop
-    is the real image, not padding.
+    With ``augment`` each image is also moved, turned, scaled, sheared and mirrored at random. One
+    bilinear resampling does all of it. From 96 pixels to 64 that takes a quarter of the time of an
+    affine map at full size with a resize after it. Pixels that move in from outside the crop are
+    those of the real image, not padding.
 
     Args:
         crop: central share of height and width to keep, in (0, 1].
