@@ -21,8 +21,7 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
 
   // Pairs by the bin of their distance: windows from each `low` on, of so many bins of 2^shift
   // numbers, both in the bits of the distance's type. Columns: below all windows, bins, a gap,
-  // bins,
-  // ..., beyond all windows, infinity and NaN. In self mode each pair counts once.
+  // bins, ..., beyond all windows, infinity and NaN. In self mode each pair counts once.
   //   -> [2, windows * (bins + 1) + 2] int64: pairs of equal labels, and of others
   m.def(
       "distance_histogram(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "

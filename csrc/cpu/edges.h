@@ -1,8 +1,8 @@
 // The gradient of a sum over pairs: edges (i, j) with coefficient c push x_i by c * (x_i - y_j).
 //
-// Scattering to both ends would need atomics or copies. Edges are grouped by the row they push
-// (compressed rows), once by either end, and every row gathers its own: one writer, a fixed order,
-// the same bits on any number of threads.
+// Scattering to both ends would need atomics or copies. Instead the edges are grouped by the row
+// they push (compressed rows), once by either end, and every row gathers its own edges. So each row
+// has one writer and a fixed order, and the result has the same bits on any number of threads.
 #pragma once
 
 #include <vector>

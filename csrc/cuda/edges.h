@@ -1,8 +1,8 @@
 // The gradient of a sum over pairs: edges (i, j) with weight w push x_i by w (x_i - y_j).
 //
-// No atomics on floating-point numbers: every row gathers what pushes it, in a fixed order. An
-// anchor's own edges lie in its slots; those that come in from other rows are sorted by the row
-// they push, which is stable, so that equal calls add in equal order.
+// There are no atomics on floating-point numbers. Every row gathers the edges that push it, in a
+// fixed order. An anchor's own edges lie in its slots. The edges from other rows are sorted by the
+// row they push. This sort is stable, so equal calls add in equal order.
 #pragma once
 
 #include "cuda/device.h"

@@ -1,7 +1,7 @@
 // What a main loop hands to an epilogue: each thread's 8 x 8 distances of a tile.
 //
-// Which rows and columns of the tile those are is the main loop's: its tile_row(r) and
-// tile_column(c), known at compile time but for the thread's number.
+// The main loop decides which rows and columns of the tile those are, by its tile_row(r) and
+// tile_column(c). They are known at compile time, except for the thread's number.
 #pragma once
 
 #include <cstdint>

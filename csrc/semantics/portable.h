@@ -1,8 +1,9 @@
 // The qualifier of functions that run on the host and on the device.
 //
 // It is keyed on the compiler, not on a build flag: the same header is plain C++ to g++ and
-// host-and-device code to nvcc, so both backends are compiled from one text. Always inlined: of a
-// function that is not, the linker keeps one copy, perhaps that of the widest instruction set.
+// host-and-device code to nvcc, so both backends are compiled from one text. The functions are
+// always inlined. Of a function that is not inlined the linker keeps one copy, which could be the
+// one for the widest instruction set.
 #pragma once
 
 #include <cstdint>

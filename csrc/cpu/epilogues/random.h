@@ -1,8 +1,9 @@
 // random: a negative drawn for each of an anchor's positives. What is drawn: semantics/random.h.
 //
-// Draws take P x N steps per anchor, so a step is few instructions for a register of candidates: a
-// test that nearly all of them fail (of N candidates about ln N improve on those before), and what
-// passes is settled one by one. A group of candidates stays in registers for all positives.
+// Draws take P x N steps per anchor, so a step has few instructions for a register of candidates.
+// It is a test that nearly all candidates fail: of N candidates about ln N improve on those before.
+// Those that pass are settled one by one. A group of candidates stays in registers for all
+// positives.
 #pragma once
 
 #include "cpu/pair_stream.h"

@@ -6,10 +6,11 @@
 
 namespace facenet::cuda {
 
-// f(row of the tile, anchor, bits of its 8 distances, index_of(c)): index_of is the caller's row of
-// a column. Pairs of one class, columns beyond the last and what is not a number have the bits
-// kNoPair. Every lane of a warp calls f for all of its 8 rows, so that f may vote; rows that take
-// no part, beyond the last anchor too, are f's to reject, by the bounds that it has for them.
+// Calls f(row of the tile, anchor, bits of its 8 distances, index_of). index_of(c) is the caller's
+// row of column c. Pairs of one class, columns beyond the last and distances that are not a number
+// have the bits kNoPair. Every lane of a warp calls f for all of its 8 rows, so that f may vote.
+// f itself must reject rows that take no part, by the bounds that it has for them. Rows beyond the
+// last anchor are among these.
 template <class Loop, class F>
 __device__ __forceinline__ void for_each_row_of_negatives(const Pairs<float>& pairs,
                                                           int32_t first_anchor,
