@@ -14,14 +14,14 @@ __all__ = ["embed_in_micro_batches"]
 
 
 def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Tensor:
-    """Embed a batch in parts, keeping of each its embeddings only, for one loss over all of it.
+    """Embed a batch in parts, for one loss over all of it, and keep only the embeddings.
 
     A triplet loss needs all embeddings of a batch at once, but only the network's activations take
-    memory. Those of each part are dropped after the forward and computed again, part by part, when
-    the backward gets there: memory is that of ``size`` inputs, for one more forward in time. The
-    gradient is that of the whole batch, exactly: random numbers (dropout) are drawn again as they
-    were. Batch normalisation takes its statistics over a part, as with that many inputs on each of
-    several devices, and its running averages move once for each part.
+    much memory. The activations of each part are dropped after the forward. The backward computes
+    them again, part by part. This takes the memory of ``size`` inputs, and the time of one more
+    forward. The gradient is exactly that of the whole batch, because random numbers (dropout) are
+    drawn again as they were. Batch normalisation takes its statistics over a part, as it does on
+    several devices with that many inputs each. Its running averages move once for each part.
 
     Args:
         network: from ``[B, ...]`` to ``[B, D]``.

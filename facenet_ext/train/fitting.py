@@ -1,7 +1,8 @@
-"""Fits to the data what nobody gave, and tells all at once what was given and cannot be.
+"""Fits the options that were not given to the data, and refuses at once those that cannot be.
 
-No image is decoded for that, nor is Lightning imported, and torch only where an option was given
-that needs it to be checked: nobody waits half a minute for an error.
+One error names all given options that the data does not allow. The check decodes no image and does
+not import Lightning. It imports torch only to check an option that needs it. So an error comes
+within a second, not after half a minute.
 """
 
 from __future__ import annotations

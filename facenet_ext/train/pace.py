@@ -135,7 +135,7 @@ def _measure_metrics(dim: int, images: int, pairs: Pairs) -> float:
 class _StopWatch(Callback):
     """Time steps until that has taken so long, and then embedding what is verified.
 
-    The first step does not count: it fills caches, and algorithms are chosen in it.
+    The first step does not count: it fills caches, and libraries choose their algorithms in it.
 
     Attributes:
         steps: seconds of each step.

@@ -175,8 +175,9 @@ class FeatureRange(NamedTuple):
 
     .. math:: s(x) = (x - \mu)^T (\Sigma + \lambda I)^{-1} (x - \mu)
 
-    Embeddings tell less: the unit sphere and the loss bring what the network does not know near to
-    what it knows. Of the covariance the largest components are kept.
+    Embeddings say less than features: the unit sphere and the loss bring images that the network
+    does not know near to those that it knows. Only the largest components of the covariance are
+    kept.
 
     Attributes:
         mean: [F] float32.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a table, ``metrics.json``, and pictures."""
+"""The results at the end of a run: a table, and ``metrics.json``."""
 
 from __future__ import annotations
 
