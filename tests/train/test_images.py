@@ -223,6 +223,18 @@ def test_a_transparent_colour_is_white(tmp_path: Path) -> None:
     assert _first_pixel(tmp_path / "half.png") == pytest.approx((90 * 128 + 255 * 127) / 255, abs=1)
 
 
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_longer_side_is_cut_at_both_ends(tmp_path: Path, wide: bool) -> None:
+    """As README and docs/use.md say of photos that are not square."""
+    pixels = np.zeros((SIZE, 2 * SIZE), np.uint8)
+    pixels[:, SIZE // 2 : 3 * SIZE // 2] = RNG.integers(1, 256, (SIZE, SIZE))
+    middle = pixels[:, SIZE // 2 : 3 * SIZE // 2]
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels if wide else pixels.T).save(path)
+    expected = torch.from_numpy(middle if wide else middle.T.copy())
+    torch.testing.assert_close(read_image(path, SIZE, 1)[0], expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("mode", ["LAB", "CMYK", "YCbCr"])
 def test_other_colour_spaces_are_read_in_colour_and_in_grey(tmp_path: Path, mode: str) -> None:
     smooth = Image.new("RGB", (SIZE, SIZE), (180, 120, 60))
