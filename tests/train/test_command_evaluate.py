@@ -97,7 +97,8 @@ def test_all_pairs_by_default_and_the_place_of_the_report(
         (world / "new" / "checkpoints" / "best.ckpt").read_bytes()
     )
     _, out, _ = command("verify", image, image, "--checkpoint", run, "--json")
-    assert json.loads(out)["evaluation"].endswith("run/metrics.json"), "of another checkpoint"
+    evaluation = json.loads(out)["evaluation"]
+    assert evaluation.endswith("run/checkpoints/best.ckpt"), "that was of another checkpoint"
 
 
 def test_val_over_all_pairs_is_that_of_listed_ones(command: Command, world: Path) -> None:

@@ -16,6 +16,8 @@ from PIL import Image
 
 from facenet_ext.commands.identification_report import _thresholds
 from facenet_ext.recognition import ModelName, StoredEmbeddings, write_embeddings
+from facenet_ext.train.loading import checkpoint_path
+from facenet_ext.train.operating_points import find_operating_points
 
 MODEL = ModelName("small", "0" * 64)
 
@@ -216,8 +218,8 @@ def test_folders_are_embedded_once(command: Command, world: Path, tmp_path: Path
     assert figures["probes_in_gallery"] == 8, "copies of its images"
     assert all(probe["same_image"] == probe["id"] for probe in figures["probes"])
     assert all(probe["closest"][0]["distance"] > 1e-6 for probe in figures["probes"])
-    metrics = json.loads((world / "old" / "metrics.json").read_text())
-    assert figures["threshold"] == metrics["threshold"]
+    points = find_operating_points(checkpoint_path(str(world / "old")))
+    assert figures["threshold"] == points.threshold
     stores = list((tmp_path / "cache").rglob("store.json"))
     assert len(stores) == 2
     times = [path.stat().st_mtime_ns for path in stores]
