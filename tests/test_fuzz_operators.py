@@ -20,7 +20,7 @@ import torch
 from helpers import DISTANCES, FALLBACKS, KINDS, NEGATIVES, POSITIVES, REDUCTIONS, on_cuda_kernels
 from torch import Tensor
 
-import facenet_ext  # noqa: F401  (registers the operators)
+import facenet_ext.ops  # noqa: F401  (registers the operators)
 from facenet_ext._random import RANDOM
 
 pytest.importorskip("hypothesis")

@@ -63,6 +63,7 @@ def test_fewer_people_than_the_new_model_learned_from_are_enough(
         assert "fitted to 3 people with 2 images or more: --identities 3\n" in out
 
 
+@pytest.mark.ci
 def test_a_committee_is_replaced_by_one(command: Command, world: Path) -> None:
     """And its embeddings can be looked for in the old one's gallery, those of others cannot."""
     tiny = [*TINY, "--members", "2", "--held-out", "0.4", "--data", str(world / "faces")]
@@ -98,6 +99,7 @@ def test_without_a_new_model_one_is_trained_as_the_old_one_was(
     assert independent.options.data.data == str(world / "faces")
 
 
+@pytest.mark.ci
 def test_a_stopped_run_goes_on_to_the_same_result(
     command: Command, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

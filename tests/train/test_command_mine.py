@@ -82,6 +82,7 @@ def test_an_array_of_embeddings_as_json(command: Command) -> None:
     assert (duplicate["name"], duplicate["other_name"]) == ("image 10", "image 11")
 
 
+@pytest.mark.ci
 def test_an_interrupted_search_goes_on(
     command: Command, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

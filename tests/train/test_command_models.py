@@ -6,6 +6,7 @@ import pytest
 from command_runs import Command, assert_told
 
 
+@pytest.mark.ci
 def test_the_table_has_every_network_with_the_papers_figures(command: Command) -> None:
     status, out, err = command("models", "--repeats", 0)
     assert (status, err) == (0, "")

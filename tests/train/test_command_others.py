@@ -95,6 +95,7 @@ def test_other_shells_take_their_script(shell: str, command: Command, tmp_path: 
     assert_told(command("completion", "tcsh"), "shell")
 
 
+@pytest.mark.ci
 def test_machines_read_json(command: Command, world: Path) -> None:
     """Nothing but JSON on standard output, whatever is told beside it."""
     data = ("--data", world / "faces", "--held-out", 0.4)

@@ -64,6 +64,7 @@ def test_pictures_of_16_bits_are_scaled_and_other_numbers_refused(tmp_path: Path
         read_image(tmp_path / "float.tif", 20, 3)
 
 
+@pytest.mark.ci
 def test_two_commands_do_not_embed_into_one_folder(command: Command, world: Path) -> None:
     arguments = ("embed", world / "faces", "--checkpoint", world / "old", "--output", "e")
     with embedding._alone(Path("e/.unfinished")):
@@ -112,6 +113,7 @@ def test_a_name_with_a_carriage_return_spoils_nothing(command: Command, world: P
     assert "line break" in Path("e/unreadable.csv").read_text()
 
 
+@pytest.mark.ci
 def test_clusters_spare_what_is_not_theirs(command: Command, world: Path) -> None:
     shutil.copytree(world / "faces", "photos")
     mine = Path("photos/out/sheets/mine.png")

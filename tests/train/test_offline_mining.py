@@ -39,7 +39,7 @@ def test_mined_triplets_change_what_is_learned(facenet: Facenet, faces: Path) ->
 
 
 # Before the first search, at the step after it, just before the second, and in the last.
-@pytest.mark.parametrize("step", [1, 3, 5, 8])
+@pytest.mark.parametrize("step", [3, *(pytest.param(s, marks=pytest.mark.ci) for s in (1, 5, 8))])
 def test_a_run_that_was_stopped_continues_with_the_same_triplets(
     facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -121,6 +121,7 @@ def test_a_pass_without_repetition_counts_what_is_shown() -> None:
     assert len(MPerClassSampler([0, 0, 1, 1, 2, 2], m=40, classes=1, repeat=False)) == 3
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("rule", ["random_semihard", "random_violating", "distance_weighted"])
 def test_random_negatives_resume_to_the_same_result(
     facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch, rule: str

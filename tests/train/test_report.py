@@ -230,6 +230,7 @@ def test_names_in_the_report_are_no_markup(command: Command, world: Path, lfw: P
     assert page.tags["b"] == 0
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def test_the_report_opens_in_a_browser(command: Command, world: Path, tmp_path: Path) -> None:
     options = ("--data", world / "faces", "--quality", 30, "--output", "report")
