@@ -147,6 +147,7 @@ def test_no_probes_are_found_nowhere_and_progress_is_told() -> None:
         ({"gallery": np.zeros((0, 2), np.float32)}, "gallery: expected rows"),
         ({"identities": np.zeros(3, np.int64)}, "gallery: expected rows, one for each of 3"),
         ({"probes": np.zeros((1, 5), np.float32)}, "probes: expected 2 columns"),
+        ({"identities": ["a", "b"]}, "identities: expected integers from 0, got <U1"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
@@ -313,6 +314,16 @@ def test_ties_are_merged_in_bulk(x: NDArray[np.float64], searches: list[int]) ->
     searches.clear()
     cluster(x[order], 6.0)
     assert len(searches) <= 12
+
+
+def test_tensors_and_lists_are_taken_as_arrays_are() -> None:
+    rows = torch.tensor([[0.0], [0.1], [2.0]])
+    assert cluster(rows, 0.5).labels.tolist() == [0, 0, 1]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="got NaN or infinity in row 1"):
+        cluster(torch.tensor([[0.0], [math.nan]]), 0.5)  # type: ignore[arg-type]
+    for kind in (torch.tensor, list):
+        found = identify(rows, kind([0, 0, 1]), rows[2:], k=1)  # type: ignore[arg-type]
+        assert found.identities.tolist() == [[1]]
 
 
 def test_the_largest_cluster_is_the_first() -> None:

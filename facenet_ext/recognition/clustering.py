@@ -107,6 +107,7 @@ def cluster(
         raise ValueError(f"linkage: expected one of {', '.join(LINKAGES)}, got {linkage!r}")
     if not threshold >= 0:
         raise ValueError(f"threshold: expected a number from 0, got {threshold!r}")
+    embeddings = np.asarray(embeddings)  # a tensor has no NumPy's methods
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings: expected a matrix [N, D], got shape {embeddings.shape}")
     wrong = np.flatnonzero(~np.isfinite(embeddings).all(1))

@@ -87,7 +87,8 @@ def identify(
         An :class:`Identification`.
 
     Raises:
-        ValueError: the gallery is empty, shapes do not fit, or ``k`` is out of range.
+        ValueError: the gallery is empty, shapes do not fit, identities are no integers, or ``k`` is
+            out of range.
 
     Example:
         >>> gallery = np.array([[0.0], [0.1], [2.0]], np.float32)
@@ -102,6 +103,8 @@ def identify(
     """
     if not 1 <= k <= 100:
         raise ValueError(f"k: expected 1 to 100, got {k!r}")
+    # Tensors and lists too; a mapped file stays one.
+    gallery, identities, probes = map(np.asanyarray, (gallery, identities, probes))
     if len(gallery) == 0 or len(gallery) != len(identities):
         raise ValueError(
             f"gallery: expected rows, one for each of {len(identities)} identities, "
@@ -111,6 +114,8 @@ def identify(
         raise ValueError(
             f"probes: expected {gallery.shape[1]} columns as the gallery has, got {probes.shape[1]}"
         )
+    if identities.dtype.kind not in "iu":
+        raise ValueError(f"identities: expected integers from 0, got {identities.dtype}")
     # The rows of each identity side by side, so that a chunk of them has few identities twice.
     order = np.argsort(identities, kind="stable")
     sorted_identities = torch.from_numpy(np.ascontiguousarray(identities[order])).long()
