@@ -32,6 +32,7 @@ from facenet_ext.train.folders import CHECKPOINTS, EVALUATION, METRICS
 from facenet_ext.train.options import is_features
 from facenet_ext.train.report import table, write_json
 from facenet_ext.train.sources import find
+from facenet_ext.train.text import comparable
 
 __all__ = ["execute"]
 
@@ -56,6 +57,7 @@ def execute(found: Any) -> None:
     if found.data is None and options.val is None and find(data).val is None:
         identities = held_out.of_run(model.path.resolve().parent.parent, options)
     protocol = read_protocol(data, pairs, identities)
+    warnings.add(*_known_people(model, protocol))
     stored = embed_list(protocol.images, model, found, warnings)
     embeddings, spread, protocol = _items(protocol, stored)
     try:
@@ -97,6 +99,24 @@ def execute(found: Any) -> None:
     if counted is not None:
         _show_all_pairs(out, counted)
     out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)
+
+
+def _known_people(model: Model, protocol: Protocol) -> list[str]:
+    """Return a warning where people of the training's own folder are verified."""
+    options = model.module.options.data
+    unseen = held_out.read_names(model.path.resolve().parent.parent)
+    root = Path(options.data)
+    if unseen is None or not root.is_dir():  # nobody knows, or an archive or a set with its split
+        return []
+    if find(options.data).train.resolve() != protocol.images.root.resolve():
+        return []
+    names = {comparable(protocol.images.identities[row]) for item in protocol.items for row in item}
+    if not names - unseen:
+        return []
+    return [
+        f"the model was trained on {len(names - unseen):,} of these {len(names):,} people: figures "
+        "of strangers are worse; without --data those are verified whom it has not seen"
+    ]
 
 
 def _output(found: Any, model: Model) -> Path:

@@ -52,6 +52,21 @@ def test_people_who_come_later_change_nothing(command: Command, tmp_path: Path) 
     assert "verify 16 images of 4 identities" in out
     assert Path("run/metrics.json").read_text() == before
     assert read_names(Path("run")) == names
-    status, out, _ = command("evaluate", "--checkpoint", "run", "--quality", 0, "--json")
+    evaluate = ("evaluate", "--checkpoint", "run", "--quality", 0, "--json")
+    status, out, _ = command(*evaluate)
     assert status == 0
-    assert json.loads(out)["images"] == 16
+    figures = json.loads(out)
+    assert figures["images"] == 16
+    assert not [text for text in figures["warnings"] if "was trained on" in text]
+    # Whoever names the folder itself verifies everyone, and is told so.
+    status, out, err = command(*evaluate, "--data", faces, "--output", "all")
+    assert status == 0
+    told = [text for text in json.loads(out)["warnings"] if "was trained on" in text]
+    assert len(told) == 1
+    assert told[0].startswith("the model was trained on 16 of these 20 people: ")
+    assert f"warning: {told[0]}" in err
+    # People elsewhere are others.
+    others = write_faces(tmp_path / "others", {f"Person_{i:02d}": 4 for i in range(10)})
+    status, out, _ = command(*evaluate, "--data", others, "--output", "others_report")
+    assert status == 0
+    assert not [text for text in json.loads(out)["warnings"] if "was trained on" in text]
