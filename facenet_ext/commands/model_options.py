@@ -70,7 +70,11 @@ def load_model(found: Any, warnings: Warnings) -> Model:
     path = _checkpoint(found)
     module = load_embedder(path).to(find_device(found.device))
     if not module.images:
-        raise InputError(f"{path}: embeds features, not images")
+        raise InputError(
+            f"{path}: embeds features, not images, and this command needs images; give with "
+            "--checkpoint a run on images (facenet train verifies features itself, also others "
+            "with --val)"
+        )
     warnings.add(*warn_of_training(module.provenance, path))
     network = module.options.model.model
     name = ModelName(network, file_hash(path), found.views, module.matches)

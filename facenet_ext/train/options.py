@@ -228,7 +228,9 @@ class RunOptions:
 
     max_epochs: int = _option(20, "epochs: as many images as the P's identities have", PositiveInt)
     max_steps: int | None = _option(None, "batches, in place of --max-epochs", PositiveInt)
-    max_minutes: float | None = _option(None, "stop after that time", PositiveFloat)
+    max_minutes: float | None = _option(
+        None, "end after that time: the schedule is fitted to it", PositiveFloat
+    )
     evaluations: int = _option(5, "how often to evaluate during the run", PositiveInt)
     seed: int = _option(0, "seed of everything random", NonNegativeInt)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = _option(

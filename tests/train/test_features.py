@@ -12,6 +12,7 @@ import pytest
 from small_runs import Facenet
 from test_bad_input import assert_told
 
+from facenet_ext.cli import main
 from facenet_ext.train.loading import load_embedder
 
 
@@ -83,7 +84,7 @@ def test_bad_features(facenet: Facenet, changes: dict[str, Any], told: str) -> N
     assert_told(facenet("--data", data), told)
 
 
-def test_other_bad_input(facenet: Facenet, faces: Path) -> None:
+def test_other_bad_input(facenet: Facenet, faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = save("data.npz")
     assert_told(facenet("--data", "none.npz"), "--data none.npz: cannot be read")
     Path("broken.npz").write_bytes(b"PK\x03\x04 cut short")
@@ -108,5 +109,11 @@ def test_other_bad_input(facenet: Facenet, faces: Path) -> None:
     assert_told(
         facenet("--data", faces, "--held-out", 0.4, "--model", "mlp"), "does not embed images"
     )
+    assert facenet("--data", data, "--output", "rows")[0] == 0
+    image = str(next(faces.rglob("*.png")))
+    assert main(["verify", image, image, "--checkpoint", "rows"]) == 2
+    told = capsys.readouterr().err
+    assert "embeds features, not images" in told
+    assert "give with --checkpoint a run on images" in told
     cube = save("cube.npz", shape=(2, 3))
     assert facenet("--data", cube, "--model", "conv1d", "--held-out", 0.4)[0] == 0
