@@ -38,6 +38,7 @@ def lazily(
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes, *modules})
+        own = {*vars(sys.modules[package]), *homes, *modules}
+        return sorted(own - {"TYPE_CHECKING", "lazily"})
 
     return get, names

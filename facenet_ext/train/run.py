@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -179,6 +180,11 @@ def _report(
     write_json(folder / METRICS, {"steps": steps} | verification.as_dict())
     draw_all(folder, verification, module.history, batches.data.val)
     console.print(f"metrics.json, pictures and checkpoints are in {folder}", soft_wrap=True)
+    if batches.data.val.are_images and module.options.data.data != "digits":
+        model = f"--checkpoint {shlex.quote(str(folder))}"
+        console.print(
+            f"next: facenet evaluate {model}, or facenet verify a.jpg b.jpg {model}", soft_wrap=True
+        )
 
 
 def _trainer(

@@ -80,6 +80,7 @@ def test_a_folder_of_faces_is_split_by_identity(facenet: Facenet, faces: Path) -
     status, out, err = facenet("--data", faces, "--output", "run", "--held-out", 0.4)
     assert (status, err) == (0, "")
     assert "train on" in out
+    assert "next: facenet evaluate --checkpoint run, or facenet verify" in out
     config = yaml.safe_load(Path("run/config.yaml").read_text())
     assert config["flip"] is True  # one of the defaults for faces
 
