@@ -75,6 +75,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if elsewhere and collection_path.name not in ON_ANY_DEVICE else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, so that no process waits for another at the end."""
+    items.sort(key=lambda item: "ci" not in item.keywords)
+
+
 @pytest.fixture
 def cpu_only(pytestconfig: pytest.Config) -> None:
     """Skips a test of the CPU library alone."""
