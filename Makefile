@@ -6,7 +6,7 @@ ARGS ?=
 
 # The CUDA library takes minutes to compile: it is built where there is a GPU, for that GPU, or where
 # it is asked for, then for two that the tests look at. A wheel has code for all: see CONTRIBUTING.md.
-GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
+GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && command -v nvcc >/dev/null && echo yes)
 export FACENET_EXT_CUDA ?= AUTO
 export FACENET_EXT_CUDA_ARCHITECTURES ?= $(if $(GPU),native,80-real;90a-real)
 ifeq ($(FACENET_EXT_CUDA),ON)
@@ -16,7 +16,7 @@ else ifeq ($(FACENET_EXT_CUDA)$(GPU),AUTOyes)
 else ifeq ($(FACENET_EXT_CUDA),OFF)
   BUILD := for the CPU alone, as FACENET_EXT_CUDA=OFF asks; about a minute
 else
-  BUILD := for the CPU alone: this machine has no NVIDIA GPU (FACENET_EXT_CUDA=ON builds for one all the same); about a minute
+  BUILD := for the CPU alone: this machine has no NVIDIA GPU, or no nvcc (FACENET_EXT_CUDA=ON builds for one all the same); about a minute
 endif
 
 BIN := $(VENV)/bin

@@ -51,6 +51,6 @@ below_autograd: Callable[[], AbstractContextManager[Any]] = (
 )
 
 # torch.compile leaves a function alone. The public name loads the compiler at once: 2 seconds.
-outside_graphs: Callable[[Any], Any] = (
+never_compiled: Callable[[Any], Any] = (
     internal("_compile._disable_dynamo") or torch.compiler.disable
 )

@@ -34,7 +34,7 @@ def without_internals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_internals, "transforms_compiling", nothing)
     monkeypatch.setattr(_internals, "_BATCHED", (nothing, nothing))
     monkeypatch.setattr(_internals, "below_autograd", nothing or nullcontext)
-    monkeypatch.setattr(_internals, "outside_graphs", nothing or torch.compiler.disable)
+    monkeypatch.setattr(_internals, "never_compiled", nothing or torch.compiler.disable)
     monkeypatch.setattr(_internals, "_DUAL_LEVEL", "_there_is_no_such_name")
 
 

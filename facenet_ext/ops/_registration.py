@@ -108,7 +108,7 @@ def first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
 
 def in_eager_mode(derivative: _F) -> _F:
     """A derivative that torch.compile leaves alone on its way through what it does not compile."""
-    return cast(_F, _internals.outside_graphs(derivative))
+    return cast(_F, _internals.never_compiled(derivative))
 
 
 def value_type(dtype: torch.dtype) -> torch.dtype:
