@@ -56,6 +56,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	find $(CPP) | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/.dev

@@ -12,7 +12,7 @@ from benchmarks import cases, memory, pages, plots, table, training
 from benchmarks.machine import ROOT, describe
 from benchmarks.results import Results, Timing
 from benchmarks.targets import judge
-from facenet_ext.train.console import make_console
+from facenet_ext.common.console import make_console
 
 HERE = Path(__file__).parent
 SCRATCH = HERE / "out"

@@ -24,7 +24,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from benchmarks.machine import ROOT, describe
-from facenet_ext.train.console import make_console
+from facenet_ext.common.console import make_console
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "benchmarks" / "results" / "study.json"
@@ -157,7 +157,7 @@ def _train(folder: Path, clock: Path, config: Path, preset: str, data: Path, thr
 
 def save(outcomes: list[Outcome], runs: list[Run], threads: int, jobs: int) -> None:
     """Write the outcomes in the plan's order, in one step."""
-    from facenet_ext.train.report import write_json
+    from facenet_ext.common.files import write_json
 
     order = {(run.choice, run.variant, run.seed): place for place, run in enumerate(runs)}
     kept = [o for o in outcomes if (o.choice, o.variant, o.seed) in order]
@@ -221,7 +221,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from benchmarks import pages
-    from facenet_ext.train.sources import find
+    from facenet_ext.data.sources import find
 
     console = make_console()
     preset, runs = plan()

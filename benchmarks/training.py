@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.results import TrainingStep
+from facenet_ext.cli.train_options import parse
 from facenet_ext.micro_batches import embed_in_micro_batches
-from facenet_ext.train.command_options import parse
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.optimization import make_optimizer
 

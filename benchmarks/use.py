@@ -24,9 +24,9 @@ from torch import Tensor
 
 from benchmarks.machine import ROOT, describe
 from facenet_ext.all_pairs import distance_histogram, val_far_all_pairs
+from facenet_ext.common.console import make_console
 from facenet_ext.neighbours import nearest, within
 from facenet_ext.recognition import ModelName, cluster, embed_images, list_tree
-from facenet_ext.train.console import make_console
 
 RESULTS = ROOT / "benchmarks" / "results" / "use.json"
 _DIM = 128
@@ -143,8 +143,8 @@ def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
 
 def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
     """Images of 96x96 pixels from JPEG files, with the defaults for faces."""
-    from facenet_ext.train.command_options import parse
-    from facenet_ext.train.embedder import Embedder
+    from facenet_ext.cli.train_options import parse
+    from facenet_ext.embedding.embedder import Embedder
 
     options = parse(["--preset", "faces", "--data", "images"], "benchmarks").options
     module = Embedder(options, (1, 96, 96)).eval()
@@ -188,7 +188,7 @@ def table() -> tuple[list[str], list[list[str]]]:
 def main() -> None:
     """Measure, print and record."""
     from benchmarks import pages
-    from facenet_ext.train.report import write_json
+    from facenet_ext.common.files import write_json
 
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.use", description=__doc__, allow_abbrev=False

@@ -17,18 +17,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from facenet_ext.cli.interrupts import loading
+from facenet_ext.common.interrupts import loading
 
 _PROG = "python -m examples.demo"
 with loading(_PROG):
     from PIL import Image
     from rich.console import Console
 
-    from facenet_ext.train import held_out
-    from facenet_ext.train.console import make_console
-    from facenet_ext.train.errors import InputError
-    from facenet_ext.train.options import DataOptions
-    from facenet_ext.train.sources import Source, find, list_images
+    from facenet_ext.common.console import make_console
+    from facenet_ext.common.errors import InputError
+    from facenet_ext.data.sources import Source, find, list_images
+    from facenet_ext.embedding.options import DataOptions
+    from facenet_ext.evaluation import held_out
 
 _GALLERY = 10  # images that each identity of the gallery has
 

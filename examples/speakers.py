@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from facenet_ext.cli.interrupts import loading
+from facenet_ext.common.interrupts import loading
 
 _PROG = "python -m examples.speakers"
 with loading(_PROG):

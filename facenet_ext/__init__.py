@@ -25,6 +25,15 @@ if TYPE_CHECKING:
         all_pairs as all_pairs,
     )
     from facenet_ext import (
+        data as data,
+    )
+    from facenet_ext import (
+        embedding as embedding,
+    )
+    from facenet_ext import (
+        evaluation as evaluation,
+    )
+    from facenet_ext import (
         functional as functional,
     )
     from facenet_ext import (
@@ -74,6 +83,7 @@ if TYPE_CHECKING:
     )
     from facenet_ext._library import build_info
     from facenet_ext._types import Triplets
+    from facenet_ext.common.errors import InputError
     from facenet_ext.functional import (
         mined_triplet_loss,
         pairwise_squared_distance,
@@ -97,6 +107,7 @@ __version__ = _info.version
 __all__ = [
     "CrossBatchMemory",
     "HarmonicTripletLoss",
+    "InputError",
     "MPerClassSampler",
     "TripletHardLoss",
     "TripletLoss",
@@ -121,6 +132,9 @@ __all__ = [
 
 _MODULES = (
     "all_pairs",
+    "data",
+    "embedding",
+    "evaluation",
     "functional",
     "losses",
     "memory",
@@ -143,6 +157,7 @@ _MODULES = (
 _HOMES = {
     "CrossBatchMemory": "memory",
     "HarmonicTripletLoss": "losses",
+    "InputError": "common.errors",
     "MPerClassSampler": "samplers",
     "TripletHardLoss": "losses",
     "TripletLoss": "losses",

@@ -19,14 +19,17 @@ def lazily(
 
     Args:
         package: its name.
-        homes: the module in it that each of its names is from.
+        homes: the module that each of its names is from: in the package, or where it begins with
+            ``facenet_ext.``, elsewhere.
         modules: those of its modules that are attributes too.
     """
 
     def get(name: str) -> Any:
         try:
             if name in homes:
-                value = getattr(import_module(f"{package}.{homes[name]}"), name)
+                home = homes[name]
+                home = home if home.startswith("facenet_ext.") else f"{package}.{home}"
+                value = getattr(import_module(home), name)
             elif name in modules:
                 value = import_module(f"{package}.{name}")
             else:

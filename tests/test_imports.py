@@ -67,7 +67,7 @@ def test_what_verifies_needs_no_training() -> None:
     """``verify``, ``identify`` and ``embed``: a service that uses a model imports no trainer."""
     code = """
 import facenet_ext.commands.verify, facenet_ext.commands.identify, facenet_ext.commands.embed
-import facenet_ext.train.loading
+import facenet_ext.embedding.loading
 """
     assert not loaded(code) & {*COMPILER, *TRAINING}
     heavy = {*COMPILER, *TRAINING, *PEERS, "scipy", "matplotlib", "pyarrow"}
@@ -78,7 +78,8 @@ def test_every_public_name_is_there_and_completed() -> None:
     public = {
         module.name
         for module in pkgutil.iter_modules(facenet_ext.__path__)
-        if not module.name.startswith(("_", "lib")) and module.name not in ("cli", "commands")
+        if not module.name.startswith(("_", "lib"))
+        and module.name not in ("cli", "commands", "common")
     }
     assert public <= set(dir(facenet_ext))
     for package in ("", ".recognition", ".mining"):

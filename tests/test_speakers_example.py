@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facenet_ext.train.command import main as train
+from facenet_ext.cli.train import main as train
 
 soundfile = pytest.importorskip("soundfile")
 EXAMPLES = Path(__file__).parents[1] / "examples"

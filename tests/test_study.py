@@ -18,8 +18,8 @@ if not (ROOT / "benchmarks").is_dir():
 sys.path += [str(ROOT), str(ROOT / "tests" / "train")]
 
 from benchmarks import pages, study  # noqa: E402
-from facenet_ext.train.command_options import parse  # noqa: E402
-from facenet_ext.train.options import Options  # noqa: E402
+from facenet_ext.cli.train_options import parse  # noqa: E402
+from facenet_ext.embedding.options import Options  # noqa: E402
 
 PRESET, RUNS = study.plan()
 

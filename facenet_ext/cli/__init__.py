@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import facenet_ext
 from facenet_ext._extras import how_to_install
-from facenet_ext.cli.interrupts import loading
+from facenet_ext.common.interrupts import loading
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name == "train":
             with loading(prog):
-                from facenet_ext.train.command import main as train
+                from facenet_ext.cli.train import main as train
             return train(rest, prog=prog)
         with loading(prog):
             from facenet_ext.cli.command_line import run
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(name: str) -> ArgumentParser:
     """Return the parser of a subcommand's options."""
-    module = "facenet_ext.train.command" if name == "train" else f"facenet_ext.cli.{name}"
+    module = "facenet_ext.cli.train" if name == "train" else f"facenet_ext.cli.{name}"
     parser: ArgumentParser = importlib.import_module(module).build_parser(f"facenet {name}")
     return parser
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from facenet_ext.cli.interrupts import loading
 from facenet_ext.cli.parsing import Parser
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.plain_warnings import tell_warnings
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.interrupts import loading
+from facenet_ext.common.plain_warnings import tell_warnings
 
 __all__ = ["make_parser", "run", "show_default"]
 

@@ -7,7 +7,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from facenet_ext.cli.command_line import make_parser
 from facenet_ext.cli.model_options import add_model_options
-from facenet_ext.train.folders import EVALUATION
+from facenet_ext.embedding.folders import EVALUATION
 
 __all__ = ["build_parser"]
 

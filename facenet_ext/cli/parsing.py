@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from facenet_ext.train.errors import InputError
+from facenet_ext.common.errors import InputError
 
 __all__ = ["Parser", "closest"]
 
@@ -35,7 +35,7 @@ class _Problem(NamedTuple):
 class Parser(ArgumentParser):
     """A parser that takes no abbreviations and whose errors are sentences.
 
-    ``parse_args`` raises an :class:`.InputError` that names everything that is wrong.
+    ``parse_args`` raises an :class:`facenet_ext.InputError` that names everything that is wrong.
     """
 
     def __init__(self, **options: Any) -> None:

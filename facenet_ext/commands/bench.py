@@ -15,10 +15,10 @@ from rich.table import Table
 from facenet_ext import TripletSemiHardLoss, build_info
 from facenet_ext.all_pairs import distance_histogram
 from facenet_ext.commands.devices import find_device
+from facenet_ext.common.console import make_console
+from facenet_ext.common.counting import Counting
+from facenet_ext.common.errors import InputError
 from facenet_ext.neighbours import nearest, within
-from facenet_ext.train.console import make_console
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.errors import InputError
 
 __all__ = ["execute"]
 

@@ -20,14 +20,14 @@ from facenet_ext.commands.model_options import (
 )
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.warnings import Warnings
+from facenet_ext.common.console import make_console
+from facenet_ext.common.counting import Counting
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.figures import save_picture
+from facenet_ext.common.files import write_json, write_text
+from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
 from facenet_ext.recognition.store import number
-from facenet_ext.train.console import make_console
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.pictures import save_picture
-from facenet_ext.train.report import write_json, write_text
 
 __all__ = ["execute"]
 

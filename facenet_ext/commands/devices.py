@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from facenet_ext.train.errors import InputError
+from facenet_ext.common.errors import InputError
 
 __all__ = ["find_device"]
 

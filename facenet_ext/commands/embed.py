@@ -9,12 +9,12 @@ from typing import Any
 
 from facenet_ext.commands.model_options import load_model, tell_passed_over, warn_of_list
 from facenet_ext.commands.warnings import Warnings
+from facenet_ext.common.console import make_console
+from facenet_ext.common.counting import Counting
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import comparable
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
-from facenet_ext.train.console import make_console
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.text import comparable
 
 __all__ = ["execute"]
 

@@ -19,20 +19,21 @@ from facenet_ext.commands.evaluation_facts import Facts, find_facts
 from facenet_ext.commands.evaluation_report import AllPairs, write_report
 from facenet_ext.commands.model_options import Model, embed_list, load_model
 from facenet_ext.commands.warnings import Warnings
+from facenet_ext.common.console import make_console
+from facenet_ext.common.counting import Counting
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.files import without_nan, write_json
+from facenet_ext.common.text import comparable
+from facenet_ext.data.sources import find
+from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
+from facenet_ext.embedding.options import is_features
+from facenet_ext.evaluation import held_out
+from facenet_ext.evaluation.protocols import Protocol, read_protocol
+from facenet_ext.evaluation.quality import QualitySlice, measure_quality
+from facenet_ext.evaluation.table import table
+from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.recognition import StoredEmbeddings
-from facenet_ext.recognition.protocols import Protocol, read_protocol
-from facenet_ext.recognition.quality import QualitySlice, measure_quality
 from facenet_ext.recognition.store import number
-from facenet_ext.train import held_out
-from facenet_ext.train.console import make_console
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.evaluation import Verification, verify, without_nan
-from facenet_ext.train.folders import CHECKPOINTS, EVALUATION, METRICS
-from facenet_ext.train.options import is_features
-from facenet_ext.train.report import table, write_json
-from facenet_ext.train.sources import find
-from facenet_ext.train.text import comparable
 
 __all__ = ["execute"]
 

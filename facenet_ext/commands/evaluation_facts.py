@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from facenet_ext.commands.model_options import Model
-from facenet_ext.recognition.protocols import Protocol
-from facenet_ext.train.folders import CHECKPOINTS
-from facenet_ext.train.provenance import Training
+from facenet_ext.embedding.folders import CHECKPOINTS
+from facenet_ext.embedding.provenance import Training
+from facenet_ext.evaluation.protocols import Protocol
 
 __all__ = ["Facts", "find_facts"]
 

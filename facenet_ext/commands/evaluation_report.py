@@ -15,24 +15,17 @@ from torch import Tensor
 
 from facenet_ext.commands.evaluation_facts import Facts
 from facenet_ext.commands.report_page import Card, Section, render
+from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure, shorten, tidy
+from facenet_ext.common.files import write_text
+from facenet_ext.common.text import comparable
+from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.evaluation.pictures import draw_distances, draw_mistakes, draw_roc
+from facenet_ext.evaluation.protocols import Protocol
+from facenet_ext.evaluation.quality import QualitySlice
+from facenet_ext.evaluation.table import with_error
+from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import OperatingPoint
 from facenet_ext.recognition import ModelName
-from facenet_ext.recognition.protocols import Protocol
-from facenet_ext.recognition.quality import QualitySlice
-from facenet_ext.train.evaluation import Verification
-from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.pictures import (
-    DIFFERENT_COLOUR,
-    SAME_COLOUR,
-    draw_distances,
-    draw_mistakes,
-    draw_roc,
-    new_figure,
-    shorten,
-    tidy,
-)
-from facenet_ext.train.report import with_error, write_text
-from facenet_ext.train.text import comparable
 
 __all__ = ["AllPairs", "write_report"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from facenet_ext._extras import how_to_install
+from facenet_ext.common.console import make_console
+from facenet_ext.common.errors import InputError
+from facenet_ext.embedding.loading import checkpoint_path, load_embedder
 from facenet_ext.models import export_onnx
-from facenet_ext.train.console import make_console
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.loading import checkpoint_path, load_embedder
 
 __all__ = ["execute"]
 

@@ -12,14 +12,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from facenet_ext.train import held_out
-from facenet_ext.train.command import quiet
-from facenet_ext.train.console import make_console
+from facenet_ext.common.console import make_console
+from facenet_ext.common.errors import InputError, InterruptedRunError
+from facenet_ext.common.figures import save_picture
+from facenet_ext.common.files import write_json
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE
+from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
+from facenet_ext.embedding.options import Options, dump
+from facenet_ext.evaluation import held_out
 from facenet_ext.train.data import load
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.fitting import fit
-from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.train.harmonic import (
     HarmonicModule,
     compare,
@@ -27,11 +30,8 @@ from facenet_ext.train.harmonic import (
     embed_all,
     recognised,
 )
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.options import Options, dump
-from facenet_ext.train.pictures import save_picture
-from facenet_ext.train.report import write_json
+from facenet_ext.train.progress import quiet
 from facenet_ext.train.run import train
 
 __all__ = ["execute"]

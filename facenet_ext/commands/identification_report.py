@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from facenet_ext.common.console import cut
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.files import without_nan, write_text
 from facenet_ext.recognition import (
     Identification,
     OpenSetPoint,
@@ -20,10 +23,6 @@ from facenet_ext.recognition import (
     cumulative_matches,
     open_set_rates,
 )
-from facenet_ext.train.console import cut
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.evaluation import without_nan
-from facenet_ext.train.report import write_text
 
 __all__ = ["Found", "Rates", "as_dict", "rate", "show", "write"]
 
@@ -287,7 +286,7 @@ def write(output: Path, found: Found) -> None:
         write_text(output / "identified.csv", text.getvalue())
         if found.rates is not None:
             from facenet_ext.commands.recognition_pictures import draw_identification
-            from facenet_ext.train.pictures import save_picture
+            from facenet_ext.common.figures import save_picture
 
             figure = draw_identification(
                 found.rates.cmc.tolist(),

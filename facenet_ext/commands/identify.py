@@ -17,13 +17,13 @@ from facenet_ext.commands.model_options import (
     embed_or_read,
 )
 from facenet_ext.commands.warnings import Warnings
+from facenet_ext.common.console import make_console
+from facenet_ext.common.counting import Counting
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import comparable
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
 from facenet_ext.recognition.store import number
-from facenet_ext.train.console import make_console
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.text import comparable
 
 __all__ = ["execute"]
 

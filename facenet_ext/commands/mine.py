@@ -13,6 +13,14 @@ from rich.console import Console
 
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
+from facenet_ext.common.console import make_console
+from facenet_ext.common.counting import Counting
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.figures import save_picture
+from facenet_ext.common.files import read_json, write_json, write_text
+from facenet_ext.common.text import read_lines
+from facenet_ext.data.examples import Examples
+from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.mining import (
     Rule,
     find_duplicates,
@@ -22,15 +30,8 @@ from facenet_ext.mining import (
 )
 from facenet_ext.mining.storage import describe, fingerprint
 from facenet_ext.recognition.store import STORE, map_array, number, read_embeddings
-from facenet_ext.train.console import make_console
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.data import Examples, load
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder
+from facenet_ext.train.data import load
 from facenet_ext.train.offline import embed_to_file
-from facenet_ext.train.pictures import save_picture
-from facenet_ext.train.report import read_json, write_json, write_text
-from facenet_ext.train.text import read_lines
 
 __all__ = ["execute"]
 

@@ -12,6 +12,19 @@ from rich.console import Console
 
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.warnings import Warnings
+from facenet_ext.common.counting import Counting
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.listing import passed_over_in
+from facenet_ext.data.sources import cache_folder
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.folders import latest_run
+from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder, matched_by
+from facenet_ext.embedding.operating_points import OperatingPoints, find_operating_points
+from facenet_ext.embedding.suitability import (
+    warn_of_images,
+    warn_of_threshold,
+    warn_of_training,
+)
 from facenet_ext.recognition import (
     ImageList,
     ModelName,
@@ -22,19 +35,6 @@ from facenet_ext.recognition import (
 )
 from facenet_ext.recognition.embedding import UNREADABLE
 from facenet_ext.recognition.store import FORMAT, STORE
-from facenet_ext.recognition.suitability import (
-    warn_of_images,
-    warn_of_threshold,
-    warn_of_training,
-)
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.folders import latest_run
-from facenet_ext.train.listing import passed_over_in
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder, matched_by
-from facenet_ext.train.operating_points import OperatingPoints, find_operating_points
-from facenet_ext.train.sources import cache_folder
 
 __all__ = [
     "Model",

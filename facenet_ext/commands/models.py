@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from facenet_ext.common.console import make_console
+from facenet_ext.common.counting import Counting
 from facenet_ext.models import (
     PAPER,
     EmbeddingNetwork,
@@ -15,8 +17,6 @@ from facenet_ext.models import (
     layer_costs,
     milliseconds_per_image,
 )
-from facenet_ext.train.console import make_console
-from facenet_ext.train.counting import Counting
 
 __all__ = ["execute"]
 

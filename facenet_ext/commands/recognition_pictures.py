@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, caption, new_figure, tidy
 from facenet_ext.recognition import OpenSetPoint
-from facenet_ext.train.pictures import DIFFERENT_COLOUR, SAME_COLOUR, caption, new_figure, tidy
 
 __all__ = ["draw_identification", "draw_sheet"]
 

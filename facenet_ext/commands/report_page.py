@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jinja2
 from matplotlib.figure import Figure
 
-from facenet_ext.train.fonts import draw_png
+from facenet_ext.common.fonts import draw_png
 
 __all__ = ["Card", "Section", "render"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure, SubFigure
 
+from facenet_ext.common.figures import caption
+from facenet_ext.common.files import write_text
+from facenet_ext.data.examples import Examples
 from facenet_ext.mining import Suspect
-from facenet_ext.train.data import Examples
-from facenet_ext.train.pictures import caption
-from facenet_ext.train.report import write_text
 
 __all__ = ["draw_contact_sheet", "write_csv"]
 

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from facenet_ext.commands.model_options import choose_threshold, load_model
 from facenet_ext.commands.warnings import Warnings
-from facenet_ext.recognition.suitability import warn_of_images
-from facenet_ext.train.console import make_console
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.images import UnreadableImageError, read_image
+from facenet_ext.common.console import make_console
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.embedding.suitability import warn_of_images
 
 __all__ = ["execute"]
 

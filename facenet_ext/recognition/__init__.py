@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 from facenet_ext._lazy import lazily
 
 if TYPE_CHECKING:
+    from facenet_ext.data.image_list import ImageList, list_tree
     from facenet_ext.recognition.clustering import (
         Clusters,
         ClusterScores,
         cluster,
         score_clusters,
     )
-    from facenet_ext.recognition.embedding import ImageList, embed_images, list_tree
+    from facenet_ext.recognition.embedding import embed_images
     from facenet_ext.recognition.identification import (
         Identification,
         OpenSetPoint,
@@ -53,7 +54,7 @@ __getattr__, __dir__ = lazily(
         "ClusterScores": "clustering",
         "Clusters": "clustering",
         "Identification": "identification",
-        "ImageList": "embedding",
+        "ImageList": "facenet_ext.data.image_list",
         "ModelName": "store",
         "OpenSetPoint": "identification",
         "StoredEmbeddings": "store",
@@ -62,7 +63,7 @@ __getattr__, __dir__ = lazily(
         "cumulative_matches": "identification",
         "embed_images": "embedding",
         "identify": "identification",
-        "list_tree": "embedding",
+        "list_tree": "facenet_ext.data.image_list",
         "open_set_rates": "identification",
         "read_embeddings": "store",
         "score_clusters": "clustering",

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import functools
-import hashlib
 import io
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +19,12 @@ import torch
 from torch import Tensor
 
 from facenet_ext._defaults import EMBEDDING_BATCH
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.files import write_json, write_text
+from facenet_ext.common.text import printable
+from facenet_ext.data.image_list import ImageList
+from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.recognition.store import (
     EMBEDDINGS,
     STORE,
@@ -30,96 +33,19 @@ from facenet_ext.recognition.store import (
     finish_store,
     read_embeddings,
 )
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.listing import entries_of, is_folder, is_image, told
-from facenet_ext.train.report import write_json, write_text
-from facenet_ext.train.text import printable
 
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["UNREADABLE", "ImageList", "embed_images", "list_tree"]
+__all__ = [
+    "UNREADABLE",
+    "embed_images",
+]
 
 UNREADABLE = "unreadable.csv"
 _PARTS = ".unfinished"
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageList:
-    """Images to embed.
-
-    Attributes:
-        root: the folder that they are under.
-        ids: a name for each: the path of its file under the root.
-        identities: whose each is; "" where that is not known.
-        passed_over: counts what lies beside them and is not read, by kind.
-    """
-
-    root: Path
-    ids: list[str]
-    identities: list[str]
-    passed_over: Counter[str] = dataclasses.field(default_factory=Counter)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def path(self, row: int) -> Path:
-        """Return the path of an image."""
-        return self.root / self.ids[row]
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """A name for the list and for the files, as they were when this was first asked for."""
-        hashed = hashlib.sha256()
-        for name in self.ids:
-            status = os.stat(self.root / name)
-            line = f"{name}\n{status.st_size} {status.st_mtime_ns}\n"
-            hashed.update(line.encode("utf-8", "surrogateescape"))
-        return hashed.hexdigest()
-
-
-def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
-    """List the images under a folder, however deep, in order of their paths; or an image itself.
-
-    Links to folders are followed, but not to one that they lie in. A folder may be left out.
-    The identity of an image is the name of the folder it lies in, if that is not ``root`` itself.
-
-    What is no image is counted.
-
-    Raises:
-        InputError: there are none, or a folder cannot be read.
-    """
-    if root.is_file():
-        return ImageList(root.parent, [root.name], [""])
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder or image")
-    images = ImageList(root, [], [])
-    try:
-        _list_folder(images, "", "", () if leave_out is None else (leave_out.resolve(),))
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    if not images.ids:
-        others = f", only {told(images.passed_over)}" if images.passed_over else ""
-        raise InputError(f"{root}: no images found in it{others}")
-    return images
-
-
-def _list_folder(images: ImageList, name: str, identity: str, above: tuple[Path, ...]) -> None:
-    """Add the images of a folder, which has that name under the root, to a list."""
-    folder = images.root / name
-    if (real := folder.resolve()) in above:
-        return
-    for entry in entries_of(folder):
-        if is_folder(entry):
-            if not entry.name.startswith("."):
-                _list_folder(images, f"{name}{entry.name}/", entry.name, (*above, real))
-        elif is_image(entry, images.passed_over):
-            images.ids.append(name + entry.name)
-            images.identities.append(identity)
 
 
 def embed_images(

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.report import write_json, write_text
-from facenet_ext.train.text import comparable, read_lines
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.files import write_json, write_text
+from facenet_ext.common.text import comparable, read_lines
 
 __all__ = [
     "EMBEDDINGS",
@@ -217,7 +217,7 @@ def map_array(path: Path) -> NDArray[Any]:
 def number(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Return the different names in order, and the place of each one's name among them.
 
-    Names are different as :func:`facenet_ext.train.text.comparable` tells; of several spellings of
+    Names are different as :func:`facenet_ext.common.text.comparable` tells; of several spellings of
     one the first is returned.
 
     Example:

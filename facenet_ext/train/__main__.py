@@ -2,10 +2,10 @@
 
 import sys
 
-from facenet_ext.cli.interrupts import loading
+from facenet_ext.common.interrupts import loading
 
 with loading("python -m facenet_ext.train"):
-    from facenet_ext.train.command import main
+    from facenet_ext.cli.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import kornia.augmentation as kornia
 from torch import nn
 
-from facenet_ext.train.crop_resize import CropResize
-from facenet_ext.train.options import AugmentationOptions
+from facenet_ext.embedding.crop_resize import CropResize
+from facenet_ext.embedding.options import AugmentationOptions
 
 __all__ = ["Augmentation"]
 

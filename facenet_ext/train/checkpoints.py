@@ -11,8 +11,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from facenet_ext.train.errors import InterruptedRunError
-from facenet_ext.train.folders import LAST_FILE
+from facenet_ext.common.errors import InterruptedRunError
+from facenet_ext.embedding.folders import LAST_FILE
 
 __all__ = ["GracefulStop", "save_best"]
 

@@ -15,64 +15,25 @@ from lightning.pytorch import LightningDataModule
 from rich.console import Console
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import printable
+from facenet_ext.data import sources
+from facenet_ext.data.examples import Examples
+from facenet_ext.data.features import read_features
+from facenet_ext.data.images import decode
+from facenet_ext.data.listing import passed_over_in
+from facenet_ext.data.pairs import Pairs, all_pairs, read_pairs
+from facenet_ext.data.sources import ImageFile
+from facenet_ext.embedding.options import BatchOptions, DataOptions, is_features
+from facenet_ext.evaluation import held_out
 from facenet_ext.samplers import MPerClassSampler, derive_seed
-from facenet_ext.train import held_out, sources
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.features import read_features
-from facenet_ext.train.images import decode
-from facenet_ext.train.listing import passed_over_in
-from facenet_ext.train.options import BatchOptions, DataOptions, is_features
-from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
-from facenet_ext.train.sources import ImageFile
-from facenet_ext.train.text import printable
 
-__all__ = ["Batches", "Examples", "MinedTriplets", "TrainVal", "load"]
+__all__ = ["Batches", "MinedTriplets", "TrainVal", "load"]
 
 _TRAIN_DIGITS = 6
 _EVALUATION_BATCH = 256
-
-
-class Examples(Dataset[tuple[Tensor, Tensor]]):
-    """Images or features with their labels, cut into batches by position.
-
-    Args:
-        values: ``[N, C, H, W]`` uint8 images, or ``[N, D]`` or ``[N, C, L]`` float32 features.
-        labels: ``[N]`` int64.
-        names: what to call each in a picture; by default its label.
-    """
-
-    def __init__(self, values: Tensor, labels: Tensor, names: list[str] | None = None) -> None:
-        self.values = values
-        self.labels = labels
-        self.names = names if names is not None else [str(label) for label in labels.tolist()]
-
-    @property
-    def are_images(self) -> bool:
-        """Whether they can be looked at, and augmented as images are."""
-        return self.values.dtype == torch.uint8
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one of them."""
-        return tuple(self.values.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.values[index], self.labels[index]
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Return the values [B, ...] and labels [B] of a whole batch at once."""
-        rows = torch.tensor(indices)
-        return self.values[rows], self.labels[rows]
-
-    def __repr__(self) -> str:
-        identities = len(set(self.labels.tolist()))
-        kind = "images" if self.are_images else "rows of features"
-        return f"{len(self)} {kind} of {identities} identities"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,17 +15,17 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from facenet_ext.train import held_out
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.features import read_labels
-from facenet_ext.train.folders import run_folder
-from facenet_ext.train.options import (
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.features import read_labels
+from facenet_ext.embedding.folders import run_folder
+from facenet_ext.embedding.options import (
     AugmentationOptions,
     DataOptions,
     Options,
     is_features,
     spelled,
 )
+from facenet_ext.evaluation import held_out
 
 __all__ = ["Changes", "Fitted", "fit", "fit_batches"]
 
@@ -309,7 +309,7 @@ def _check_network(options: Options, given: Collection[str], shape: tuple[int, .
         return
     import torch
 
-    from facenet_ext.train.embedder import build_network
+    from facenet_ext.embedding.embedder import build_network
 
     with torch.device("meta"):
         build_network(options, shape)

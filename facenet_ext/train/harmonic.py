@@ -9,18 +9,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure
+from facenet_ext.common.files import without_nan
+from facenet_ext.data.examples import Examples
+from facenet_ext.data.pairs import Pairs
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.options import Options
 from facenet_ext.functional import pairwise_squared_distance
 from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
 from facenet_ext.models import Committee, EmbeddingNetwork
-from facenet_ext.train.data import Examples
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.evaluation import without_nan
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.options import Options
-from facenet_ext.train.pairs import Pairs
-from facenet_ext.train.pictures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure
 
 __all__ = [
     "Comparison",

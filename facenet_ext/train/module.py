@@ -9,18 +9,18 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.pairs import Pairs
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.options import AugmentationOptions, Options
+from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.functional import select_triplets
 from facenet_ext.losses import TripletLoss
 from facenet_ext.micro_batches import embed_in_micro_batches
 from facenet_ext.models import Committee
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.augmentation import Augmentation
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.evaluation import Verification, verify
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
-from facenet_ext.train.options import AugmentationOptions, Options
-from facenet_ext.train.pairs import Pairs
 
 __all__ = ["EmbeddingModule"]
 

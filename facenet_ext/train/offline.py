@@ -11,13 +11,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from rich.console import Console
 
+from facenet_ext.common.counting import Counting
+from facenet_ext.data.examples import Examples
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.options import Options
 from facenet_ext.mining import Rule, mine_to_parquet, read_triplets
 from facenet_ext.samplers import derive_seed
-from facenet_ext.train.counting import Counting
-from facenet_ext.train.data import Batches, Examples, MinedTriplets
-from facenet_ext.train.embedder import Embedder
+from facenet_ext.train.data import Batches, MinedTriplets
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.options import Options
 
 __all__ = ["OfflineMining", "embed_to_file"]
 

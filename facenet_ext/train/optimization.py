@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from facenet_ext.train.options import OptimizerOptions
+from facenet_ext.embedding.options import OptimizerOptions
 
 __all__ = ["AveragedWeights", "make_optimizer", "make_scheduler", "rate"]
 

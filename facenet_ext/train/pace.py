@@ -13,10 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from facenet_ext.data.pairs import Pairs
+from facenet_ext.evaluation.verification import verify
 from facenet_ext.train.data import Batches
-from facenet_ext.train.evaluation import verify
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.pairs import Pairs
 
 __all__ = ["Pace", "Plan", "measure", "plan_steps"]
 

@@ -16,23 +16,25 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from facenet_ext.train import checkpoints, held_out
-from facenet_ext.train.console import make_console
+from facenet_ext.common.console import make_console
+from facenet_ext.common.errors import InputError, InterruptedRunError
+from facenet_ext.common.files import write_json, write_text
+from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
+from facenet_ext.embedding.loading import check_model, read_checkpoint
+from facenet_ext.embedding.options import Options, dump, spelled
+from facenet_ext.embedding.provenance import Training
+from facenet_ext.evaluation import held_out
+from facenet_ext.evaluation.pictures import draw_all
+from facenet_ext.evaluation.table import table
+from facenet_ext.train import checkpoints
 from facenet_ext.train.data import Batches, TrainVal, load
-from facenet_ext.train.errors import InputError, InterruptedRunError
 from facenet_ext.train.fitting import Changes, fit_batches
-from facenet_ext.train.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
-from facenet_ext.train.loading import check_model, read_checkpoint
 from facenet_ext.train.measuring import MeasureRange
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
-from facenet_ext.train.options import Options, dump, spelled
 from facenet_ext.train.pace import Pace, measure, plan_steps
-from facenet_ext.train.pictures import draw_all
 from facenet_ext.train.progress import ShowProgress
-from facenet_ext.train.provenance import Training
-from facenet_ext.train.report import table, write_json, write_text
 
 __all__ = ["train"]
 

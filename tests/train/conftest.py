@@ -10,7 +10,7 @@ from small_runs import TINY, Facenet, write_faces
 
 import facenet_ext.train.run
 from facenet_ext import cli
-from facenet_ext.train.command import main
+from facenet_ext.cli.train import main
 
 
 @pytest.fixture

@@ -13,14 +13,15 @@ from rich.console import Console
 from facenet_ext.commands.evaluation_report import _draw_map
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.suspects_report import draw_contact_sheet
+from facenet_ext.data.examples import Examples
+from facenet_ext.data.pairs import Pairs, all_pairs
+from facenet_ext.embedding.options import DataOptions
+from facenet_ext.evaluation.pictures import draw_mistakes
+from facenet_ext.evaluation.protocols import Protocol
+from facenet_ext.evaluation.verification import verify
 from facenet_ext.mining import Suspect
 from facenet_ext.recognition import ImageList
-from facenet_ext.recognition.protocols import Protocol
-from facenet_ext.train.data import Examples, load
-from facenet_ext.train.evaluation import verify
-from facenet_ext.train.options import DataOptions
-from facenet_ext.train.pairs import Pairs, all_pairs
-from facenet_ext.train.pictures import draw_mistakes
+from facenet_ext.train.data import load
 
 IMAGES = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
 NAMES = ["Ann/1.png", "Ann/2.png", "Bob/1.png", "Bob/2.png", "x$y$^$/1.png", "x$y$^$/2.png"]

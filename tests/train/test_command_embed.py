@@ -16,10 +16,10 @@ import torch
 from command_runs import Command, assert_told
 
 import facenet_ext.recognition.embedding as embedding
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.images import read_image
+from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.recognition import list_tree, read_embeddings
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.images import read_image
-from facenet_ext.train.loading import checkpoint_path, file_hash, load_embedder
 
 
 def embed(command: Command, world: Path, *more: object, images: str = "faces") -> Any:

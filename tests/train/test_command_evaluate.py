@@ -14,12 +14,12 @@ from command_runs import Command, assert_told
 from rich.console import Console
 from small_runs import write_faces, write_pairs
 
+from facenet_ext.data.images import read_image
+from facenet_ext.embedding.loading import checkpoint_path, load_embedder
+from facenet_ext.evaluation.protocols import read_protocol
+from facenet_ext.evaluation.verification import verify
 from facenet_ext.metrics import val_far
-from facenet_ext.recognition.protocols import read_protocol
 from facenet_ext.train.data import load
-from facenet_ext.train.evaluation import verify
-from facenet_ext.train.images import read_image
-from facenet_ext.train.loading import checkpoint_path, load_embedder
 
 LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -190,7 +190,7 @@ def test_videos_are_at_the_mean_distance_of_their_frames(
         assert accepted[-1] == pytest.approx(point.threshold, abs=1e-4)
     names = [Path(name).name for name in protocol.images.ids[:4]]
     assert names == ["0.0.png", "0.7.png", "0.14.png", "0.21.png"], "in the order of their numbers"
-    monkeypatch.setattr("facenet_ext.recognition.protocols._FRAMES", 2)
+    monkeypatch.setattr("facenet_ext.evaluation.protocols._FRAMES", 2)
     assert len(read_protocol(str(videos), str(tmp_path / "splits.txt")).images) == 12
     assert_told(evaluate(command, world, *options, "--all-pairs"), "--all-pairs: of images")
 

@@ -12,8 +12,8 @@ from command_runs import Command, assert_told
 from PIL import Image
 from small_runs import TINY, write_faces
 
+from facenet_ext.embedding.loading import load_embedder
 from facenet_ext.train.harmonic import HarmonicModule, recognised
-from facenet_ext.train.loading import load_embedder
 
 STEPS = ["--layer-steps", 2, "--steps", 3]
 

@@ -15,9 +15,9 @@ from command_runs import Command, assert_told
 from PIL import Image
 
 from facenet_ext.commands.identification_report import _thresholds
+from facenet_ext.embedding.loading import checkpoint_path
+from facenet_ext.embedding.operating_points import find_operating_points
 from facenet_ext.recognition import ModelName, StoredEmbeddings, write_embeddings
-from facenet_ext.train.loading import checkpoint_path
-from facenet_ext.train.operating_points import find_operating_points
 
 MODEL = ModelName("small", "0" * 64)
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 import facenet_ext.commands.mine
 from facenet_ext.commands.suspects_report import draw_contact_sheet
+from facenet_ext.data.examples import Examples
 from facenet_ext.mining import Suspect, read_triplets
-from facenet_ext.train.data import Examples
 
 
 def save(count: int = 200, classes: int = 25) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,10 @@ from command_runs import Command, assert_told, keep_evaluation
 from small_runs import TINY
 from test_resume import interrupt_before
 
+from facenet_ext.embedding.loading import checkpoint_path
+from facenet_ext.embedding.operating_points import OperatingPoints, find_operating_points
+from facenet_ext.evaluation.verification import curve_as_dict
 from facenet_ext.metrics import roc
-from facenet_ext.train.evaluation import curve_as_dict
-from facenet_ext.train.loading import checkpoint_path
-from facenet_ext.train.operating_points import OperatingPoints, find_operating_points
 
 A, B = "faces/Person_00/Person_00_0001.png", "faces/Person_00/Person_00_0002.png"
 OTHER = "faces/Person_03/Person_03_0001.png"

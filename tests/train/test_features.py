@@ -13,7 +13,7 @@ from small_runs import Facenet
 from test_bad_input import assert_told
 
 from facenet_ext.cli import main
-from facenet_ext.train.loading import load_embedder
+from facenet_ext.embedding.loading import load_embedder
 
 
 def save(path: str, classes: int = 30, shape: tuple[int, ...] = (12,), **changes: Any) -> str:

@@ -17,14 +17,15 @@ from rich.console import Console
 from small_runs import Facenet, write_faces
 
 import facenet_ext.train.data
+from facenet_ext.cli.train_options import parse
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.pairs import all_pairs
+from facenet_ext.embedding.options import Options, spelled
+from facenet_ext.evaluation import held_out
 from facenet_ext.samplers import MPerClassSampler
-from facenet_ext.train import fitting, held_out
-from facenet_ext.train.command_options import parse
+from facenet_ext.train import fitting
 from facenet_ext.train.data import load
-from facenet_ext.train.errors import InputError
 from facenet_ext.train.fitting import Fitted, fit
-from facenet_ext.train.options import Options, spelled
-from facenet_ext.train.pairs import all_pairs
 
 PRESETS = ("faces", "paper")
 

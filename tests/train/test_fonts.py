@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from facenet_ext.commands.recognition_pictures import draw_sheet
-from facenet_ext.train import fonts
-from facenet_ext.train.pictures import new_figure, shorten
+from facenet_ext.common import fonts
+from facenet_ext.common.figures import new_figure, shorten
 
 # Matplotlib brings one font with characters that its usual one has not.
 RARE, RARE_FONT = "\ue101", "STIXNonUnicode"

@@ -10,9 +10,9 @@ from command_runs import Command
 from rich.console import Console
 from small_runs import TINY, Facenet, write_faces, write_pairs
 
+from facenet_ext.embedding.options import DataOptions
+from facenet_ext.evaluation.held_out import choose, read_names, write_names
 from facenet_ext.train.data import load
-from facenet_ext.train.held_out import choose, read_names, write_names
-from facenet_ext.train.options import DataOptions
 
 
 def test_names_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_names_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_names(tmp_path / "none") is None
 
 
-def test_a_run_names_whom_it_verifies_on(facenet: Facenet, faces: Path) -> None:
+def test_a_data_names_whom_it_verifies_on(facenet: Facenet, faces: Path) -> None:
     assert facenet("--data", faces, "--held-out", 0.4, "--output", "a")[0] == 0
     assert read_names(Path("a")) == choose({path.name for path in faces.iterdir()}, 0.4)
     pairs = write_pairs(faces.parent / "pairs.txt")

@@ -18,10 +18,10 @@ from PIL import Image
 from small_runs import write_faces
 
 import facenet_ext.recognition.embedding as embedding
+from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.embedding.loading import checkpoint_path, file_hash
+from facenet_ext.embedding.operating_points import find_operating_points
 from facenet_ext.recognition import read_embeddings
-from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.loading import checkpoint_path, file_hash
-from facenet_ext.train.operating_points import find_operating_points
 
 A = "faces/Person_00/Person_00_0001.png"
 B = "faces/Person_01/Person_01_0001.png"

@@ -14,11 +14,11 @@ from small_runs import write_faces, write_pairs
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from facenet_ext.data.pairs import all_pairs
+from facenet_ext.evaluation.protocols import read_protocol
+from facenet_ext.evaluation.table import table
+from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.metrics import kfold_accuracy
-from facenet_ext.recognition.protocols import read_protocol
-from facenet_ext.train.evaluation import Verification, verify
-from facenet_ext.train.pairs import all_pairs
-from facenet_ext.train.report import table
 
 
 def people(count: int, images: int = 6, seed: int = 0, singles: int = 0) -> tuple[Tensor, Tensor]:

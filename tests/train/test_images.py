@@ -18,9 +18,9 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from torch import Tensor
 
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.images import UnreadableImageError, decode, read_image
-from facenet_ext.train.plain_warnings import reading, tell_warnings
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.plain_warnings import reading, tell_warnings
+from facenet_ext.data.images import UnreadableImageError, decode, read_image
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (6, 4, 3), np.uint8)).resize((32, 48))

@@ -13,9 +13,9 @@ from command_runs import Command, assert_told
 from PIL import Image
 from small_runs import Facenet, write_faces
 
+from facenet_ext.data.listing import is_image, passed_over_in, told
+from facenet_ext.data.sources import list_images
 from facenet_ext.recognition import list_tree
-from facenet_ext.train.listing import is_image, passed_over_in, told
-from facenet_ext.train.sources import list_images
 
 
 def encoded(form: str) -> bytes:

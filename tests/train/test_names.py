@@ -13,7 +13,7 @@ from small_runs import TINY, write_faces
 
 import facenet_ext.commands.export
 import facenet_ext.models
-from facenet_ext.train.console import make_console
+from facenet_ext.common.console import make_console
 
 PEOPLE = ["[bold]", "x[red]", ":smile:", "$a$b^$", "_low", "{step}", "[link=y]%s"]
 RUN = "runs/x[/red]"  # rich would close what was never opened

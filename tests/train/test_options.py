@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import facenet_ext.cli
 from facenet_ext import __version__, cli
-from facenet_ext.train.command_options import parse
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.options import Options, dump
+from facenet_ext.cli.train_options import parse
+from facenet_ext.common.errors import InputError
+from facenet_ext.embedding.options import Options, dump
 
 
 def options(*argv: str) -> Options:
@@ -61,7 +62,7 @@ def test_every_option_has_help_and_one_group() -> None:
 
 
 def test_every_config_file_names_only_options() -> None:
-    folder = Path(sys.modules[Options.__module__].__file__ or "").parent / "configs"
+    folder = Path(facenet_ext.cli.__file__).parent / "configs"
     files = sorted(folder.glob("*.yaml"))
     assert [file.stem for file in files] == ["digits", "faces", "features", "paper"]
     for file in files:

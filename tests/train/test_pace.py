@@ -17,7 +17,7 @@ from test_resume import assert_same, interrupt_before, last
 
 import facenet_ext.train.progress
 import facenet_ext.train.run
-from facenet_ext.train.command_options import parse
+from facenet_ext.cli.train_options import parse
 from facenet_ext.train.data import Batches, load
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.pace import Pace, measure, plan_steps

@@ -10,14 +10,14 @@ from PIL import Image
 from rich.console import Console
 from small_runs import write_faces, write_pairs
 
+from facenet_ext.data.images import decode
+from facenet_ext.data.pairs import Pairs, all_pairs, read_pairs
+from facenet_ext.data.sources import list_images
+from facenet_ext.embedding.crop_resize import CropResize
+from facenet_ext.embedding.options import AugmentationOptions, OptimizerOptions
+from facenet_ext.evaluation.verification import verify
 from facenet_ext.train.augmentation import Augmentation
-from facenet_ext.train.crop_resize import CropResize
-from facenet_ext.train.evaluation import verify
-from facenet_ext.train.images import decode
 from facenet_ext.train.optimization import make_optimizer, rate
-from facenet_ext.train.options import AugmentationOptions, OptimizerOptions
-from facenet_ext.train.pairs import Pairs, all_pairs, read_pairs
-from facenet_ext.train.sources import list_images
 
 STRONG = AugmentationOptions(
     flip=True,
@@ -121,7 +121,7 @@ def test_all_pairs_are_all() -> None:
 
 
 def test_millions_of_pairs_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facenet_ext.train.pairs._MOST_PAIRS", 200)
+    monkeypatch.setattr("facenet_ext.data.pairs._MOST_PAIRS", 200)
     labels = torch.arange(120) // 4
     pairs = all_pairs(labels)
     assert 100 <= len(pairs.same) <= 400

@@ -21,10 +21,10 @@ from PIL import Image
 from small_runs import write_faces, write_pairs
 from torch import Tensor
 
-from facenet_ext.train.data import Examples
-from facenet_ext.train.evaluation import Verification, verify
-from facenet_ext.train.pairs import Pairs
-from facenet_ext.train.pictures import draw_all, draw_mistakes
+from facenet_ext.data.examples import Examples
+from facenet_ext.data.pairs import Pairs
+from facenet_ext.evaluation.pictures import draw_all, draw_mistakes
+from facenet_ext.evaluation.verification import Verification, verify
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -15,10 +15,11 @@ from PIL import Image
 from rich.console import Console
 from small_runs import Facenet, write_faces, write_pairs
 
-from facenet_ext.train.command_options import parse
+from facenet_ext.cli.train_options import parse
+from facenet_ext.data.names import data_name
+from facenet_ext.embedding.folders import run_folder
+from facenet_ext.embedding.loading import load_embedder
 from facenet_ext.train.data import Batches, load
-from facenet_ext.train.folders import run_folder, run_name
-from facenet_ext.train.loading import load_embedder
 from facenet_ext.train.module import EmbeddingModule
 
 PICTURES = ("roc.png", "distances.png", "training.png", "mistakes.png")
@@ -174,7 +175,7 @@ def test_a_run_is_named_after_its_data(
 ) -> None:
     (tmp_path / "above" / "here" / "inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "above" / "here")
-    assert run_name(data) == name
+    assert data_name(data) == name
     folder = run_folder(None, data, None)
     assert re.fullmatch(rf"runs/{name}-\d{{8}}-\d{{6}}", str(folder))
     folder.mkdir(parents=True)

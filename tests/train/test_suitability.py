@@ -16,17 +16,17 @@ from rich.console import Console
 from small_runs import TINY, write_faces
 
 import facenet_ext.train.run
-from facenet_ext.recognition.suitability import (
+from facenet_ext.cli.train import main
+from facenet_ext.embedding.loading import load_embedder
+from facenet_ext.embedding.operating_points import OperatingPoints
+from facenet_ext.embedding.options import DataOptions
+from facenet_ext.embedding.provenance import ImageKind, Look, Training, look_at, spread_out
+from facenet_ext.embedding.suitability import (
     warn_of_images,
     warn_of_threshold,
     warn_of_training,
 )
-from facenet_ext.train.command import main
 from facenet_ext.train.data import load
-from facenet_ext.train.loading import load_embedder
-from facenet_ext.train.operating_points import OperatingPoints
-from facenet_ext.train.options import DataOptions
-from facenet_ext.train.provenance import ImageKind, Look, Training, look_at, spread_out
 
 KIND = ("unlike", "outside the range", "barely trained")
 

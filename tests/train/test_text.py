@@ -15,16 +15,16 @@ from command_runs import Command, assert_told
 from small_runs import Facenet, write_faces
 from test_command_identify import store
 
+from facenet_ext.cli.train_options import parse
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import read_lines, read_text
+from facenet_ext.data.features import read_features
+from facenet_ext.data.pairs import read_pairs
+from facenet_ext.data.sources import list_images
+from facenet_ext.embedding.options import DataOptions
+from facenet_ext.evaluation.held_out import split
+from facenet_ext.evaluation.protocols import read_protocol
 from facenet_ext.recognition import read_embeddings
-from facenet_ext.recognition.protocols import read_protocol
-from facenet_ext.train.command_options import parse
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.features import read_features
-from facenet_ext.train.held_out import split
-from facenet_ext.train.options import DataOptions
-from facenet_ext.train.pairs import read_pairs
-from facenet_ext.train.sources import list_images
-from facenet_ext.train.text import read_lines, read_text
 
 PAIRS = "2 1\nJosé 1 2\nJosé 1 Zoë 1\nZoë 1 2\nZoë 2 José 2\n"
 

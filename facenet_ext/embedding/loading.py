@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.folders import CHECKPOINTS, LAST_FILE
-from facenet_ext.train.options import Options
-from facenet_ext.train.provenance import Training
+from facenet_ext.common.errors import InputError
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.folders import CHECKPOINTS, LAST_FILE
+from facenet_ext.embedding.options import Options
+from facenet_ext.embedding.provenance import Training
 
 __all__ = [
     "check_model",

@@ -9,11 +9,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from facenet_ext.train import sources
-from facenet_ext.train.folders import HELD_OUT
-from facenet_ext.train.options import DataOptions
-from facenet_ext.train.sources import ImageFile
-from facenet_ext.train.text import comparable
+from facenet_ext.common.text import comparable
+from facenet_ext.data import sources
+from facenet_ext.data.sources import ImageFile
+from facenet_ext.embedding.folders import HELD_OUT
+from facenet_ext.embedding.options import DataOptions
 
 __all__ = [
     "Split",
@@ -107,7 +107,7 @@ def split(
         return Split(images, list_images(root), pairs, by_share=False)
     by_share = False
     if pairs is not None:
-        from facenet_ext.train.pairs import read_pairs  # takes seconds to import
+        from facenet_ext.data.pairs import read_pairs  # takes seconds to import
 
         names = {name for name, _ in read_pairs(pairs).images}
     elif names is None:
@@ -161,7 +161,7 @@ def write_names(run: Path, identities: Iterable[str]) -> None:
 def read_names(run: Path) -> set[str] | None:
     """Return the identities that a run verifies on; None where its folder does not name them.
 
-    Their names are as :func:`.text.comparable` returns them.
+    Their names are as :func:`facenet_ext.common.text.comparable` returns them.
     """
     try:
         text = (run / HELD_OUT).read_bytes().decode("utf-8", "surrogateescape")

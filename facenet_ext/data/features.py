@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.text import comparable
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import comparable
 
 __all__ = ["read_features", "read_labels"]
 
@@ -26,7 +26,8 @@ def read_features(
         shape: what a row must have, or None.
 
     Returns:
-        The features, float32, and the labels, strings as :func:`.text.comparable` returns them.
+        The features, float32, and the labels, strings as
+        :func:`facenet_ext.common.text.comparable` returns them.
 
     Raises:
         InputError: the file is missing, damaged, or not of that kind.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
-import unicodedata
 from itertools import count
 from pathlib import Path
 
-from facenet_ext.train.errors import InputError
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.names import data_name
 
 __all__ = [
-    "ARCHIVES",
     "CHECKPOINTS",
     "CONFIG",
     "EVALUATION",
@@ -22,7 +20,6 @@ __all__ = [
     "find_checkpoint",
     "latest_run",
     "run_folder",
-    "run_name",
 ]
 
 LAST = "last"
@@ -38,11 +35,6 @@ HELD_OUT = "held_out.txt"
 """The file in a run's folder that names the identities that it verifies on, one a line."""
 
 _RUNS = Path("runs")
-_LONGEST_NAME = 50
-"""Characters of the data's name in a run's: 200 bytes at most, of the 255 of a file system."""
-
-ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip")
-"""The endings of the archives that ``--data`` takes."""
 
 
 def find_checkpoint(resume: str, output: str | None) -> Path:
@@ -98,7 +90,7 @@ def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
     if checkpoint is not None:
         return checkpoint.parent.parent
     if output is None:
-        folder = _RUNS / f"{run_name(data)}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        folder = _RUNS / f"{data_name(data)}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         names = (f"{folder.name}-{number}" if number > 1 else folder.name for number in count(1))
         return next(free for name in names if not (free := folder.with_name(name)).exists())
     if not output:
@@ -109,22 +101,3 @@ def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
             "continue it with --resume, or choose another folder"
         )
     return Path(output)
-
-
-def run_name(data: str) -> str:
-    """Return what a run on some data is called: the data's own name, without what shells mind.
-
-    Args:
-        data: what ``--data`` says: "digits", or a path, of which the last part counts.
-
-    Example:
-        >>> run_name("faces/lfw.v2.tar.gz"), run_name("my photos/"), run_name("/")
-        ('lfw.v2', 'my_photos', 'data')
-    """
-    path = os.path.abspath(os.path.expanduser(data))  # resolved, '.' and '..' have names
-    name = unicodedata.normalize("NFC", os.path.basename(path))
-    if not os.path.isdir(path):
-        for ending in (*ARCHIVES, ".npz"):
-            name = name.removesuffix(ending)
-    plain = "".join(c if c in "-._" or unicodedata.category(c)[0] in "LMN" else "_" for c in name)
-    return plain.strip("-._")[:_LONGEST_NAME] or "data"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.folders import METRICS
-from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.operating_points import OperatingPoints
-from facenet_ext.train.provenance import Training, look_at, spread_out
-from facenet_ext.train.report import read_json
-from facenet_ext.train.text import printable
+from facenet_ext.common.files import read_json
+from facenet_ext.common.text import printable
+from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.folders import METRICS
+from facenet_ext.embedding.operating_points import OperatingPoints
+from facenet_ext.embedding.provenance import Training, look_at, spread_out
 
 __all__ = ["warn_of_images", "warn_of_threshold", "warn_of_training"]
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from facenet_ext.cli.interrupts import loading
-from facenet_ext.train.command_options import parse, training_parser
-from facenet_ext.train.console import make_console
-from facenet_ext.train.errors import InputError, InterruptedRunError
-from facenet_ext.train.folders import METRICS, find_checkpoint
-from facenet_ext.train.plain_warnings import tell_warnings
+from facenet_ext.cli.train_options import parse, training_parser
+from facenet_ext.common.console import make_console
+from facenet_ext.common.errors import InputError, InterruptedRunError
+from facenet_ext.common.interrupts import loading
+from facenet_ext.common.plain_warnings import tell_warnings
+from facenet_ext.embedding.folders import METRICS, find_checkpoint
 
-__all__ = ["build_parser", "main", "quiet"]
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
@@ -48,6 +46,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
         if fitted:
             console.print(fitted, soft_wrap=True)
         with loading(prog):  # takes seconds
+            from facenet_ext.train.progress import quiet
             from facenet_ext.train.run import train
 
         quiet()
@@ -77,11 +76,3 @@ def _how_to_continue(prog: str, checkpoint: Path | None) -> str:
     if checkpoint is None:
         return "there is no checkpoint yet, start again"
     return f"continue with {prog} --resume {checkpoint}"
-
-
-def quiet() -> None:
-    """Silence what Lightning and its kin tell their own developers; errors stay."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", category=FutureWarning)

@@ -6,7 +6,7 @@ import codecs
 import unicodedata
 from pathlib import Path
 
-from facenet_ext.train.errors import InputError
+from facenet_ext.common.errors import InputError
 
 __all__ = ["comparable", "printable", "read_lines", "read_text"]
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.pairs import Pairs
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.evaluation.protocols import Protocol
 from facenet_ext.metrics import auc, val_far
-from facenet_ext.recognition.protocols import Protocol
-from facenet_ext.train.embedder import Embedder
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.images import UnreadableImageError, read_image
-from facenet_ext.train.pairs import Pairs
 
 __all__ = ["JPEG_QUALITIES", "PIXELS", "QualitySlice", "measure_quality"]
 

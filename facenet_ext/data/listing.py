@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageFile
 
-from facenet_ext.train.plain_warnings import reading
-from facenet_ext.train.text import printable
+from facenet_ext.common.plain_warnings import reading
+from facenet_ext.common.text import printable
 
 __all__ = ["entries_of", "is_folder", "is_image", "passed_over_in", "told"]
 

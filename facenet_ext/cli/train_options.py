@@ -13,9 +13,9 @@ import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser
 
 from facenet_ext.cli.command_line import make_parser, show_default
-from facenet_ext.train.folders import CONFIG, LAST, find_checkpoint
-from facenet_ext.train.options import Options, groups, is_features, text_of
-from facenet_ext.train.text import read_text
+from facenet_ext.common.text import read_text
+from facenet_ext.embedding.folders import CONFIG, LAST, find_checkpoint
+from facenet_ext.embedding.options import Options, groups, is_features, text_of
 
 __all__ = ["CommandLine", "parse", "training_parser"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from facenet_ext.common.errors import InputError
+from facenet_ext.embedding.crop_resize import CropResize
+from facenet_ext.embedding.options import Options
+from facenet_ext.embedding.provenance import Training
 from facenet_ext.models import PAPER, Committee, EmbeddingNetwork, SmallNet, conv1d, mlp
-from facenet_ext.train.crop_resize import CropResize
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.options import Options
-from facenet_ext.train.provenance import Training
 
 __all__ = ["Embedder", "build_network"]
 
@@ -38,7 +38,7 @@ class Embedder(nn.Module):
         InputError: the network does not fit its input.
 
     Example:
-        >>> from facenet_ext.train.options import ModelOptions
+        >>> from facenet_ext.embedding.options import ModelOptions
         >>> options = Options(model=ModelOptions(width=8, embedding_dim=16))
         >>> embedder = Embedder(options, (1, 96, 96)).eval()
         >>> embedder(torch.zeros(2, 1, 96, 96, dtype=torch.uint8)).shape

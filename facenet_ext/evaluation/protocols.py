@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facenet_ext.recognition.embedding import ImageList, list_tree
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import comparable, read_lines, read_text
+from facenet_ext.data.image_list import ImageList, list_tree
+from facenet_ext.data.listing import is_folder, is_image
+from facenet_ext.data.pairs import Pairs, all_pairs, identity_folds, read_pairs
+from facenet_ext.data.sources import find, list_images
 from facenet_ext.recognition.store import number
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.listing import is_folder, is_image
-from facenet_ext.train.pairs import Pairs, all_pairs, identity_folds, read_pairs
-from facenet_ext.train.sources import find, list_images
-from facenet_ext.train.text import comparable, read_lines, read_text
 
 __all__ = ["Protocol", "read_protocol"]
 
@@ -68,7 +68,7 @@ def read_protocol(
     Args:
         data: ``"lfw"``: Labeled Faces in the Wild as scikit-learn downloads it; or a folder, or an
             archive of one, of images in a folder for each identity, or such a folder beside others
-            as :func:`facenet_ext.train.sources.find` takes them; or of videos,
+            as :func:`facenet_ext.data.sources.find` takes them; or of videos,
             ``<identity>/<video>/<frame>``.
         pairs: a file in LFW's format (``pairs.txt``), or of YouTube Faces (``splits.txt``), or a
             ``.csv`` with the columns first, second (paths under ``data``), same (0 or 1), and

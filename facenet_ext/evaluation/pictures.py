@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG files."""
+"""Pictures of a verification and of a training, as PNG files."""
 
 from __future__ import annotations
 
@@ -8,36 +8,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
+from facenet_ext.common.figures import (
+    ACCENT_COLOUR,
+    DIFFERENT_COLOUR,
+    SAME_COLOUR,
+    caption,
+    new_figure,
+    save_picture,
+    tidy,
+)
+from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import roc
-from facenet_ext.train.console import cut
-from facenet_ext.train.evaluation import Verification
-from facenet_ext.train.fonts import draw_png, drawable
 
 if TYPE_CHECKING:
-    from facenet_ext.train.data import Examples
-    from facenet_ext.train.pairs import Pairs
+    from facenet_ext.data.examples import Examples
+    from facenet_ext.data.pairs import Pairs
 
 __all__ = [
-    "DIFFERENT_COLOUR",
-    "SAME_COLOUR",
-    "caption",
     "draw_all",
     "draw_distances",
     "draw_mistakes",
     "draw_roc",
     "draw_training",
-    "new_figure",
-    "save_picture",
-    "shorten",
-    "tidy",
 ]
-
-# Okabe and Ito's palette: told apart by colour-blind readers too.
-SAME_COLOUR, DIFFERENT_COLOUR, _ACCENT = "#0072B2", "#D55E00", "#444444"
 
 
 def draw_all(
@@ -59,14 +55,6 @@ def draw_all(
     for name, figure in figures.items():
         save_picture(figure, folder / name)
     return [folder / name for name in figures]
-
-
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    png = draw_png(figure, dpi=130)
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(png)
-    unfinished.replace(path)
 
 
 def draw_roc(verification: Verification) -> Figure:
@@ -97,7 +85,7 @@ def draw_roc(verification: Verification) -> Figure:
                 va="top" if below else "bottom",
             )
     chance = torch.logspace(math.log10(smallest), 0, 100).tolist()
-    axes.plot(chance, chance, ":", color=_ACCENT, label="chance")
+    axes.plot(chance, chance, ":", color=ACCENT_COLOUR, label="chance")
     axes.set(
         xlim=(smallest, 1),
         ylim=(0, 1.02),
@@ -122,7 +110,9 @@ def draw_distances(verification: Verification) -> Figure:
         )
     threshold = verification.threshold
     if math.isfinite(threshold):  # -inf accepts nothing: the two kinds are not told apart
-        axes.axvline(threshold, color=_ACCENT, linestyle="--", label=f"threshold {threshold:.3f}")
+        axes.axvline(
+            threshold, color=ACCENT_COLOUR, linestyle="--", label=f"threshold {threshold:.3f}"
+        )
     axes.set(
         xlim=(0, bins[-1]),
         xlabel="squared Euclidean distance",
@@ -223,38 +213,3 @@ def _smoothed(values: Tensor) -> Tensor:
     return torch.stack(
         [values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))]
     )
-
-
-def caption(name: str, length: int = 22, between: str = "\n") -> str:
-    """Return the identity and the file of an image, to stand below it.
-
-    Args:
-        name: the image's, ``Ann/0001.png``.
-        length: where each of the two is cut.
-        between: what stands between them.
-
-    Example:
-        >>> caption("faces/Ann/0001.png", between=": ")
-        'Ann: 0001.png'
-    """
-    path = Path(name)
-    return between.join(shorten(part, length) for part in (path.parent.name, path.name) if part)
-
-
-def shorten(name: str, length: int = 30) -> str:
-    """Return a name as a picture shows it: cut where it is too long; a $ begins no formula."""
-    return cut(drawable(name), length).replace("$", r"\$")
-
-
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of so many inches with one plot in it."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    tidy(axes)
-    return figure, axes
-
-
-def tidy(axes: Axes) -> None:
-    """Draw a faint grid and no box."""
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
 if TYPE_CHECKING:
-    from facenet_ext.train.options import AugmentationOptions
+    from facenet_ext.embedding.options import AugmentationOptions
 
 __all__ = ["CropResize"]
 

@@ -1,9 +1,9 @@
 """The options of a training run: one field each, with its default and its help.
 
-Defaults depend on the kind of data. ``configs/digits.yaml``, ``faces.yaml`` or ``features.yaml``
-overlay the fields' own, or another one that ``--preset`` names; ``--config`` overlays those, and
-the command line everything. What came out of it is shown by ``--help`` and ``--print_config`` and
-saved with the run.
+Defaults depend on the kind of data. In ``cli/configs``, ``digits.yaml``, ``faces.yaml`` or
+``features.yaml`` overlays the fields' own, or another one that ``--preset`` names; ``--config``
+overlays those, and the command line everything. What came out of it is shown by ``--help`` and
+``--print_config`` and saved with the run.
 """
 
 from __future__ import annotations

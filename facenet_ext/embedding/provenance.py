@@ -12,11 +12,11 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor, nn
 
+from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.models import Committee, EmbeddingNetwork
-from facenet_ext.train.images import UnreadableImageError, read_image
 
 if TYPE_CHECKING:
-    from facenet_ext.train.embedder import Embedder
+    from facenet_ext.embedding.embedder import Embedder
 
 __all__ = ["DIGITS", "FeatureRange", "ImageKind", "Look", "Training", "look_at", "spread_out"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from facenet_ext.train.text import printable
+from facenet_ext.common.text import printable
 
 __all__ = ["reading", "tell_warnings"]
 

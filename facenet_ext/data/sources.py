@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.folders import ARCHIVES, run_name
-from facenet_ext.train.listing import entries_of, is_folder, is_image, told
-from facenet_ext.train.text import comparable
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import comparable
+from facenet_ext.data.listing import entries_of, is_folder, is_image, told
+from facenet_ext.data.names import ARCHIVES, data_name
 
 __all__ = ["ImageFile", "Source", "cache_folder", "find", "list_images"]
 
@@ -26,7 +26,7 @@ class ImageFile:
     """An image on disk and whose it is.
 
     Attributes:
-        identity: its folder's name as :func:`.text.comparable` returns it.
+        identity: its folder's name as :func:`facenet_ext.common.text.comparable` returns it.
         path: as the file system has it.
     """
 
@@ -81,8 +81,8 @@ def list_images(root: Path, passed_over: Counter[str] | None = None) -> list[Ima
 
     Args:
         root: a folder.
-        passed_over: counts what is not read, by kind: see :func:`.listing.is_image`; and
-            images that lie elsewhere.
+        passed_over: counts what is not read, by kind: see
+            :func:`facenet_ext.data.listing.is_image`; and images that lie elsewhere.
 
     Returns:
         An :class:`ImageFile` for each image, with one identity's together.
@@ -134,7 +134,7 @@ def _unpacked(archive: Path) -> Path:
         raise InputError(f"--data {archive}: not a folder nor an archive ({', '.join(ARCHIVES)})")
     status = archive.stat()
     version = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
-    stem = run_name(str(archive))
+    stem = data_name(str(archive))
     target = cache_folder() / f"{stem}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
     if not target.is_dir():
         extract = _extract_zip if archive.suffix == ".zip" else _extract_tar

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.metadata import without_damage
-from facenet_ext.train.plain_warnings import reading, tell_warnings
-from facenet_ext.train.text import printable
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.plain_warnings import reading, tell_warnings
+from facenet_ext.common.text import printable
+from facenet_ext.data.metadata import without_damage
 
 __all__ = ["UnreadableImageError", "decode", "read_image"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.sources import ImageFile
-from facenet_ext.train.text import comparable, read_lines
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import comparable, read_lines
+from facenet_ext.data.sources import ImageFile
 
 __all__ = ["Pairs", "PairsFile", "all_pairs", "identity_folds", "read_pairs"]
 
@@ -78,7 +78,7 @@ class PairsFile:
 
     Attributes:
         images: every image it names, as (identity, number), each once; the identity as
-            :func:`.text.comparable` returns it.
+            :func:`facenet_ext.common.text.comparable` returns it.
         pairs: its pairs, by position in ``images``.
     """
 
@@ -113,8 +113,8 @@ def read_pairs(path: Path) -> PairsFile:
     then n lines ``name1 i name2 j``, of two.
 
     Args:
-        path: the file, see :func:`.text.read_text`; fields are separated by tabs or, where names
-            have no blanks, by blanks.
+        path: the file, see :func:`facenet_ext.common.text.read_text`; fields are separated by tabs
+            or, where names have no blanks, by blanks.
 
     Returns:
         A :class:`PairsFile`.

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from facenet_ext.train.errors import InputError
-from facenet_ext.train.folders import EVALUATION, METRICS
-from facenet_ext.train.loading import file_hash, read_checkpoint
-from facenet_ext.train.report import read_json
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.files import read_json
+from facenet_ext.embedding.folders import EVALUATION, METRICS
+from facenet_ext.embedding.loading import file_hash, read_checkpoint
 
 __all__ = ["OperatingPoints", "find_operating_points"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 __all__ = ["InputError", "InterruptedRunError"]
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """The input cannot be used; the message says which, why, and what to do about it."""
 
 

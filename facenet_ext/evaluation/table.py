@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import OperatingPoint
-from facenet_ext.train.evaluation import Verification
 
-__all__ = ["read_json", "table", "with_error", "write_json", "write_text"]
+__all__ = [
+    "table",
+    "with_error",
+]
 
 
 def table(verification: Verification) -> Table:
@@ -55,23 +54,3 @@ def _operating_point(point: OperatingPoint) -> tuple[str, str]:
     if not point.reachable:
         return "", "not reachable with this many pairs"
     return f"{point.val:.2%}", f"really {point.far:.2e}, threshold {point.threshold:.3f}"
-
-
-def write_json(path: Path, figures: dict[str, Any]) -> None:
-    """Write figures as JSON, whole or not at all."""
-    write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Return what a file of JSON holds; None where it is damaged, or not there."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that it is whole or not there."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facenet_ext.common.files import without_nan
+from facenet_ext.data.pairs import Pairs
 from facenet_ext.metrics import (
     KFoldAccuracy,
     OperatingPoint,
@@ -20,9 +22,13 @@ from facenet_ext.metrics import (
     val_far,
 )
 from facenet_ext.quantization import dequantize, quantize
-from facenet_ext.train.pairs import Pairs
 
-__all__ = ["FEW_IDENTITIES", "Verification", "curve_as_dict", "verify", "without_nan"]
+__all__ = [
+    "FEW_IDENTITIES",
+    "Verification",
+    "curve_as_dict",
+    "verify",
+]
 
 FEW_IDENTITIES = 20
 """Below so many, figures tell more about who they are than about the embedding."""
@@ -204,12 +210,3 @@ def curve_as_dict(curve: Roc) -> dict[str, list[float]]:
     steps = steps[curve.thresholds[steps].isfinite()]
     names = ("thresholds", "val", "far")
     return {name: values[steps].tolist() for name, values in zip(names, curve, strict=True)}
-
-
-def without_nan(value: Any) -> Any:
-    """Return data with None in place of what is no number, as JSON has it."""
-    if isinstance(value, dict):
-        return {key: without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,40 @@
+"""Writes files whole or not at all, and reads and writes JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_json", "without_nan", "write_json", "write_text"]
+
+
+def write_json(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures as JSON, whole or not at all."""
+    write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of JSON holds; None where it is damaged, or not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that it is whole or not there."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def without_nan(value: Any) -> Any:
+    """Return data with None in place of what is no number, as JSON has it."""
+    if isinstance(value, dict):
+        return {key: without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
