@@ -100,5 +100,5 @@ def _help(command: tuple[str, ...]) -> str:
     ):
         patch.setattr(sys, "argv", [module, *words, "--help"])
         patch.syspath_prepend(ROOT)
-        runpy.run_module(module, data_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     return said.getvalue()

@@ -24,7 +24,7 @@ def test_names_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_names(tmp_path / "none") is None
 
 
-def test_a_data_names_whom_it_verifies_on(facenet: Facenet, faces: Path) -> None:
+def test_a_run_names_whom_it_verifies_on(facenet: Facenet, faces: Path) -> None:
     assert facenet("--data", faces, "--held-out", 0.4, "--output", "a")[0] == 0
     assert read_names(Path("a")) == choose({path.name for path in faces.iterdir()}, 0.4)
     pairs = write_pairs(faces.parent / "pairs.txt")

@@ -26,7 +26,7 @@ class Press:
                 raise AttributeError("module 'numpy._core' has no attribute 'x'") from None
 sys.meta_path.insert(0, Press())
 sys.argv = [module, *arguments]
-runpy.run_module(module, data_name="__main__", alter_sys=True)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
