@@ -25,7 +25,7 @@ with loading(_PROG):
     from rich.console import Console
 
     from facenet_ext.common.console import make_console
-    from facenet_ext.common.errors import InputError
+    from facenet_ext.common.errors import InputError, in_flags
     from facenet_ext.data.sources import Source, find, list_images
     from facenet_ext.embedding.options import DataOptions
     from facenet_ext.evaluation import held_out
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(argv)
     except InputError as error:
-        print(f"{_PROG}: error: {error}", file=sys.stderr)
+        print(f"{_PROG}: error: {in_flags(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{_PROG}: stopped; the same command goes on", file=sys.stderr)

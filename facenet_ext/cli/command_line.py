@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from facenet_ext.cli.parsing import Parser
-from facenet_ext.common.errors import InputError
+from facenet_ext.common.errors import InputError, in_flags
 from facenet_ext.common.interrupts import loading
 from facenet_ext.common.plain_warnings import tell_warnings
 
@@ -92,7 +92,7 @@ def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     except InputError as error:
-        print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{parser.prog}: error: {in_flags(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)

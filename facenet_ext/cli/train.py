@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from facenet_ext.cli.train_options import parse, training_parser
 from facenet_ext.common.console import make_console
-from facenet_ext.common.errors import InputError, InterruptedRunError
+from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.interrupts import loading
 from facenet_ext.common.plain_warnings import tell_warnings
 from facenet_ext.embedding.folders import METRICS, find_checkpoint
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
         command = [*prog.split(), *arguments]
         options, fitted = fit(options, given, command=command, checkpoint=checkpoint)
         if fitted:
-            console.print(fitted, soft_wrap=True)
+            console.print(in_flags(fitted), soft_wrap=True)
         with loading(prog):  # takes seconds
             from facenet_ext.train.progress import quiet
             from facenet_ext.train.run import train
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
             figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
             print(json.dumps({"folder": str(folder)} | figures, indent=2))
     except InputError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: error: {in_flags(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except InterruptedRunError as stop:
         print(f"{prog}: stopped; {_how_to_continue(prog, stop.checkpoint)}", file=sys.stderr)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from facenet_ext.common.console import make_console
-from facenet_ext.common.errors import InputError, InterruptedRunError
+from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import write_json
 from facenet_ext.embedding.embedder import Embedder
@@ -144,7 +144,7 @@ def _stage(options: Options, make_module: Any, console: Console) -> Embedder:
         options, checkpoint=Path(str(options.run.output)) / CHECKPOINTS / LAST_FILE
     )
     if fitted:
-        console.print(fitted, soft_wrap=True)
+        console.print(in_flags(fitted), soft_wrap=True)
     folder = Path(str(options.run.output))
     last = folder / CHECKPOINTS / LAST_FILE
     config = folder / CONFIG

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,8 @@ def execute(found: Any) -> int:
     except UnreadableImageError as error:
         raise InputError(f"{error}; give an image") from None
     warnings.add(*warn_of_images(model.module, paths))
-    forward = model.module if found.views == "all" else model.module.embed_once
-    with torch.no_grad():
-        first, second = forward(torch.stack(images).to(model.module.device)).double().cpu()
+    first, second = model.module.embed(torch.stack(images), found.views).double()
     distance = (first - second).square().sum().item()
-    if not math.isfinite(distance):
-        raise InputError(f"{model.path}: embeds images as NaN or infinity; train it again")
     same = distance <= threshold
     warnings.tell()
     if found.json:

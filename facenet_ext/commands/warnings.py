@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from facenet_ext.common.errors import in_flags
+
 __all__ = ["Warnings"]
 
 
@@ -24,7 +26,8 @@ class Warnings:
 
     def add(self, *texts: str) -> None:
         """Add sentences that are not there yet."""
-        self.texts += [text for text in dict.fromkeys(texts) if text not in self.texts]
+        named = dict.fromkeys(map(in_flags, texts))
+        self.texts += [text for text in named if text not in self.texts]
 
     def tell(self) -> None:
         """Print them all."""

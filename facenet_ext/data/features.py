@@ -20,7 +20,7 @@ def read_features(
     """Read features and labels, as data only: nothing in the file is executed.
 
     Args:
-        option: what named the file, for messages.
+        option: the argument that named the file, for messages.
         name: an .npz of arrays 'features' ([N, D] or [N, C, L], numbers) and 'labels' ([N],
             integers or strings).
         shape: what a row must have, or None.
@@ -32,7 +32,7 @@ def read_features(
     Raises:
         InputError: the file is missing, damaged, or not of that kind.
     """
-    where = f"{option} {name}"
+    where = f"`{option}` {name}"
     try:
         file = np.load(Path(name).expanduser(), allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -68,7 +68,7 @@ def read_features(
         labels = np.array([comparable(name) for name in labels.tolist()])
     if shape is not None and features.shape[1:] != shape:
         raise InputError(
-            f"{where}: a row of features must be {list(shape)} as in --data, "
+            f"{where}: a row of features must be {list(shape)} as in `data`, "
             f"it is {list(features.shape[1:])}"
         )
     features = np.ascontiguousarray(features, np.float32)

@@ -188,7 +188,7 @@ def all_pairs(labels: Tensor) -> Pairs:
         if int(kind.sum()) < _FEWEST_PAIRS:
             raise InputError(
                 f"the {n} images to verify on make only {int(kind.sum())} pairs of {name} "
-                f"identities; give at least {_FEWEST_PAIRS}, by more images or a larger --held-out"
+                f"identities; give at least {_FEWEST_PAIRS}, by more images or a larger `held_out`"
             )
     folds = identity_folds(labels, first, second)
     return Pairs(first, second, same, folds, balanced=True, labels=labels)

@@ -67,7 +67,7 @@ def find(data: str) -> Source:
         root = _unpacked(root)
     if not root.is_dir():
         raise InputError(
-            f"--data {data}: no such folder or archive; give 'digits', a folder "
+            f"`data` {data}: no such folder or archive; give 'digits', a folder "
             f"root/<identity>/<image>, or an archive of one ({', '.join(ARCHIVES)})"
         )
     if (root / "train").is_dir() and (root / "val").is_dir():
@@ -131,7 +131,7 @@ def _list_identity(folder: Path, passed_over: Counter[str]) -> list[ImageFile]:
 def _unpacked(archive: Path) -> Path:
     """Return the folder an archive was unpacked to, now or before."""
     if not archive.name.endswith(ARCHIVES):
-        raise InputError(f"--data {archive}: not a folder nor an archive ({', '.join(ARCHIVES)})")
+        raise InputError(f"`data` {archive}: not a folder nor an archive ({', '.join(ARCHIVES)})")
     status = archive.stat()
     version = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
     stem = data_name(str(archive))
@@ -152,7 +152,7 @@ def _extract_whole(extract: Callable[[Path, Path], None], archive: Path, target:
         extract(archive, unfinished)
         unfinished.rename(target)
     except Exception as error:  # each format has errors of its own: damaged, encrypted, unsafe
-        raise InputError(f"--data {archive}: cannot be unpacked ({error})") from None
+        raise InputError(f"`data` {archive}: cannot be unpacked ({error})") from None
     finally:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -85,6 +85,30 @@ class Embedder(nn.Module):
         any_length = self.images or (self.options.model.model == "conv1d" and len(shape) == 2)
         return shape[0] == self.shape[0] if any_length else shape == self.shape
 
+    @torch.no_grad()
+    def embed(self, examples: Tensor, views: str = "all") -> Tensor:
+        """Embed a batch for what comes after the network, without gradients.
+
+        Args:
+            examples: [B, ...], on any device.
+            views: "all" embeds as ``forward`` does, "one" by one pass through the network.
+
+        Returns:
+            [B, D] float32 on the CPU.
+
+        Raises:
+            InputError: an embedding is NaN or infinite.
+        """
+        forward = self if views == "all" else self.embed_once
+        embeddings: Tensor = forward(examples.to(self.device)).float().cpu()
+        if not bool(embeddings.isfinite().all()):
+            kind = "images" if self.images else "features"
+            raise InputError(
+                f"the network embeds {kind} as NaN or infinity: train it with a lower `lr`, or "
+                "with `precision` 32-true"
+            )
+        return embeddings
+
     def embed_once(self, examples: Tensor) -> Tensor:
         """Embed examples by one pass through the network, of images the central crop."""
         if self.images:
@@ -105,7 +129,7 @@ def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork 
     """
     for name in ("aligned_size", "aligned_window"):
         if getattr(options.model, name) == ():
-            raise InputError(f"--{name.replace('_', '-')} []: give one number, or one per member")
+            raise InputError(f"`{name}` []: give one number, or one per member")
     members = [_build_member(options, shape, member) for member in range(options.model.members)]
     return members[0] if len(members) == 1 else Committee(members)
 
@@ -116,7 +140,7 @@ def _build_member(options: Options, shape: tuple[int, ...], member: int) -> Embe
     if images == (o.model in ("mlp", "conv1d")):
         kind = "images" if images else "features"
         fitting = "small, nn1, nn2, nn3, nn4, nns1 or nns2" if images else "mlp or conv1d"
-        raise InputError(f"--model {o.model}: does not embed {kind}; choose {fitting}")
+        raise InputError(f"`model` {o.model}: does not embed {kind}; choose {fitting}")
     if o.model == "mlp":
         return mlp(shape, o.embedding_dim, width=o.width, layers=len(o.stages), dropout=o.dropout)
     if o.model == "conv1d":
@@ -141,7 +165,7 @@ def _build_member(options: Options, shape: tuple[int, ...], member: int) -> Embe
             aligned_window=_of_member(o.aligned_window, member),
         )
     except ValueError as error:
-        raise InputError(f"--stages, --input-size, --aligned-size: {error}") from None
+        raise InputError(f"`stages`, `input_size`, `aligned_size`: {error}") from None
 
 
 def _of_member(values: _T | tuple[_T, ...], member: int) -> _T:

@@ -58,14 +58,14 @@ def find_checkpoint(resume: str, output: str | None) -> Path:
     else:
         latest = latest_run()
         if latest is None:
-            raise InputError(f"--resume: no run in {_RUNS}/; give the path of a checkpoint")
+            raise InputError(f"`resume`: no run in {_RUNS}/; give the path of a checkpoint")
         path = latest / CHECKPOINTS / LAST_FILE
     if not path.is_file():
         raise InputError(
-            f"--resume {path}: no such checkpoint; give a run's folder or a .ckpt file"
+            f"`resume` {path}: no such checkpoint; give a run's folder or a .ckpt file"
         )
     if not (path.parent.parent / CONFIG).is_file():
-        raise InputError(f"--resume {path}: not in a run's folder, which has a {CONFIG}")
+        raise InputError(f"`resume` {path}: not in a run's folder, which has a {CONFIG}")
     return path
 
 
@@ -94,10 +94,10 @@ def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
         names = (f"{folder.name}-{number}" if number > 1 else folder.name for number in count(1))
         return next(free for name in names if not (free := folder.with_name(name)).exists())
     if not output:
-        raise InputError("--output '': an empty name; give a folder, or leave the option out")
+        raise InputError("`output` '': an empty name; give a folder, or leave the option out")
     if (Path(output) / CONFIG).exists():
         raise InputError(
-            f"--output {output} already holds a run; "
-            "continue it with --resume, or choose another folder"
+            f"`output` {output} already holds a run; "
+            "continue it with `resume`, or choose another folder"
         )
     return Path(output)

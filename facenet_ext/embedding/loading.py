@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-def read_checkpoint(path: Path, option: str = "--resume ") -> dict[str, Any]:
+def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
     """Read a checkpoint, as data only: nothing in the file is executed.
 
     Args:
@@ -49,7 +49,7 @@ def read_checkpoint(path: Path, option: str = "--resume ") -> dict[str, Any]:
 
 
 def check_model(
-    checkpoint: dict[str, Any], module: nn.Module, path: Path, option: str = "--resume "
+    checkpoint: dict[str, Any], module: nn.Module, path: Path, option: str = "`resume` "
 ) -> None:
     """Check that a checkpoint's weights are those of the module's network.
 

@@ -53,8 +53,8 @@ class OperatingPoints(NamedTuple):
         """
         if not far >= self.resolution:
             raise InputError(
-                f"--far {far:g}: the evaluation in {self.source} tells no rate below "
-                f"{self.resolution:g}; evaluate more pairs, or give --threshold"
+                f"`far` {far:g}: the evaluation in {self.source} tells no rate below "
+                f"{self.resolution:g}; evaluate more pairs, or give `threshold`"
             )
         allowed = [t for t, f in zip(self.thresholds, self.far, strict=True) if f <= far]
         return allowed[-1]
@@ -93,7 +93,7 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
     option = "" if views == "all" else f" --views {views}"
     raise InputError(
         f"{checkpoint}: has no evaluation beside it that tells a threshold; run "
-        f"'facenet evaluate{option}' on it, or give --threshold"
+        f"'facenet evaluate{option}' on it, or give `threshold`"
     )
 
 

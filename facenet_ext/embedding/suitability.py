@@ -77,7 +77,7 @@ def warn_of_threshold(points: OperatingPoints, threshold: float) -> list[str]:
     if far > _MOST_FALSE_ACCEPTS:
         lower = max(0.01, points.resolution)
         advice = (
-            f"--far {lower:.2g} is stricter"
+            f"`far` {lower:.2g} is stricter"
             if lower < far
             else "evaluate more pairs for a stricter one"
         )

@@ -105,7 +105,7 @@ def _downloaded_lfw() -> tuple[Path, Path]:
             fetch_lfw_pairs(subset="10_folds", resize=0.1)
         except Exception as error:  # of many kinds: no network, a damaged archive
             raise InputError(
-                f"--data lfw: cannot be downloaded to {home} ({error}); or put lfw_funneled/ and "
+                f"`data` lfw: cannot be downloaded to {home} ({error}); or put lfw_funneled/ and "
                 "pairs.txt there"
             ) from None
     return root, pairs
@@ -135,7 +135,7 @@ def _all_pairs(root: Path, identities: set[str] | None) -> Protocol:
         nameless = images.ids[images.identities.index("")]
         raise InputError(
             f"{root}: whose is {nameless}? Put every image into a folder with the name of its "
-            "identity, or give --pairs"
+            "identity, or give `pairs`"
         )
     labels = torch.from_numpy(number(images.identities)[1])
     items = [[row] for row in range(len(labels))]

@@ -67,7 +67,7 @@ def measure_quality(
     """
     rows, pairs = _first_pairs(protocol, most_images)
     if not (pairs.same.any() and (~pairs.same).any()):
-        raise InputError(f"--quality {most_images}: too few images for pairs of both kinds")
+        raise InputError(f"`quality` {most_images}: too few images for pairs of both kinds")
     slices = [("JPEG quality", quality) for quality in JPEG_QUALITIES]
     slices += [("pixels", pixels) for pixels in PIXELS]
     found = []
@@ -95,7 +95,7 @@ def _first_pairs(protocol: Protocol, most_images: int) -> tuple[list[int], Pairs
         for end in ends:
             chosen.setdefault(end, len(chosen))
     if not chosen:
-        raise InputError(f"--quality {most_images}: too few images for pairs of both kinds")
+        raise InputError(f"`quality` {most_images}: too few images for pairs of both kinds")
     items = sorted(chosen)
     return [protocol.items[item][0] for item in items], protocol.pairs.among(items)
 
@@ -116,7 +116,6 @@ def _worsen(kind: str, value: int) -> Callable[[Image.Image], Image.Image]:
     return compress if kind == "JPEG quality" else shrink
 
 
-@torch.no_grad()
 def _embed(
     module: Embedder,
     protocol: Protocol,
@@ -136,5 +135,5 @@ def _embed(
     with ThreadPoolExecutor() as pool:
         for begin in range(0, len(rows), _BATCH):
             pixels = torch.stack(list(pool.map(read, rows[begin : begin + _BATCH])))
-            parts.append(module.embed_once(pixels.to(module.device)).float().cpu())
+            parts.append(module.embed(pixels, "one"))
     return torch.cat(parts)

@@ -154,7 +154,6 @@ def _embed_rest(
 ) -> None:
     count, names = len(images), images.ids
     options = module.options.data
-    forward = module if model.views == "all" else module.embed_once
 
     def read(position: int) -> Tensor | str:
         try:
@@ -181,10 +180,7 @@ def _embed_rest(
             pixels = [image for image in found if isinstance(image, Tensor)]
             embeddings = torch.empty(0, module.network.embedding_dim)
             if pixels:
-                with torch.no_grad():
-                    embeddings = forward(torch.stack(pixels).to(module.device)).float().cpu()
-                if not bool(embeddings.isfinite().all()):
-                    raise InputError(f"{model}: embeds images as NaN or infinity; train it again")
+                embeddings = module.embed(torch.stack(pixels), model.views)
             parts.add(embeddings, len(found), errors)
             waiting = list(reading)
     if progress is not None:

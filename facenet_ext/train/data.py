@@ -199,9 +199,9 @@ def _load_digits(options: DataOptions) -> TrainVal:
 
 def _load_features(options: DataOptions, names: Collection[str] | None) -> TrainVal:
     """Return precomputed features: those of two files, or of one split by identity."""
-    values, labels = read_features("--data", options.data)
+    values, labels = read_features("data", options.data)
     if options.val is not None:
-        val_values, val_labels = read_features("--val", options.val, values.shape[1:])
+        val_values, val_labels = read_features("val", options.val, values.shape[1:])
     else:
         people = set(labels.tolist())
         if names is None:
@@ -218,8 +218,8 @@ def _load_features(options: DataOptions, names: Collection[str] | None) -> Train
     )
     if len(set(train.labels.tolist())) < 2:
         raise InputError(
-            f"--data {options.data}: fewer than two identities are left to train on; give more, or "
-            "a smaller --held-out, or --val"
+            f"`data` {options.data}: fewer than two identities are left to train on; give more, or "
+            "a smaller `held_out`, or `val`"
         )
     verified = tuple(sorted(set(val.names)))
     return TrainVal(train, val, all_pairs(val.labels), held_out=verified)
@@ -232,8 +232,8 @@ def _load_faces(options: DataOptions, console: Console, names: Collection[str] |
     )
     if len({image.identity for image in train_files}) < 2:
         raise InputError(
-            f"--data {options.data}: fewer than two identities are left to train on; give more, "
-            "or a smaller --held-out, or a pairs file that names fewer"
+            f"`data` {options.data}: fewer than two identities are left to train on; give more, "
+            "or a smaller `held_out`, or a pairs file that names fewer"
         )
     people = tuple(sorted({image.identity for image in val_files}))
     file = read_pairs(pairs_path) if pairs_path is not None else None

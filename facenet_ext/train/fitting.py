@@ -156,10 +156,10 @@ def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: s
     changes.set("identities", min(values["identities"], able), why)
     if values["negatives"] and values["batch_size"] is not None:
         if "batch_size" in changes.given or "negatives" not in changes.given:
-            why = f"--batch-size {values['batch_size']} says how many there are; give one of them"
+            why = f"`batch_size` {values['batch_size']} says how many there are; give one of them"
             changes.set("negatives", 0, why)
         else:
-            changes.set("batch_size", None, f"--negatives {values['negatives']} says so already")
+            changes.set("batch_size", None, f"`negatives` {values['negatives']} says so already")
     why = f"of {total} {people} to train on {others} have fewer than {least} {images}"
     changes.set("negatives", min(values["negatives"], others), why)
     if values["batch_size"] is not None and values["repeat"]:
@@ -174,7 +174,7 @@ def _fit_batch_size(changes: Changes, images: str) -> None:
     for name, other in (names, names[::-1]):
         if "batch_size" in changes.given and name not in changes.given:
             most = max(2, values["batch_size"] // values[other])
-            why = f"--batch-size {values['batch_size']} has no room for them"
+            why = f"`batch_size` {values['batch_size']} has no room for them"
             changes.set(name, min(values[name], most), why)
     shown = values["identities"] * values["images_per_identity"]
     why = (
@@ -198,7 +198,7 @@ def _fit_to_data(
         sizes = sizes[number:]
     if len(sizes) < 2:
         raise InputError(
-            f"--data {data.data}: fewer than two {people} are left to train on; give more, or "
+            f"`data` {data.data}: fewer than two {people} are left to train on; give more, or "
             "fewer to verify on"
         )
     return fit_batches(changes, sizes, people, images)
@@ -218,9 +218,9 @@ def _held_out_number(
     ]
     if not able:
         raise InputError(
-            f"--data {data.data}: too few {people} or {images} ({total} and {sum(sizes)}) to train "
+            f"`data` {data.data}: too few {people} or {images} ({total} and {sum(sizes)}) to train "
             f"on some {people} and to verify others, whose {images} must make 10 pairs of the same "
-            "and 10 of different identities; give more, or others to verify on (--val)"
+            "and 10 of different identities; give more, or others to verify on (`val`)"
         )
     # That number if it will do, else the next larger one that does, else the next smaller one.
     number = min(able, key=lambda number: (number < wanted, abs(number - wanted)))
@@ -260,10 +260,10 @@ def _count(
         )
         size = (data.channels, data.image_size, data.image_size)
         return (size, train + val, None) if split.by_share else (size, train, val)
-    labels, shape = read_labels("--data", data.data)
+    labels, shape = read_labels("data", data.data)
     train = Counter(labels.tolist())
     if data.val is not None:
-        return shape, train, Counter(read_labels("--val", data.val)[0].tolist())
+        return shape, train, Counter(read_labels("val", data.val)[0].tolist())
     if names is None:
         return shape, train, None
     val = Counter({name: size for name, size in train.items() if str(name) in names})
@@ -274,14 +274,14 @@ def _check_options(options: Options) -> None:
     """Raise for what can be seen to be wrong without a look at the data."""
     data, problems = options.data, []
     if not data.data:
-        problems.append("--data '': an empty name; give 'digits', a folder, an archive or an .npz")
+        problems.append("`data` '': an empty name; give 'digits', a folder, an archive or an .npz")
     for name in ("val", "pairs"):
         given = getattr(data, name)
         if given is not None and data.data == "digits":
             problems.append(f"--{name} {given}: the digits have their own split; leave it out")
     if is_features(data.data):
         if data.pairs is not None:
-            problems.append(f"--pairs {data.pairs}: for images; features have all their pairs")
+            problems.append(f"`pairs` {data.pairs}: for images; features have all their pairs")
         augmented = " ".join(
             spelled(field.name, value)
             for field in dataclasses.fields(AugmentationOptions)
@@ -298,9 +298,9 @@ def _check_output(options: Options, checkpoint: Path | None) -> None:
     folder = run_folder(options.run.output, options.data.data, checkpoint)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise InputError(f"--output {folder}: cannot be written to ({there} is not a folder)")
+        raise InputError(f"`output` {folder}: cannot be written to ({there} is not a folder)")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"--output {folder}: cannot be written to (no permission for {there})")
+        raise InputError(f"`output` {folder}: cannot be written to (no permission for {there})")
 
 
 def _check_network(options: Options, given: Collection[str], shape: tuple[int, ...]) -> None:

@@ -170,15 +170,9 @@ def recognised(probes: Tensor, gallery: Tensor, labels: Tensor) -> tuple[int, in
     return int((labels[first][nearest] == labels[others]).sum()), int(others.sum())
 
 
-@torch.no_grad()
 def embed_all(module: Embedder, examples: Examples) -> Tensor:
     """Embed examples as an evaluation does: [N, D] on the CPU."""
-    return torch.cat(
-        [
-            module(part.to(module.device)).float().cpu()
-            for part in torch.split(examples.values, _BATCH)
-        ]
-    )
+    return torch.cat([module.embed(part) for part in torch.split(examples.values, _BATCH)])
 
 
 def draw_comparison(comparisons: list[Comparison]) -> Figure:

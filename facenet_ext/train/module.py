@@ -65,7 +65,7 @@ class EmbeddingModule(Embedder, LightningModule):
             self.augment = Augmentation(options.augmentation, data.crop, data.input_size)
         elif options.augmentation != AugmentationOptions():
             raise InputError(
-                f"--data {data.data}: features are not augmented as images are; leave "
+                f"`data` {data.data}: features are not augmented as images are; leave "
                 "the options of augmentation out"
             )
         rules = options.loss
@@ -113,7 +113,7 @@ class EmbeddingModule(Embedder, LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Embed a batch of what is to verify."""
-        self._embeddings.append(self(batch[0]).float().cpu())
+        self._embeddings.append(self.embed(batch[0]))
 
     def on_validation_epoch_end(self) -> None:
         """Verify the pairs and log the main figures."""
@@ -121,8 +121,6 @@ class EmbeddingModule(Embedder, LightningModule):
         self._embeddings.clear()
         if self.pairs is None or self.trainer.sanity_checking:
             return
-        if not torch.isfinite(embeddings).all():
-            raise InputError("the embeddings are not finite: lower --lr or set --precision 32-true")
         self.verification = verify(embeddings, self.pairs)
         figures = self.verification.as_dict()
         kept = {name: figures[name] for name in ("threshold", "curve", "accuracy")}
@@ -163,7 +161,7 @@ class EmbeddingModule(Embedder, LightningModule):
         """Add to the history the loss and the share of triplets whose hinge is positive."""
         step = self.global_step + 1
         if not torch.isfinite(torch.tensor(loss)):
-            raise InputError(f"the loss is {loss} at step {step}: lower --lr or raise --warmup")
+            raise InputError(f"the loss is {loss} at step {step}: lower `lr` or raise `warmup`")
         rules = self.options.loss
         triplets = select_triplets(
             embeddings,

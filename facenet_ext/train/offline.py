@@ -135,7 +135,6 @@ class OfflineMining(Callback):
             )
 
 
-@torch.no_grad()
 def embed_to_file(
     module: Embedder,
     examples: Examples,
@@ -162,8 +161,7 @@ def embed_to_file(
     module.eval()
     for first in range(0, len(rows), _BATCH):
         values, _ = examples.__getitems__(rows[first : first + _BATCH].tolist())
-        found = module.embed_once(values.to(module.device))
-        embeddings[first : first + _BATCH] = found.float().cpu().numpy()
+        embeddings[first : first + _BATCH] = module.embed(values, "one").numpy()
         progress(min(first + _BATCH, len(rows)), len(rows))
     module.train(training)
     embeddings.flush()

@@ -169,7 +169,7 @@ def _claim(folder: Path, options: Options, data: TrainVal) -> None:
         held_out.write_names(folder, data.held_out)
         write_text(folder / CONFIG, dump(options))
     except OSError as error:
-        raise InputError(f"--output {folder}: cannot be written to ({error.strerror})") from None
+        raise InputError(f"`output` {folder}: cannot be written to ({error.strerror})") from None
 
 
 def _report(
@@ -242,7 +242,7 @@ def _check_device(options: Options) -> None:
     try:
         Trainer(logger=False, enable_checkpointing=False, **_device(options))
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise InputError(f"--accelerator, --precision: {error}") from None
+        raise InputError(f"`accelerator`, `precision`: {error}") from None
 
 
 def _precision(wanted: str, accelerator: str) -> Any:

@@ -171,7 +171,7 @@ def test_names_that_are_no_text_spoil_no_list(command: Command, world: Path) -> 
 def test_labels_of_features_go_by_the_person(tmp_path: Path) -> None:
     names = np.array([nfd("José"), nfc("José"), "Ann"])
     np.savez(tmp_path / "f.npz", features=np.eye(3), labels=names)
-    _, labels = read_features("--data", str(tmp_path / "f.npz"))
+    _, labels = read_features("data", str(tmp_path / "f.npz"))
     assert labels.tolist() == [nfc("José"), nfc("José"), "Ann"]
 
 
