@@ -2,35 +2,44 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from facenet_ext import _internals
 
 
 def transforms_active() -> bool:
-    """Whether this is called under ``vmap``, ``grad``, ``jvp`` and the like, or in a dual level.
-
-    The package then calls operators through an ``autograd.Function``. Transforms refuse what
-    ``register_autograd`` makes, and forward mode ignores it. torch.compile can trace neither.
+    """Whether this is called under ``grad``, ``vjp``, ``functionalize`` and the like.
 
     Raises:
-        RuntimeError: both are at work. torch.compile runs that part eagerly then, or with
+        RuntimeError: torch.compile traces a transform. It runs that part eagerly then, or with
             ``fullgraph=True`` says so.
     """
+    active = _internals.transforms_active
     if torch.compiler.is_compiling():
-        transforms = _internals.transforms_compiling
-        if (transforms is not None and transforms()) or _internals.dual_level() >= 0:
+        if active is not None and active():
             raise RuntimeError(
-                "facenet_ext cannot be compiled inside torch.func's transforms or forward mode: "
+                "facenet_ext cannot be compiled inside torch.func's transforms: "
                 "compile what is around them, or nothing"
             )
         return False
-    if _internals.interpreter is None:
-        return True
-    transform = _internals.interpreter()
-    if transform is None:
-        return _internals.dual_level() >= 0
-    # It takes operators as they are, and an autograd.Function not at all.
-    return bool(transform.key() != _internals.functionalizes)
+    return active is None or active()
+
+
+def needs_function(emb: Tensor, ref_emb: Tensor | None) -> bool:
+    """Whether an operator of these embeddings has to be called through an ``autograd.Function``.
+
+    Transforms refuse what ``register_autograd`` makes, and forward mode passes by it in silence.
+    ``functionalize`` takes the operator as it is, and no ``autograd.Function``.
+    """
+    if transforms_active():
+        return not _internals.is_functional(emb)
+    if torch.compiler.is_compiling():
+        return False
+    return _has_tangent(emb) or (ref_emb is not None and _has_tangent(ref_emb))
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def values_readable(*tensors: Tensor | None) -> bool:
@@ -39,8 +48,7 @@ def values_readable(*tensors: Tensor | None) -> bool:
     As they do for a tracer, in a fake mode and in torch.func's transforms. Ask first whether
     torch.compile is at work: it cannot pass on tensors of a transform, not even to this function.
     """
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if tracing or _internals.interpreter is None or _internals.interpreter() is not None:
+    if torch.jit.is_tracing() or transforms_active():  # type: ignore[attr-defined, no-untyped-call]
         return False
     for tensor in tensors:  # noqa: SIM110  # all(...) takes as long as all the rest
         if tensor is not None and type(tensor) is not Tensor:

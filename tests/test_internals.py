@@ -13,7 +13,6 @@ from torch import Tensor
 
 import facenet_ext
 from facenet_ext import _internals, reference
-from facenet_ext.ops._registration import in_eager_mode
 
 X, Y = make_batch("quads", 12, 5)
 CALLS = {
@@ -29,13 +28,10 @@ def without_internals(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``_internals`` has with a torch that has none of the names."""
     nothing = _internals.internal("_C._there_is_no_such_name")
     assert nothing is None
-    monkeypatch.setattr(_internals, "interpreter", nothing)
-    monkeypatch.setattr(_internals, "functionalizes", nothing)
-    monkeypatch.setattr(_internals, "transforms_compiling", nothing)
-    monkeypatch.setattr(_internals, "_BATCHED", (nothing, nothing))
+    monkeypatch.setattr(_internals, "transforms_active", nothing)
+    monkeypatch.setattr(_internals, "is_functional", nothing or (lambda _: False))
     monkeypatch.setattr(_internals, "below_autograd", nothing or nullcontext)
     monkeypatch.setattr(_internals, "never_compiled", nothing or torch.compiler.disable)
-    monkeypatch.setattr(_internals, "_DUAL_LEVEL", "_there_is_no_such_name")
 
 
 @pytest.mark.usefixtures("without_internals")
@@ -63,15 +59,27 @@ def test_transforms(name: str) -> None:
     x = X.double()
     expected = torch.func.grad(lambda x: CALLS[name](reference, x))(x)
     torch.testing.assert_close(torch.func.grad(ours)(x), expected)
-    several = torch.stack([x, x.flip(0)])
-    torch.testing.assert_close(torch.func.vmap(ours)(several), torch.stack([*map(ours, several)]))
+    with pytest.raises(RuntimeError, match=r"vmap is not supported"):
+        torch.func.vmap(ours)(torch.stack([x, x.flip(0)]))
+    with pytest.raises(RuntimeError, match="no forward-mode derivative"):
+        torch.func.jvp(ours, (x,), (x,))
+
+
+@pytest.mark.usefixtures("without_internals")
+@pytest.mark.parametrize("name", ["mined", "all", "distances"])
+def test_compilation(name: str) -> None:
+    x = X.clone().requires_grad_()
+    compiled = torch.compile(lambda x: CALLS[name](facenet_ext, x), backend="eager", fullgraph=True)
+    (gradient,) = torch.autograd.grad(compiled(x), x)
+    (expected,) = torch.autograd.grad(CALLS[name](facenet_ext, x), x)
+    torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.usefixtures("without_internals")
 def test_a_function_that_the_compiler_leaves_alone() -> None:
     traced = []
 
-    @in_eager_mode
+    @_internals.never_compiled
     def inner(x: Tensor) -> Tensor:
         traced.append(torch.compiler.is_compiling())
         return x + 1

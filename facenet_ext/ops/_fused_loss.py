@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _internals
-from facenet_ext._transforms import transforms_active
+from facenet_ext._transforms import needs_function
 from facenet_ext._validation import Batch
 from facenet_ext.ops._registration import (
     differentiable_once,
-    first_derivative,
-    in_eager_mode,
     register_fake,
-    register_vmap_as_loop,
+    register_gradient,
     value_type,
 )
 
@@ -32,21 +30,19 @@ class FusedLoss:
 
     def __init__(self, name: str, arguments: int) -> None:
         self._operator = getattr(torch.ops.facenet_ext, name).default
-        qualified = f"facenet_ext::{name}"
 
-        def backward(ctx: Any, grad: Tensor, _emb: Any, _ref: Any) -> tuple[Tensor | None, ...]:
-            emb_grad, ref_grad = _input_gradients(ctx, grad)
+        def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+            emb_grad, ref_grad = _input_gradients(ctx, grads[0])
             return emb_grad, None, ref_grad, *(None,) * (arguments - 3)
 
-        register_fake(qualified)(_fake)
-        torch.library.register_autograd(
-            qualified, differentiable_once(backward), setup_context=_setup_context
+        register_fake(f"facenet_ext::{name}")(_fake)
+        self._function = register_gradient(
+            self._operator, differentiable_once(backward), _setup_context
         )
-        register_vmap_as_loop(self._operator)
 
     def __call__(self, batch: Batch, *options: Any) -> Tensor:
         """The loss of a batch; ``options`` are the arguments between the batch and the flags."""
-        transformed = transforms_active()
+        transformed = needs_function(batch.emb, batch.ref_emb)
         differentiable = torch.is_grad_enabled()
         emb_grad = transformed or (differentiable and batch.emb.requires_grad)
         ref_grad = batch.ref_emb is not None and (
@@ -55,9 +51,7 @@ class FusedLoss:
         arguments = (*batch.tensors(), *options, emb_grad, ref_grad)
         loss: Tensor
         if transformed:
-            loss, _, _ = _TransformableLoss.apply(  # type: ignore[no-untyped-call]
-                self._operator, *arguments
-            )
+            loss, _, _ = self._function.apply(*arguments)  # type: ignore[no-untyped-call]
         elif (emb_grad or ref_grad) and not torch.compiler.is_compiling():
             loss = _EagerLoss.apply(  # type: ignore[no-untyped-call]
                 batch.emb, batch.ref_emb, self._operator, arguments
@@ -88,56 +82,6 @@ class _EagerLoss(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         return *_input_gradients(ctx, grads[0]), None, None
-
-
-class _TransformableLoss(torch.autograd.Function):
-    """The same for torch.func's transforms, which want the gradients among the outputs."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(operator: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        return operator(*arguments)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
-    ) -> None:
-        _, emb, _, ref_emb, *_ = inputs
-        # The gradients are not marked as non-differentiable: the mark is lost under a vmap within a
-        # jvp, and whether zeros have to be their tangents depends on it.
-        ctx.dtype, ctx.arguments = emb.dtype, len(inputs)
-        at = (emb,) if ref_emb is None else (emb, ref_emb)
-        ctx.save_for_backward(*output[1:], *at)
-        ctx.save_for_forward(*output[1:], *at)
-
-    @staticmethod
-    def _gradients(ctx: Any) -> tuple[Tensor, Tensor | None]:
-        emb_grad, ref_grad, *at = ctx.saved_tensors
-        reference = first_derivative(ref_grad, *at) if len(at) == 2 else None
-        return first_derivative(emb_grad, *at), reference
-
-    @staticmethod
-    @in_eager_mode
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        emb, ref = (
-            None if gradient is None else (gradient * grads[0]).to(ctx.dtype)
-            for gradient in _TransformableLoss._gradients(ctx)
-        )
-        return None, emb, None, ref, *(None,) * (ctx.arguments - 4)
-
-    @staticmethod
-    @in_eager_mode
-    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, Tensor, Tensor]:
-        gradients = _TransformableLoss._gradients(ctx)
-        products = (
-            (gradient * tangent).sum()
-            for gradient, tangent in zip(gradients, (tangents[1], tangents[3]), strict=True)
-            if gradient is not None and tangent is not None
-        )
-        loss = sum(products, gradients[0].new_zeros(()))
-        emb_grad, ref_grad, *_ = ctx.saved_tensors
-        return loss, torch.zeros_like(emb_grad), torch.zeros_like(ref_grad)
 
 
 def _fake(
@@ -181,9 +125,10 @@ def _scaled(gradient: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
     """
     if gradient.dtype == dtype:
         return gradient * grad
-    if _internals.maybe_batched(grad):
+    try:
+        return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
+    except RuntimeError:  # vmap of the backward, as jacrev makes it, knows no out=
         return (gradient * grad).to(dtype)
-    return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
 
 
 def _input_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -1,5 +1,6 @@
 """What the operators' registrations share."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -14,43 +15,57 @@ _NO_SECOND = (
     "facenet_ext's triplet losses have no second derivative: "
     "keep them out of what is differentiated twice"
 )
+_NO_FORWARD = (
+    "facenet_ext has no forward-mode derivative, which jvp, jacfwd and hessian ask for: "
+    "use reverse mode, such as torch.func.grad, vjp or jacrev"
+)
 
 
 def register_fake(name: str) -> Callable[[_F], _F]:
-    """``torch.library.register_fake`` with its type."""
+    """``torch.library.register_fake`` with its type, of an operator that refuses ``vmap``."""
+    torch.library.register_vmap(name, functools.partial(_refuse_vmap, name))
     return cast(Callable[[_F], _F], torch.library.register_fake(name))
 
 
-def register_vmap_as_loop(operator: Any) -> None:
-    """``torch.func.vmap`` of an operator: a call per entry of the batch."""
-
-    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
-        calls = [
-            operator(
-                *(
-                    argument if dim is None else argument.select(dim, entry)
-                    for argument, dim in zip(arguments, in_dims, strict=True)
-                )
-            )
-            for entry in range(info.batch_size)
-        ]
-        if not calls:
-            raise ValueError(f"{operator.name()}: expected a batch of at least one under vmap")
-        if isinstance(calls[0], Tensor):
-            return _stack(operator, calls), 0
-        return tuple(_stack(operator, c) for c in zip(*calls, strict=True)), (0,) * len(calls[0])
-
-    torch.library.register_vmap(operator, rule)
+def _refuse_vmap(name: str, *_: Any) -> Any:
+    raise RuntimeError(f"{name}: torch.func.vmap is not supported: call it for each entry instead")
 
 
-def _stack(operator: Any, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"{operator.name()}: expected the same number of triplets from every entry of the "
-            f"batch under vmap, got {sorted(shape[0] for shape in shapes)}; loop over it instead"
-        )
-    return torch.stack(tensors)
+def register_gradient(
+    operator: Any, backward: Callable[..., Any], setup_context: Callable[..., None]
+) -> type[torch.autograd.Function]:
+    """Register an operator's gradient.
+
+    Args:
+        operator: an overload.
+        backward: see ``torch.library.register_autograd``.
+        setup_context: see there.
+
+    Returns:
+        What calls the operator where :func:`needs_function` says so. It has the operator's
+        arguments and gradient, and errors in place of ``vmap`` and forward mode.
+    """
+    name = operator.name()
+    torch.library.register_autograd(name, backward, setup_context=setup_context)
+
+    class Transformable(torch.autograd.Function):
+        @staticmethod
+        def forward(*arguments: Any) -> Any:
+            return operator(*arguments)
+
+        @staticmethod
+        def vmap(*_: Any) -> Any:
+            _refuse_vmap(name)
+
+        @staticmethod
+        def jvp(*_: Any) -> Any:
+            raise RuntimeError(_NO_FORWARD)
+
+    Transformable.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
+    # torch.compile would look into it on its way through a transform that it does not compile.
+    eager = _internals.never_compiled(backward)
+    Transformable.backward = staticmethod(eager)  # type: ignore[method-assign]
+    return Transformable
 
 
 def differentiable_once(backward: _F) -> _F:
@@ -70,8 +85,9 @@ def differentiable_once(backward: _F) -> _F:
             return outputs
         with torch.no_grad():
             outputs = backward(ctx, *grads)
-        at = [t for t in (*grads, *ctx.saved_tensors) if t is not None and t.requires_grad]
-        return tuple(None if o is None else first_derivative(o, *at) for o in outputs)
+        # All of them: an outer transform may differentiate by what this one does not.
+        at = (*grads, *ctx.saved_tensors)
+        return tuple(None if o is None else _first_derivative(o, *at) for o in outputs)
 
     return cast(_F, once)
 
@@ -91,24 +107,11 @@ class _FirstDerivative(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         raise RuntimeError(_NO_SECOND)
 
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise RuntimeError(_NO_SECOND)
 
-
-def first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
-    """``derivative``, which depends on ``at`` in a way that refuses to be differentiated.
-
-    What :func:`differentiable_once` makes of a backward's results, and torch.func's transforms of
-    theirs.
-    """
+def _first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
+    """``derivative``, which depends on ``at`` in a way that refuses to be differentiated."""
     result: Tensor = _FirstDerivative.apply(derivative, *at)  # type: ignore[no-untyped-call]
     return result
-
-
-def in_eager_mode(derivative: _F) -> _F:
-    """A derivative that torch.compile leaves alone on its way through what it does not compile."""
-    return cast(_F, _internals.never_compiled(derivative))
 
 
 def value_type(dtype: torch.dtype) -> torch.dtype:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext.ops._registration import register_fake, register_vmap_as_loop
+from facenet_ext.ops._registration import register_fake
 
 _NAME = "facenet_ext::distance_histogram"
 _OPERATOR = torch.ops.facenet_ext.distance_histogram.default
@@ -24,9 +24,6 @@ def _fake(
     bins: int,
 ) -> Tensor:
     return emb.new_empty((2, len(low) * (bins + 1) + 2), dtype=torch.int64)
-
-
-register_vmap_as_loop(_OPERATOR)
 
 
 def distance_histogram(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext.ops._registration import register_fake, register_vmap_as_loop, value_type
+from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::nearest"
 _OPERATOR = torch.ops.facenet_ext.nearest.default
@@ -17,9 +17,6 @@ def _fake(emb: Tensor, ref_emb: Tensor | None, k: int, distance: str) -> tuple[T
         emb.new_empty(shape, dtype=value_type(emb.dtype)),
         emb.new_empty(shape, dtype=torch.int64),
     )
-
-
-register_vmap_as_loop(_OPERATOR)
 
 
 def nearest(emb: Tensor, ref_emb: Tensor | None, k: int, distance: str) -> tuple[Tensor, Tensor]:

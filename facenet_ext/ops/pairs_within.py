@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext.ops._registration import register_fake, register_vmap_as_loop, value_type
+from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::pairs_within"
 _OPERATOR = torch.ops.facenet_ext.pairs_within.default
@@ -19,9 +19,6 @@ def _fake(
         emb.new_empty((capacity,), dtype=value_type(emb.dtype)),
         emb.new_empty((), dtype=torch.int64),
     )
-
-
-register_vmap_as_loop(_OPERATOR)
 
 
 def pairs_within(

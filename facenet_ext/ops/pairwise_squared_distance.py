@@ -6,13 +6,8 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext._transforms import transforms_active
-from facenet_ext.ops._registration import (
-    in_eager_mode,
-    register_fake,
-    register_vmap_as_loop,
-    value_type,
-)
+from facenet_ext._transforms import needs_function
+from facenet_ext.ops._registration import register_fake, register_gradient, value_type
 
 _NAME = "facenet_ext::pairwise_squared_distance"
 _OPERATOR = torch.ops.facenet_ext.pairwise_squared_distance.default
@@ -51,50 +46,11 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         return x_grad.to(x.dtype), y_grad
 
 
-torch.library.register_autograd(_NAME, _backward, setup_context=_setup_context)
-register_vmap_as_loop(_OPERATOR)
-
-
-class _PairwiseSquaredDistance(torch.autograd.Function):
-    """The same for torch.func's transforms, with a forward-mode derivative."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, y: Tensor | None) -> Tensor:
-        return _OPERATOR(x, y)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor | None], output: Tensor) -> None:
-        _setup_context(ctx, inputs, output)
-        x, y = inputs
-        ctx.save_for_forward(x, x if y is None else y)
-
-    @staticmethod
-    @in_eager_mode
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:
-        return _backward(ctx, grads[0])
-
-    @staticmethod
-    @in_eager_mode
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        # 2 (x_i - y_j) . (x'_i - y'_j)
-        x, y = ctx.saved_tensors
-        x_t, y_t = (tangents[0], tangents[0]) if ctx.self_mode else tangents
-        dtype = value_type(x.dtype)
-        x_c, y_c = _about_the_mean(x, y, dtype)
-        result = x_c.new_zeros(x_c.shape[0], y_c.shape[0])
-        if x_t is not None:
-            x_t = x_t.to(dtype)
-            result = result + ((x_c * x_t).sum(1, keepdim=True) - x_t @ y_c.t())
-        if y_t is not None:
-            y_t = y_t.to(dtype)
-            result = result + ((y_c * y_t).sum(1) - x_c @ y_t.t())
-        return 2 * result
+_Function = register_gradient(_OPERATOR, _backward, _setup_context)
 
 
 def pairwise_squared_distance(x: Tensor, y: Tensor | None) -> Tensor:
     """Squared Euclidean distances of all rows: see ``functional``."""
-    call: Any = _PairwiseSquaredDistance.apply if transforms_active() else _OPERATOR
+    call: Any = _Function.apply if needs_function(x, y) else _OPERATOR
     result: Tensor = call(x, y)
     return result

@@ -6,7 +6,7 @@ from torch import Tensor
 from facenet_ext import _library as _library
 from facenet_ext._types import Triplets
 from facenet_ext._validation import Batch, Rule
-from facenet_ext.ops._registration import register_fake, register_vmap_as_loop, value_type
+from facenet_ext.ops._registration import register_fake, value_type
 
 _NAME = "facenet_ext::select_triplets"
 _OPERATOR = torch.ops.facenet_ext.select_triplets.default
@@ -39,9 +39,6 @@ def _fake(
         emb.new_empty(count, dtype=value),
         emb.new_empty(count, dtype=value),
     )
-
-
-register_vmap_as_loop(_OPERATOR)
 
 
 def select_triplets(batch: Batch, rule: Rule) -> Triplets:

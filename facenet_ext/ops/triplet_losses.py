@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext._transforms import transforms_active
+from facenet_ext._transforms import needs_function
 from facenet_ext.ops._registration import (
     differentiable_once,
-    first_derivative,
-    in_eager_mode,
     register_fake,
-    register_vmap_as_loop,
+    register_gradient,
     value_type,
 )
 
@@ -73,40 +71,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-torch.library.register_autograd(_NAME, differentiable_once(_backward), setup_context=_setup_context)
-register_vmap_as_loop(_OPERATOR)
-register_vmap_as_loop(_BACKWARD)
-
-
-class _TripletLosses(torch.autograd.Function):
-    """The same for torch.func's transforms."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*arguments: Any) -> Tensor:
-        return _OPERATOR(*arguments)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _setup_context(ctx, inputs, output)
-
-    @staticmethod
-    @in_eager_mode
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        with torch.no_grad():
-            gradients = _backward(ctx, grads[0])
-        emb, _, _, _, *reference = ctx.saved_tensors
-        at = (grads[0], emb, *reference)
-        return tuple(None if g is None else first_derivative(g, *at) for g in gradients)
-
-    @staticmethod
-    @in_eager_mode
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise RuntimeError(
-            "facenet_ext's loss of given triplets has no forward-mode derivative: use reverse "
-            "mode, or mined_triplet_loss with a reduction"
-        )
+_Function = register_gradient(_OPERATOR, differentiable_once(_backward), _setup_context)
 
 
 def triplet_losses(
@@ -121,6 +86,6 @@ def triplet_losses(
     swap: bool,
 ) -> Tensor:
     """The loss of each triplet, [T]: see ``functional.triplet_loss``."""
-    call: Any = _TripletLosses.apply if transforms_active() else _OPERATOR
+    call: Any = _Function.apply if needs_function(emb, ref_emb) else _OPERATOR
     result: Tensor = call(emb, ref_emb, anchor, positive, negative, margin, distance, smooth, swap)
     return result
