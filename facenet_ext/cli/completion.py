@@ -14,8 +14,8 @@ def build_parser(prog: str) -> ArgumentParser:
     parser = make_parser(
         prog,
         "Print what lets a shell complete the commands and options of 'facenet'.",
-        f"source <({prog} bash)\n"
-        f"source <({prog} zsh)\n"
+        f'eval "$({prog} bash)"\n'
+        f'eval "$({prog} zsh)"\n'
         f"{prog} fish > ~/.config/fish/completions/facenet.fish",
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose language to print")

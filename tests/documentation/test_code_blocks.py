@@ -65,8 +65,8 @@ def _check(line: str, program: str, words: list[str]) -> None:
         for extra in re.findall(r"\.\[([\w,]+)\]", line):
             for name in extra.split(","):
                 assert re.search(rf"^{name} = \[", pyproject, re.MULTILINE), f"{line}: {name}?"
-    elif program == "source":  # what a command prints
-        inner = shlex.split(" ".join(words).removeprefix("<(").removesuffix(")"))
+    elif program == "eval":  # what a command prints
+        inner = shlex.split(" ".join(words).removeprefix("$(").removesuffix(")"))
         _check(line, inner[0], inner[1:])
     else:
         assert program in ("cmake", "pre-commit", "run"), f"{line}: nothing checks {program}"

@@ -44,14 +44,14 @@ def test_what_bench_cannot_do_is_one_line(
 
 
 def complete(script: Path, *words: str) -> list[str]:
-    """What bash offers for the last of some words."""
+    """What bash offers for the last of some words, in the folder of the script."""
     line = " ".join(f"'{word}'" for word in words)
     program = (
-        f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _facenet; "
+        f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _shtab_facenet; "
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     found = subprocess.run(
-        ["bash", "-c", program], capture_output=True, text=True, check=True
+        ["bash", "-c", program], capture_output=True, text=True, check=True, cwd=script.parent
     ).stdout
     return found.split()
 
@@ -70,7 +70,23 @@ def test_bash_completes_commands_options_and_choices(script: Path) -> None:
     assert complete(script, "facenet", "verify", "a.jpg", "--thr") == ["--threshold"]
     assert complete(script, "facenet", "cluster", "--linkage", "") == ["average", "single"]
     assert "--preset" in complete(script, "facenet", "train", "--")
-    assert complete(script, "facenet", "verify", "") == [], "files are the shell's to complete"
+    assert complete(script, "facenet", "completion", "") == ["bash", "zsh", "fish"]
+    assert complete(script, "facenet", "train", "--model", "nn") == [
+        "nn1",
+        "nn2",
+        "nn3",
+        "nn4",
+        "nns1",
+        "nns2",
+    ]
+    assert complete(script, "facenet", "train", "--flip", "") == ["true", "false"]
+
+
+def test_bash_completes_files_where_a_command_takes_them(script: Path) -> None:
+    (script.parent / "a.jpg").touch()
+    for words in (("verify",), ("verify", "b.jpg"), ("train", "--data"), ("train", "--config")):
+        assert complete(script, "facenet", *words, "a.") == ["a.jpg"]
+    assert complete(script, "facenet", "verify", "--batch", "") == [], "a number"
 
 
 def test_every_option_of_every_command_is_completed(script: Path, command: Command) -> None:
