@@ -336,14 +336,12 @@ def triplet_margin_loss(
     .. math:: L = \frac{1}{Z} \sum_{a,\ p \in P(a),\ n \in N(a)}
         [g \in \text{kind}]\ \max(0,\ \text{margin} - g), \qquad g = d(a, n) - d(a, p)
 
-    ============  =======================  ==================================================
-    ``triplets``  gap g                    which triplets
-    ============  =======================  ==================================================
-    "all"         any                      all
-    "hard"        g <= 0                   the negative is no farther than the positive
-    "semihard"    0 < g <= margin          it is farther, but inside the margin
-    "easy"        g > margin               beyond; their hinge is 0, their softplus is not
-    ============  =======================  ==================================================
+    | ``triplets`` | gap g | which triplets |
+    |---|---|---|
+    | "all" | any | all |
+    | "hard" | g <= 0 | the negative is no farther than the positive |
+    | "semihard" | 0 < g <= margin | it is farther, but inside the margin |
+    | "easy" | g > margin | beyond; their hinge is 0, their softplus is not |
 
     With the P positive distances of an anchor sorted, a negative meets a contiguous range of
     them, which a binary search finds: O(M N log P) time and O(M D + M P) memory for M N P

@@ -33,7 +33,7 @@ class MPerClassSampler(Sampler[list[int]]):
     one before it ended, so no two show the same batches, and training that stopped after ``s``
     batches continues with the same ones from ``start=s``.
 
-    A ``DataLoader`` takes it either way::
+    A ``DataLoader`` takes it either way:
 
         DataLoader(dataset, batch_sampler=sampler)
         DataLoader(dataset, sampler=sampler, batch_size=batch_size)

@@ -34,14 +34,12 @@ def pairwise_squared_distance(x: Tensor, y: Tensor | None = None) -> Tensor:
 def pairwise_distance(x: Tensor, y: Tensor | None = None, distance: str = "sqeuclidean") -> Tensor:
     """Return the distance of every row of ``x`` to every row of ``y``.
 
-    ========================  =======================================================
-    ``distance``              ``d[i, j]``
-    ========================  =======================================================
-    ``"sqeuclidean"``         ``|x_i - y_j|**2``
-    ``"euclidean"``           ``|x_i - y_j|``, with gradient 0 where it is 0
-    ``"cosine"``              ``1 - cos(x_i, y_j)``; 1, with gradient 0, to and from a
-                              zero vector (to another zero vector as well)
-    ========================  =======================================================
+    By ``distance``, ``d[i, j]`` is
+
+    - ``"sqeuclidean"``: ``|x_i - y_j|**2``,
+    - ``"euclidean"``: ``|x_i - y_j|``, with gradient 0 where it is 0,
+    - ``"cosine"``: ``1 - cos(x_i, y_j)``; 1, with gradient 0, to and from a zero vector (to another
+      zero vector as well).
 
     Args:
         x: [M, D].

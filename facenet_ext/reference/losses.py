@@ -25,7 +25,7 @@ def triplet_loss(
 ) -> Tensor:
     """Return the triplet loss of given triplets.
 
-    With ``g(t) = d(a, p) - d(a, n) + margin``::
+    With ``g(t) = d(a, p) - d(a, n) + margin``:
 
         h(t) = max(0, g(t))            smooth=False
         h(t) = log(1 + exp(g(t)))      smooth=True
@@ -208,14 +208,12 @@ def triplet_margin_loss(
     With the gap ``g = d(a, n) - d(a, p)`` of each anchor a, positive p in P(a), negative n in N(a),
     ``h = max(0, margin - g)``, or softplus of that where ``smooth``, and the kinds are
 
-    ============  ===================
-    ``triplets``  which triplets
-    ============  ===================
-    "all"         all
-    "hard"        g <= 0
-    "semihard"    0 < g <= margin
-    "easy"        g > margin
-    ============  ===================
+    | ``triplets`` | which triplets |
+    |---|---|
+    | "all" | all |
+    | "hard" | g <= 0 |
+    | "semihard" | 0 < g <= margin |
+    | "easy" | g > margin |
 
     Args:
         embeddings: anchors, [M, D].

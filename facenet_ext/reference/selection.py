@@ -35,34 +35,27 @@ def select_triplets(
 
     For each anchor i with at least one positive and one negative, ``positives`` chooses p:
 
-    ==============  =====================================
-    ``positives``   which p
-    ==============  =====================================
-    ``"all"``       every p in P(i)
-    ``"hardest"``   argmax d(i, p) over P(i), one per anchor
-    ``"easiest"``   argmin d(i, p) over P(i), one per anchor
-    ==============  =====================================
+    | ``positives`` | which p |
+    |---|---|
+    | ``"all"`` | every p in P(i) |
+    | ``"hardest"`` | argmax d(i, p) over P(i), one per anchor |
+    | ``"easiest"`` | argmin d(i, p) over P(i), one per anchor |
 
     and for each (i, p) ``negatives`` chooses n:
 
-    ==============  ==========================================================
-    ``negatives``   which n
-    ==============  ==========================================================
-    ``"semihard"``  argmin d(i, n) over n in N(i) with d(i, n) > d(i, p), and, with
-                    ``within_margin``, d(i, n) < d(i, p) + margin; both strict
-    ``"hardest"``   argmin d(i, n) over N(i)
-    ==============  ==========================================================
+    | ``negatives`` | which n |
+    |---|---|
+    | ``"semihard"`` | argmin d(i, n) over n in N(i) with d(i, n) > d(i, p), strictly |
+    | ``"hardest"`` | argmin d(i, n) over N(i) |
 
-    or draws it:
+    where ``within_margin`` asks of a semi-hard n that d(i, n) < d(i, p) + margin too, strictly. Or
+    ``negatives`` draws n:
 
-    =======================  =================================================
-    ``negatives``            which n
-    =======================  =================================================
-    ``"random_semihard"``    uniform over d(i, p) < d(i, n) < d(i, p) + margin
-    ``"random_violating"``   uniform over d(i, n) < d(i, p) + margin
-    ``"distance_weighted"``  in proportion to 1 / q(d), d the Euclidean distance, over
-                             d < nonzero_loss_cutoff
-    =======================  =================================================
+    | ``negatives`` | which n |
+    |---|---|
+    | ``"random_semihard"`` | uniform over d(i, p) < d(i, n) < d(i, p) + margin |
+    | ``"random_violating"`` | uniform over d(i, n) < d(i, p) + margin |
+    | ``"distance_weighted"`` | in proportion to 1 / q(d), with Euclidean d < nonzero_loss_cutoff |
 
     Ties go to the lowest index, for p and for n. When no n qualifies, ``fallback="farthest"`` takes
     argmax d(i, n) over N(i) and ``fallback="drop"`` leaves the pair out. Random rules always drop.
