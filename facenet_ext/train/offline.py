@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
+from rich import get_console
 from rich.console import Console
 
 from facenet_ext.common.counting import Counting
@@ -113,7 +114,7 @@ class OfflineMining(Callback):
     def _mine(self, path: Path, rows: NDArray[np.int64], module: Embedder) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         options, train = self.options.mining, self.batches.data.train
-        with Counting("embedding", self.console) as progress:
+        with Counting("embedding", get_console()) as progress:
             embeddings = embed_to_file(
                 module, train, rows, self.folder / "embeddings.npy", progress
             )
@@ -123,7 +124,7 @@ class OfflineMining(Callback):
             margin=self.options.loss.margin,
             distance=self.options.loss.distance,
         )
-        with Counting("mining", self.console) as progress:
+        with Counting("mining", get_console()) as progress:
             mine_to_parquet(
                 embeddings,
                 train.labels.numpy()[rows],

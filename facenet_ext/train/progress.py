@@ -9,11 +9,11 @@ import warnings
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-__all__ = ["ShowProgress", "duration", "quiet"]
+__all__ = ["duration", "quiet", "show_progress"]
 
 _EVERY = 20.0
 """Seconds between two lines of a log."""
@@ -22,53 +22,54 @@ _EVERY = 20.0
 _FIGURES = ("loss", "active_triplets", "accuracy", "auc", "eer")
 
 
-class ShowProgress(Callback):
-    """Show the steps as a bar that keeps to one line, with a line above it at each evaluation.
-
-    Where the output is no terminal there are only the lines, which is what a log file wants, and
-    one with the step, the loss and the time left every 20 seconds.
+def show_progress(steps: int, console: Console) -> list[Callback]:
+    """Return what shows the steps: Lightning's bar in a terminal, and lines.
 
     Args:
         steps: steps of the whole run.
-        console: where to print; the bar and the lines must share it.
+        console: where to print.
+    """
+    bar = _Bar(10, console_kwargs={"stderr": console.stderr}) if console.is_terminal else None
+    return [_Lines(steps, console), *([bar] if bar else [])]
+
+
+class _Bar(RichProgressBar):
+    """Lightning's bar, without what a run has one of: its epoch and its version."""
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        return super().configure_columns(trainer)[1:]
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        loss = trainer.callback_metrics.get("loss")
+        return {} if loss is None else {"loss": loss.item()}
+
+
+class _Lines(Callback):
+    """Print a line at each evaluation.
+
+    Where the output is no terminal there are only the lines, which is what a log file wants, and
+    one with the step, the loss and the time left every 20 seconds.
     """
 
     def __init__(self, steps: int, console: Console) -> None:
         self.steps = steps
         self.console = console
-        self._bar = Progress(
-            TextColumn("training", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=steps)
         self._ended = threading.Event()
         self._began = (0, 0.0)
         self._latest: tuple[int, Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar, from where the run continues."""
+        """Begin with the lines of a log."""
         self._began = (trainer.global_step, time.monotonic())
-        if self._bar.disable:
+        if not self.console.is_terminal:
             self._ended = threading.Event()
             threading.Thread(target=self._tell, args=(self._ended,), daemon=True).start()
-        self._bar.update(self._task, completed=trainer.global_step)
-        self._bar.start()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar."""
+        """Remember what the next line says."""
         self._latest = (trainer.global_step, outputs["loss"])
-        if self._bar.disable:
-            return
-        loss = trainer.callback_metrics["loss"].item()
-        self._bar.update(self._task, completed=trainer.global_step, description=f"loss {loss:.4f}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the step and the main figures."""
@@ -79,18 +80,14 @@ class ShowProgress(Callback):
         self.console.print(f"step {trainer.global_step}/{self.steps}: {shown}", soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
-        self._end()
+        """End the lines."""
+        self._ended.set()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Take the bar away, for the terminal to be as it was."""
-        self._end()
-
-    def _end(self) -> None:
+        """End the lines."""
         self._ended.set()
-        self._bar.stop()
 
     def _tell(self, ended: threading.Event) -> None:
         """Print a line every so often; a step or an evaluation may take longer than that."""

@@ -34,7 +34,7 @@ from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
 from facenet_ext.train.pace import Pace, measure, plan_steps
-from facenet_ext.train.progress import ShowProgress
+from facenet_ext.train.progress import show_progress
 
 __all__ = ["train"]
 
@@ -200,7 +200,7 @@ def _trainer(
     steps = batches.steps
     interval = -(-steps // options.run.evaluations)
     saved = folder / CHECKPOINTS
-    callbacks: list[Callback] = [ShowProgress(steps, console)]
+    callbacks: list[Callback] = show_progress(steps, console)
     if options.optimizer.ema:
         callbacks.append(AveragedWeights(options.optimizer.ema))
     callbacks += _measuring(batches)
@@ -216,7 +216,7 @@ def _trainer(
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         callbacks=callbacks,
         default_root_dir=folder,
-        **_device(options),
+        **_device(options) | {"enable_progress_bar": console.is_terminal},
     )
 
 

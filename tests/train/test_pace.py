@@ -160,3 +160,16 @@ def test_a_log_file_shows_step_loss_and_time_left(
     assert "step 0/4: at the first step\n" in out
     lines = re.findall(r"^step (\d)/4: loss 0\.\d{4}, (\d+) s left$", out, re.MULTILINE)
     assert {step for step, _ in lines} >= {"1", "2", "3"}
+
+
+def test_a_terminal_shows_a_bar_of_steps_and_the_line_of_each_evaluation(
+    facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    options = ("--mine-every", 2, "--data", faces, "--held-out", 0.4, "--output", "run")
+    status, out, _ = facenet(*options)
+    assert status == 0
+    shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\r", " ", out)
+    assert re.search(r"━ +4/4 .*it/s.* loss: +0\.\d", shown)
+    assert re.search(r"step 4/4: loss 0\.\d+, .*accuracy", shown)
