@@ -9,6 +9,7 @@ printed as it could be typed. What an interrupted demo has finished is not done 
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import shutil
 import signal
@@ -24,8 +25,8 @@ with loading(_PROG):
     from PIL import Image
     from rich.console import Console
 
+    from facenet_ext.cli import command_line
     from facenet_ext.common.console import make_console
-    from facenet_ext.common.errors import InputError, in_flags
     from facenet_ext.data.sources import Source, find, list_images
     from facenet_ext.embedding.options import DataOptions
     from facenet_ext.evaluation import held_out
@@ -35,17 +36,11 @@ _GALLERY = 10  # images that each identity of the gallery has
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit status."""
-    try:
-        return _main(argv)
-    except InputError as error:
-        print(f"{_PROG}: error: {in_flags(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{_PROG}: stopped; the same command goes on", file=sys.stderr)
-        return 130
+    work = functools.partial(_main, argv)
+    return command_line.run(_PROG, work, stopped="the same command goes on")
 
 
-def _main(argv: Sequence[str] | None) -> int:
+def _main(argv: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(prog=_PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("data", nargs="?", help="faces; by default handwritten digits")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write")
@@ -81,7 +76,6 @@ def _main(argv: Sequence[str] | None) -> int:
         shrink(run / "mistakes.png", found.pictures / "demo_mistakes.png")
         shrink(output / "clusters/sheets/cluster-0000.png", found.pictures / "demo_cluster.png")
     make_console().print(f"\nThe report is {run / 'evaluation' / 'report.html'}.", soft_wrap=True)
-    return 0
 
 
 def facenet(*arguments: object, allowed: Sequence[int] = (0,)) -> None:

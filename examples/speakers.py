@@ -11,6 +11,7 @@ each of which becomes a log-mel spectrogram; what is left at the end of a record
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import sys
 from collections import Counter
@@ -26,6 +27,8 @@ with loading(_PROG):
     from numpy.typing import NDArray
     from scipy.signal import resample_poly
     from torch import Tensor
+
+    from facenet_ext.cli.command_line import run
 
 RATE = 16_000
 FRAME = 400  # 25 ms
@@ -119,14 +122,10 @@ def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[n
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    try:
-        return _main(argv)
-    except KeyboardInterrupt:
-        print(f"{_PROG}: stopped", file=sys.stderr)
-        return 130
+    return run(_PROG, functools.partial(_main, argv))
 
 
-def _main(argv: list[str] | None) -> int:
+def _main(argv: list[str] | None) -> None:
     description = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog=_PROG, description=description, allow_abbrev=False)
     parser.add_argument("recordings", type=Path, help="root/<speaker>/<recording>")
@@ -143,7 +142,6 @@ def _main(argv: list[str] | None) -> int:
         f"{found.output}: {len(speakers):,} pieces of {len(set(speakers))} speakers, "
         f"each {spectrograms.shape[1]} x {spectrograms.shape[2]}"
     )
-    return 0
 
 
 if __name__ == "__main__":

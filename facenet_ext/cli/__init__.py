@@ -61,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from facenet_ext.cli.train import main as train
             return train(rest, prog=prog)
         with loading(prog):
-            from facenet_ext.cli.command_line import run
+            from facenet_ext.cli.command_line import run_command
 
             parser = build_parser(name)
-        return run(parser, rest, f"facenet_ext.commands.{name}")
+        return run_command(parser, rest, f"facenet_ext.commands.{name}")
     except ModuleNotFoundError as missing:
         what = how_to_install(missing.name or "a package", "train")
         print(f"{prog}: error: {what}", file=sys.stderr)

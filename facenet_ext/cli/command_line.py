@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import traceback
 from argparse import Action
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from facenet_ext.cli.parsing import Parser
-from facenet_ext.common.errors import InputError, in_flags
+from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.interrupts import loading
 from facenet_ext.common.plain_warnings import tell_warnings
 
-__all__ = ["make_parser", "run", "show_default"]
+__all__ = ["make_parser", "run", "run_command", "show_default"]
 
 
 def make_parser(prog: str, description: str, examples: str, **more: Any) -> ArgumentParser:
@@ -60,7 +61,7 @@ class _Formatter(DefaultHelpFormatter):
         return super()._fill_text(text, width, indent)
 
 
-def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
+def run_command(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
     """Parse the command line and run a command.
 
     What does the work is imported after the command line is read: that takes seconds, and neither
@@ -73,15 +74,36 @@ def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
             status, None for 0.
 
     Returns:
-        The exit status: that one's; 2 where the input cannot be used, told in one line; 130 where
-        the user stopped it.
+        The exit status: see :func:`run`.
     """
-    try:
+
+    def work() -> int | None:
         found = parser.parse_args(argv)
         with loading(parser.prog):
             execute = import_module(module).execute
+        status: int | None = execute(found)
+        return status
+
+    return run(parser.prog, work)
+
+
+def run(prog: str, work: Callable[[], int | None], stopped: str = "") -> int:
+    """Do the work of a command, and tell in one line what ended it early.
+
+    With ``FACENET_TRACEBACK=1`` in the environment a traceback stands above that line.
+
+    Args:
+        prog: the command's name.
+        work: returns the exit status, None for 0.
+        stopped: what to do after Ctrl-C.
+
+    Returns:
+        The exit status: that of the work; 2 where the input cannot be used; 130 where the user
+        stopped it.
+    """
+    try:
         with tell_warnings(functools.partial(print, file=sys.stderr)):
-            status: int = execute(found) or 0
+            status = work() or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read it has seen enough
@@ -89,14 +111,21 @@ def run(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
         return 2
     except OSError as error:
         _drop_output()
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+        return _end(prog, 2, f"error: {error}")
     except InputError as error:
-        print(f"{parser.prog}: error: {in_flags(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
+        return _end(prog, 2, f"error: {in_flags(' '.join(str(error).split()))}")
+    except InterruptedRunError as stop:
+        how = f"continue with {prog} --resume {stop.checkpoint}" if stop.checkpoint else stopped
+        return _end(prog, 130, f"stopped; {how}")
     except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped", file=sys.stderr)
-        return 130
+        return _end(prog, 130, f"stopped; {stopped}" if stopped else "stopped")
+
+
+def _end(prog: str, status: int, told: str) -> int:
+    if os.environ.get("FACENET_TRACEBACK", "0") != "0":
+        traceback.print_exc()
+    print(f"{prog}: {told}", file=sys.stderr)
+    return status
 
 
 def _drop_output() -> None:

@@ -7,15 +7,14 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from facenet_ext.cli.command_line import run
 from facenet_ext.cli.train_options import parse, training_parser
 from facenet_ext.common.console import make_console
-from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
+from facenet_ext.common.errors import in_flags
 from facenet_ext.common.interrupts import loading
-from facenet_ext.common.plain_warnings import tell_warnings
 from facenet_ext.embedding.folders import METRICS, find_checkpoint
 
 __all__ = ["build_parser", "main"]
@@ -31,48 +30,35 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
     Returns:
         0; 2 where the input cannot be used; 130 where the user stopped the run.
     """
-    try:
-        started = time.monotonic()
-        arguments = list(sys.argv[1:] if argv is None else argv)
-        options, resume, given = parse(arguments, prog)
-        as_json = "--json" in arguments
-        console = make_console(stderr=as_json)
-        with loading(prog):  # not for --help or a wrong option
-            from facenet_ext.train.fitting import fit
+    started = time.monotonic()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    work = functools.partial(_train, arguments, prog, started)
+    return run(prog, work, stopped="there is no checkpoint yet, start again")
 
-        checkpoint = find_checkpoint(resume, options.run.output) if resume else None
-        command = [*prog.split(), *arguments]
-        options, fitted = fit(options, given, command=command, checkpoint=checkpoint)
-        if fitted:
-            console.print(in_flags(fitted), soft_wrap=True)
-        with loading(prog):  # takes seconds
-            from facenet_ext.train.progress import quiet
-            from facenet_ext.train.run import train
 
-        quiet()
-        with tell_warnings(functools.partial(print, file=sys.stderr)):
-            folder = train(options, checkpoint, console=console, given=given, started=started)
-        if as_json:
-            figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-            print(json.dumps({"folder": str(folder)} | figures, indent=2))
-    except InputError as error:
-        print(f"{prog}: error: {in_flags(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
-    except InterruptedRunError as stop:
-        print(f"{prog}: stopped; {_how_to_continue(prog, stop.checkpoint)}", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print(f"{prog}: stopped; {_how_to_continue(prog, None)}", file=sys.stderr)
-        return 130
-    return 0
+def _train(arguments: list[str], prog: str, started: float) -> None:
+    options, resume, given = parse(arguments, prog)
+    as_json = "--json" in arguments
+    console = make_console(stderr=as_json)
+    with loading(prog):  # not for --help or a wrong option
+        from facenet_ext.train.fitting import fit
+
+    checkpoint = find_checkpoint(resume, options.run.output) if resume else None
+    command = [*prog.split(), *arguments]
+    options, fitted = fit(options, given, command=command, checkpoint=checkpoint)
+    if fitted:
+        console.print(in_flags(fitted), soft_wrap=True)
+    with loading(prog):  # takes seconds
+        from facenet_ext.train.progress import quiet
+        from facenet_ext.train.run import train
+
+    quiet()
+    folder = train(options, checkpoint, console=console, given=given, started=started)
+    if as_json:
+        figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        print(json.dumps({"folder": str(folder)} | figures, indent=2))
 
 
 def build_parser(prog: str) -> ArgumentParser:
     """Return the parser of the command's options."""
     return training_parser(prog, None)
-
-
-def _how_to_continue(prog: str, checkpoint: Path | None) -> str:
-    if checkpoint is None:
-        return "there is no checkpoint yet, start again"
-    return f"continue with {prog} --resume {checkpoint}"

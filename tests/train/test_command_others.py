@@ -111,6 +111,19 @@ def test_other_shells_take_their_script(shell: str, command: Command, tmp_path: 
     assert_told(command("completion", "tcsh"), "shell")
 
 
+@pytest.mark.parametrize("arguments", ["train --data nowhere", "evaluate --data nowhere", "verify"])
+def test_a_traceback_is_shown_where_it_is_asked_for(
+    arguments: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, _, told = command(*arguments.split())
+    assert (status, told.count("\n")) == (2, 1)
+    monkeypatch.setenv("FACENET_TRACEBACK", "1")
+    status, _, shown = command(*arguments.split())
+    assert status == 2
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert shown.endswith(told)
+
+
 @pytest.mark.ci
 def test_machines_read_json(command: Command, world: Path) -> None:
     """Nothing but JSON on standard output, whatever is told beside it."""
