@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,19 @@ def test_torch_is_asked_for_stable_abi_names_only(name: str) -> None:
     assert any(name.startswith(("aoti_torch_", "torch_")) for name in names)
     assert [name for name in names if "N2at" in name or "3c10" in name or "5torch" in name] == []
     assert [name for name in names if re.match(r"_*cu(da|[A-Z])", name)] == []
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_the_oldest_torch_has_all_that_is_asked_for(name: str) -> None:
+    """A name newer than that torch, or one that no list of its names has, would not be found."""
+    audit = pytest.importorskip("torch_abi_audit", reason="knows which torch has which name")
+    requirements = " ".join(metadata.requires("facenet_ext") or [])
+    (oldest,) = re.findall(r"\btorch>=(\d+)\.(\d+)", requirements)
+    asked_for = audit.inspect_extension(built(name)).torch
+    assert asked_for.stable
+    assert not asked_for.unknown_shim_symbols
+    newest_name = asked_for.min_torch_version.split(".")
+    assert tuple(map(int, newest_name[:2])) <= tuple(map(int, oldest))
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
