@@ -1,5 +1,7 @@
 """The one tolerance table: how far a result may be from the float64 oracle, and why.
 
+The bounds are those of docs/semantics.md, section "Numbers".
+
 Exact comparisons need no entry here: indices on integer-valued or float64 data, distances of equal
 rows, and two runs of the same call are compared bit for bit.
 
@@ -13,8 +15,8 @@ LOSS, error of a loss relative to the mean of d(a,p) + d(a,n) + margin, its summ
 GRADIENT, error relative to the largest entry of the gradient. Each entry is a sum over triplets
     of differences of either sign, so small entries come from cancellation. The output is rounded
     once to the input's dtype: ROUNDING, relative, plus its smallest subnormal, SUBNORMAL.
-SEARCH, the selected negative (DESIGN 1.5): its exact distance may differ from the float64 choice's
-    by at most SEARCH * eps * (|a|² + |n|²), on centred rows, eps of the search's arithmetic.
+SEARCH, the selected negative: its exact distance may differ from that of the float64 choice by at
+    most SEARCH * eps * (|a|² + |n|²), on centred rows, eps of the search's arithmetic.
 """
 
 import torch
