@@ -62,6 +62,15 @@ def test_pages_show_the_recorded_figures(path: Path) -> None:
     assert page == figures.filled(page), "run python -m benchmarks.pages"
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/emulation.md"])
+def test_pages_say_that_no_gpu_has_run_the_kernels(page: str) -> None:
+    """Until `make gpu-check` has recorded one."""
+    recorded = {path.stem for path in figures.RESULTS.parent.glob("*.json")}
+    met = bool(recorded - {"cpu", "study", "use"})
+    says_not = re.search(r"have not met a GPU yet|on no GPU yet", (ROOT / page).read_text())
+    assert bool(says_not) != met, f"{page}: GPUs that ran the kernels: {recorded}"
+
+
 def test_pages_write_no_measured_figure_down() -> None:
     """Times and sizes come from the recorded run, so that they cannot go stale."""
     for page in (DOCS / "performance.md", DOCS / "rules.md", DOCS / "index.md", ROOT / "README.md"):
