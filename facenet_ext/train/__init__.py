@@ -1,4 +1,4 @@
-"""The reference training script: ``python -m facenet_ext.train`` and ``facenet train``.
+"""The training script: ``python -m facenet_ext.train`` and ``facenet train``.
 
 | file | what it does |
 |---|---|
