@@ -67,7 +67,7 @@ add_library(
   csrc/cuda/edges.cu
   csrc/cuda/labels.cu
   csrc/cuda/mined_triplet_loss.cu
-  csrc/cuda/mining.cu
+  csrc/cuda/labelled_batch.cu
   csrc/cuda/nearest.cu
   csrc/cuda/pairs_within.cu
   csrc/cuda/pairwise_squared_distance.cu

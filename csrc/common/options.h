@@ -24,7 +24,7 @@ inline bool is_random(NegativeRule rule) {
   return rule != NegativeRule::kSemihard && rule != NegativeRule::kHardest;
 }
 
-struct SelectionRule {
+struct TripletRule {
   PositiveRule positives;
   NegativeRule negatives;
   double margin;       // what within_margin and the uniform rules compare with

@@ -6,7 +6,7 @@
 #include <atomic>
 
 #include "common/histogram_arguments.h"
-#include "cpu/mining.h"
+#include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
 
 namespace facenet::cpu {
@@ -23,7 +23,7 @@ Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
                           const std::optional<Tensor>& ref_labels, const std::string& distance,
                           const std::vector<int64_t>& low, int64_t shift, int64_t bins) {
   const std::optional<Tensor> none;
-  const MiningArguments batch{
+  const BatchArguments batch{
       emb, labels, ref_emb, ref_labels, none, none, parse_distance(distance)};
   batch.check();
   const Bins checked = check_bins(emb.scalar_type(), low, shift, bins);

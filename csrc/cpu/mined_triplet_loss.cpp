@@ -9,8 +9,9 @@
 #include <tuple>
 
 #include "cpu/edges.h"
-#include "cpu/mining.h"
+#include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
+#include "cpu/selection.h"
 #include "semantics/hinge.h"
 
 namespace facenet::cpu {
@@ -26,23 +27,17 @@ struct LossSum {
   int64_t active = 0;  // with a gradient
 };
 
-// The hinge of every triplet of the caller's anchor a: f(slot, value before the hinge).
-template <class T, class F>
-void for_each_triplet(const Mining<T>& mining, T margin, int64_t a, F&& f) {
-  const Selection<T>& s = mining.selection;
-  for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
-    if (s.negative[slot] >= 0) f(slot, s.d_ap[slot] - s.d_an[slot] + margin);
-  }
-}
-
+// Of the caller's anchors.
 template <class T>
-Buffer<LossSum> sum_per_anchor(const Mining<T>& mining, T margin, bool smooth) {
-  Buffer<LossSum> sums(mining.emb.count());
-  const double work = 4.0 * double(mining.selection.negative.size());
-  parallel_rows(mining.emb.count(), kAnchorGrain, work, [&](int64_t begin, int64_t end) {
+Buffer<LossSum> sum_per_anchor(const LabelledBatch<T>& batch, const Selection<T>& s, T margin,
+                               bool smooth) {
+  Buffer<LossSum> sums(batch.emb.count());
+  const double work = 4.0 * double(s.negative.size());
+  parallel_rows(batch.emb.count(), kAnchorGrain, work, [&](int64_t begin, int64_t end) {
     for (int64_t a = begin; a < end; ++a) {
       LossSum sum;
-      for_each_triplet(mining, margin, a, [&](int64_t, T v) {
+      s.for_each_triplet(batch.position[a], [&](int64_t slot) {
+        const T v = s.d_ap[slot] - s.d_an[slot] + margin;
         const T h = hinge(v, smooth);
         sum.loss += double(h);
         sum.triplets += 1;
@@ -57,10 +52,9 @@ Buffer<LossSum> sum_per_anchor(const Mining<T>& mining, T margin, bool smooth) {
 
 // Two edges per triplet that has a gradient, grouped by anchor, in the caller's rows.
 template <class T>
-EdgeList<T> loss_edges(const Mining<T>& mining, const Buffer<LossSum>& sums, T margin, bool smooth,
-                       Distance distance) {
-  const Selection<T>& s = mining.selection;
-  const int64_t anchors = mining.emb.count();
+EdgeList<T> loss_edges(const LabelledBatch<T>& batch, const Selection<T>& s,
+                       const Buffer<LossSum>& sums, T margin, bool smooth, Distance distance) {
+  const int64_t anchors = batch.emb.count();
   int64_t total = 0;
   for (int64_t a = 0; a < anchors; ++a) total += 2 * sums[a].active;
   EdgeList<T> edges(anchors, total);
@@ -69,12 +63,12 @@ EdgeList<T> loss_edges(const Mining<T>& mining, const Buffer<LossSum>& sums, T m
   parallel_rows(anchors, kAnchorGrain, double(total) * 4, [&](int64_t begin, int64_t end) {
     for (int64_t a = begin; a < end; ++a) {
       int64_t to = edges.begin[a];
-      for_each_triplet(mining, margin, a, [&](int64_t slot, T v) {
-        const T slope = hinge_slope(v, smooth);
+      s.for_each_triplet(batch.position[a], [&](int64_t slot) {
+        const T slope = hinge_slope(s.d_ap[slot] - s.d_an[slot] + margin, smooth);
         if (slope == T(0)) return;
-        edges.other[to] = mining.row_of(s.positive[slot]);
+        edges.other[to] = batch.row_of(s.positive[slot]);
         edges.coefficient[to++] = slope * distance_slope(distance, s.d_ap[slot]);
-        edges.other[to] = mining.row_of(s.negative[slot]);
+        edges.other[to] = batch.row_of(s.negative[slot]);
         edges.coefficient[to++] = -slope * distance_slope(distance, s.d_an[slot]);
       });
     }
@@ -92,19 +86,20 @@ LossAndGradients mined_triplet_loss(
     const std::string& fallback, const std::string& distance, double cutoff,
     double nonzero_loss_cutoff, int64_t max_per_class, bool smooth, const std::string& reduction,
     bool emb_grad, bool ref_grad) {
-  const MiningArguments arguments{
+  const BatchArguments arguments{
       emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
       max_per_class};
   arguments.check();
-  const SelectionRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                            fallback, cutoff, nonzero_loss_cutoff);
+  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
+                                          fallback, cutoff, nonzero_loss_cutoff);
   const Reduction how = parse_reduction(reduction);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    const Mining<T> mining(arguments, rule);
-    const Buffer<LossSum> sums = sum_per_anchor(mining, T(margin), smooth);
+    const LabelledBatch<T> batch(arguments);
+    const Selection<T> selection = select_triplets(batch.set, rule);
+    const Buffer<LossSum> sums = sum_per_anchor(batch, selection, T(margin), smooth);
     LossSum sum;  // added in order: the same on any number of threads
-    for (int64_t a = 0; a < mining.emb.count(); ++a) {
+    for (int64_t a = 0; a < batch.emb.count(); ++a) {
       sum.loss += sums[a].loss;
       sum.triplets += sums[a].triplets;
       sum.nonzero += sums[a].nonzero;
@@ -112,7 +107,7 @@ LossAndGradients mined_triplet_loss(
     double scale = 1;
     if (how == Reduction::kMean) scale = sum.triplets ? 1.0 / double(sum.triplets) : 0;
     if (how == Reduction::kMeanNonzero) scale = sum.nonzero ? 1.0 / double(sum.nonzero) : 0;
-    if (!mining.finite()) scale = std::numeric_limits<double>::quiet_NaN();
+    if (!batch.finite()) scale = std::numeric_limits<double>::quiet_NaN();
 
     const ScalarType value = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
     Tensor loss = torch::stable::new_empty(emb, {}, value);
@@ -127,15 +122,15 @@ LossAndGradients mined_triplet_loss(
     if (!emb_grad && !(ref_grad && ref_emb)) return {loss, emb_out, ref_out};
 
     const Distance kind = arguments.distance;
-    const EdgeList<T> edges = loss_edges(mining, sums, T(margin), smooth, kind);
-    const Rows<T>& x = mining.emb;
-    if (!mining.ref) {
+    const EdgeList<T> edges = loss_edges(batch, selection, sums, T(margin), smooth, kind);
+    const Rows<T>& x = batch.emb;
+    if (!batch.ref) {
       const EdgeList<T> reversed = transpose(edges, x.count());
       gather(x, {edges.view(x.values()), reversed.view(x.values())}, kind, T(scale),
              static_cast<T*>(emb_out.data_ptr()));
       return {loss, emb_out, ref_out};
     }
-    const Rows<T>& y = *mining.ref;
+    const Rows<T>& y = *batch.ref;
     if (emb_grad) {
       gather(x, {edges.view(y.values())}, kind, T(scale), static_cast<T*>(emb_out.data_ptr()));
     }

@@ -6,7 +6,7 @@
 #include <limits>
 #include <tuple>
 
-#include "cpu/neighbours.h"
+#include "cpu/unlabelled_batch.h"
 
 namespace facenet::cpu {
 namespace {

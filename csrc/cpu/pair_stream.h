@@ -22,7 +22,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "cpu/kernels.h"
+#include "cpu/kernel_arguments.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 

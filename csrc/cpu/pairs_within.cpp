@@ -5,7 +5,7 @@
 #include <atomic>
 #include <tuple>
 
-#include "cpu/neighbours.h"
+#include "cpu/unlabelled_batch.h"
 
 namespace facenet::cpu {
 namespace {

@@ -4,8 +4,9 @@
 
 #include <tuple>
 
-#include "cpu/mining.h"
+#include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
+#include "cpu/selection.h"
 
 namespace facenet::cpu {
 namespace {
@@ -21,24 +22,22 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
                             double margin, bool within_margin, const std::string& fallback,
                             const std::string& distance, double cutoff,
                             double nonzero_loss_cutoff) {
-  const MiningArguments arguments{
+  const BatchArguments arguments{
       emb, labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance)};
   arguments.check();
-  const SelectionRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                            fallback, cutoff, nonzero_loss_cutoff);
+  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
+                                          fallback, cutoff, nonzero_loss_cutoff);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Triplets {
     using T = decltype(zero);
-    const Mining<T> mining(arguments, rule);
-    const Selection<T>& s = mining.selection;
+    const LabelledBatch<T> batch(arguments);
+    const Selection<T> s = select_triplets(batch.set, rule);
     const int64_t anchors = emb.size(0);
 
     Buffer<int64_t> first(anchors + 1);  // triplets before the caller's anchor
     first[0] = 0;
     for (int64_t a = 0; a < anchors; ++a) {
       int64_t count = 0;
-      for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
-        count += s.negative[slot] >= 0;
-      }
+      s.for_each_triplet(batch.position[a], [&](int64_t) { ++count; });
       first[a + 1] = first[a] + count;
     }
 
@@ -58,15 +57,14 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
     parallel_rows(anchors, 64, 4.0 * double(total), [&](int64_t begin, int64_t end) {
       for (int64_t a = begin; a < end; ++a) {
         int64_t t = first[a];
-        for (int64_t slot = mining.slots_begin(a); slot < mining.slots_end(a); ++slot) {
-          if (s.negative[slot] < 0) continue;
+        s.for_each_triplet(batch.position[a], [&](int64_t slot) {
           a_data[t] = a;
-          p_data[t] = mining.row_of(s.positive[slot]);
-          n_data[t] = mining.row_of(s.negative[slot]);
+          p_data[t] = batch.row_of(s.positive[slot]);
+          n_data[t] = batch.row_of(s.negative[slot]);
           ap_data[t] = s.d_ap[slot];
           an_data[t] = s.d_an[slot];
           ++t;
-        }
+        });
       }
     });
     return {out_a, out_p, out_n, out_ap, out_an};

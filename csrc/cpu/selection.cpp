@@ -106,7 +106,7 @@ struct SuccessorSearch {
 
 // The closest beyond each positive, or of all; where there is none, what the fallback says.
 template <class T>
-void choose_by_distance(const PairSet<T>& set, const SelectionRule& rule, Selection<T>& s) {
+void choose_by_distance(const PairSet<T>& set, const TripletRule& rule, Selection<T>& s) {
   const int64_t anchors = set.anchors().count(), slots = s.offset[anchors];
   SuccessorSearch<T> search(s, anchors, rule.fallback == Fallback::kFarthest);
   parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
@@ -145,7 +145,7 @@ void choose_by_distance(const PairSet<T>& set, const SelectionRule& rule, Select
 }
 
 template <class T>
-void choose_at_random(const PairSet<T>& set, const SelectionRule& rule, Selection<T>& s) {
+void choose_at_random(const PairSet<T>& set, const TripletRule& rule, Selection<T>& s) {
   const int64_t anchors = set.anchors().count(), slots = s.offset[anchors];
   const int32_t* order = set.candidates().order().data();
   Buffer<uint32_t> anchor_word(anchors), positive_word(slots);
@@ -211,7 +211,7 @@ void find_all_positives(const PairSet<T>& set, int64_t spare, PositiveSlots<T>& 
 }
 
 template <class T>
-Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule) {
+Selection<T> select_triplets(const PairSet<T>& set, const TripletRule& rule) {
   const int64_t anchors = set.anchors().count();
   Selection<T> s(anchors);
   if (rule.positives == PositiveRule::kAll) {
@@ -231,20 +231,11 @@ Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule) {
   return s;
 }
 
-template <class T>
-Buffer<int32_t> positions_of_rows(const SortedRows<T>& rows) {
-  Buffer<int32_t> position(rows.count());
-  for (int64_t i = 0; i < rows.count(); ++i) position[rows.order()[i]] = int32_t(i);
-  return position;
-}
-
 template void rank_values(const float*, int64_t, int32_t*);
 template void rank_values(const double*, int64_t, int32_t*);
 template void find_all_positives(const PairSet<float>&, int64_t, PositiveSlots<float>&);
 template void find_all_positives(const PairSet<double>&, int64_t, PositiveSlots<double>&);
-template Selection<float> select_triplets(const PairSet<float>&, const SelectionRule&);
-template Selection<double> select_triplets(const PairSet<double>&, const SelectionRule&);
-template Buffer<int32_t> positions_of_rows(const SortedRows<float>&);
-template Buffer<int32_t> positions_of_rows(const SortedRows<double>&);
+template Selection<float> select_triplets(const PairSet<float>&, const TripletRule&);
+template Selection<double> select_triplets(const PairSet<double>&, const TripletRule&);
 
 }  // namespace facenet::cpu

@@ -28,6 +28,14 @@ struct Selection : PositiveSlots<T> {
   using PositiveSlots<T>::PositiveSlots;
   Buffer<int32_t> negative;  // [slots], -1: none qualifies and the pair is left out
   Buffer<T> d_an;            // [slots]
+
+  // Calls f(slot) for each triplet of the anchor at sorted position i.
+  template <class F>
+  void for_each_triplet(int64_t i, F&& f) const {
+    for (int64_t slot = this->offset[i]; slot < this->offset[i] + this->count[i]; ++slot) {
+      if (negative[slot] >= 0) f(slot);
+    }
+  }
 };
 
 // All positives of every anchor that has a negative, with room for `spare` slots more.
@@ -35,10 +43,6 @@ template <class T>
 void find_all_positives(const PairSet<T>& set, int64_t spare, PositiveSlots<T>& s);
 
 template <class T>
-Selection<T> select_triplets(const PairSet<T>& set, const SelectionRule& rule);
-
-// Where each of the caller's rows stands in the sorted order: the inverse of rows.order().
-template <class T>
-Buffer<int32_t> positions_of_rows(const SortedRows<T>& rows);
+Selection<T> select_triplets(const PairSet<T>& set, const TripletRule& rule);
 
 }  // namespace facenet::cpu

@@ -7,8 +7,9 @@
 #include <tuple>
 
 #include "cpu/edges.h"
-#include "cpu/mining.h"
+#include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
+#include "cpu/selection.h"
 
 namespace facenet::cpu {
 namespace {
@@ -163,7 +164,7 @@ LossAndGradients triplet_margin_loss(
     const std::optional<Tensor>& ref_ids, const std::string& triplets, double margin,
     const std::string& distance, int64_t max_per_class, bool smooth, const std::string& reduction,
     bool emb_grad, bool ref_grad) {
-  const MiningArguments arguments{
+  const BatchArguments arguments{
       emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
       max_per_class};
   arguments.check();

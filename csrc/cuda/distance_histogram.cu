@@ -2,8 +2,8 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include "common/batch_arguments.h"
 #include "common/histogram_arguments.h"
-#include "common/mining_arguments.h"
 #include "cuda/device.h"
 #include "cuda/epilogues/histogram.cuh"
 #include "cuda/search.cuh"
@@ -19,7 +19,7 @@ Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
                           const std::vector<int64_t>& low, int64_t shift, int64_t bins) {
   const std::optional<Tensor> none;
   const Distance kind = parse_distance(distance);
-  MiningArguments{emb, labels, ref_emb, ref_labels, none, none, kind}.check();
+  BatchArguments{emb, labels, ref_emb, ref_labels, none, none, kind}.check();
   const Bins checked = check_bins(emb.scalar_type(), low, shift, bins);
   const Device device(emb);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Tensor {

@@ -5,9 +5,10 @@
 #include <tuple>
 
 #include "cuda/edges.h"
+#include "cuda/labelled_batch.h"
 #include "cuda/launch.h"
 #include "cuda/loss_sums.cuh"
-#include "cuda/mining.h"
+#include "cuda/selection.h"
 #include "cuda/warp.cuh"
 #include "semantics/hinge.h"
 
@@ -124,38 +125,39 @@ LossAndGradients mined_triplet_loss(
     const std::string& fallback, const std::string& distance, double cutoff,
     double nonzero_loss_cutoff, int64_t max_per_class, bool smooth, const std::string& reduction,
     bool emb_grad, bool ref_grad) {
-  const MiningArguments arguments{
+  const BatchArguments arguments{
       emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
       max_per_class};
   arguments.check();
-  const SelectionRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                            fallback, cutoff, nonzero_loss_cutoff);
+  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
+                                          fallback, cutoff, nonzero_loss_cutoff);
   const Reduction how = parse_reduction(reduction);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    Mining<T> mining(arguments, rule);
-    const Device& device = mining.device;
-    const Pairs<T>& pairs = mining.pairs;
+    const LabelledBatch<T> batch(arguments, !is_random(rule.negatives));
+    std::optional<Selection<T>> selection(std::in_place, batch, rule);
+    const Device& device = batch.device;
+    const Pairs<T>& pairs = batch.pairs;
     const bool gradient = emb_grad || (ref_grad && ref_emb);
     LossArrays<T> sizes;
     sizes.anchors = emb.size(0);
-    sizes.slots = mining.slot_count;
+    sizes.slots = batch.slot_count;
     sizes.gradient = gradient;
     const Scratch<LossArrays<T>> arrays(emb, sizes);
     const std::string shapes = "M=" + std::to_string(pairs.anchors.count) +
                                " N=" + std::to_string(pairs.candidates.count) +
-                               " slots=" + std::to_string(mining.slot_count);
+                               " slots=" + std::to_string(batch.slot_count);
     launch("anchor_losses", shapes, device.stream(), {blocks_of_warps(pairs.anchors.count), kBlock},
-           anchor_losses<T>, pairs, mining.slots(), mining.selection(), T(margin), smooth, gradient,
-           arrays.sums, arrays.of, mining.slot_count);
+           anchor_losses<T>, pairs, batch.slots(), selection->arrays(), T(margin), smooth, gradient,
+           arrays.sums, arrays.of, batch.slot_count);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int32_t>,
-           arrays.sums, pairs.anchors.count, how, mining.flags(), mining.class_sizes(),
+           arrays.sums, pairs.anchors.count, how, batch.flags(), batch.class_sizes(),
            static_cast<T*>(loss.data_ptr()), arrays.scale);
 
     // The gradient takes the most memory by far: what it does not need goes first.
-    mining.release_selection();
+    selection.reset();
     const auto gradient_of = [&](bool wanted, int64_t rows) {
       return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
     };
@@ -171,10 +173,10 @@ LossAndGradients mined_triplet_loss(
     }
     const EdgeList<T> sorted{arrays.sorted_row, arrays.sorted_edge, arrays.edges};
     Gathered<T> g{};
-    g.slot_edges = {mining.slots(),     arrays.of.positive, arrays.of.row,
-                    arrays.of.incoming, mining.slot_count,  pairs.class_begin};
-    g.anchors_begin = mining.anchor_classes().begin;
-    g.anchors_end = mining.anchor_classes().end;
+    g.slot_edges = {batch.slots(),      arrays.of.positive, arrays.of.row,
+                    arrays.of.incoming, batch.slot_count,   pairs.class_begin};
+    g.anchors_begin = batch.anchor_classes().begin;
+    g.anchors_end = batch.anchor_classes().end;
     g.scale = arrays.scale;
     if (emb_grad) {
       g.rows = pairs.anchors;

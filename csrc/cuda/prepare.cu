@@ -12,6 +12,12 @@ std::string sizes_of(const Rows<T>& rows) {
   return "rows=" + std::to_string(rows.count) + " D=" + std::to_string(rows.dim);
 }
 
+// Multiply-adds below which the products' further kernels cost more than they save.
+#ifndef FACENET_LEAST_WORK_FOR_PRODUCTS
+#define FACENET_LEAST_WORK_FOR_PRODUCTS 4e6
+#endif
+constexpr double kLeastWorkForProducts = FACENET_LEAST_WORK_FOR_PRODUCTS;
+
 // Squares beyond might overflow in a product, or below vanish in it, though not in a difference.
 constexpr float kLargest = 1e37f, kSmallest = 1e-30f;
 
@@ -119,6 +125,23 @@ __global__ void __launch_bounds__(kBlock, 2)
 }
 
 }  // namespace
+
+template <>
+bool wants_products(const Device&, const Rows<double>&, const Rows<double>&) {
+  return false;
+}
+
+template <>
+bool wants_products(const Device& device, const Rows<float>& anchors,
+                    const Rows<float>& candidates) {
+  if (device.capability() < 80 || anchors.dim == 0) return false;
+  const int64_t bytes = anchors.element == Element::kFloat ? 4 : 2;
+  const auto aligned = [&](const Rows<float>& rows) {
+    return rows.aligned && rows.dim * bytes % 16 == 0;
+  };
+  const double work = double(anchors.count) * double(candidates.count) * double(anchors.dim);
+  return aligned(anchors) && aligned(candidates) && work >= kLeastWorkForProducts;
+}
 
 template <class T>
 Rows<T> rows_of(const Tensor& contiguous, Distance distance) {

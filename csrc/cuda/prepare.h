@@ -26,6 +26,10 @@ template <class T>
 void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms, T* terms,
                   RowFlags* flags);
 
+// Whether MmaLoop can and should serve these rows on this device.
+template <class T>
+bool wants_products(const Device& device, const Rows<T>& anchors, const Rows<T>& candidates);
+
 // Decides flags->needs_direct from a sample of the rows. `partial` [2 * centre_blocks(dim)].
 int64_t centre_blocks(int64_t dim);
 void look_for_offset(const Device& device, const Rows<float>& rows, float* partial,

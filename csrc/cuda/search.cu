@@ -5,7 +5,7 @@
 namespace facenet::cuda {
 
 void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
-            int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
+            int64_t most_thresholds, const TripletRule& rule, const SearchPlan& plan,
             const SelectionArrays<float>& to) {
   const ExtremumArguments farthest{rule.fallback == Fallback::kFarthest ? to.farthest.key
                                                                         : nullptr};

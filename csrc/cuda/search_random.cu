@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kBlock, 2)
 
 template <class T>
 void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slots,
-                   const SelectionRule& rule, const SelectionArrays<T>& to) {
+                   const TripletRule& rule, const SelectionArrays<T>& to) {
   const std::string sizes = sizes_of(pairs) + " slots=" + std::to_string(to.slots);
   const LaunchShape by_anchor{blocks_of_warps(pairs.anchors.count), kBlock};
   launch("begin_draws", sizes, device.stream(), by_anchor, begin_draws<T>, pairs, slots,
@@ -86,9 +86,9 @@ void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slo
   launch("measure_drawn", sizes, device.stream(), by_anchor, measure_drawn<T>, pairs, slots, to);
 }
 
-template void search_random(const Device&, const Pairs<float>&, const Slots&, const SelectionRule&,
+template void search_random(const Device&, const Pairs<float>&, const Slots&, const TripletRule&,
                             const SelectionArrays<float>&);
-template void search_random(const Device&, const Pairs<double>&, const Slots&, const SelectionRule&,
+template void search_random(const Device&, const Pairs<double>&, const Slots&, const TripletRule&,
                             const SelectionArrays<double>&);
 
 }  // namespace facenet::cuda

@@ -5,8 +5,9 @@
 #include <tuple>
 
 #include "cuda/cub.h"
+#include "cuda/labelled_batch.h"
 #include "cuda/launch.h"
-#include "cuda/mining.h"
+#include "cuda/selection.h"
 #include "cuda/warp.cuh"
 
 namespace facenet::cuda {
@@ -76,27 +77,28 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
                             double margin, bool within_margin, const std::string& fallback,
                             const std::string& distance, double cutoff,
                             double nonzero_loss_cutoff) {
-  const MiningArguments arguments{
+  const BatchArguments arguments{
       emb, labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance)};
   arguments.check();
-  const SelectionRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                            fallback, cutoff, nonzero_loss_cutoff);
+  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
+                                          fallback, cutoff, nonzero_loss_cutoff);
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Triplets {
     using T = decltype(zero);
-    const Mining<T> mining(arguments, rule);
-    const cudaStream_t stream = mining.device.stream();
+    const LabelledBatch<T> batch(arguments, !is_random(rule.negatives));
+    const Selection<T> selection(batch, rule);
+    const cudaStream_t stream = batch.device.stream();
     const int64_t anchors = emb.size(0);
     const std::string sizes =
-        "M=" + std::to_string(anchors) + " slots=" + std::to_string(mining.slot_count);
+        "M=" + std::to_string(anchors) + " slots=" + std::to_string(batch.slot_count);
     const LaunchShape by_anchor{blocks_of_warps(anchors), kBlock};
 
     int64_t total = 0;
     const Tensor firsts = torch::stable::new_empty(emb, {anchors + 1}, ScalarType::Long);
     int64_t* first = static_cast<int64_t*>(firsts.data_ptr());
     if (anchors > 0) {
-      launch("count_triplets", sizes, stream, by_anchor, count_triplets<T>, mining.pairs,
-             mining.slots(), mining.selection(), first);
-      add_up(mining.device, emb, anchors + 1, first);
+      launch("count_triplets", sizes, stream, by_anchor, count_triplets<T>, batch.pairs,
+             batch.slots(), selection.arrays(), first);
+      add_up(batch.device, emb, anchors + 1, first);
       check_cuda(
           cudaMemcpyAsync(&total, first + anchors, sizeof total, cudaMemcpyDeviceToHost, stream),
           "reading the number of triplets");
@@ -107,8 +109,8 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
     Tensor a = list(ScalarType::Long), p = list(ScalarType::Long), n = list(ScalarType::Long);
     Tensor d_ap = list(kValueType<T>), d_an = list(kValueType<T>);
     const auto index = [](Tensor& t) { return static_cast<int64_t*>(t.data_ptr()); };
-    launch("list_triplets", sizes, stream, by_anchor, list_triplets<T>, mining.pairs,
-           mining.slots(), mining.selection(), first,
+    launch("list_triplets", sizes, stream, by_anchor, list_triplets<T>, batch.pairs, batch.slots(),
+           selection.arrays(), first,
            TripletList<T>{index(a), index(p), index(n), static_cast<T*>(d_ap.data_ptr()),
                           static_cast<T*>(d_an.data_ptr())});
     return {a, p, n, d_ap, d_an};

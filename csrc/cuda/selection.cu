@@ -13,12 +13,6 @@
 namespace facenet::cuda {
 namespace {
 
-// Multiply-adds below which the products' further kernels cost more than they save.
-#ifndef FACENET_LEAST_WORK_FOR_PRODUCTS
-#define FACENET_LEAST_WORK_FOR_PRODUCTS 4e6
-#endif
-constexpr double kLeastWorkForProducts = FACENET_LEAST_WORK_FOR_PRODUCTS;
-
 // Passes over the candidates that double needs: its distances fill a word, indices want another.
 template <class T>
 constexpr int kPasses = sizeof(T) == 4 ? 1 : 2;
@@ -227,48 +221,10 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-}  // namespace
-
-template <class T>
-void SelectionArrays<T>::place(Workspace& w) {
-  constexpr bool kTwoWords = sizeof(T) == 8;
-  d_ap = w.take<T>(slots);
-  choice = w.take<int32_t>(slots);
-  positive_word = w.take<uint32_t>(random ? slots : 0);
-  threshold = w.take<T>(slots);
-  threshold_count = w.take<int32_t>(anchors);
-  bucket = {w.take<uint64_t>(slots), kTwoWords ? w.take<uint32_t>(slots) : nullptr};
-  farthest = {w.take<uint64_t>(anchors), kTwoWords ? w.take<uint32_t>(anchors) : nullptr};
-  to_repeat = w.take<int32_t>(anchors);
-  repeat_count = w.take<int32_t>(1);
-  // At random a pair or two of an anchor are undecided; many are where rows are equal.
-  const int64_t room = 2 * slots + 4 * anchors;
-  undecided.capacity = uint32_t(std::min<int64_t>(room, std::numeric_limits<int32_t>::max()));
-  undecided.pair = w.take<UndecidedPair>(sizeof(T) == 4 ? undecided.capacity : 0);
-  undecided.count = w.take<uint32_t>(1);
-  undecided.repeat = w.take<int32_t>(anchors);
-}
-
-template <>
-bool wants_products(const Device&, const Rows<double>&, const Rows<double>&) {
-  return false;
-}
-
-template <>
-bool wants_products(const Device& device, const Rows<float>& anchors,
-                    const Rows<float>& candidates) {
-  if (device.capability() < 80 || anchors.dim == 0) return false;
-  const int64_t bytes = anchors.element == Element::kFloat ? 4 : 2;
-  const auto aligned = [&](const Rows<float>& rows) {
-    return rows.aligned && rows.dim * bytes % 16 == 0;
-  };
-  const double work = double(anchors.count) * double(candidates.count) * double(anchors.dim);
-  return aligned(anchors) && aligned(candidates) && work >= kLeastWorkForProducts;
-}
-
+// `most_thresholds`: no anchor has more.
 template <class T>
 void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
-                     int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
+                     int64_t most_thresholds, const TripletRule& rule, const SearchPlan& plan,
                      const SelectionArrays<T>& to) {
   const std::string sizes =
       "M=" + std::to_string(pairs.anchors.count) + " N=" + std::to_string(pairs.candidates.count) +
@@ -310,13 +266,63 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
          rule.within_margin && semihard, falls_back, next, to);
 }
 
+template <class T>
+SelectionArrays<T> sizes_of(const LabelledBatch<T>& batch, const TripletRule& rule) {
+  SelectionArrays<T> sizes;
+  sizes.anchors = batch.pairs.anchors.count;
+  sizes.slots = batch.slot_count;
+  sizes.random = is_random(rule.negatives);
+  return sizes;
+}
+
+}  // namespace
+
+template <class T>
+void SelectionArrays<T>::place(Workspace& w) {
+  constexpr bool kTwoWords = sizeof(T) == 8;
+  d_ap = w.take<T>(slots);
+  choice = w.take<int32_t>(slots);
+  positive_word = w.take<uint32_t>(random ? slots : 0);
+  threshold = w.take<T>(slots);
+  threshold_count = w.take<int32_t>(anchors);
+  bucket = {w.take<uint64_t>(slots), kTwoWords ? w.take<uint32_t>(slots) : nullptr};
+  farthest = {w.take<uint64_t>(anchors), kTwoWords ? w.take<uint32_t>(anchors) : nullptr};
+  to_repeat = w.take<int32_t>(anchors);
+  repeat_count = w.take<int32_t>(1);
+  // At random a pair or two of an anchor are undecided; many are where rows are equal.
+  const int64_t room = 2 * slots + 4 * anchors;
+  undecided.capacity = uint32_t(std::min<int64_t>(room, std::numeric_limits<int32_t>::max()));
+  undecided.pair = w.take<UndecidedPair>(sizeof(T) == 4 ? undecided.capacity : 0);
+  undecided.count = w.take<uint32_t>(1);
+  undecided.repeat = w.take<int32_t>(anchors);
+}
+
+template <class T>
+Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
+    : arrays_(batch.emb(), sizes_of(batch, rule)) {
+  const Pairs<T>& pairs = batch.pairs;
+  SearchPlan plan;
+  plan.by_products = batch.arrays().anchors.by_products;
+  plan.flags = batch.flags();
+  if constexpr (sizeof(T) == 4) {
+    plan.anchor_terms = batch.arrays().anchors.terms;
+    plan.candidate_terms = batch.candidate_side().terms;
+    if (plan.by_products) {
+      // Matrix units cut a little off at each step, of which float32 takes three in one's place.
+      const float steps = float(pairs.anchors.dim) / 32;
+      const bool split = pairs.anchors.element == Element::kFloat;
+      plan.rounding = (4 + (split ? 3 * steps : steps)) * std::numeric_limits<float>::epsilon();
+      look_for_offset(batch.device, pairs.candidates, batch.arrays().partial, batch.flags());
+    }
+  }
+  const bool one = rule.positives != PositiveRule::kAll;
+  const int64_t most = one ? 1 : batch.largest_class - int64_t(pairs.self);
+  select_triplets(batch.device, pairs, batch.slots(), most, rule, plan, arrays_);
+}
+
 template struct SelectionArrays<float>;
 template struct SelectionArrays<double>;
-template void select_triplets(const Device&, const Pairs<float>&, const Slots&, int64_t,
-                              const SelectionRule&, const SearchPlan&,
-                              const SelectionArrays<float>&);
-template void select_triplets(const Device&, const Pairs<double>&, const Slots&, int64_t,
-                              const SelectionRule&, const SearchPlan&,
-                              const SelectionArrays<double>&);
+template class Selection<float>;
+template class Selection<double>;
 
 }  // namespace facenet::cuda

@@ -3,7 +3,7 @@
 
 #include "common/options.h"
 #include "cuda/device.h"
-#include "cuda/labels.h"
+#include "cuda/labelled_batch.h"
 #include "cuda/prepare.h"
 #include "cuda/rows.cuh"
 #include "cuda/workspace.h"
@@ -87,14 +87,17 @@ struct SearchPlan {
   float rounding = 0;  // of a product's distance, relative to the squares of both rows
 };
 
-// Whether MmaLoop can and should serve these rows on this device.
+// The triplets of a batch by a rule: launches the kernels that select them, and owns their arrays.
+// Destroyed, it gives the memory back to torch; kernels that are under way still have it.
 template <class T>
-bool wants_products(const Device& device, const Rows<T>& anchors, const Rows<T>& candidates);
+class Selection {
+ public:
+  Selection(const LabelledBatch<T>& batch, const TripletRule& rule);
 
-// `most_thresholds`: no anchor has more.
-template <class T>
-void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
-                     int64_t most_thresholds, const SelectionRule& rule, const SearchPlan& plan,
-                     const SelectionArrays<T>& to);
+  const SelectionArrays<T>& arrays() const { return arrays_; }
+
+ private:
+  const Scratch<SelectionArrays<T>> arrays_;
+};
 
 }  // namespace facenet::cuda

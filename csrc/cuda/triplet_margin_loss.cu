@@ -7,8 +7,8 @@
 
 #include "cuda/edges.h"
 #include "cuda/epilogues/band.cuh"
+#include "cuda/labelled_batch.h"
 #include "cuda/loss_sums.cuh"
-#include "cuda/mining.h"
 #include "cuda/search.cuh"
 
 namespace facenet::cuda {
@@ -201,7 +201,7 @@ LossAndGradients triplet_margin_loss(
     const std::optional<Tensor>& ref_ids, const std::string& triplets, double margin,
     const std::string& distance, int64_t max_per_class, bool smooth, const std::string& reduction,
     bool emb_grad, bool ref_grad) {
-  const MiningArguments arguments{
+  const BatchArguments arguments{
       emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
       max_per_class};
   arguments.check();

@@ -1,13 +1,14 @@
-// Everything that the operators over a labelled batch have in common: arguments, rows, classes, and
-// for those that select triplets the selection.
+// The rows and labels of a call, made ready for the kernels: sorted by label, with each anchor's
+// class among the candidates, its slots, and what was found out about the rows.
 #pragma once
 
 #include <optional>
 
-#include "common/mining_arguments.h"
+#include "common/batch_arguments.h"
 #include "cuda/labels.h"
 #include "cuda/prepare.h"
-#include "cuda/selection.h"
+#include "cuda/rows.cuh"
+#include "cuda/workspace.h"
 
 namespace facenet::cuda {
 
@@ -24,21 +25,21 @@ struct SideArrays {
   void place(Workspace& w);
 };
 
-// What the kernels find out, zero at first.
-struct Found {
+// What the kernels report of a batch, zero at first.
+struct BatchReport {
   RowFlags flags;
   ClassSizes sizes;
 };
 
 template <class T>
-struct MiningArrays {
+struct BatchArrays {
   SideArrays<T> anchors;
   SideArrays<T> candidates;  // in reference mode
   bool reference = false;
   ClassRanges classes;         // of the anchors among the candidates
   ClassRanges anchor_classes;  // of the candidates among the anchors, in reference mode
   SlotTable slots;
-  Found* found = nullptr;
+  BatchReport* report = nullptr;
   float* partial = nullptr;  // of look_for_offset
   int64_t partials = 0;
 
@@ -50,14 +51,14 @@ class LabelledBatch {
  public:
   // Waits for the device once, to learn the number of slots, unless max_per_class bounds it.
   // `products`: its pairs may be searched by products.
-  LabelledBatch(const MiningArguments& arguments, bool products);
+  LabelledBatch(const BatchArguments& arguments, bool products);
 
   const Device device;
 
- protected:
+ private:
   const Tensor emb_, labels_;
   const std::optional<Tensor> ref_emb_, ref_labels_, anchor_ids_, ref_ids_;
-  const Scratch<MiningArrays<T>> arrays_;
+  const Scratch<BatchArrays<T>> arrays_;
 
  public:
   Pairs<T> pairs;
@@ -65,30 +66,22 @@ class LabelledBatch {
   int64_t largest_class = 0;  // no class has more candidates
 
   Slots slots() const { return arrays_.slots.view(); }
-  const RowFlags* flags() const { return &arrays_.found->flags; }
-  const ClassSizes* class_sizes() const { return &arrays_.found->sizes; }
+  RowFlags* flags() const { return &arrays_.report->flags; }
+  const ClassSizes* class_sizes() const { return &arrays_.report->sizes; }
+  const Tensor& emb() const { return emb_; }
+  const BatchArrays<T>& arrays() const { return arrays_; }
+  const SideArrays<T>& candidate_side() const {
+    return arrays_.reference ? arrays_.candidates : arrays_.anchors;
+  }
   // Of the candidates among the anchors: the same as the other way round in self mode.
   const ClassRanges& anchor_classes() const {
     return arrays_.reference ? arrays_.anchor_classes : arrays_.classes;
   }
 
  private:
-  static MiningArrays<T> sizes_of(const MiningArguments& arguments, const Device& device,
-                                  const Tensor& emb, const std::optional<Tensor>& ref_emb,
-                                  bool products);
-};
-
-template <class T>
-class Mining : public LabelledBatch<T> {
- public:
-  Mining(const MiningArguments& arguments, const SelectionRule& rule);
-
-  const SelectionArrays<T>& selection() const { return *selection_; }
-  // Gives its memory back to torch; kernels that are under way still have it.
-  void release_selection() { selection_.reset(); }
-
- private:
-  std::optional<Scratch<SelectionArrays<T>>> selection_;
+  static BatchArrays<T> sizes_of(const BatchArguments& arguments, const Device& device,
+                                 const Tensor& emb, const std::optional<Tensor>& ref_emb,
+                                 bool products);
 };
 
 }  // namespace facenet::cuda

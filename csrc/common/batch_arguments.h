@@ -7,7 +7,7 @@
 
 namespace facenet {
 
-struct MiningArguments {
+struct BatchArguments {
   const Tensor& emb;
   const Tensor& labels;
   const std::optional<Tensor>& ref_emb;
@@ -42,17 +42,17 @@ struct MiningArguments {
     }
   }
 
-  SelectionRule rule(const std::optional<Tensor>& seed, const std::string& positives,
-                     const std::string& negatives, double margin, bool within_margin,
-                     const std::string& fallback, double cutoff, double nonzero_loss_cutoff) const {
-    SelectionRule rule{parse_positives(positives),
-                       parse_negatives(negatives),
-                       margin,
-                       within_margin,
-                       parse_fallback(fallback),
-                       cutoff,
-                       nonzero_loss_cutoff,
-                       nullptr};
+  TripletRule rule(const std::optional<Tensor>& seed, const std::string& positives,
+                   const std::string& negatives, double margin, bool within_margin,
+                   const std::string& fallback, double cutoff, double nonzero_loss_cutoff) const {
+    TripletRule rule{parse_positives(positives),
+                     parse_negatives(negatives),
+                     margin,
+                     within_margin,
+                     parse_fallback(fallback),
+                     cutoff,
+                     nonzero_loss_cutoff,
+                     nullptr};
     FACENET_CHECK(is_random(rule.negatives) == seed.has_value(), "seed: expected ",
                   is_random(rule.negatives) ? "one" : "none", " for '", negatives, "' negatives");
     if (seed) {

@@ -1,6 +1,8 @@
-#include "cpu/mining.h"
+#include "cpu/labelled_batch.h"
 
 #include <torch/csrc/stable/ops.h>
+
+#include <cstring>
 
 namespace facenet::cpu {
 namespace {
@@ -33,6 +35,14 @@ std::optional<Rows<T>> load_reference(const std::optional<Tensor>& ref, Distance
   return rows;
 }
 
+// Where each of the caller's rows stands in the sorted order: the inverse of rows.order().
+template <class T>
+Buffer<int32_t> positions_of_rows(const SortedRows<T>& rows) {
+  Buffer<int32_t> position(rows.count());
+  for (int64_t i = 0; i < rows.count(); ++i) position[rows.order()[i]] = int32_t(i);
+  return position;
+}
+
 // max_per_class costs nothing to check here; the CUDA kernels answer NaN, for they do not wait.
 template <class T>
 void check_class_sizes(const PairSet<T>& set, int64_t max_per_class) {
@@ -47,7 +57,7 @@ void check_class_sizes(const PairSet<T>& set, int64_t max_per_class) {
 }  // namespace
 
 template <class T>
-LabelledBatch<T>::LabelledBatch(const MiningArguments& arguments)
+LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments)
     : emb(arguments.emb, arguments.distance),
       ref(load_reference<T>(arguments.ref_emb, arguments.distance)),
       labels_(read_indices(arguments.labels)),
