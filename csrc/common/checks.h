@@ -1,8 +1,9 @@
-// Argument checks of the operators. A message names the argument, says what was expected and what
-// came. The Python layer raises ValueError and TypeError first; these are the last line, for
-// callers of torch.ops.facenet_ext, and raise RuntimeError.
+// Checks of the operators' arguments. A message names the argument, and says what was expected and
+// what came. The Python layer checks first, and raises ValueError and TypeError. The checks here
+// are for callers of torch.ops.facenet_ext, and raise RuntimeError.
 #pragma once
 
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
@@ -25,7 +26,7 @@ inline bool is_embedding_type(ScalarType type) {
 template <class T>
 constexpr ScalarType kValueType = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
 
-// None reaches a kernel as a tensor that is not there.
+// A caller of torch.ops may pass None for a tensor: the operator receives an undefined one.
 inline void check_given(const char* argument, const Tensor& t) {
   FACENET_CHECK(t.defined(), argument, ": expected a tensor, got none");
 }
@@ -36,7 +37,7 @@ inline void check_embeddings(const char* argument, const Tensor& t) {
                 " dimension(s)");
   FACENET_CHECK(is_embedding_type(t.scalar_type()), argument,
                 ": expected float32, float64, float16 or bfloat16");
-  // With room for a tile beyond the last row, and for a chunk of columns beyond the last.
+  // Kernels count rows and columns in int32, and may count up to 1,024 beyond the last.
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max() - 1024;
   FACENET_CHECK(t.size(0) <= kMost && t.size(1) <= kMost, argument, ": expected at most ", kMost,
                 " rows and columns, got ", t.size(0), " and ", t.size(1));
@@ -57,6 +58,15 @@ inline void check_same_space(const char* a_name, const Tensor& a, const char* b_
   check_same_device(a_name, a, b_name, b);
 }
 
+// Embeddings, and those of a bank that they are compared with, if there is one.
+inline void check_sides(const char* a_name, const Tensor& a, const char* b_name,
+                        const std::optional<Tensor>& b) {
+  check_embeddings(a_name, a);
+  if (!b) return;
+  check_embeddings(b_name, *b);
+  check_same_space(a_name, a, b_name, *b);
+}
+
 // An int64 vector with one entry per row: labels, ids, indices.
 inline void check_index_vector(const char* argument, const Tensor& t, int64_t size) {
   check_given(argument, t);
@@ -69,6 +79,11 @@ inline void check_index_vector(const char* argument, const Tensor& t, int64_t si
 template <class F>
 auto dispatch_compute_type(ScalarType type, F&& f) {
   return type == ScalarType::Double ? f(double()) : f(float());
+}
+
+// A gradient for the kernels to fill, [rows, D], or an empty tensor where nobody asks for it.
+inline Tensor empty_gradient(const Tensor& emb, ScalarType type, bool wanted, int64_t rows) {
+  return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, type);
 }
 
 }  // namespace facenet

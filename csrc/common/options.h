@@ -24,17 +24,6 @@ inline bool is_random(NegativeRule rule) {
   return rule != NegativeRule::kSemihard && rule != NegativeRule::kHardest;
 }
 
-struct TripletRule {
-  PositiveRule positives;
-  NegativeRule negatives;
-  double margin;       // what within_margin and the uniform rules compare with
-  bool within_margin;  // of semi-hard negatives; other rules have no such bound
-  Fallback fallback;   // of rules that are not random
-  double cutoff;       // both of distance-weighted negatives
-  double nonzero_loss_cutoff;
-  const int64_t* seed;  // [1] where the embeddings are; null: the rule draws nothing
-};
-
 template <class E>
 struct Choice {
   const char* name;

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "common/histogram_arguments.h"
+#include "common/labelled_operators.h"
 #include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
 
@@ -18,24 +18,18 @@ namespace {
 constexpr int64_t kMostOfAWorker = int64_t(1) << 18;
 
 // -> [2, windows * (bins + 1) + 2]
-Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
-                          const std::optional<Tensor>& ref_emb,
-                          const std::optional<Tensor>& ref_labels, const std::string& distance,
-                          const std::vector<int64_t>& low, int64_t shift, int64_t bins) {
-  const std::optional<Tensor> none;
-  const BatchArguments batch{
-      emb, labels, ref_emb, ref_labels, none, none, parse_distance(distance)};
-  batch.check();
-  const Bins checked = check_bins(emb.scalar_type(), low, shift, bins);
+Tensor distance_histogram(const DistanceHistogramArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
+  const Bins& bins = arguments.bins;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const LabelledBatch<T> sorted(batch);
-    const int64_t columns = 2 * checked.columns();
-    Tensor out = torch::stable::new_empty(emb, {2, checked.columns()}, ScalarType::Long);
+    const LabelledBatch<T> batch(arguments.batch);
+    const int64_t columns = 2 * bins.columns();
+    Tensor out = torch::stable::new_empty(emb, {2, bins.columns()}, ScalarType::Long);
     auto* total = static_cast<int64_t*>(out.data_ptr());
     std::fill_n(total, columns, 0);
-    if (checked.columns() > kMostOfAWorker) {
-      kernels<T>().histogram(sorted.set.pairs(), {checked, 1, nullptr, total});
+    if (bins.columns() > kMostOfAWorker) {
+      kernels<T>().histogram(batch.set.pairs(), {bins, 1, nullptr, total});
       return out;
     }
     const int64_t sets = worker_count();
@@ -43,7 +37,7 @@ Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
     Buffer<int64_t> counts(sets * columns);
     std::fill_n(busy.data(), sets, false);
     std::fill_n(counts.data(), sets * columns, 0);
-    kernels<T>().histogram(sorted.set.pairs(), {checked, sets, busy.data(), counts.data()});
+    kernels<T>().histogram(batch.set.pairs(), {bins, sets, busy.data(), counts.data()});
     for (int64_t set = 0; set < sets; ++set) {
       for (int64_t c = 0; c < columns; ++c) total[c] += counts[set * columns + c];
     }
@@ -54,7 +48,7 @@ Tensor distance_histogram(const Tensor& emb, const Tensor& labels,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, CPU, m) {
-  m.impl("distance_histogram", TORCH_BOX(&distance_histogram));
+  m.impl("distance_histogram", TORCH_BOX(&front::distance_histogram<distance_histogram>));
 }
 
 }  // namespace facenet::cpu

@@ -80,9 +80,11 @@ struct Successors {
   const int64_t* offset;  // [M] where the anchor's slots begin
   const int32_t* count;   // [M] thresholds; 0: the anchor takes no part
   const T* threshold;     // [slots] ascending
-  T* best;                // [slots] closest negative of the bucket; the bucket's upper end before
-  int32_t* best_index;    // [slots] candidate position, -1 for none
-  Extremum<T> farthest;   // null pointers where no fallback needs it
+  // [slots] A distance improves bucket k where threshold[k] < d <= bound[k]. The bound is the next
+  // threshold, until the bucket has a negative; from then on it is the closest one's distance.
+  T* bound;
+  int32_t* index;        // [slots] position of the bucket's closest candidate, -1 for none
+  Extremum<T> farthest;  // null pointers where no fallback needs it
 };
 
 // random: for each positive of each anchor the negative with the smallest key of those that

@@ -6,8 +6,8 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <limits>
-#include <tuple>
 
+#include "common/labelled_operators.h"
 #include "cpu/edges.h"
 #include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
@@ -76,28 +76,16 @@ EdgeList<T> loss_edges(const LabelledBatch<T>& batch, const Selection<T>& s,
   return edges;
 }
 
-using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
-
-LossAndGradients mined_triplet_loss(
-    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
-    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
-    const std::optional<Tensor>& ref_ids, const std::optional<Tensor>& seed,
-    const std::string& positives, const std::string& negatives, double margin, bool within_margin,
-    const std::string& fallback, const std::string& distance, double cutoff,
-    double nonzero_loss_cutoff, int64_t max_per_class, bool smooth, const std::string& reduction,
-    bool emb_grad, bool ref_grad) {
-  const BatchArguments arguments{
-      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
-      max_per_class};
-  arguments.check();
-  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                          fallback, cutoff, nonzero_loss_cutoff);
-  const Reduction how = parse_reduction(reduction);
+LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
+  const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
+  const TripletRule& rule = arguments.rule;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments);
-    const Selection<T> selection = select_triplets(batch.set, rule);
-    const Buffer<LossSum> sums = sum_per_anchor(batch, selection, T(margin), smooth);
+    const LabelledBatch<T> batch(arguments.batch);
+    const Selection<T> selection(batch.set, rule);
+    const T margin = T(rule.margin);
+    const Buffer<LossSum> sums = sum_per_anchor(batch, selection, margin, arguments.smooth);
     LossSum sum;  // added in order: the same on any number of threads
     for (int64_t a = 0; a < batch.emb.count(); ++a) {
       sum.loss += sums[a].loss;
@@ -105,24 +93,21 @@ LossAndGradients mined_triplet_loss(
       sum.nonzero += sums[a].nonzero;
     }
     double scale = 1;
-    if (how == Reduction::kMean) scale = sum.triplets ? 1.0 / double(sum.triplets) : 0;
-    if (how == Reduction::kMeanNonzero) scale = sum.nonzero ? 1.0 / double(sum.nonzero) : 0;
+    if (arguments.reduction == Reduction::kMean)
+      scale = sum.triplets ? 1.0 / double(sum.triplets) : 0;
+    if (arguments.reduction == Reduction::kMeanNonzero)
+      scale = sum.nonzero ? 1.0 / double(sum.nonzero) : 0;
     if (!batch.finite()) scale = std::numeric_limits<double>::quiet_NaN();
 
-    const ScalarType value = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-    Tensor loss = torch::stable::new_empty(emb, {}, value);
+    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     *static_cast<T*>(loss.data_ptr()) = T(sum.loss * scale);
+    Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
+    Tensor ref_out =
+        empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
+    if (!arguments.emb_grad && !arguments.ref_grad) return {loss, emb_out, ref_out};
 
-    const int64_t dim = emb.size(1);
-    const auto gradient = [&](bool wanted, int64_t rows) {
-      return torch::stable::new_empty(emb, {wanted ? rows : 0, dim}, value);
-    };
-    Tensor emb_out = gradient(emb_grad, emb.size(0));
-    Tensor ref_out = gradient(ref_grad && ref_emb, ref_emb ? ref_emb->size(0) : 0);
-    if (!emb_grad && !(ref_grad && ref_emb)) return {loss, emb_out, ref_out};
-
-    const Distance kind = arguments.distance;
-    const EdgeList<T> edges = loss_edges(batch, selection, sums, T(margin), smooth, kind);
+    const Distance kind = arguments.batch.distance;
+    const EdgeList<T> edges = loss_edges(batch, selection, sums, margin, arguments.smooth, kind);
     const Rows<T>& x = batch.emb;
     if (!batch.ref) {
       const EdgeList<T> reversed = transpose(edges, x.count());
@@ -131,10 +116,10 @@ LossAndGradients mined_triplet_loss(
       return {loss, emb_out, ref_out};
     }
     const Rows<T>& y = *batch.ref;
-    if (emb_grad) {
+    if (arguments.emb_grad) {
       gather(x, {edges.view(y.values())}, kind, T(scale), static_cast<T*>(emb_out.data_ptr()));
     }
-    if (ref_grad) {
+    if (arguments.ref_grad) {
       const EdgeList<T> reversed = transpose(edges, y.count());
       gather(y, {reversed.view(x.values())}, kind, T(scale), static_cast<T*>(ref_out.data_ptr()));
     }
@@ -145,7 +130,7 @@ LossAndGradients mined_triplet_loss(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, CPU, m) {
-  m.impl("mined_triplet_loss", TORCH_BOX(&mined_triplet_loss));
+  m.impl("mined_triplet_loss", TORCH_BOX(&front::mined_triplet_loss<mined_triplet_loss>));
 }
 
 }  // namespace facenet::cpu

@@ -10,11 +10,7 @@ namespace {
 
 // x [M, D], y [N, D] or none -> [M, N]
 Tensor pairwise_squared_distance(const Tensor& x, const std::optional<Tensor>& y) {
-  check_embeddings("x", x);
-  if (y) {
-    check_embeddings("y", *y);
-    check_same_space("x", x, "y", *y);
-  }
+  check_sides("x", x, "y", y);
   return dispatch_compute_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     // First, so that a matrix beyond all memory fails before anything is read for it.

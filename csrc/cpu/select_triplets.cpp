@@ -2,8 +2,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <tuple>
-
+#include "common/labelled_operators.h"
 #include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
 #include "cpu/selection.h"
@@ -11,26 +10,12 @@
 namespace facenet::cpu {
 namespace {
 
-using Triplets = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
-                            const std::optional<Tensor>& ref_emb,
-                            const std::optional<Tensor>& ref_labels,
-                            const std::optional<Tensor>& anchor_ids,
-                            const std::optional<Tensor>& ref_ids, const std::optional<Tensor>& seed,
-                            const std::string& positives, const std::string& negatives,
-                            double margin, bool within_margin, const std::string& fallback,
-                            const std::string& distance, double cutoff,
-                            double nonzero_loss_cutoff) {
-  const BatchArguments arguments{
-      emb, labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance)};
-  arguments.check();
-  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                          fallback, cutoff, nonzero_loss_cutoff);
+Triplets select_triplets(const SelectTripletsArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Triplets {
     using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments);
-    const Selection<T> s = select_triplets(batch.set, rule);
+    const LabelledBatch<T> batch(arguments.batch);
+    const Selection<T> s(batch.set, arguments.rule);
     const int64_t anchors = emb.size(0);
 
     Buffer<int64_t> first(anchors + 1);  // triplets before the caller's anchor
@@ -42,13 +27,12 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
     }
 
     const int64_t total = first[anchors];
-    const ScalarType value = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
     const auto index_tensor = [&] {
       return torch::stable::new_empty(emb, {total}, ScalarType::Long);
     };
     Tensor out_a = index_tensor(), out_p = index_tensor(), out_n = index_tensor();
-    Tensor out_ap = torch::stable::new_empty(emb, {total}, value);
-    Tensor out_an = torch::stable::new_empty(emb, {total}, value);
+    Tensor out_ap = torch::stable::new_empty(emb, {total}, kValueType<T>);
+    Tensor out_an = torch::stable::new_empty(emb, {total}, kValueType<T>);
     auto* a_data = static_cast<int64_t*>(out_a.data_ptr());
     auto* p_data = static_cast<int64_t*>(out_p.data_ptr());
     auto* n_data = static_cast<int64_t*>(out_n.data_ptr());
@@ -74,7 +58,7 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, CPU, m) {
-  m.impl("select_triplets", TORCH_BOX(&select_triplets_op));
+  m.impl("select_triplets", TORCH_BOX(&front::select_triplets<select_triplets>));
 }
 
 }  // namespace facenet::cpu

@@ -25,7 +25,7 @@ int64_t padded_slots(int64_t count) {
 }
 
 template <class T>
-void find_one_positive(const PairSet<T>& set, bool hardest, Selection<T>& s) {
+void find_one_positive(const PairSet<T>& set, bool hardest, PositiveSlots<T>& s) {
   const int64_t anchors = set.anchors().count();
   const T worst = std::numeric_limits<T>::infinity();
   Buffer<T> distance(anchors);
@@ -47,59 +47,72 @@ void find_one_positive(const PairSet<T>& set, bool hardest, Selection<T>& s) {
   }
 }
 
-// Thresholds and empty buckets of every anchor. Leaves in s.negative each slot's threshold.
+// The closest candidate of a bucket, or from there up.
+template <class T>
+struct Closest {
+  T distance;
+  int32_t index;  // candidate position, -1: none
+};
+
+// What the search for negatives by distance works on: see Successors of kernel_arguments.h.
 template <class T>
 struct SuccessorSearch {
-  Buffer<int32_t> count;  // thresholds of the anchor
-  Buffer<T> threshold, best;
-  Buffer<int32_t> best_index;
-  Buffer<T> farthest;
+  Buffer<int32_t> count;  // [M] thresholds of the anchor
+  Buffer<int32_t> rank;   // [slots] of the positive's threshold among its anchor's
+  Buffer<T> threshold;    // [slots]
+  Buffer<T> bound;        // [slots]
+  Buffer<int32_t> index;  // [slots]
+  Buffer<T> farthest;     // [M], or none
   Buffer<int32_t> farthest_index;
 
   SuccessorSearch(const Selection<T>& s, int64_t anchors, bool wants_farthest)
       : count(anchors),
+        rank(s.offset[anchors]),
         threshold(s.offset[anchors]),
-        best(s.offset[anchors]),
-        best_index(s.offset[anchors]),
+        bound(s.offset[anchors]),
+        index(s.offset[anchors]),
         farthest(wants_farthest ? anchors : 0),
         farthest_index(wants_farthest ? anchors : 0) {
     std::fill(farthest.begin(), farthest.end(), -std::numeric_limits<T>::infinity());
     std::fill(farthest_index.begin(), farthest_index.end(), -1);
   }
 
-  void set_thresholds(Selection<T>& s, int64_t i, NegativeRule rule) {
+  void set_thresholds(const Selection<T>& s, int64_t i, NegativeRule rule) {
     const T infinity = std::numeric_limits<T>::infinity();
     const int64_t begin = s.offset[i], end = s.offset[i + 1];
-    int32_t* rank = s.negative.data() + begin;
+    int32_t* r = rank.data() + begin;
     T* t = threshold.data() + begin;
     std::fill(threshold.data() + begin, threshold.data() + end, infinity);
-    std::fill(best_index.data() + begin, best_index.data() + end, -1);
+    std::fill(index.data() + begin, index.data() + end, -1);
     if (rule == NegativeRule::kHardest) {
       // The closest negative is the successor of minus infinity, for every positive alike.
       count[i] = s.count[i] > 0;
-      std::fill(rank, rank + s.count[i], 0);
+      std::fill(r, r + s.count[i], 0);
       if (count[i]) t[0] = -infinity;
     } else {
       count[i] = s.count[i];
-      rank_values(s.d_ap.data() + begin, s.count[i], rank);
-      for (int64_t k = 0; k < s.count[i]; ++k) t[rank[k]] = s.d_ap[begin + k];
+      rank_values(s.d_ap.data() + begin, s.count[i], r);
+      for (int64_t k = 0; k < s.count[i]; ++k) t[r[k]] = s.d_ap[begin + k];
     }
     if (begin == end) return;
-    std::copy(t + 1, t + (end - begin), best.data() + begin);
-    best[end - 1] = infinity;
+    std::copy(t + 1, t + (end - begin), bound.data() + begin);
+    bound[end - 1] = infinity;
   }
 
-  // Turns each bucket's best into its threshold's successor: the closest from here up.
-  void merge_buckets(int64_t begin, int64_t thresholds, const int32_t* order) {
-    for (int64_t k = thresholds - 2; k >= 0; --k) {
-      T& d = best[begin + k];
-      int32_t& j = best_index[begin + k];
-      const T next_d = best[begin + k + 1];
-      const int32_t next = best_index[begin + k + 1];
-      if (next >= 0 && closer(next_d, order[next], d, j < 0 ? -1 : int64_t(order[j]))) {
-        d = next_d;
-        j = next;
+  // Successor k of the anchor: the closest of the buckets from k up.
+  void find_successors(int64_t begin, int64_t thresholds, const int32_t* order,
+                       std::vector<Closest<T>>& successors) const {
+    successors.resize(size_t(thresholds));
+    for (int64_t k = thresholds - 1; k >= 0; --k) {
+      Closest<T> best{bound[begin + k], index[begin + k]};
+      if (k + 1 < thresholds) {
+        const Closest<T>& next = successors[k + 1];
+        if (next.index >= 0 && closer(next.distance, order[next.index], best.distance,
+                                      best.index < 0 ? -1 : int64_t(order[best.index]))) {
+          best = next;
+        }
       }
+      successors[k] = best;
     }
   }
 };
@@ -115,30 +128,31 @@ void choose_by_distance(const PairSet<T>& set, const TripletRule& rule, Selectio
   kernels<T>().successors(set.pairs(), {s.offset.data(),
                                         search.count.data(),
                                         search.threshold.data(),
-                                        search.best.data(),
-                                        search.best_index.data(),
+                                        search.bound.data(),
+                                        search.index.data(),
                                         {search.farthest.size() ? search.farthest.data() : nullptr,
                                          search.farthest_index.data()}});
 
+  search.threshold = {};
+  s.negative = Buffer<int32_t>(slots);
+  s.d_an = Buffer<T>(slots);
   const int32_t* order = set.candidates().order().data();
   const bool within_margin = rule.within_margin && rule.negatives == NegativeRule::kSemihard;
   parallel_rows(anchors, kAnchorGrain, 4.0 * double(slots), [&](int64_t begin, int64_t end) {
+    std::vector<Closest<T>> successors;  // of one anchor
     for (int64_t i = begin; i < end; ++i) {
-      search.merge_buckets(s.offset[i], search.count[i], order);
+      search.find_successors(s.offset[i], search.count[i], order, successors);
       for (int64_t slot = s.offset[i]; slot < s.offset[i] + s.count[i]; ++slot) {
-        const int64_t k = s.offset[i] + s.negative[slot];
-        int32_t n = search.best_index[k];
-        T d = search.best[k];
+        Closest<T> chosen = successors[search.rank[slot]];
         const bool comparable = s.d_ap[slot] == s.d_ap[slot];
-        const bool outside =
-            n >= 0 && within_margin && !inside_margin(s.d_ap[slot], d, T(rule.margin));
-        if (!comparable || outside) n = -1;
-        if (n < 0 && rule.fallback == Fallback::kFarthest) {
-          n = search.farthest_index[i];
-          d = search.farthest[i];
+        const bool outside = chosen.index >= 0 && within_margin &&
+                             !inside_margin(s.d_ap[slot], chosen.distance, T(rule.margin));
+        if (!comparable || outside) chosen.index = -1;
+        if (chosen.index < 0 && rule.fallback == Fallback::kFarthest) {
+          chosen = {search.farthest[i], search.farthest_index[i]};
         }
-        s.negative[slot] = n;
-        s.d_an[slot] = d;
+        s.negative[slot] = chosen.index;
+        s.d_an[slot] = chosen.distance;
       }
     }
   });
@@ -150,6 +164,8 @@ void choose_at_random(const PairSet<T>& set, const TripletRule& rule, Selection<
   const int32_t* order = set.candidates().order().data();
   Buffer<uint32_t> anchor_word(anchors), positive_word(slots);
   Buffer<uint64_t> key(slots);
+  s.negative = Buffer<int32_t>(slots);
+  s.d_an = Buffer<T>(slots);
   std::fill(key.begin(), key.end(), kNoKey);
   std::fill(s.negative.begin(), s.negative.end(), -1);
   parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
@@ -211,31 +227,25 @@ void find_all_positives(const PairSet<T>& set, int64_t spare, PositiveSlots<T>& 
 }
 
 template <class T>
-Selection<T> select_triplets(const PairSet<T>& set, const TripletRule& rule) {
-  const int64_t anchors = set.anchors().count();
-  Selection<T> s(anchors);
+Selection<T>::Selection(const PairSet<T>& set, const TripletRule& rule)
+    : PositiveSlots<T>(set.anchors().count()) {
   if (rule.positives == PositiveRule::kAll) {
-    find_all_positives(set, 0, s);
+    find_all_positives(set, 0, *this);
   } else {
-    find_one_positive(set, rule.positives == PositiveRule::kHardest, s);
+    find_one_positive(set, rule.positives == PositiveRule::kHardest, *this);
   }
-  const int64_t slots = s.offset[anchors];
-  s.negative = Buffer<int32_t>(slots);
-  s.d_an = Buffer<T>(slots);
-
   if (is_random(rule.negatives)) {
-    choose_at_random(set, rule, s);
+    choose_at_random(set, rule, *this);
   } else {
-    choose_by_distance(set, rule, s);
+    choose_by_distance(set, rule, *this);
   }
-  return s;
 }
 
 template void rank_values(const float*, int64_t, int32_t*);
 template void rank_values(const double*, int64_t, int32_t*);
 template void find_all_positives(const PairSet<float>&, int64_t, PositiveSlots<float>&);
 template void find_all_positives(const PairSet<double>&, int64_t, PositiveSlots<double>&);
-template Selection<float> select_triplets(const PairSet<float>&, const TripletRule&);
-template Selection<double> select_triplets(const PairSet<double>&, const TripletRule&);
+template struct Selection<float>;
+template struct Selection<double>;
 
 }  // namespace facenet::cpu

@@ -1,7 +1,7 @@
 // Selecting triplets: which positives and which negative each anchor is paired with.
 #pragma once
 
-#include "common/options.h"
+#include "common/triplet_rule.h"
 #include "cpu/buffer.h"
 #include "cpu/rows.h"
 
@@ -23,9 +23,11 @@ struct PositiveSlots {
 template <class T>
 void rank_values(const T* values, int64_t count, int32_t* rank);
 
+// The triplets of a batch by a rule.
 template <class T>
 struct Selection : PositiveSlots<T> {
-  using PositiveSlots<T>::PositiveSlots;
+  Selection(const PairSet<T>& set, const TripletRule& rule);
+
   Buffer<int32_t> negative;  // [slots], -1: none qualifies and the pair is left out
   Buffer<T> d_an;            // [slots]
 
@@ -41,8 +43,5 @@ struct Selection : PositiveSlots<T> {
 // All positives of every anchor that has a negative, with room for `spare` slots more.
 template <class T>
 void find_all_positives(const PairSet<T>& set, int64_t spare, PositiveSlots<T>& s);
-
-template <class T>
-Selection<T> select_triplets(const PairSet<T>& set, const TripletRule& rule);
 
 }  // namespace facenet::cpu

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <tuple>
 
+#include "common/labelled_operators.h"
 #include "cpu/edges.h"
 #include "cpu/labelled_batch.h"
 #include "cpu/parallel.h"
@@ -15,13 +15,6 @@ namespace facenet::cpu {
 namespace {
 
 constexpr int64_t kAnchorGrain = 64;
-
-struct LossRule {
-  TripletKind kind;
-  double margin;
-  bool smooth;
-  Reduction reduction;
-};
 
 // The positives of each anchor in ascending order, as the band kernel reads them, and what it
 // leaves in their slots.
@@ -81,13 +74,13 @@ struct LossTotals {
 
 // The positives' weights and what all triplets add up to, in order.
 template <class T>
-LossTotals finish_totals(const LossRule& rule, BandSlots<T>& slots) {
+LossTotals finish_totals(const TripletMarginLossArguments& arguments, BandSlots<T>& slots) {
   const PositiveSlots<T>& p = slots.positives;
   LossTotals totals;
   for (int64_t i = 0; i < p.count.size(); ++i) {
     totals.active += slots.active[i];
     totals.counted += slots.counted[i];
-    if (rule.smooth) {
+    if (arguments.smooth) {
       totals.loss += slots.negatives[i];
       continue;
     }
@@ -97,7 +90,7 @@ LossTotals finish_totals(const LossRule& rule, BandSlots<T>& slots) {
       triplets += slots.entering[k - 1];
       slots.weight[k] = T(triplets);
       if (triplets == 0) continue;  // its distance may have overflowed
-      loss += double(triplets) * (double(slots.threshold[k]) + rule.margin);
+      loss += double(triplets) * (double(slots.threshold[k]) + arguments.margin);
     }
     totals.loss += loss;
   }
@@ -133,14 +126,14 @@ EdgeList<T> positive_edges(const LabelledBatch<T>& batch, const BandSlots<T>& sl
 // Fills the slots (with `rows`) and, unless `out` is null, the negatives' share of the gradient of
 // the anchors (`rows`) or of the candidates, before it is scaled. In self mode they are the same.
 template <class T>
-void run_band(const LossRule& rule, const LabelledBatch<T>& batch, BandSlots<T>& slots, bool rows,
-              bool columns, T* out) {
+void run_band(const TripletMarginLossArguments& arguments, const LabelledBatch<T>& batch,
+              BandSlots<T>& slots, bool rows, bool columns, T* out) {
   const BandAnchors<T> anchors = slots.anchors_of(batch.set.pairs()), none{};
   const SortedRows<T>& side = rows ? batch.set.anchors() : batch.set.candidates();
-  kernels<T>().band({rule.kind,
-                     T(rule.margin),
-                     rule.smooth,
-                     rule.reduction == Reduction::kMean,
+  kernels<T>().band({arguments.kind,
+                     T(arguments.margin),
+                     arguments.smooth,
+                     arguments.reduction == Reduction::kMean,
                      rows ? anchors : none,
                      columns ? anchors : none,
                      {slots.negatives.data(), slots.active.data(), slots.counted.data(),
@@ -150,47 +143,35 @@ void run_band(const LossRule& rule, const LabelledBatch<T>& batch, BandSlots<T>&
 }
 
 // What the sum is divided by; without triplets it is 0, whatever it is divided by.
-double divisor_of(const LossRule& rule, const LossTotals& totals) {
-  if (rule.reduction == Reduction::kSum) return 1;
-  const int64_t count = rule.reduction == Reduction::kMean ? totals.counted : totals.active;
+double divisor_of(const TripletMarginLossArguments& arguments, const LossTotals& totals) {
+  if (arguments.reduction == Reduction::kSum) return 1;
+  const int64_t count = arguments.reduction == Reduction::kMean ? totals.counted : totals.active;
   return double(std::max<int64_t>(count, 1));
 }
 
-using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
-
-LossAndGradients triplet_margin_loss(
-    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
-    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
-    const std::optional<Tensor>& ref_ids, const std::string& triplets, double margin,
-    const std::string& distance, int64_t max_per_class, bool smooth, const std::string& reduction,
-    bool emb_grad, bool ref_grad) {
-  const BatchArguments arguments{
-      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
-      max_per_class};
-  arguments.check();
-  const LossRule rule{parse_triplets(triplets), margin, smooth, parse_reduction(reduction)};
+LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
+  const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments);
-    const Distance kind = arguments.distance;
-    const auto gradient = [&](bool wanted, int64_t rows) {
-      return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
-    };
+    const LabelledBatch<T> batch(arguments.batch);
+    const Distance kind = arguments.batch.distance;
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
-    Tensor emb_out = gradient(emb_grad, emb.size(0));
-    Tensor ref_out = gradient(ref_grad && ref_emb, ref_emb ? ref_emb->size(0) : 0);
+    Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
+    Tensor ref_out =
+        empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
     const auto data = [](Tensor& t) {
       return t.numel() > 0 ? static_cast<T*>(t.data_ptr()) : nullptr;
     };
 
     BandSlots<T> slots(batch.set);
-    run_band(rule, batch, slots, true, batch.set.self(), data(emb_out));
-    if (ref_grad && batch.ref) run_band(rule, batch, slots, false, true, data(ref_out));
-    const LossTotals totals = finish_totals(rule, slots);
-    double divisor = divisor_of(rule, totals);
+    run_band(arguments, batch, slots, true, batch.set.self(), data(emb_out));
+    if (arguments.ref_grad) run_band(arguments, batch, slots, false, true, data(ref_out));
+    const LossTotals totals = finish_totals(arguments, slots);
+    double divisor = divisor_of(arguments, totals);
     if (!batch.finite()) divisor = std::numeric_limits<double>::quiet_NaN();
     *static_cast<T*>(loss.data_ptr()) = T(totals.loss / divisor);
-    if (!emb_grad && !(ref_grad && ref_emb)) return {loss, emb_out, ref_out};
+    if (!arguments.emb_grad && !arguments.ref_grad) return {loss, emb_out, ref_out};
 
     const T scale = T(1 / divisor);
     const EdgeList<T> edges = positive_edges(batch, slots, kind);
@@ -201,8 +182,8 @@ LossAndGradients triplet_margin_loss(
              true);
       return {loss, emb_out, ref_out};
     }
-    if (emb_grad) gather(x, {edges.view(y.values())}, kind, scale, data(emb_out), true);
-    if (ref_grad) {
+    if (arguments.emb_grad) gather(x, {edges.view(y.values())}, kind, scale, data(emb_out), true);
+    if (arguments.ref_grad) {
       const EdgeList<T> reversed = transpose(edges, y.count());
       gather(y, {reversed.view(x.values())}, kind, scale, data(ref_out), true);
     }
@@ -213,7 +194,7 @@ LossAndGradients triplet_margin_loss(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, CPU, m) {
-  m.impl("triplet_margin_loss", TORCH_BOX(&triplet_margin_loss));
+  m.impl("triplet_margin_loss", TORCH_BOX(&front::triplet_margin_loss<triplet_margin_loss>));
 }
 
 }  // namespace facenet::cpu

@@ -1,7 +1,7 @@
 // All pairs of rows in the caller's order, owned in one place: what neighbours are found among.
 #pragma once
 
-#include "common/neighbour_arguments.h"
+#include "common/neighbours.h"
 #include "cpu/rows.h"
 
 namespace facenet::cpu {

@@ -2,8 +2,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <tuple>
-
+#include "common/labelled_operators.h"
 #include "cuda/edges.h"
 #include "cuda/labelled_batch.h"
 #include "cuda/launch.h"
@@ -115,30 +114,17 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
-
-LossAndGradients mined_triplet_loss(
-    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
-    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
-    const std::optional<Tensor>& ref_ids, const std::optional<Tensor>& seed,
-    const std::string& positives, const std::string& negatives, double margin, bool within_margin,
-    const std::string& fallback, const std::string& distance, double cutoff,
-    double nonzero_loss_cutoff, int64_t max_per_class, bool smooth, const std::string& reduction,
-    bool emb_grad, bool ref_grad) {
-  const BatchArguments arguments{
-      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
-      max_per_class};
-  arguments.check();
-  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                          fallback, cutoff, nonzero_loss_cutoff);
-  const Reduction how = parse_reduction(reduction);
+LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
+  const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
+  const TripletRule& rule = arguments.rule;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments, !is_random(rule.negatives));
+    const LabelledBatch<T> batch(arguments.batch, !is_random(rule.negatives));
     std::optional<Selection<T>> selection(std::in_place, batch, rule);
     const Device& device = batch.device;
     const Pairs<T>& pairs = batch.pairs;
-    const bool gradient = emb_grad || (ref_grad && ref_emb);
+    const bool gradient = arguments.emb_grad || arguments.ref_grad;
     LossArrays<T> sizes;
     sizes.anchors = emb.size(0);
     sizes.slots = batch.slot_count;
@@ -148,24 +134,22 @@ LossAndGradients mined_triplet_loss(
                                " N=" + std::to_string(pairs.candidates.count) +
                                " slots=" + std::to_string(batch.slot_count);
     launch("anchor_losses", shapes, device.stream(), {blocks_of_warps(pairs.anchors.count), kBlock},
-           anchor_losses<T>, pairs, batch.slots(), selection->arrays(), T(margin), smooth, gradient,
-           arrays.sums, arrays.of, batch.slot_count);
+           anchor_losses<T>, pairs, batch.slots(), selection->arrays(), T(rule.margin),
+           arguments.smooth, gradient, arrays.sums, arrays.of, batch.slot_count);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int32_t>,
-           arrays.sums, pairs.anchors.count, how, batch.flags(), batch.class_sizes(),
-           static_cast<T*>(loss.data_ptr()), arrays.scale);
+           arrays.sums, pairs.anchors.count, arguments.reduction, batch.flags(),
+           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale);
 
     // The gradient takes the most memory by far: what it does not need goes first.
     selection.reset();
-    const auto gradient_of = [&](bool wanted, int64_t rows) {
-      return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
-    };
-    Tensor emb_out = gradient_of(emb_grad, emb.size(0));
-    Tensor ref_out = gradient_of(ref_grad && ref_emb, ref_emb ? ref_emb->size(0) : 0);
+    Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
+    Tensor ref_out =
+        empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
     if (!gradient) return {loss, emb_out, ref_out};
 
-    const bool incoming = pairs.self || ref_grad;
+    const bool incoming = pairs.self || arguments.ref_grad;
     if (incoming) {
       sort_edges<T>(device, emb, pairs.candidates.count,
                     {arrays.of.row, arrays.of.incoming, arrays.edges}, arrays.sorted_row,
@@ -178,7 +162,7 @@ LossAndGradients mined_triplet_loss(
     g.anchors_begin = batch.anchor_classes().begin;
     g.anchors_end = batch.anchor_classes().end;
     g.scale = arrays.scale;
-    if (emb_grad) {
+    if (arguments.emb_grad) {
       g.rows = pairs.anchors;
       g.others = pairs.candidates;
       g.as_anchors = true;
@@ -186,7 +170,7 @@ LossAndGradients mined_triplet_loss(
       if (pairs.self) g.incoming = sorted;
       gather(device, g, static_cast<T*>(emb_out.data_ptr()));
     }
-    if (ref_grad && ref_emb) {
+    if (arguments.ref_grad) {
       g.rows = pairs.candidates;
       g.others = pairs.anchors;
       g.as_anchors = false;
@@ -201,7 +185,7 @@ LossAndGradients mined_triplet_loss(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("mined_triplet_loss", TORCH_BOX(&mined_triplet_loss));
+  m.impl("mined_triplet_loss", TORCH_BOX(&front::mined_triplet_loss<mined_triplet_loss>));
 }
 
 }  // namespace facenet::cuda

@@ -2,9 +2,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <tuple>
-
-#include "common/neighbour_arguments.h"
+#include "common/neighbours.h"
 #include "cuda/device.h"
 #include "cuda/epilogues/nearest.cuh"
 #include "cuda/search.cuh"
@@ -51,13 +49,11 @@ __global__ void merge_lists(ListArrays<T> lists, int32_t anchors, int32_t k, int
 }
 
 // -> distances [M, k], indices [M, k]
-std::tuple<Tensor, Tensor> nearest(const Tensor& emb, const std::optional<Tensor>& ref_emb,
-                                   int64_t k, const std::string& distance) {
-  const NeighbourArguments arguments{emb, ref_emb, parse_distance(distance)};
-  arguments.check();
-  check_neighbour_count(k);
+Neighbours nearest(const NearestArguments& arguments) {
+  const Tensor& emb = arguments.rows.emb;
+  const int64_t k = arguments.k;
   const Device device(emb);
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> std::tuple<Tensor, Tensor> {
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Neighbours {
     using T = decltype(zero);
     using Loop = FmaLoop<T>;
     using Epilogue = NearestEpilogue<T>;
@@ -65,10 +61,10 @@ std::tuple<Tensor, Tensor> nearest(const Tensor& emb, const std::optional<Tensor
     Tensor distances = torch::stable::new_empty(emb, {anchors, k}, kValueType<T>);
     Tensor indices = torch::stable::new_empty(emb, {anchors, k}, ScalarType::Long);
     if (anchors == 0) return {distances, indices};
-    const UnlabelledBatch<T> batch(device, emb, ref_emb, arguments.distance);
+    const UnlabelledBatch<T> batch(device, emb, arguments.rows.ref_emb, arguments.rows.distance);
     Stripes stripes{};
     // A list for each stripe: fewer of them than where nothing is kept.
-    const int64_t candidates = std::max<int64_t>(1, arguments.candidates());
+    const int64_t candidates = std::max<int64_t>(1, arguments.rows.candidates());
     const dim3 grid = grid_of<Loop>(device, anchors, candidates, 8, stripes);
     ListArrays<T> sizes;
     sizes.entries = int64_t(grid.y) * anchors * k;
@@ -90,7 +86,7 @@ std::tuple<Tensor, Tensor> nearest(const Tensor& emb, const std::optional<Tensor
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("nearest", TORCH_BOX(&nearest));
+  m.impl("nearest", TORCH_BOX(&front::nearest<nearest>));
 }
 
 }  // namespace facenet::cuda

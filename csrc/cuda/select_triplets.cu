@@ -2,8 +2,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <tuple>
-
+#include "common/labelled_operators.h"
 #include "cuda/cub.h"
 #include "cuda/labelled_batch.h"
 #include "cuda/launch.h"
@@ -66,26 +65,12 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-using Triplets = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
-                            const std::optional<Tensor>& ref_emb,
-                            const std::optional<Tensor>& ref_labels,
-                            const std::optional<Tensor>& anchor_ids,
-                            const std::optional<Tensor>& ref_ids, const std::optional<Tensor>& seed,
-                            const std::string& positives, const std::string& negatives,
-                            double margin, bool within_margin, const std::string& fallback,
-                            const std::string& distance, double cutoff,
-                            double nonzero_loss_cutoff) {
-  const BatchArguments arguments{
-      emb, labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance)};
-  arguments.check();
-  const TripletRule rule = arguments.rule(seed, positives, negatives, margin, within_margin,
-                                          fallback, cutoff, nonzero_loss_cutoff);
+Triplets select_triplets(const SelectTripletsArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Triplets {
     using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments, !is_random(rule.negatives));
-    const Selection<T> selection(batch, rule);
+    const LabelledBatch<T> batch(arguments.batch, !is_random(arguments.rule.negatives));
+    const Selection<T> selection(batch, arguments.rule);
     const cudaStream_t stream = batch.device.stream();
     const int64_t anchors = emb.size(0);
     const std::string sizes =
@@ -120,7 +105,7 @@ Triplets select_triplets_op(const Tensor& emb, const Tensor& labels,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("select_triplets", TORCH_BOX(&select_triplets_op));
+  m.impl("select_triplets", TORCH_BOX(&front::select_triplets<select_triplets>));
 }
 
 }  // namespace facenet::cuda

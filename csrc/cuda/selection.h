@@ -1,7 +1,7 @@
 // Selecting triplets: thresholds, the search, fallbacks. Everything stays on the device.
 #pragma once
 
-#include "common/options.h"
+#include "common/triplet_rule.h"
 #include "cuda/device.h"
 #include "cuda/labelled_batch.h"
 #include "cuda/prepare.h"

@@ -2,10 +2,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <tuple>
-
-#include "common/options.h"
-#include "common/triplet_arguments.h"
+#include "common/triplet_losses.h"
 #include "cuda/edges.h"
 #include "cuda/launch.h"
 #include "cuda/prepare.h"
@@ -162,19 +159,17 @@ struct TripletArrays {
 template <class T>
 class TripletCall {
  public:
-  TripletCall(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
-              const Tensor& positive, const Tensor& negative, const std::string& distance,
-              int64_t edges_each)
-      : device(emb),
-        emb_(torch::stable::contiguous(emb)),
-        ref_(ref_emb ? torch::stable::contiguous(*ref_emb) : emb_),
-        anchor_(torch::stable::contiguous(anchor)),
-        positive_(torch::stable::contiguous(positive)),
-        negative_(torch::stable::contiguous(negative)),
-        arrays(emb, sizes_of(emb, ref_emb, anchor, distance, edges_each)) {
+  TripletCall(const TripletLossesArguments& arguments, int64_t edges_each)
+      : device(arguments.emb),
+        emb_(torch::stable::contiguous(arguments.emb)),
+        ref_(arguments.ref_emb ? torch::stable::contiguous(*arguments.ref_emb) : emb_),
+        anchor_(torch::stable::contiguous(arguments.anchor)),
+        positive_(torch::stable::contiguous(arguments.positive)),
+        negative_(torch::stable::contiguous(arguments.negative)),
+        arrays(emb_, sizes_of(arguments, edges_each)) {
     const auto data = [](const Tensor& t) { return static_cast<const int64_t*>(t.data_ptr()); };
-    rows = {data(anchor_), data(positive_), data(negative_), anchor.numel()};
-    const Distance kind = parse_distance(distance);
+    rows = {data(anchor_), data(positive_), data(negative_), anchor_.numel()};
+    const Distance kind = arguments.distance;
     sides = {rows_of<T>(emb_, kind), rows_of<T>(ref_, kind), arrays.flags};
     check_cuda(cudaMemsetAsync(arrays.flags, 0, sizeof(RowFlags), device.stream()),
                "clearing flags");
@@ -182,7 +177,7 @@ class TripletCall {
     sides.candidates.inverse_norms = arrays.candidate_norms;
     T* no_terms = nullptr;
     prepare_rows(device, sides.anchors, arrays.anchor_norms, no_terms, arrays.flags);
-    if (ref_emb) {
+    if (arguments.ref_emb) {
       prepare_rows(device, sides.candidates, arrays.candidate_norms, no_terms, arrays.flags);
     }
   }
@@ -198,15 +193,13 @@ class TripletCall {
  private:
   const Tensor emb_, ref_, anchor_, positive_, negative_;
 
-  static TripletArrays<T> sizes_of(const Tensor& emb, const std::optional<Tensor>& ref_emb,
-                                   const Tensor& anchor, const std::string& distance,
-                                   int64_t edges_each) {
+  static TripletArrays<T> sizes_of(const TripletLossesArguments& arguments, int64_t edges_each) {
     TripletArrays<T> sizes;
-    sizes.anchors = emb.size(0);
-    sizes.reference = ref_emb.has_value();
-    sizes.candidates = ref_emb ? ref_emb->size(0) : emb.size(0);
-    sizes.cosine = parse_distance(distance) == Distance::kCosine;
-    sizes.edges = edges_each * anchor.numel();
+    sizes.anchors = arguments.emb.size(0);
+    sizes.reference = arguments.ref_emb.has_value();
+    sizes.candidates = sizes.reference ? arguments.ref_emb->size(0) : sizes.anchors;
+    sizes.cosine = arguments.distance == Distance::kCosine;
+    sizes.edges = edges_each * arguments.anchor.numel();
     return sizes;
   }
 
@@ -216,33 +209,27 @@ class TripletCall {
   Sides<T> sides{};
 };
 
-Tensor triplet_losses(const Tensor& emb, const std::optional<Tensor>& ref_emb, const Tensor& anchor,
-                      const Tensor& positive, const Tensor& negative, double margin,
-                      const std::string& distance, bool smooth, bool swap) {
-  check_triplet_arguments(emb, ref_emb, anchor, positive, negative);
+Tensor triplet_losses(const TripletLossesArguments& arguments) {
+  const Tensor& emb = arguments.emb;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Tensor {
     using T = decltype(zero);
-    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, 0);
-    Tensor out = torch::stable::new_empty(emb, {anchor.numel()}, kValueType<T>);
+    const TripletCall<T> call(arguments, 0);
+    Tensor out = torch::stable::new_empty(emb, {call.rows.count}, kValueType<T>);
     launch("losses_of_triplets", call.shapes(), call.device.stream(),
            {blocks_of_warps(call.rows.count), kBlock}, losses_of_triplets<T>, call.sides, call.rows,
-           T(margin), smooth, swap, static_cast<T*>(out.data_ptr()));
+           T(arguments.margin), arguments.smooth, arguments.swap, static_cast<T*>(out.data_ptr()));
     return out;
   });
 }
 
-std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Tensor& emb,
-                                                   const std::optional<Tensor>& ref_emb,
-                                                   const Tensor& anchor, const Tensor& positive,
-                                                   const Tensor& negative, double margin,
-                                                   const std::string& distance, bool smooth,
-                                                   bool swap) {
-  check_triplet_arguments(emb, ref_emb, anchor, positive, negative);
-  check_loss_gradient(grad, emb, anchor);
-  using Gradients = std::tuple<Tensor, Tensor>;
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Gradients {
+EmbeddingGradients triplet_losses_backward(const TripletLossesArguments& arguments,
+                                           const Tensor& grad) {
+  const Tensor& emb = arguments.emb;
+  const std::optional<Tensor>& ref_emb = arguments.ref_emb;
+  const bool swap = arguments.swap;
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> EmbeddingGradients {
     using T = decltype(zero);
-    const TripletCall<T> call(emb, ref_emb, anchor, positive, negative, distance, swap ? 6 : 4);
+    const TripletCall<T> call(arguments, swap ? 6 : 4);
     const Tensor weights = torch::stable::contiguous(grad);
     const auto& arrays = call.arrays;
     launch("look_at_triplets", call.shapes(), call.device.stream(),
@@ -250,12 +237,11 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
            arrays.flags);
     launch("edges_of_triplets", call.shapes(), call.device.stream(),
            {blocks_of_warps(std::max<int64_t>(call.rows.count, 1)), kBlock}, edges_of_triplets<T>,
-           call.sides, call.rows, T(margin), smooth, swap,
+           call.sides, call.rows, T(arguments.margin), arguments.smooth, swap,
            static_cast<const T*>(weights.data_ptr()), arrays.row, arrays.edge, arrays.scale);
 
-    Tensor emb_grad = torch::stable::new_empty(emb, {emb.size(0), emb.size(1)}, kValueType<T>);
-    Tensor ref_grad =
-        torch::stable::new_empty(emb, {ref_emb ? ref_emb->size(0) : 0, emb.size(1)}, kValueType<T>);
+    Tensor emb_grad = empty_gradient(emb, kValueType<T>, true, emb.size(0));
+    Tensor ref_grad = empty_gradient(emb, kValueType<T>, true, ref_emb ? ref_emb->size(0) : 0);
     const auto sorted = [&](const Rows<T>& rows, int64_t begin, int64_t end) -> EdgeList<T> {
       const EdgeList<T> from{arrays.row + begin, arrays.edge + begin, end - begin};
       uint32_t* row = arrays.sorted_row + begin;
@@ -289,8 +275,9 @@ std::tuple<Tensor, Tensor> triplet_losses_backward(const Tensor& grad, const Ten
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("triplet_losses", TORCH_BOX(&triplet_losses));
-  m.impl("triplet_losses_backward", TORCH_BOX(&triplet_losses_backward));
+  m.impl("triplet_losses", TORCH_BOX(&front::triplet_losses<triplet_losses>));
+  m.impl("triplet_losses_backward",
+         TORCH_BOX(&front::triplet_losses_backward<triplet_losses_backward>));
 }
 
 }  // namespace facenet::cuda

@@ -3,8 +3,8 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <tuple>
 
+#include "common/labelled_operators.h"
 #include "cuda/edges.h"
 #include "cuda/epilogues/band.cuh"
 #include "cuda/labelled_batch.h"
@@ -13,13 +13,6 @@
 
 namespace facenet::cuda {
 namespace {
-
-struct LossRule {
-  TripletKind kind;
-  double margin;
-  bool smooth;
-  Reduction reduction;
-};
 
 // [slots] unless said.
 template <class T>
@@ -163,8 +156,9 @@ class BandPass {
   int64_t stripes() const { return grid_.y; }
 
   // `partial`, empty where no gradient is wanted, stays until the gradient was gathered.
-  void run(const LossRule& rule, const BandAnchors<T>& rows, const BandAnchors<T>& columns,
-           const BandTotals<T>& totals, const Tensor& partial) const {
+  void run(const TripletMarginLossArguments& arguments, const BandAnchors<T>& rows,
+           const BandAnchors<T>& columns, const BandTotals<T>& totals,
+           const Tensor& partial) const {
     T* const gradient = partial.numel() > 0 ? static_cast<T*>(partial.data_ptr()) : nullptr;
     if (gradient != nullptr) {
       check_cuda(
@@ -172,13 +166,18 @@ class BandPass {
           "clearing gradients");
     }
     using Epilogue = BandEpilogue<T>;
-    const BandArguments<T> arguments{
-        rule.kind, T(rule.margin), rule.smooth, rule.reduction == Reduction::kMean,
-        rows,      columns,        totals,      gradient};
+    const BandArguments<T> band{arguments.kind,
+                                T(arguments.margin),
+                                arguments.smooth,
+                                arguments.reduction == Reduction::kMean,
+                                rows,
+                                columns,
+                                totals,
+                                gradient};
     launch("band", sizes_of(pairs_), device_.stream(),
            {grid_, dim3(Loop::kThreads),
             size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
-           pair_stream<Loop, Epilogue>, pairs_, arguments, stripes_, Guard{}, Loop::kSharedBytes);
+           pair_stream<Loop, Epilogue>, pairs_, band, stripes_, Guard{}, Loop::kSharedBytes);
   }
 
   Tensor partial_gradient(const Tensor& like, bool wanted) const {
@@ -193,22 +192,12 @@ class BandPass {
   dim3 grid_;
 };
 
-using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
-
-LossAndGradients triplet_margin_loss(
-    const Tensor& emb, const Tensor& labels, const std::optional<Tensor>& ref_emb,
-    const std::optional<Tensor>& ref_labels, const std::optional<Tensor>& anchor_ids,
-    const std::optional<Tensor>& ref_ids, const std::string& triplets, double margin,
-    const std::string& distance, int64_t max_per_class, bool smooth, const std::string& reduction,
-    bool emb_grad, bool ref_grad) {
-  const BatchArguments arguments{
-      emb,          labels, ref_emb, ref_labels, anchor_ids, ref_ids, parse_distance(distance),
-      max_per_class};
-  arguments.check();
-  const LossRule rule{parse_triplets(triplets), margin, smooth, parse_reduction(reduction)};
+LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
+  const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments, false);
+    const LabelledBatch<T> batch(arguments.batch, false);
     const Device& device = batch.device;
     const Pairs<T>& pairs = batch.pairs;
     const BandPass<T> pass(device, pairs.anchors, pairs.candidates);
@@ -216,7 +205,7 @@ LossAndGradients triplet_margin_loss(
     sizes.anchors = emb.size(0);
     sizes.slots = batch.slot_count;
     sizes.stripes = pass.stripes();
-    sizes.smooth = smooth;
+    sizes.smooth = arguments.smooth;
     const Scratch<BandArrays<T>> arrays(emb, sizes);
     const BandArrays<T>& all = arrays;
     const std::string shapes = sizes_of(pairs) + " slots=" + std::to_string(batch.slot_count);
@@ -229,25 +218,23 @@ LossAndGradients triplet_margin_loss(
         true,           batch.slots().offset, arrays.count, arrays.threshold, pairs.class_begin,
         pairs.class_end};
     const BandAnchors<T> none{};
-    const Tensor emb_partial = pass.partial_gradient(emb, emb_grad);
-    pass.run(rule, anchors, pairs.self ? anchors : none, arrays.totals, emb_partial);
-    const bool of_candidates = ref_grad && ref_emb;
+    const Tensor emb_partial = pass.partial_gradient(emb, arguments.emb_grad);
+    pass.run(arguments, anchors, pairs.self ? anchors : none, arrays.totals, emb_partial);
+    const bool of_candidates = arguments.ref_grad;
     const BandPass<T> other_pass(device, pairs.candidates, pairs.anchors);
     const Tensor ref_partial = other_pass.partial_gradient(emb, of_candidates);
-    if (of_candidates) other_pass.run(rule, none, anchors, arrays.totals, ref_partial);
+    if (of_candidates) other_pass.run(arguments, none, anchors, arrays.totals, ref_partial);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     launch("finish_anchors", shapes, device.stream(), by_anchor, finish_anchors<T>, batch.slots(),
-           pairs.anchors.count, arguments.distance, T(margin), all);
+           pairs.anchors.count, arguments.batch.distance, T(arguments.margin), all);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int64_t>,
-           arrays.sums, pairs.anchors.count, rule.reduction, batch.flags(), batch.class_sizes(),
-           static_cast<T*>(loss.data_ptr()), arrays.scale);
+           arrays.sums, pairs.anchors.count, arguments.reduction, batch.flags(),
+           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale);
 
-    const auto gradient_of = [&](bool wanted, int64_t rows) {
-      return torch::stable::new_empty(emb, {wanted ? rows : 0, emb.size(1)}, kValueType<T>);
-    };
-    Tensor emb_out = gradient_of(emb_grad, emb.size(0));
-    Tensor ref_out = gradient_of(of_candidates, ref_emb ? ref_emb->size(0) : 0);
+    Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
+    Tensor ref_out =
+        empty_gradient(emb, kValueType<T>, of_candidates, ref_emb ? ref_emb->size(0) : 0);
     Gathered<T> g{};
     g.slot_edges.slots = batch.slots();
     g.slot_edges.positive = arrays.positive;
@@ -265,7 +252,7 @@ LossAndGradients triplet_margin_loss(
       g.partial = g.partials > 0 ? static_cast<const T*>(partial.data_ptr()) : nullptr;
       gather(device, g, static_cast<T*>(out.data_ptr()));
     };
-    if (emb_grad) {
+    if (arguments.emb_grad) {
       gather_side(pairs.anchors, pairs.candidates, pairs.self, pass, emb_partial, emb_out);
     }
     if (of_candidates) {
@@ -278,7 +265,7 @@ LossAndGradients triplet_margin_loss(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("triplet_margin_loss", TORCH_BOX(&triplet_margin_loss));
+  m.impl("triplet_margin_loss", TORCH_BOX(&front::triplet_margin_loss<triplet_margin_loss>));
 }
 
 }  // namespace facenet::cuda

@@ -107,18 +107,19 @@ struct Improvements {
   int bucket(int e) const { return int(entry[e] >> (2 * kBits)); }
 };
 
-// Queues the distances of one row that lie in (t[k], best[k]] of their bucket k.
+// Queues the distances of one row that lie in (t[k], bound[k]] of their bucket k.
 template <class T, class Table>
-inline void find_improvements(const Table& thresholds, const Table& bests, T first, int count,
-                              const T* d, int row, int column, Improvements<T>& found) {
+inline void find_improvements(const Table& thresholds, const Table& bounds, T first, int count,
+                              const T* d, int row, int column, Improvements<T>& improvements) {
   constexpr int kBits = Improvements<T>::kBits;
   const Vec<T> coarse = thresholds.evenly_spaced(), lowest = broadcast(first);
   Index<T> place = lane_numbers<T>() + (column + (row << kBits));
   for (int at = 0; at < count; at += W<T>) {
     const Vec<T> x = load(d + at);
     const Index<T> k = last_below<T>(thresholds, coarse, x);
-    const uint32_t lanes = inside<T>(x, lowest, bests[k]) & uint32_t(first_lanes(count - at));
-    found.size += store_lanes<T>(found.entry + found.size, place + (k << (2 * kBits)), lanes);
+    const uint32_t lanes = inside<T>(x, lowest, bounds[k]) & uint32_t(first_lanes(count - at));
+    improvements.size +=
+        store_lanes<T>(improvements.entry + improvements.size, place + (k << (2 * kBits)), lanes);
     place += W<T>;
   }
 }

@@ -1,0 +1,49 @@
+// The rule by which an operator selects triplets.
+#pragma once
+
+#include <optional>
+
+#include "common/options.h"
+
+namespace facenet {
+
+struct TripletRule {
+  PositiveRule positives;
+  NegativeRule negatives;
+  double margin;       // of the loss, of within_margin and of the uniform rules
+  bool within_margin;  // only semi-hard negatives have this bound
+  Fallback fallback;   // of rules that are not random
+  double cutoff;       // of distance-weighted negatives, as is nonzero_loss_cutoff
+  double nonzero_loss_cutoff;
+  const int64_t* seed;  // [1], where the embeddings are; null: the rule draws nothing
+};
+
+inline TripletRule parse_rule(const Tensor& emb, const std::optional<Tensor>& seed,
+                              const std::string& positives, const std::string& negatives,
+                              double margin, bool within_margin, const std::string& fallback,
+                              double cutoff, double nonzero_loss_cutoff) {
+  TripletRule rule{parse_positives(positives),
+                   parse_negatives(negatives),
+                   margin,
+                   within_margin,
+                   parse_fallback(fallback),
+                   cutoff,
+                   nonzero_loss_cutoff,
+                   nullptr};
+  FACENET_CHECK(is_random(rule.negatives) == seed.has_value(), "seed: expected ",
+                is_random(rule.negatives) ? "one" : "none", " for '", negatives, "' negatives");
+  if (seed) {
+    check_given("seed", *seed);
+    FACENET_CHECK(seed->scalar_type() == ScalarType::Long && seed->numel() == 1,
+                  "seed: expected one int64, got ", seed->numel(), " entries");
+    check_same_device("emb", emb, "seed", *seed);
+    rule.seed = static_cast<const int64_t*>(seed->data_ptr());
+  }
+  FACENET_CHECK(0 < cutoff && cutoff < nonzero_loss_cutoff && nonzero_loss_cutoff <= 2,
+                "cutoff and nonzero_loss_cutoff: expected 0 < cutoff < nonzero_loss_cutoff <= 2, "
+                "got ",
+                cutoff, " and ", nonzero_loss_cutoff);
+  return rule;
+}
+
+}  // namespace facenet
