@@ -21,7 +21,7 @@ constexpr int64_t kAnchorGrain = 64;
 template <class T>
 struct BandSlots {
   PositiveSlots<T> positives;
-  Buffer<int32_t> place;  // [slots] of each positive among the thresholds
+  Buffer<int32_t> rank;  // [slots] of each positive; its place among the thresholds is one more
   Buffer<T> threshold;
   Buffer<int32_t> entering;
   Buffer<T> weight;  // [slots] by place: triplets of the positive, or the sum of their slopes
@@ -35,7 +35,7 @@ struct BandSlots {
         counted(set.anchors().count()) {
     find_all_positives(set, 1, positives);
     const int64_t anchors = set.anchors().count(), slots = positives.offset[anchors];
-    place = Buffer<int32_t>(slots);
+    rank = Buffer<int32_t>(slots);
     threshold = Buffer<T>(slots);
     entering = Buffer<int32_t>(slots);
     weight = Buffer<T>(slots);
@@ -60,9 +60,9 @@ struct BandSlots {
     T* t = threshold.data() + begin;
     std::fill(t, t + (end - begin), std::numeric_limits<T>::infinity());
     t[0] = -t[0];
-    rank_values(positives.d_ap.data() + begin, positives.count[i], place.data() + begin);
+    rank_values(positives.d_ap.data() + begin, positives.count[i], rank.data() + begin);
     for (int64_t slot = begin; slot < begin + positives.count[i]; ++slot) {
-      t[++place[slot]] = positives.d_ap[slot];
+      t[1 + rank[slot]] = positives.d_ap[slot];
     }
   }
 };
@@ -115,7 +115,7 @@ EdgeList<T> positive_edges(const LabelledBatch<T>& batch, const BandSlots<T>& sl
       const int64_t i = batch.position[a], offset = p.offset[i];
       for (int64_t k = 0; k < p.count[i]; ++k) {
         edges.other[edges.begin[a] + k] = batch.row_of(p.positive[offset + k]);
-        edges.coefficient[edges.begin[a] + k] = slots.weight[offset + slots.place[offset + k]] *
+        edges.coefficient[edges.begin[a] + k] = slots.weight[offset + 1 + slots.rank[offset + k]] *
                                                 distance_slope(distance, p.d_ap[offset + k]);
       }
     }

@@ -42,10 +42,10 @@ void sort_by_key(const Device& device, const Tensor& like, int64_t count, int bi
   sort(device, like, count, bits, keys, sorted_keys, values, sorted_values);
 }
 
-void add_up(const Device& device, const Tensor& like, int64_t count, int64_t* values) {
+void add_up(const Device& device, const Tensor& like, int64_t count, const int64_t* terms,
+            int64_t* sums) {
   with_temporary("sum", count, like, [&](void* temporary, size_t& bytes) {
-    return ::cub::DeviceScan::ExclusiveSum(temporary, bytes, values, values, count,
-                                           device.stream());
+    return ::cub::DeviceScan::ExclusiveSum(temporary, bytes, terms, sums, count, device.stream());
   });
 }
 

@@ -20,7 +20,8 @@ void sort_by_key(const Device& device, const Tensor& like, int64_t count, int bi
                  const uint32_t* keys, uint32_t* sorted_keys, const Edge<T>* values,
                  Edge<T>* sorted_values);
 
-// values[k] becomes the sum of those before it.
-void add_up(const Device& device, const Tensor& like, int64_t count, int64_t* values);
+// sums[k] becomes the sum of the terms before term k. [count] both
+void add_up(const Device& device, const Tensor& like, int64_t count, const int64_t* terms,
+            int64_t* sums);
 
 }  // namespace facenet::cuda

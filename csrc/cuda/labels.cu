@@ -46,12 +46,12 @@ __global__ void __launch_bounds__(kBlock, 2)
   end[i] = count_below<true>(among, n, of[i]);
 }
 
-// Sorted labels of anchors [M] and candidates [N] -> begin, end, count [M]; offset [M + 1] where
-// there is a bound, else its summands.
+// Sorted labels of anchors [M] and candidates [N] -> begin, end, count [M]; with a bound offset
+// [M + 1], without one the terms [M + 1] that add up to it.
 __global__ void __launch_bounds__(kBlock, 2)
     count_slots(const int64_t* of, int32_t anchors, const int64_t* among, int32_t candidates,
                 bool self, int64_t bound, int32_t* begin, int32_t* end, int64_t* offset,
-                int32_t* count, ClassSizes* sizes) {
+                int64_t* terms, int32_t* count, ClassSizes* sizes) {
   const int64_t i = thread_number();
   if (i > anchors) return;
   int32_t size = 0;
@@ -67,7 +67,11 @@ __global__ void __launch_bounds__(kBlock, 2)
     count[i] = size;
     if (size > load_relaxed(&sizes->largest)) atomicMax(&sizes->largest, size);
   }
-  offset[i] = bound > 0 ? bound * i : size;
+  if (bound > 0) {
+    offset[i] = bound * i;
+  } else {
+    terms[i] = size;
+  }
 }
 
 __global__ void total_slots(const int64_t* offset, int32_t anchors, ClassSizes* sizes) {
@@ -121,11 +125,14 @@ void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
   const std::string sizes =
       "anchors=" + std::to_string(of.count) + " candidates=" + std::to_string(among.count);
   const int32_t anchors = int32_t(of.count);
+  const Tensor terms =
+      torch::stable::new_empty(like, {bound > 0 ? 0 : of.count + 1}, ScalarType::Long);
+  int64_t* term = static_cast<int64_t*>(terms.data_ptr());
   launch("count_slots", sizes, device.stream(), {blocks_of_threads(of.count + 1), kBlock},
          count_slots, of.labels, anchors, among.labels, int32_t(among.count), self, bound,
-         classes.begin, classes.end, to.offset, to.count, to.sizes);
+         classes.begin, classes.end, to.offset, term, to.count, to.sizes);
   if (bound > 0) return;
-  add_up(device, like, of.count + 1, to.offset);
+  add_up(device, like, of.count + 1, term, to.offset);
 }
 
 ClassSizes read_sizes(const Device& device, const SlotTable& slots) {

@@ -17,7 +17,7 @@ namespace {
 // What the gradient is made of: see SlotEdges of edges.h.
 template <class T>
 struct EdgeArrays {
-  T* positive;        // [slots]
+  T* positive;        // [slots] the weight of the edge to the positive
   uint32_t* row;      // [slots + M] the row that an edge pushes besides its anchor,
   Edge<T>* incoming;  // [slots + M] and that edge
 };
@@ -43,18 +43,19 @@ struct LossArrays {
   }
 };
 
-// A warp per anchor: the hinges of its triplets, added up in a fixed order; with `gradient` its
-// edges too. The triplets that share a negative share one edge to it.
+// A warp per anchor: the hinges of its triplets, added up in a fixed order; with `gradient` their
+// slopes [slots], which no other kernel reads, and the anchor's edges. The triplets that share a
+// negative share one edge to it.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     anchor_losses(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
                   const T margin, const bool smooth, const bool gradient,
-                  const LossSums<T, int32_t> sums, const EdgeArrays<T> to,
+                  const LossSums<T, int32_t> sums, T* slopes, const EdgeArrays<T> to,
                   const int64_t slot_total) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i], end = slots.offset[i + 1];
-  const int32_t count = slots.count[i], buckets = selection.threshold_count[i];
+  const int32_t count = slots.count[i], buckets = selection.bucket_count[i];
   const Distance kind = pairs.anchors.distance;
   T loss = 0, farthest_slopes = 0;
   int32_t triplets = 0, nonzero = 0;
@@ -71,7 +72,7 @@ __global__ void __launch_bounds__(kBlock, 2)
       slope = hinge_slope(v, smooth);
       if (selection.choice[slot] == kFarthest) farthest_slopes += slope;
     }
-    if (gradient) to.positive[slot] = slope;  // for now
+    if (gradient) slopes[slot] = slope;
   }
   loss = warp_sum(loss);
   triplets = warp_sum(triplets);
@@ -91,15 +92,15 @@ __global__ void __launch_bounds__(kBlock, 2)
   };
   for (int32_t k = lane(); k < int32_t(end - offset); k += 32) {
     const int64_t slot = offset + k;
-    T slopes = 0;
+    T sum = 0;
     if (k < buckets && selection.bucket.has(slot)) {
       for (int32_t other = 0; other < count; ++other) {
-        if (selection.choice[offset + other] == k) slopes += to.positive[offset + other];
+        if (selection.choice[offset + other] == k) sum += slopes[offset + other];
       }
     }
-    const bool there = slopes != T(0);
+    const bool there = sum != T(0);
     put(slot, there, there ? selection.bucket.row(slot) : 0,
-        there ? -slopes * distance_slope(kind, selection.bucket.closer_distance(slot)) : T(0));
+        there ? -sum * distance_slope(kind, selection.bucket.closer_distance(slot)) : T(0));
   }
   if (lane() == 0) {
     const bool there = farthest_slopes != T(0);
@@ -107,10 +108,10 @@ __global__ void __launch_bounds__(kBlock, 2)
         there ? -farthest_slopes * distance_slope(kind, selection.farthest.farther_distance(i))
               : T(0));
   }
-  __syncwarp();  // the slopes are read no more
   for (int32_t k = lane(); k < count; k += 32) {
-    T& weight = to.positive[offset + k];
-    if (weight != T(0)) weight *= distance_slope(kind, selection.d_ap[offset + k]);
+    const T slope = slopes[offset + k];
+    to.positive[offset + k] =
+        slope != T(0) ? slope * distance_slope(kind, selection.d_ap[offset + k]) : T(0);
   }
 }
 
@@ -121,9 +122,9 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
     const LabelledBatch<T> batch(arguments.batch, !is_random(rule.negatives));
-    std::optional<Selection<T>> selection(std::in_place, batch, rule);
     const Device& device = batch.device;
     const Pairs<T>& pairs = batch.pairs;
+    std::optional<Selection<T>> selection(std::in_place, batch, rule);
     const bool gradient = arguments.emb_grad || arguments.ref_grad;
     LossArrays<T> sizes;
     sizes.anchors = emb.size(0);
@@ -133,17 +134,21 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     const std::string shapes = "M=" + std::to_string(pairs.anchors.count) +
                                " N=" + std::to_string(pairs.candidates.count) +
                                " slots=" + std::to_string(batch.slot_count);
-    launch("anchor_losses", shapes, device.stream(), {blocks_of_warps(pairs.anchors.count), kBlock},
-           anchor_losses<T>, pairs, batch.slots(), selection->arrays(), T(rule.margin),
-           arguments.smooth, gradient, arrays.sums, arrays.of, batch.slot_count);
+    {
+      const Tensor slopes =
+          torch::stable::new_empty(emb, {gradient ? batch.slot_count : 0}, kValueType<T>);
+      launch("anchor_losses", shapes, device.stream(),
+             {blocks_of_warps(pairs.anchors.count), kBlock}, anchor_losses<T>, pairs, batch.slots(),
+             selection->arrays(), T(rule.margin), arguments.smooth, gradient, arrays.sums,
+             static_cast<T*>(slopes.data_ptr()), arrays.of, batch.slot_count);
+    }
+    selection.reset();  // The gradient takes the most memory by far: its arrays are freed before.
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int32_t>,
            arrays.sums, pairs.anchors.count, arguments.reduction, batch.flags(),
            batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale);
 
-    // The gradient takes the most memory by far: what it does not need goes first.
-    selection.reset();
     Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
     Tensor ref_out =
         empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);

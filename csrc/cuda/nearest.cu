@@ -25,7 +25,7 @@ struct ListArrays {
   }
 };
 
-// A thread for each anchor: the first stripe's list takes in the others'.
+// A thread for each anchor begins with the first stripe's list, and offers it the others' entries.
 // Reads `lists` [stripes, M, k]; writes out_distance, out_index [M, k].
 template <class T>
 __global__ void merge_lists(ListArrays<T> lists, int32_t anchors, int32_t k, int32_t stripes,
@@ -33,18 +33,20 @@ __global__ void merge_lists(ListArrays<T> lists, int32_t anchors, int32_t k, int
   const int32_t anchor = int32_t(blockIdx.x) * kMergeThreads + int32_t(threadIdx.x);
   if (anchor >= anchors) return;
   const int64_t row = int64_t(anchor) * k, stripe = int64_t(anchors) * k;
-  T* distances = lists.distance + row;
-  int32_t* indices = lists.index + row;
+  const T* distances = lists.distance + row;
+  const int32_t* indices = lists.index + row;
+  T* const nearest = out_distance + row;
+  int64_t* const nearest_index = out_index + row;
+  for (int32_t e = 0; e < k; ++e) {
+    nearest[e] = distances[e];
+    nearest_index[e] = indices[e];
+  }
   for (int64_t s = 1; s < stripes; ++s) {
     for (int32_t e = 0; e < k && indices[s * stripe + e] >= 0; ++e) {
       const T d = distances[s * stripe + e];
-      if (d > distances[k - 1]) break;
-      offer_nearest(d, indices[s * stripe + e], k, distances, indices);
+      if (d > nearest[k - 1]) break;
+      offer_nearest(d, int64_t(indices[s * stripe + e]), k, nearest, nearest_index);
     }
-  }
-  for (int32_t e = 0; e < k; ++e) {
-    out_distance[row + e] = distances[e];
-    out_index[row + e] = indices[e];
   }
 }
 

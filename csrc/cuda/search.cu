@@ -6,7 +6,7 @@ namespace facenet::cuda {
 
 void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
             int64_t most_thresholds, const TripletRule& rule, const SearchPlan& plan,
-            const SelectionArrays<float>& to) {
+            const SearchArrays<float>& work, const SelectionArrays<float>& to) {
   const ExtremumArguments farthest{rule.fallback == Fallback::kFarthest ? to.farthest.key
                                                                         : nullptr};
   if (rule.negatives == NegativeRule::kHardest) {
@@ -14,8 +14,8 @@ void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
     return;
   }
   const SuccessorArguments arguments{
-      slots,        to.threshold_count, to.threshold,      to.bucket.key,
-      farthest,     to.undecided,       plan.anchor_terms, &plan.flags->largest_square,
+      slots,        to.bucket_count, work.threshold,    to.bucket.key,
+      farthest,     work.undecided,  plan.anchor_terms, &plan.flags->largest_square,
       plan.rounding};
   if (most_thresholds <= SuccessorFewEpilogue::kMost) {
     search_successor_few(device, pairs, plan, arguments);

@@ -10,7 +10,7 @@ namespace facenet::cuda {
 // Fills the keys of `to` (buckets, and the farthest where wanted) from all negatives.
 void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
             int64_t most_thresholds, const TripletRule& rule, const SearchPlan& plan,
-            const SelectionArrays<float>& to);
+            const SearchArrays<float>& work, const SelectionArrays<float>& to);
 
 // Its three forms.
 void search_hardest(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
@@ -23,7 +23,8 @@ void search_successor_many(const Device& device, const Pairs<float>& pairs, cons
 // The same for a random rule: fills buckets and choices, one of either for each slot.
 template <class T>
 void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slots,
-                   const TripletRule& rule, const SelectionArrays<T>& to);
+                   const TripletRule& rule, const SearchArrays<T>& work,
+                   const SelectionArrays<T>& to);
 
 // The distances of each anchor's own class, to its slots.
 template <class T>

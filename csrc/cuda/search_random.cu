@@ -11,7 +11,7 @@ namespace {
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     begin_draws(const Pairs<T> pairs, const Slots slots, const PositiveRule positives,
-                const int64_t* seed, const SelectionArrays<T> to) {
+                const int64_t* seed, const SearchArrays<T> work, const SelectionArrays<T> to) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
@@ -24,30 +24,32 @@ __global__ void __launch_bounds__(kBlock, 2)
       anchor_words(uint64_t(*seed), uint32_t(pairs.anchors.row(int32_t(i)))).positives;
   for (int32_t k = lane(); k < count; k += 32) {
     const uint32_t row = uint32_t(pairs.candidates.row(pairs.class_begin[i] + k));
-    to.positive_word[offset + k] = row_word(word, row);
-    to.bucket.key[offset + k] = kNoKey;
+    work.positive_word[offset + k] = row_word(word, row);
+    work.drawn[offset + k] = kNoKey;
     if (one && k != only) to.d_ap[offset + k] = T(NAN);
   }
   if (lane() == 0) {
-    to.threshold_count[i] = count;
+    to.bucket_count[i] = count;
     to.farthest.key[i] = kNoKey;
   }
 }
 
-// A warp per anchor: the keys, of priority and row, become those of distance and row, a bucket for
-// each slot.
+// A warp per anchor: each slot's negative, the row of its key, is measured. It becomes the winner
+// of a bucket of its own.   drawn [slots] -> choice, bucket [slots]
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    measure_drawn(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> to) {
+    measure_drawn(const Pairs<T> pairs, const Slots slots, const SearchArrays<T> work,
+                  const SelectionArrays<T> to) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int32_t anchor = pairs.anchors.row(int32_t(i));
   for (int32_t k = lane(); k < slots.count[i]; k += 32) {
     const int64_t slot = slots.offset[i] + k;
-    const bool found = to.bucket.has(slot);
-    to.choice[slot] = found ? k : kNotSelected;
-    if (!found) continue;
-    const uint32_t negative = key_index(to.bucket.key[slot]);
+    const uint64_t drawn = work.drawn[slot];
+    to.choice[slot] = drawn == kNoKey ? kNotSelected : k;
+    to.bucket.key[slot] = kNoKey;
+    if (drawn == kNoKey) continue;
+    const uint32_t negative = key_index(drawn);
     const T d = row_distance(pairs.anchors, anchor, pairs.candidates, int32_t(negative));
     if constexpr (sizeof(T) == 4) {
       to.bucket.key[slot] = closer_key(d, negative);
@@ -62,16 +64,17 @@ __global__ void __launch_bounds__(kBlock, 2)
 
 template <class T>
 void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slots,
-                   const TripletRule& rule, const SelectionArrays<T>& to) {
+                   const TripletRule& rule, const SearchArrays<T>& work,
+                   const SelectionArrays<T>& to) {
   const std::string sizes = sizes_of(pairs) + " slots=" + std::to_string(to.slots);
   const LaunchShape by_anchor{blocks_of_warps(pairs.anchors.count), kBlock};
   launch("begin_draws", sizes, device.stream(), by_anchor, begin_draws<T>, pairs, slots,
-         rule.positives, rule.seed, to);
+         rule.positives, rule.seed, work, to);
   const RandomArguments<T> arguments{
       slots,
       to.d_ap,
-      to.positive_word,
-      to.bucket.key,
+      work.positive_word,
+      work.drawn,
       rule.seed,
       rule.negatives == NegativeRule::kRandomSemihard,
       T(rule.margin),
@@ -83,12 +86,13 @@ void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slo
     stream_by_differences<T, RandomEpilogue<T, UniformDraws<T>>>("search for random negatives",
                                                                  device, pairs, arguments, Guard{});
   }
-  launch("measure_drawn", sizes, device.stream(), by_anchor, measure_drawn<T>, pairs, slots, to);
+  launch("measure_drawn", sizes, device.stream(), by_anchor, measure_drawn<T>, pairs, slots, work,
+         to);
 }
 
 template void search_random(const Device&, const Pairs<float>&, const Slots&, const TripletRule&,
-                            const SelectionArrays<float>&);
+                            const SearchArrays<float>&, const SelectionArrays<float>&);
 template void search_random(const Device&, const Pairs<double>&, const Slots&, const TripletRule&,
-                            const SelectionArrays<double>&);
+                            const SearchArrays<double>&, const SelectionArrays<double>&);
 
 }  // namespace facenet::cuda

@@ -12,11 +12,11 @@
 namespace facenet::cuda {
 namespace {
 
-// A warp per anchor: its triplets. -> first [M + 1] by the caller's anchor, to be added up
+// A warp per anchor -> how many triplets it has, [M + 1] by the caller's anchor; the last is 0.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     count_triplets(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
-                   int64_t* first) {
+                   int64_t* counts) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   int32_t triplets = 0;
@@ -25,8 +25,8 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
   triplets = warp_sum(triplets);
   if (lane() != 0) return;
-  first[pairs.anchors.row(int32_t(i))] = triplets;
-  if (i == 0) first[pairs.anchors.count] = 0;
+  counts[pairs.anchors.row(int32_t(i))] = triplets;
+  if (i == 0) counts[pairs.anchors.count] = 0;
 }
 
 // [T] each
@@ -79,11 +79,13 @@ Triplets select_triplets(const SelectTripletsArguments& arguments) {
 
     int64_t total = 0;
     const Tensor firsts = torch::stable::new_empty(emb, {anchors + 1}, ScalarType::Long);
-    int64_t* first = static_cast<int64_t*>(firsts.data_ptr());
+    int64_t* first = static_cast<int64_t*>(firsts.data_ptr());  // triplets before the anchor's
     if (anchors > 0) {
+      const Tensor count_tensor = torch::stable::new_empty(emb, {anchors + 1}, ScalarType::Long);
+      int64_t* counts = static_cast<int64_t*>(count_tensor.data_ptr());
       launch("count_triplets", sizes, stream, by_anchor, count_triplets<T>, batch.pairs,
-             batch.slots(), selection.arrays(), first);
-      add_up(batch.device, emb, anchors + 1, first);
+             batch.slots(), selection.arrays(), counts);
+      add_up(batch.device, emb, anchors + 1, counts, first);
       check_cuda(
           cudaMemcpyAsync(&total, first + anchors, sizeof total, cudaMemcpyDeviceToHost, stream),
           "reading the number of triplets");

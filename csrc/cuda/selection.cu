@@ -17,24 +17,19 @@ namespace {
 template <class T>
 constexpr int kPasses = sizeof(T) == 4 ? 1 : 2;
 
-struct RankRule {
-  PositiveRule positives;
-  NegativeRule negatives;
-};
-
 // A warp per anchor: its positive distances in ascending order are its thresholds.
-//   d_ap [slots] -> choice (the rank of each slot's threshold), threshold, keys (none yet)
+//   d_ap [slots] -> rank, threshold, bucket_count, keys (none yet)
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    rank_thresholds(const Pairs<T> pairs, const Slots slots, const RankRule rule,
-                    const SelectionArrays<T> to) {
+    rank_thresholds(const Pairs<T> pairs, const Slots slots, const TripletRule rule,
+                    const SearchArrays<T> work, const SelectionArrays<T> to) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
   const int32_t count = slots.count[i];
   const T* d_ap = to.d_ap + offset;
-  if (i == 0 && lane() == 0) *to.repeat_count = *to.undecided.count = 0;
-  if (lane() == 0) to.undecided.repeat[i] = 0;
+  if (i == 0 && lane() == 0) *work.repeat_count = *work.undecided.count = 0;
+  if (lane() == 0) work.undecided.repeat[i] = 0;
   if (lane() == 0) to.farthest.key[i] = kNoKey;
   for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
 
@@ -57,14 +52,14 @@ __global__ void __launch_bounds__(kBlock, 2)
                !pairs.excluded(int32_t(i), pairs.class_begin[i] + k)) {
       rank = kFarthest;  // comparable with nothing: it falls back
     }
-    if (there) to.choice[offset + k] = rank;
-    if (counts && rule.negatives == NegativeRule::kSemihard) to.threshold[offset + rank] = d;
+    if (there) work.rank[offset + k] = rank;
+    if (counts && rule.negatives == NegativeRule::kSemihard) work.threshold[offset + rank] = d;
     thresholds += __popc(__ballot_sync(kAllLanes, counts));
   }
   if (lane() == 0) {
     // The closest negative is the successor of nothing in particular: one bucket for all.
     const bool one = rule.negatives == NegativeRule::kHardest && thresholds > 0;
-    to.threshold_count[i] = one ? 1 : thresholds;
+    to.bucket_count[i] = one ? 1 : thresholds;
   }
 }
 
@@ -73,20 +68,21 @@ __global__ void __launch_bounds__(kBlock, 2)
 // its search is repeated.
 __global__ void __launch_bounds__(kBlock, 2)
     verify_winners(const Pairs<float> pairs, const Slots slots, const bool semihard,
-                   const SelectionArrays<float> to, const Guard guard) {
+                   const SearchArrays<float> work, const SelectionArrays<float> to,
+                   const Guard guard) {
   if (!guard.open()) return;
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
-  const int32_t count = to.threshold_count[i];
+  const int32_t count = to.bucket_count[i];
   const int32_t row = pairs.anchors.row(int32_t(i));
-  bool good = to.undecided.repeat[i] == 0;
+  bool good = work.undecided.repeat[i] == 0;
   for (int32_t k = lane(); k < count; k += 32) {
     if (!to.bucket.has(offset + k)) continue;
     const uint32_t negative = to.bucket.row(offset + k);
     const float d = row_distance(pairs.anchors, row, pairs.candidates, int32_t(negative));
     to.bucket.key[offset + k] = closer_key(d, negative);
-    good = good && (!semihard || d > to.threshold[offset + k]);
+    good = good && (!semihard || d > work.threshold[offset + k]);
   }
   good = __all_sync(kAllLanes, good) != 0;
   if (lane() == 0 && to.farthest.has(i)) {
@@ -98,25 +94,25 @@ __global__ void __launch_bounds__(kBlock, 2)
   for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
   if (lane() == 0) {
     to.farthest.key[i] = kNoKey;
-    to.undecided.repeat[i] = 1;
-    to.to_repeat[atomicAdd(to.repeat_count, 1)] = int32_t(i);
+    work.undecided.repeat[i] = 1;
+    work.to_repeat[atomicAdd(work.repeat_count, 1)] = int32_t(i);
   }
 }
 
 // A thread per undecided pair: measured by differences, it is offered to the bucket it lies in.
 __global__ void __launch_bounds__(kBlock, 2)
-    decide(const Pairs<float> pairs, const Slots slots, const SelectionArrays<float> to,
-           const Guard guard) {
+    decide(const Pairs<float> pairs, const Slots slots, const SearchArrays<float> work,
+           const SelectionArrays<float> to, const Guard guard) {
   if (!guard.open()) return;
-  const uint32_t pairs_left = min(*to.undecided.count, to.undecided.capacity);
+  const uint32_t pairs_left = min(*work.undecided.count, work.undecided.capacity);
   for (int64_t u = thread_number(); u < pairs_left; u += int64_t(gridDim.x) * kBlock) {
-    const UndecidedPair pair = to.undecided.pair[u];
-    if (to.undecided.repeat[pair.anchor] != 0) continue;
+    const UndecidedPair pair = work.undecided.pair[u];
+    if (work.undecided.repeat[pair.anchor] != 0) continue;
     const float d =
         row_distance(pairs.anchors, pairs.anchors.row(pair.anchor), pairs.candidates, pair.row);
     const int64_t offset = slots.offset[pair.anchor];
     const int64_t bucket =
-        successor_bucket(to.threshold + offset, to.threshold_count[pair.anchor], d);
+        successor_bucket(work.threshold + offset, to.bucket_count[pair.anchor], d);
     if (bucket >= 0) offer_key(to.bucket.key + offset + bucket, closer_key(d, uint32_t(pair.row)));
   }
 }
@@ -138,11 +134,12 @@ __device__ void offer(const Winners<T>& to, int64_t at, bool farthest, T d, uint
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     search_rows(const Pairs<T> pairs, const Slots slots, const bool semihard,
-                const bool wants_farthest, const SelectionArrays<T> to, const bool all) {
-  const int32_t rows = all ? pairs.anchors.count : *to.repeat_count;
+                const bool wants_farthest, const SearchArrays<T> work, const SelectionArrays<T> to,
+                const bool all) {
+  const int32_t rows = all ? pairs.anchors.count : *work.repeat_count;
   for (int32_t r = int32_t(blockIdx.x); r < rows; r += int32_t(gridDim.x)) {
-    const int32_t i = all ? r : to.to_repeat[r];
-    const int32_t count = to.threshold_count[i];
+    const int32_t i = all ? r : work.to_repeat[r];
+    const int32_t count = to.bucket_count[i];
     if (count == 0) continue;
     const int64_t offset = slots.offset[i];
     const int32_t row = pairs.anchors.row(i);
@@ -159,7 +156,7 @@ __global__ void __launch_bounds__(kBlock, 2)
         const int32_t candidate = pairs.candidates.row(j);
         const T d = row_distance(pairs.anchors, row, pairs.candidates, candidate);
         if (!(d == d)) continue;
-        const int64_t bucket = semihard ? successor_bucket(to.threshold + offset, count, d) : 0;
+        const int64_t bucket = semihard ? successor_bucket(work.threshold + offset, count, d) : 0;
         if (bucket >= 0) offer(to.bucket, offset + bucket, false, d, uint32_t(candidate), pass);
         if (wants_farthest) offer(to.farthest, i, true, d, uint32_t(candidate), pass);
       }
@@ -178,19 +175,19 @@ __device__ uint64_t smallest_behind(uint64_t word, uint64_t later) {
   return lane() < 31 && behind < later ? behind : later;
 }
 
-// A warp per anchor: every slot's rank becomes its choice, the first bucket from there on that has
-// a winner, or what the fallback says.
+// A warp per anchor: a slot chooses the closest winner of the buckets from its threshold's on, or
+// what the fallback says.   rank, keys, d_ap [slots] -> winning_bucket, choice [slots]
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     choose(const Pairs<T> pairs, const Slots slots, const T margin, const bool within_margin,
-           const bool falls_back, int32_t* next, const SelectionArrays<T> to) {
+           const bool falls_back, const SearchArrays<T> work, const SelectionArrays<T> to) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
-  const int32_t thresholds = to.threshold_count[i];
-  // next[k]: the bucket of the closest winner from k on. 32 buckets at a time, from the last. One
-  // whose winner is no closer than a later one's has none of its own (SuccessorFewEpilogue keeps
-  // the successor of each threshold, wherever that lies).
+  const int32_t thresholds = to.bucket_count[i];
+  // 32 buckets at a time, from the last. A bucket whose winner is no closer than a later one's has
+  // none of its own (SuccessorFewEpilogue keeps the successor of each threshold, wherever that
+  // lies).
   int32_t later = kNotSelected;
   uint64_t later_key = kNoKey;
   for (int32_t base = (thresholds + 31) / 32 * 32 - 32; base >= 0; base -= 32) {
@@ -202,21 +199,22 @@ __global__ void __launch_bounds__(kBlock, 2)
     const uint32_t has = __ballot_sync(kAllLanes, wins);
     const uint32_t from_here = has >> lane();
     if (k < thresholds) {
-      next[offset + k] = from_here != 0 ? k + __ffs(int(from_here)) - 1 : later;
+      work.winning_bucket[offset + k] = from_here != 0 ? k + __ffs(int(from_here)) - 1 : later;
     }
     if (has != 0) later = base + __ffs(int(has)) - 1;
   }
   __syncwarp();
   for (int32_t k = lane(); k < slots.count[i]; k += 32) {
     const int64_t slot = offset + k;
-    const int32_t rank = to.choice[slot];
-    if (rank == kNotSelected) continue;
-    int32_t choice = rank >= 0 ? next[offset + rank] : kNotSelected;
+    const int32_t rank = work.rank[slot];
+    int32_t choice = rank >= 0 ? work.winning_bucket[offset + rank] : kNotSelected;
     if (choice >= 0 && within_margin &&
         !inside_margin(to.d_ap[slot], to.bucket.closer_distance(offset + choice), margin)) {
       choice = kNotSelected;
     }
-    if (choice == kNotSelected && falls_back && to.farthest.has(i)) choice = kFarthest;
+    if (choice == kNotSelected && rank != kNotSelected && falls_back && to.farthest.has(i)) {
+      choice = kFarthest;
+    }
     to.choice[slot] = choice;
   }
 }
@@ -225,7 +223,7 @@ __global__ void __launch_bounds__(kBlock, 2)
 template <class T>
 void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
                      int64_t most_thresholds, const TripletRule& rule, const SearchPlan& plan,
-                     const SelectionArrays<T>& to) {
+                     const SearchArrays<T>& work, const SelectionArrays<T>& to) {
   const std::string sizes =
       "M=" + std::to_string(pairs.anchors.count) + " N=" + std::to_string(pairs.candidates.count) +
       " D=" + std::to_string(pairs.anchors.dim) + " slots=" + std::to_string(to.slots);
@@ -237,69 +235,85 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
 
   find_positives(device, pairs, slots, to.d_ap);
   if (is_random(rule.negatives)) {
-    search_random(device, pairs, slots, rule, to);
+    search_random(device, pairs, slots, rule, work, to);
     return;
   }
-  launch("rank_thresholds", sizes, stream, by_anchor, rank_thresholds<T>, pairs, slots,
-         RankRule{rule.positives, rule.negatives}, to);
+  launch("rank_thresholds", sizes, stream, by_anchor, rank_thresholds<T>, pairs, slots, rule, work,
+         to);
   if constexpr (sizeof(T) == 4) {
-    search(device, pairs, slots, most_thresholds, rule, plan, to);
+    search(device, pairs, slots, most_thresholds, rule, plan, work, to);
     if (plan.by_products) {
-      launch("verify_winners", sizes, stream, by_anchor, verify_winners, pairs, slots, semihard, to,
-             Guard{&plan.flags->needs_direct, 0});
+      launch("verify_winners", sizes, stream, by_anchor, verify_winners, pairs, slots, semihard,
+             work, to, Guard{&plan.flags->needs_direct, 0});
       if (semihard) {
         launch("decide", sizes, stream, {unsigned(2 * device.processors()), kBlock}, decide, pairs,
-               slots, to, Guard{&plan.flags->needs_direct, 0});
+               slots, work, to, Guard{&plan.flags->needs_direct, 0});
       }
       launch("search_rows", sizes, stream,
              {unsigned(std::min<int64_t>(4 * device.processors(), pairs.anchors.count)), kBlock},
-             search_rows<T>, pairs, slots, semihard, falls_back, to, false);
+             search_rows<T>, pairs, slots, semihard, falls_back, work, to, false);
     }
   } else {
     launch("search_rows", sizes, stream,
            {unsigned(std::min<int64_t>(1 << 16, pairs.anchors.count)), kBlock}, search_rows<T>,
-           pairs, slots, semihard, falls_back, to, true);
+           pairs, slots, semihard, falls_back, work, to, true);
   }
-  // The thresholds are not needed any more, but for the room they take.
-  int32_t* next = reinterpret_cast<int32_t*>(to.threshold);
   launch("choose", sizes, stream, by_anchor, choose<T>, pairs, slots, T(rule.margin),
-         rule.within_margin && semihard, falls_back, next, to);
+         rule.within_margin && semihard, falls_back, work, to);
 }
 
 template <class T>
-SelectionArrays<T> sizes_of(const LabelledBatch<T>& batch, const TripletRule& rule) {
+SelectionArrays<T> selection_sizes(const LabelledBatch<T>& batch) {
   SelectionArrays<T> sizes;
   sizes.anchors = batch.pairs.anchors.count;
   sizes.slots = batch.slot_count;
+  return sizes;
+}
+
+template <class T>
+SearchArrays<T> search_sizes(const LabelledBatch<T>& batch, const TripletRule& rule) {
+  SearchArrays<T> sizes;
+  sizes.anchors = batch.pairs.anchors.count;
+  sizes.slots = batch.slot_count;
   sizes.random = is_random(rule.negatives);
+  sizes.by_products = batch.arrays().anchors.by_products;
   return sizes;
 }
 
 }  // namespace
 
 template <class T>
-void SelectionArrays<T>::place(Workspace& w) {
-  constexpr bool kTwoWords = sizeof(T) == 8;
-  d_ap = w.take<T>(slots);
-  choice = w.take<int32_t>(slots);
+void SearchArrays<T>::place(Workspace& w) {
   positive_word = w.take<uint32_t>(random ? slots : 0);
+  drawn = w.take<uint64_t>(random ? slots : 0);
+  if (random) return;
+  rank = w.take<int32_t>(slots);
   threshold = w.take<T>(slots);
-  threshold_count = w.take<int32_t>(anchors);
-  bucket = {w.take<uint64_t>(slots), kTwoWords ? w.take<uint32_t>(slots) : nullptr};
-  farthest = {w.take<uint64_t>(anchors), kTwoWords ? w.take<uint32_t>(anchors) : nullptr};
+  winning_bucket = w.take<int32_t>(slots);
   to_repeat = w.take<int32_t>(anchors);
   repeat_count = w.take<int32_t>(1);
   // At random a pair or two of an anchor are undecided; many are where rows are equal.
-  const int64_t room = 2 * slots + 4 * anchors;
+  const int64_t room = by_products ? 2 * slots + 4 * anchors : 0;
   undecided.capacity = uint32_t(std::min<int64_t>(room, std::numeric_limits<int32_t>::max()));
-  undecided.pair = w.take<UndecidedPair>(sizeof(T) == 4 ? undecided.capacity : 0);
+  undecided.pair = w.take<UndecidedPair>(undecided.capacity);
   undecided.count = w.take<uint32_t>(1);
   undecided.repeat = w.take<int32_t>(anchors);
 }
 
 template <class T>
+void SelectionArrays<T>::place(Workspace& w) {
+  constexpr bool kTwoWords = sizeof(T) == 8;
+  d_ap = w.take<T>(slots);
+  choice = w.take<int32_t>(slots);
+  bucket_count = w.take<int32_t>(anchors);
+  bucket = {w.take<uint64_t>(slots), kTwoWords ? w.take<uint32_t>(slots) : nullptr};
+  farthest = {w.take<uint64_t>(anchors), kTwoWords ? w.take<uint32_t>(anchors) : nullptr};
+}
+
+template <class T>
 Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
-    : arrays_(batch.emb(), sizes_of(batch, rule)) {
+    : arrays_(batch.emb(), selection_sizes(batch)) {
+  const Scratch<SearchArrays<T>> work(batch.emb(), search_sizes(batch, rule));
   const Pairs<T>& pairs = batch.pairs;
   SearchPlan plan;
   plan.by_products = batch.arrays().anchors.by_products;
@@ -317,9 +331,11 @@ Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
   }
   const bool one = rule.positives != PositiveRule::kAll;
   const int64_t most = one ? 1 : batch.largest_class - int64_t(pairs.self);
-  select_triplets(batch.device, pairs, batch.slots(), most, rule, plan, arrays_);
+  select_triplets<T>(batch.device, pairs, batch.slots(), most, rule, plan, work, arrays_);
 }
 
+template struct SearchArrays<float>;
+template struct SearchArrays<double>;
 template struct SelectionArrays<float>;
 template struct SelectionArrays<double>;
 template class Selection<float>;

@@ -49,22 +49,39 @@ struct UndecidedPairs {
   uint32_t capacity;
 };
 
-// [slots] unless said. A bucket has the slot of its threshold's rank.
+// What the search for negatives works on. Nothing needs it once every slot has its choice.
+// [slots] unless said.
+template <class T>
+struct SearchArrays {
+  int64_t anchors = 0;
+  int64_t slots = 0;
+  bool random = false, by_products = false;
+
+  // Of rules that are not random. A bucket has the slot of its threshold's rank.
+  int32_t* rank = nullptr;  // of the slot's threshold; kNotSelected, kFarthest: it has none
+  T* threshold = nullptr;   // ascending within an anchor
+  int32_t* winning_bucket = nullptr;  // the bucket of the closest winner from each bucket on
+  int32_t* to_repeat = nullptr;       // [M] anchors whose search has to be repeated, in any order
+  int32_t* repeat_count = nullptr;    // [1]
+  UndecidedPairs undecided{};         // where distances come from products
+
+  // Of random rules: see semantics/random.h.
+  uint32_t* positive_word = nullptr;
+  uint64_t* drawn = nullptr;  // the smallest key of priority and row so far
+
+  void place(Workspace& w);
+};
+
+// What was selected. [slots] unless said.
 template <class T>
 struct SelectionArrays {
   int64_t anchors = 0;
   int64_t slots = 0;
-  bool random = false;
-  T* d_ap = nullptr;          // NaN: not a pair
-  int32_t* choice = nullptr;  // bucket, kNotSelected or kFarthest; at first the threshold's rank
-  uint32_t* positive_word = nullptr;   // of random rules, see semantics/random.h
-  T* threshold = nullptr;              // ascending within an anchor
-  int32_t* threshold_count = nullptr;  // [M]
-  Winners<T> bucket{};                 // the closest negative of each bucket
-  Winners<T> farthest{};               // [M] the farthest negative
-  UndecidedPairs undecided{};
-  int32_t* to_repeat = nullptr;     // [M] anchors whose search has to be repeated, in any order
-  int32_t* repeat_count = nullptr;  // [1]
+  T* d_ap = nullptr;                // NaN: not a pair
+  int32_t* choice = nullptr;        // a bucket of the anchor, kNotSelected or kFarthest
+  int32_t* bucket_count = nullptr;  // [M] buckets of the anchor: its first slots
+  Winners<T> bucket{};              // the closest negative of each bucket
+  Winners<T> farthest{};            // [M] the farthest negative
 
   void place(Workspace& w);
 

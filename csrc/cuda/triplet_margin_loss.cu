@@ -19,11 +19,11 @@ template <class T>
 struct BandArrays {
   int64_t anchors = 0, slots = 0, stripes = 0;
   bool smooth = false;
-  T* d_ap = nullptr;         // NaN: not a pair
-  T* threshold = nullptr;    // ascending within an anchor
-  int32_t* rank = nullptr;   // of the positive among the thresholds, -1: not a pair
-  T* positive = nullptr;     // the weight of the edge to the positive
-  int32_t* count = nullptr;  // [M] thresholds
+  T* d_ap = nullptr;               // NaN: not a pair
+  T* threshold = nullptr;          // ascending within an anchor
+  int32_t* positive_of = nullptr;  // of each threshold: the positive whose distance it is
+  T* positive = nullptr;           // the weight of the edge to the positive
+  int32_t* count = nullptr;        // [M] thresholds
   BandTotals<T> totals{};
   LossSums<T, int64_t> sums{};  // [M]
   T* scale = nullptr;           // [1]
@@ -31,7 +31,7 @@ struct BandArrays {
   void place(Workspace& w) {
     d_ap = w.take<T>(slots);
     threshold = w.take<T>(slots);
-    rank = w.take<int32_t>(slots);
+    positive_of = w.take<int32_t>(slots);
     positive = w.take<T>(slots);
     count = w.take<int32_t>(anchors);
     totals = {w.take<CompensatedSum<T>>(stripes * anchors), w.take<int64_t>(stripes * anchors),
@@ -57,10 +57,11 @@ __global__ void __launch_bounds__(kBlock, 2)
     const T d = k < count ? d_ap[k] : T(NAN);
     const bool counts = d == d;
     if (k < count) {
-      int32_t rank = counts ? 0 : -1;
+      int32_t rank = 0;
       for (int32_t m = 0; m < count && counts; ++m) rank += d_ap[m] < d || (d_ap[m] == d && m < k);
-      to.rank[offset + k] = rank;
       if (counts) to.threshold[offset + rank] = d;
+      if (counts) to.positive_of[offset + rank] = k;
+      to.positive[offset + k] = 0;  // stays of what is not a pair
       if (!to.smooth) to.totals.entering[offset + k] = 0;
       for (int64_t s = 0; s < to.stripes && to.smooth; ++s) {
         to.totals.weight[s * to.slots + offset + k] = 0;
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     active += to.totals.active[s * anchors + i];
     counted += to.totals.counted[s * anchors + i];
   }
-  // 32 positives at a time. Their weights take the place of their distances.
+  // 32 positives at a time, in ascending order.
   int32_t before = 0;  // triplets of the positive ahead
   for (int32_t base = 0; base < count; base += 32) {
     const int32_t k = base + lane();
@@ -117,7 +118,10 @@ __global__ void __launch_bounds__(kBlock, 2)
       weight = T(triplets);
       if (there && triplets > 0) loss.add_product(weight, to.threshold[offset + k]);
     }
-    if (there) to.threshold[offset + k] = weight;
+    if (there) {
+      to.positive[offset + to.positive_of[offset + k]] =
+          weight * distance_slope(kind, to.threshold[offset + k]);
+    }
   }
   loss = warp_sum(loss);
   active = warp_sum(active);
@@ -127,12 +131,6 @@ __global__ void __launch_bounds__(kBlock, 2)
     to.sums.loss[i] = loss.value();
     to.sums.triplets[i] = counted;
     to.sums.nonzero[i] = active;
-  }
-  __syncwarp();
-  for (int32_t k = lane(); k < slots.count[i]; k += 32) {
-    const int32_t rank = to.rank[offset + k];
-    to.positive[offset + k] =
-        rank < 0 ? T(0) : to.threshold[offset + rank] * distance_slope(kind, to.d_ap[offset + k]);
   }
 }
 

@@ -9,8 +9,8 @@
 namespace facenet {
 
 // Index is the candidate's in the caller's order.
-template <class T>
-FACENET_HD void offer_nearest(T d, int32_t index, int32_t k, T* distances, int32_t* indices) {
+template <class T, class Index>
+FACENET_HD void offer_nearest(T d, Index index, int32_t k, T* distances, Index* indices) {
   int32_t place = k;
   while (place > 0 && closer(d, index, distances[place - 1], indices[place - 1])) --place;
   if (place == k) return;
