@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         train as train,
     )
     from facenet_ext._library import build_info
+    from facenet_ext._rule import TripletRule
     from facenet_ext._types import Triplets
     from facenet_ext.common.errors import InputError
     from facenet_ext.functional import (
@@ -113,6 +114,7 @@ __all__ = [
     "TripletLoss",
     "TripletMarginLoss",
     "TripletMiner",
+    "TripletRule",
     "TripletSemiHardLoss",
     "Triplets",
     "build_info",
@@ -163,6 +165,7 @@ _HOMES = {
     "TripletLoss": "losses",
     "TripletMarginLoss": "losses",
     "TripletMiner": "miners",
+    "TripletRule": "_rule",
     "TripletSemiHardLoss": "losses",
     "Triplets": "_types",
     "build_info": "_library",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-RANDOM = ("random_semihard", "random_violating", "distance_weighted")
+from facenet_ext._rule import RANDOM
 
 
 def draw_seed(
@@ -13,7 +13,14 @@ def draw_seed(
 
     None for rules that are not random: they leave the generator as it is. The seed is a tensor, so
     the host need not wait for the device, and a graph draws a new seed each time it is replayed.
+
+    Raises:
+        TypeError: a generator that is none.
     """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator: expected a torch.Generator or None, got {type(generator).__name__}"
+        )
     if negatives not in RANDOM:
         return None
     drawn_on = device if generator is None else generator.device

@@ -1,19 +1,61 @@
-"""What all losses share: how they are called, and how they show themselves."""
+"""What losses and miners share: how they are called, their rule, and how they show themselves."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from facenet_ext import functional as F  # noqa: N812
 from facenet_ext._indices import as_triplets
+from facenet_ext._rule import RULE_OPTIONS, TripletRule
 
-__all__ = ["TripletModule", "is_fused"]
+__all__ = ["RuleModule", "TripletModule", "is_fused"]
 
 
-class TripletModule(nn.Module):
-    """What the losses share: the call, given triplets, and a repr of the options."""
+class OptionsModule(nn.Module):
+    """A module that shows its options, as they would be passed."""
 
     _options: ClassVar[tuple[str, ...]]
+
+    def extra_repr(self) -> str:
+        """The options, as they would be passed."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
+
+
+def _of_rule(name: str) -> Any:
+    """The attribute of a module that is an option of its rule."""
+
+    def get(module: "RuleModule") -> Any:
+        return getattr(module.rule, name)
+
+    def put(module: "RuleModule", value: Any) -> None:
+        module.rule = dataclasses.replace(module.rule, **{name: value})
+
+    return property(get, put)
+
+
+class RuleModule(OptionsModule):
+    """A module with a rule, whose options are attributes of the module too.
+
+    Attributes:
+        rule: which triplets are selected. To set one of its options replaces it.
+    """
+
+    _options = RULE_OPTIONS
+    rule: TripletRule
+    margin: float = _of_rule("margin")
+    positives: str = _of_rule("positives")
+    negatives: str = _of_rule("negatives")
+    within_margin: bool = _of_rule("within_margin")
+    fallback: str = _of_rule("fallback")
+    distance: str = _of_rule("distance")
+    cutoff: float = _of_rule("cutoff")
+    nonzero_loss_cutoff: float = _of_rule("nonzero_loss_cutoff")
+
+
+class TripletModule(OptionsModule):
+    """What the losses share: the call, and given triplets."""
+
     margin: float
     distance: str
     smooth: bool
@@ -75,15 +117,11 @@ class TripletModule(nn.Module):
             ref_ids=ref_ids,
         )
 
-    def extra_repr(self) -> str:
-        """The options, as they would be passed."""
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
-
 
 def is_fused(loss: nn.Module) -> bool:
     """Whether the gradient comes with the mined loss: a backward then reads no candidates.
 
-    Not known of a subclass with a call of its own.
+    False for a subclass that overrides ``forward``: nothing is known of it.
     """
     return (
         isinstance(loss, TripletModule)

@@ -5,22 +5,19 @@ callers of ``torch.ops.facenet_ext``, but can only raise RuntimeError.
 """
 
 import numbers
-import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from facenet_ext._random import RANDOM, draw_seed
+from facenet_ext._rule import DISTANCES as DISTANCES
+from facenet_ext._rule import check_choice as check_choice
+from facenet_ext._rule import check_flag as check_flag
+from facenet_ext._rule import check_margin as check_margin
 from facenet_ext._transforms import transforms_active
 from facenet_ext._types import Triplets
-from facenet_ext._warnings import warn_once
+from facenet_ext._warnings import warn_once, warn_without_triplets
 
-DISTANCES = ("sqeuclidean", "euclidean", "cosine")
-POSITIVES = ("all", "hardest", "easiest")
-NEGATIVES = ("semihard", "hardest", *RANDOM)
-FALLBACKS = ("farthest", "drop")
 REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
 SCALAR_REDUCTIONS = REDUCTIONS[:-1]
 TRIPLETS = ("all", "hard", "semihard", "easy")
@@ -40,24 +37,6 @@ _INTEGER = (
 _MOST_ROWS = 2**31 - 1 - 1024
 
 
-def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
-    """Raises ValueError unless ``value`` is one of ``choices``."""
-    if not isinstance(value, str) or value not in choices:
-        expected = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{argument}: expected one of {expected}, got {value!r}")
-
-
-def check_margin(margin: float) -> None:
-    """Raises ValueError unless the margin is a finite number."""
-    try:
-        # Not math.isfinite: torch.compile(dynamic=True) traces comparisons and not that.
-        finite = isinstance(margin, numbers.Real) and abs(float(margin)) <= sys.float_info.max
-    except OverflowError:  # an integer beyond every float
-        finite = False
-    if not finite:
-        raise ValueError(f"margin: expected a finite number, got {margin!r}")
-
-
 def check_loss_margin(margin: float) -> None:
     """Raises ValueError unless a loss can have this margin, and warns where it is below 0."""
     check_margin(margin)
@@ -67,45 +46,6 @@ def check_loss_margin(margin: float) -> None:
             f"margin: expected 0 or more, got {margin}: with it a negative may be closer than the "
             f"positive by {-margin}",
         )
-
-
-def check_rule(
-    positives: str,
-    negatives: str,
-    margin: float,
-    within_margin: bool,
-    fallback: str,
-    distance: str,
-    cutoff: float,
-    nonzero_loss_cutoff: float,
-) -> None:
-    """Raises ValueError unless these select triplets."""
-    check_choice("positives", positives, POSITIVES)
-    check_choice("negatives", negatives, NEGATIVES)
-    check_margin(margin)
-    check_flag("within_margin", within_margin)
-    check_choice("fallback", fallback, FALLBACKS)
-    check_choice("distance", distance, DISTANCES)
-    numbers_given = all(isinstance(c, numbers.Real) for c in (cutoff, nonzero_loss_cutoff))
-    if not (numbers_given and 0 < cutoff < nonzero_loss_cutoff <= 2):
-        raise ValueError(
-            "cutoff and nonzero_loss_cutoff: expected 0 < cutoff < nonzero_loss_cutoff <= 2, "
-            f"got {cutoff!r} and {nonzero_loss_cutoff!r}"
-        )
-
-
-def check_generator(generator: torch.Generator | None) -> None:
-    """Raises TypeError unless it is a generator or None."""
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator: expected a torch.Generator or None, got {type(generator).__name__}"
-        )
-
-
-def check_flag(argument: str, value: bool) -> None:
-    """Raises TypeError unless ``value`` is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{argument}: expected True or False, got {value!r}")
 
 
 def check_max_per_class(value: int | None) -> int:
@@ -214,20 +154,6 @@ def check_pair(a_name: str, a: Tensor, b_name: str, b: Tensor) -> tuple[Tensor, 
     return a.to(wider), b.to(wider)
 
 
-class Rule(NamedTuple):
-    """How triplets are selected: the operators' arguments behind the batch's."""
-
-    seed: Tensor | None  # [] int64; random rules only
-    positives: str
-    negatives: str
-    margin: float
-    within_margin: bool
-    fallback: str
-    distance: str
-    cutoff: float
-    nonzero_loss_cutoff: float
-
-
 class Batch:
     """Embeddings and labels of a mining call, checked and in the operators' types.
 
@@ -240,7 +166,7 @@ class Batch:
         ref_ids: ``[N]`` int64 or None
     """
 
-    __slots__ = ("anchor_ids", "emb", "labels", "ref_emb", "ref_ids", "ref_labels")
+    __slots__ = ("_given", "anchor_ids", "emb", "labels", "ref_emb", "ref_ids", "ref_labels")
 
     def __init__(
         self,
@@ -254,6 +180,7 @@ class Batch:
         check_embeddings("embeddings", embeddings)
         self.emb = embeddings
         self.labels = check_integers("labels", labels, "embeddings", embeddings)
+        self._given = labels, ref_labels
         self.ref_emb = self.ref_labels = self.anchor_ids = self.ref_ids = None
         if ref_emb is None:
             for name, value in (
@@ -279,6 +206,10 @@ class Batch:
             self.ref_ids = check_integers("ref_ids", ref_ids, "ref_emb", ref_emb)
             check_comparable("anchor_ids", anchor_ids, "ref_ids", ref_ids)
 
+    def warn_without_triplets(self, result: Tensor) -> None:
+        """Warns of labels that allow no triplet; ``result`` is a loss [], or one for each [T]."""
+        warn_without_triplets(result, *self._given)
+
     def tensors(
         self,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
@@ -291,21 +222,6 @@ class Batch:
             self.anchor_ids,
             self.ref_ids,
         )
-
-
-def make_rule(
-    batch: Batch,
-    generator: torch.Generator | None,
-    options: tuple[str, str, float, bool, str, str],
-    cutoffs: tuple[float, float],
-) -> Rule:
-    """The operators' rule: the options checked, and a seed where they draw."""
-    positives, negatives, margin, within_margin, fallback, distance = options
-    check_rule(*options, *cutoffs)
-    check_generator(generator)
-    seed = draw_seed(negatives, generator, batch.emb.device)
-    kinds = positives, negatives, float(margin), within_margin, fallback, distance
-    return Rule(seed, *kinds, float(cutoffs[0]), float(cutoffs[1]))
 
 
 def check_triplets(argument: str, value: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

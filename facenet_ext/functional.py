@@ -9,10 +9,12 @@ from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import ops
+from facenet_ext._rule import TripletRule
+from facenet_ext._selection import mined_loss, reduce, select
 from facenet_ext._types import Triplets
-from facenet_ext._warnings import warn_without_triplets
 
 __all__ = [
+    "TripletRule",
     "Triplets",
     "mined_triplet_loss",
     "pairwise_squared_distance",
@@ -92,18 +94,14 @@ def select_triplets(
         embeddings: ``[M, D]`` anchors.
         labels: ``[M]`` integers of any type.
         positives: ``"all"`` of each anchor's, or its ``"hardest"`` (farthest) or ``"easiest"``.
-        negatives: ``"semihard"``; ``"hardest"`` (the closest of all); or drawn at random:
-            ``"random_semihard"``, each n with d(a, p) < d(a, n) < d(a, p) + margin as likely as
-            the others; ``"random_violating"``, each with d(a, n) < d(a, p) + margin;
-            ``"distance_weighted"``, by the weights below.
+        negatives: ``"semihard"``; ``"hardest"`` (the closest of all); or one of the random rules of
+            :class:`TripletRule`.
         margin: what ``within_margin`` and the random rules compare with.
         within_margin: ask semi-hard negatives to satisfy d(a, n) < d(a, p) + margin.
-        fallback: where no negative qualifies: ``"farthest"`` takes the farthest one (as
-            TensorFlow's semi-hard loss does), ``"drop"`` leaves the pair out. Random rules always
-            leave it out.
+        fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies, see there.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
-        cutoff: distance-weighted negatives closer than this weigh as if they were this far away.
-        nonzero_loss_cutoff: distance-weighted negatives from here on are not drawn; at most 2.
+        cutoff: of distance-weighted negatives, see there.
+        nonzero_loss_cutoff: of distance-weighted negatives, see there.
         ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
         ref_labels: ``[N]``
         anchor_ids: ``[M]`` integers; a candidate with its anchor's id is not a
@@ -136,12 +134,10 @@ def select_triplets(
     Learning", ICCV 2017, section 4 (distance-weighted negatives).
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
-    options = (positives, negatives, margin, within_margin, fallback, distance)
-    rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
-    check.check_values("embeddings", embeddings)
-    triplets = ops.select_triplets(batch, rule)
-    warn_without_triplets(triplets.anchor, labels, ref_labels)
-    return triplets
+    rule = TripletRule(
+        margin, positives, negatives, within_margin, fallback, distance, cutoff, nonzero_loss_cutoff
+    )
+    return select(batch, rule, generator)
 
 
 def triplet_loss(
@@ -217,7 +213,7 @@ def triplet_loss(
     losses = ops.triplet_losses(
         embeddings, ref_emb, anchor, positive, negative, float(margin), distance, smooth, swap
     )
-    return _reduce(losses, reduction, smooth)
+    return reduce(losses, reduction, smooth)
 
 
 def mined_triplet_loss(
@@ -295,25 +291,10 @@ def mined_triplet_loss(
     Source: FaceNet, sections 3.1 and 3.2.
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
-    check.check_flag("smooth", smooth)
-    check.check_flag("swap", swap)
-    check.check_choice("reduction", reduction, check.REDUCTIONS)
-    bound = check.check_max_per_class(max_per_class)
-    options = (positives, negatives, margin, within_margin, fallback, distance)
-    rule = check.make_rule(batch, generator, options, (cutoff, nonzero_loss_cutoff))
-    check.check_loss_margin(margin)
-    if reduction != "none" and not swap:
-        loss = ops.mined_triplet_loss(batch, rule, bound, smooth, reduction)
-        warn_without_triplets(loss, labels, ref_labels)
-        return loss
-    check.check_values("embeddings", embeddings)
-    triplets = ops.select_triplets(batch, rule)
-    losses = ops.triplet_losses(
-        batch.emb, batch.ref_emb, *triplets[:3], float(margin), distance, smooth, swap
+    rule = TripletRule(
+        margin, positives, negatives, within_margin, fallback, distance, cutoff, nonzero_loss_cutoff
     )
-    warn_without_triplets(losses, labels, ref_labels)
-    loss = _reduce(losses, reduction, smooth)
-    return loss if reduction == "none" else _poisoned(loss, batch.emb, batch.ref_emb)
+    return mined_loss(batch, rule, smooth, swap, reduction, max_per_class, generator)
 
 
 def triplet_margin_loss(
@@ -394,25 +375,5 @@ def triplet_margin_loss(
     loss = ops.triplet_margin_loss(
         batch, triplets, float(margin), distance, bound, smooth, reduction
     )
-    warn_without_triplets(loss, labels, ref_labels)
+    batch.warn_without_triplets(loss)
     return loss
-
-
-def _poisoned(loss: Tensor, *rows: Tensor | None) -> Tensor:
-    """NaN where an embedding is not finite, though no triplet may have been selected."""
-    for matrix in rows:
-        if matrix is not None:
-            loss = torch.where(matrix.isfinite().all(), loss, torch.nan)
-    return loss
-
-
-def _reduce(losses: Tensor, reduction: str, smooth: bool) -> Tensor:
-    """The reduction of losses ``[T]``; 0 of none. Softplus is positive, whatever it rounds to."""
-    if reduction == "none":
-        return losses
-    total = losses.sum()
-    if reduction == "mean" or (smooth and reduction == "mean_nonzero"):
-        return total / max(losses.shape[0], 1)
-    if reduction == "mean_nonzero":
-        return total / (losses > 0).sum().clamp(min=1)
-    return total

@@ -1,13 +1,15 @@
 """Triplet losses as modules, with pytorch-metric-learning's calling convention."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import functional as F  # noqa: N812
-from facenet_ext._triplet_module import TripletModule
+from facenet_ext._rule import RULE_OPTIONS, TripletRule
+from facenet_ext._selection import mined_loss
+from facenet_ext._triplet_module import RuleModule, TripletModule
 
 __all__ = [
     "HarmonicTripletLoss",
@@ -18,7 +20,7 @@ __all__ = [
 ]
 
 
-class TripletLoss(TripletModule):
+class TripletLoss(RuleModule, TripletModule):
     r"""The triplet loss over triplets that a rule selects from each batch.
 
     .. math:: h = \max(0,\ d(a, p) - d(a, n) + \text{margin})
@@ -26,12 +28,12 @@ class TripletLoss(TripletModule):
     Args:
         margin: the margin, in units of the distance.
         positives: ``"all"``, ``"hardest"`` or ``"easiest"``.
-        negatives: ``"semihard"``, ``"hardest"``, or at random ``"random_semihard"``,
-            ``"random_violating"`` or ``"distance_weighted"``, from the default generator.
+        negatives: ``"semihard"``, ``"hardest"``, or one of the random rules of
+            :class:`TripletRule`, which draws from the default generator.
         within_margin: ask semi-hard negatives to lie inside the margin.
         fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        cutoff: of distance-weighted negatives, see :func:`select_triplets`.
+        cutoff: of distance-weighted negatives, see there.
         nonzero_loss_cutoff: of distance-weighted negatives, see there.
         smooth: softplus in place of the hinge.
         swap: anchor swap, see :func:`triplet_loss`; not fused, see :func:`mined_triplet_loss`.
@@ -50,20 +52,7 @@ class TripletLoss(TripletModule):
     Source: FaceNet (Schroff et al., CVPR 2015), section 3.
     """
 
-    _options: ClassVar[tuple[str, ...]] = (
-        "margin",
-        "positives",
-        "negatives",
-        "within_margin",
-        "fallback",
-        "distance",
-        "cutoff",
-        "nonzero_loss_cutoff",
-        "smooth",
-        "swap",
-        "reduction",
-        "max_per_class",
-    )
+    _options = (*RULE_OPTIONS, "smooth", "swap", "reduction", "max_per_class")
 
     def __init__(
         self,
@@ -82,10 +71,10 @@ class TripletLoss(TripletModule):
         max_per_class: int | None = None,
     ) -> None:
         super().__init__()
-        check.check_rule(
+        self.rule = TripletRule(
+            margin,
             positives,
             negatives,
-            margin,
             within_margin,
             fallback,
             distance,
@@ -96,37 +85,20 @@ class TripletLoss(TripletModule):
         check.check_flag("smooth", smooth)
         check.check_flag("swap", swap)
         check.check_choice("reduction", reduction, check.REDUCTIONS)
-        self.margin = float(margin)
-        self.positives = positives
-        self.negatives = negatives
-        self.within_margin = within_margin
-        self.fallback = fallback
-        self.distance = distance
-        self.cutoff = float(cutoff)
-        self.nonzero_loss_cutoff = float(nonzero_loss_cutoff)
+        check.check_max_per_class(max_per_class)
         self.smooth = smooth
         self.swap = swap
         self.reduction = reduction
-        check.check_max_per_class(max_per_class)
         self.max_per_class = max_per_class
 
-    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
-        return F.mined_triplet_loss(
-            embeddings,
-            labels,
-            self.margin,
-            positives=self.positives,
-            negatives=self.negatives,
-            within_margin=self.within_margin,
-            fallback=self.fallback,
-            distance=self.distance,
-            cutoff=self.cutoff,
-            nonzero_loss_cutoff=self.nonzero_loss_cutoff,
-            smooth=self.smooth,
-            swap=self.swap,
-            reduction=self.reduction,
-            max_per_class=self.max_per_class,
-            **reference,
+    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Tensor | None) -> Tensor:
+        return mined_loss(
+            check.Batch(embeddings, labels, **reference),
+            self.rule,
+            self.smooth,
+            self.swap,
+            self.reduction,
+            self.max_per_class,
         )
 
 

@@ -1,26 +1,28 @@
 """Triplet selection as a module."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from facenet_ext import _validation as check
-from facenet_ext import functional as F  # noqa: N812
+from facenet_ext._rule import TripletRule
+from facenet_ext._selection import select
+from facenet_ext._triplet_module import RuleModule
+from facenet_ext._validation import Batch
 
 __all__ = ["TripletMiner"]
 
 
-class TripletMiner(nn.Module):
+class TripletMiner(RuleModule):
     """:func:`facenet_ext.functional.select_triplets` as a module.
 
     Args:
         margin: what ``within_margin`` and the random rules compare with.
         positives: ``"all"``, ``"hardest"`` or ``"easiest"``.
-        negatives: ``"semihard"``, ``"hardest"``, or at random ``"random_semihard"``,
-            ``"random_violating"`` or ``"distance_weighted"``, from the default generator.
+        negatives: ``"semihard"``, ``"hardest"``, or one of the random rules of
+            :class:`TripletRule`, which draws from the default generator.
         within_margin: ask semi-hard negatives to lie inside the margin.
         fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        cutoff: of distance-weighted negatives, see :func:`select_triplets`.
+        cutoff: of distance-weighted negatives, see there.
         nonzero_loss_cutoff: of distance-weighted negatives, see there.
 
     Raises:
@@ -50,24 +52,16 @@ class TripletMiner(nn.Module):
         nonzero_loss_cutoff: float = 1.4,
     ) -> None:
         super().__init__()
-        check.check_rule(
+        self.rule = TripletRule(
+            margin,
             positives,
             negatives,
-            margin,
             within_margin,
             fallback,
             distance,
             cutoff,
             nonzero_loss_cutoff,
         )
-        self.margin = float(margin)
-        self.positives = positives
-        self.negatives = negatives
-        self.within_margin = within_margin
-        self.fallback = fallback
-        self.distance = distance
-        self.cutoff = float(cutoff)
-        self.nonzero_loss_cutoff = float(nonzero_loss_cutoff)
 
     @torch.no_grad()
     def forward(
@@ -96,29 +90,6 @@ class TripletMiner(nn.Module):
             ValueError: shapes that do not fit.
             TypeError: embeddings that are not floating point, labels that are not integers.
         """
-        triplets = F.select_triplets(
-            embeddings,
-            labels,
-            positives=self.positives,
-            negatives=self.negatives,
-            margin=self.margin,
-            within_margin=self.within_margin,
-            fallback=self.fallback,
-            distance=self.distance,
-            cutoff=self.cutoff,
-            nonzero_loss_cutoff=self.nonzero_loss_cutoff,
-            ref_emb=ref_emb,
-            ref_labels=ref_labels,
-            anchor_ids=anchor_ids,
-            ref_ids=ref_ids,
-        )
+        batch = Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
+        triplets = select(batch, self.rule)
         return triplets.anchor, triplets.positive, triplets.negative
-
-    def extra_repr(self) -> str:
-        """All options, as they would be passed."""
-        return (
-            f"margin={self.margin}, positives={self.positives!r}, negatives={self.negatives!r}, "
-            f"within_margin={self.within_margin}, fallback={self.fallback!r}, "
-            f"distance={self.distance!r}, cutoff={self.cutoff}, "
-            f"nonzero_loss_cutoff={self.nonzero_loss_cutoff}"
-        )

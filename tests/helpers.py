@@ -11,18 +11,18 @@ import torch
 from tolerances import SEARCH, assert_gradient_close, assert_loss_close, eps
 from torch import Tensor
 
-from facenet_ext import reference
+from facenet_ext import _rule, reference
 from facenet_ext._types import Triplets
 
 SetThreads = Callable[[int], None]
 Make = TypeVar("Make", bound=Callable[..., Any])
 
-POSITIVES = ("all", "hardest", "easiest")
-NEGATIVES = ("semihard", "hardest")
-UNIFORM = ("random_semihard", "random_violating")
-RANDOM = (*UNIFORM, "distance_weighted")
-FALLBACKS = ("farthest", "drop")
-DISTANCES = ("sqeuclidean", "euclidean", "cosine")
+POSITIVES = _rule.POSITIVES
+NEGATIVES = _rule.DETERMINISTIC
+RANDOM = _rule.RANDOM
+FALLBACKS = _rule.FALLBACKS
+DISTANCES = _rule.DISTANCES
+UNIFORM = tuple(rule for rule in RANDOM if rule != "distance_weighted")
 REDUCTIONS = ("mean", "mean_nonzero", "sum", "none")
 KINDS = ("all", "hard", "semihard", "easy")  # of triplet_margin_loss
 

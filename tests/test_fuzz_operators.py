@@ -21,7 +21,7 @@ from helpers import DISTANCES, FALLBACKS, KINDS, NEGATIVES, POSITIVES, REDUCTION
 from torch import Tensor
 
 import facenet_ext.ops  # noqa: F401  (registers the operators)
-from facenet_ext._random import RANDOM
+from facenet_ext._rule import RANDOM
 
 pytest.importorskip("hypothesis")
 

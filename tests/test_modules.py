@@ -109,3 +109,21 @@ def test_a_module_inside_a_model_is_saved_with_it(name: str) -> None:
     twin = saved(model, weights_only=False)
     assert repr(twin) == repr(model)
     assert [*twin.state_dict()] == [*model.state_dict()]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_option_that_is_set_is_used_and_checked(name: str) -> None:
+    """Set after the module was made: its rule is another then, and a rule that is none is not."""
+    x, y = make_batch("quads", 25, 7)
+    rows = {"ref_emb": x + 1, "ref_labels": y + 100} if name in NEED_ROWS else {}
+    module, expected = make(name, False), MODULES[name](margin=0.575, distance="euclidean")
+    module.margin, module.distance = 0.575, "euclidean"
+    assert repr(module) == repr(expected)
+    for actual, wanted in zip(
+        tree_leaves(module(x, y, **rows)), tree_leaves(expected(x, y, **rows)), strict=True
+    ):
+        assert torch.equal(actual, wanted)
+    if hasattr(module, "rule"):
+        with pytest.raises(ValueError, match="distance: expected one of"):
+            module.distance = "manhattan"
+        assert module.distance == module.rule.distance == "euclidean"

@@ -6,15 +6,16 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
+from facenet_ext._rule import DETERMINISTIC, DISTANCES, POSITIVES
 from facenet_ext.cli.command_line import make_parser
 
 __all__ = ["build_parser"]
 
-_Choices = {
-    "positives": ("hardest", "easiest", "all"),
-    "negatives": ("semihard", "hardest"),
-    "distance": ("sqeuclidean", "euclidean", "cosine"),
-}
+_CHOICES = (
+    ("positives", POSITIVES, "hardest"),
+    ("negatives", DETERMINISTIC, "semihard"),
+    ("distance", DISTANCES, "sqeuclidean"),
+)
 
 
 def build_parser(prog: str) -> ArgumentParser:
@@ -50,8 +51,8 @@ def build_parser(prog: str) -> ArgumentParser:
         help="of an .npy of embeddings: a text file, a line each",
     )
     parser.add_argument("--output", default="mined", help="folder for what is found")
-    for name, choices in _Choices.items():
-        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="as for train")
+    for name, choices, default in _CHOICES:
+        parser.add_argument(f"--{name}", choices=choices, default=default, help="as for train")
     parser.add_argument("--margin", type=PositiveFloat, default=0.2, help="of --within-margin")
     parser.add_argument(
         "--within-margin", action="store_true", help="semi-hard negatives inside the margin only"

@@ -22,7 +22,7 @@ from facenet_ext.common.text import read_lines
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.mining import (
-    Rule,
+    TripletRule,
     find_duplicates,
     find_mislabelled,
     mine_to_parquet,
@@ -56,16 +56,16 @@ def execute(found: Any) -> int:
         )
     if (output / STORE).is_file():
         raise InputError(f"--output {output}: holds stored embeddings; choose another folder")
-    rule = Rule(
-        found.positives,
-        found.negatives,
-        float(found.margin),
-        found.within_margin,
-        found.distance,
-    )
     device = find_device(found.device)
     try:
-        rule.check()
+        rule = TripletRule(
+            float(found.margin),
+            found.positives,
+            found.negatives,
+            found.within_margin,
+            fallback="drop",
+            distance=found.distance,
+        )
         output.mkdir(parents=True, exist_ok=True)
         searched = _load(found, output, device, console)
         figures = _search(searched, rule, found, device, console)
@@ -94,7 +94,7 @@ def execute(found: Any) -> int:
 
 
 def _search(
-    searched: _Set, rule: Rule, found: Any, device: torch.device, console: Console
+    searched: _Set, rule: TripletRule, found: Any, device: torch.device, console: Console
 ) -> dict[str, Any]:
     """Mine, or go on, or take what the same search found before it was interrupted."""
     target = Path(found.output) / "triplets.parquet"

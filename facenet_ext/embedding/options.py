@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
 from typing import Any, Literal, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
@@ -23,6 +22,8 @@ from jsonargparse.typing import (
     PositiveInt,
     restricted_number_type,
 )
+
+from facenet_ext._rule import Deterministic, Distance, Fallback, Negatives, Positives, TripletRule
 
 __all__ = ["Options", "dump", "groups", "is_features", "spelled", "text_of"]
 
@@ -38,7 +39,7 @@ def _one_or_more(kind: Any) -> Any:
     return kind | tuple[kind, ...]
 
 
-def _option(default: Any, help: str, of: Callable[[Any], Any] | None = None) -> Any:
+def _option(default: Any, help: str, of: Any = None) -> Any:
     """Declare a field with its help; ``of`` narrows the field's type to the values allowed."""
     return dataclasses.field(default=default, metadata={"help": help, "type": of})
 
@@ -170,15 +171,25 @@ class LossOptions:
     """Triplet loss; the rules are those of facenet_ext.losses.TripletLoss."""
 
     margin: float = _option(0.2, "how much farther a negative must be", _Margin)
-    positive_rule: Literal["all", "hardest", "easiest"] = _option("all", "which positives")
-    negative_rule: Literal[
-        "semihard", "hardest", "random_semihard", "random_violating", "distance_weighted"
-    ] = _option("semihard", "which negative of each (anchor, positive)")
+    positive_rule: str = _option("all", "which positives", Positives)
+    negative_rule: str = _option("semihard", "which negative of each (anchor, positive)", Negatives)
     within_margin: bool = _option(False, "semi-hard negatives inside the margin only")
-    fallback: Literal["farthest", "drop"] = _option("farthest", "where no negative is semi-hard")
-    distance: Literal["sqeuclidean", "euclidean", "cosine"] = _option("sqeuclidean", "distance")
+    fallback: str = _option("farthest", "where no negative is semi-hard", Fallback)
+    distance: str = _option("sqeuclidean", "distance", Distance)
     smooth: bool = _option(False, "softplus in place of the hinge")
     reduction: Literal["mean", "mean_nonzero", "sum"] = _option("mean", "over triplets")
+
+    @property
+    def rule(self) -> TripletRule:
+        """The rule by which the loss selects triplets."""
+        return TripletRule(
+            self.margin,
+            self.positive_rule,
+            self.negative_rule,
+            self.within_margin,
+            self.fallback,
+            self.distance,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,13 +203,21 @@ class MiningOptions:
     mine_subset: int | None = _option(
         None, "search among so many images, drawn anew each time; all by default", _AtLeastTwo
     )
-    mine_positives: Literal["hardest", "easiest", "all"] = _option(
-        "hardest", "which positives of each image"
-    )
-    mine_negatives: Literal["semihard", "hardest"] = _option("semihard", "which negatives")
+    mine_positives: str = _option("hardest", "which positives of each image", Positives)
+    mine_negatives: str = _option("semihard", "which negatives", Deterministic)
     mined_triplets: int = _option(
         32, "mined triplets in each batch, three images each", PositiveInt
     )
+
+    def rule(self, loss: LossOptions) -> TripletRule:
+        """Return the rule by which triplets are mined, for a loss of these options."""
+        return TripletRule(
+            loss.margin,
+            self.mine_positives,
+            self.mine_negatives,
+            fallback="drop",
+            distance=loss.distance,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from facenet_ext._lazy import lazily
 
 if TYPE_CHECKING:
-    from facenet_ext.mining.offline import Block, Rule, blocks, mine, mine_block
+    from facenet_ext._rule import TripletRule
+    from facenet_ext.mining.offline import Block, blocks, mine, mine_block
     from facenet_ext.mining.storage import mine_to_parquet, read_triplets
     from facenet_ext.mining.suspects import Suspect, find_duplicates, find_mislabelled
 
 __all__ = [
     "Block",
-    "Rule",
     "Suspect",
+    "TripletRule",
     "blocks",
     "find_duplicates",
     "find_mislabelled",
@@ -33,8 +34,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "Block": "offline",
-        "Rule": "offline",
         "Suspect": "suspects",
+        "TripletRule": "facenet_ext._rule",
         "blocks": "offline",
         "find_duplicates": "suspects",
         "find_mislabelled": "suspects",

@@ -17,49 +17,29 @@ from numpy.typing import NDArray
 
 from facenet_ext import _validation as check
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
+from facenet_ext._rule import DETERMINISTIC, TripletRule
+from facenet_ext._selection import select
 from facenet_ext._types import Triplets
-from facenet_ext.functional import select_triplets
 
-__all__ = ["PAIRS", "SEMIHARD", "Block", "Rule", "blocks", "mine", "mine_block"]
+__all__ = ["PAIRS", "SEMIHARD", "Block", "blocks", "mine", "mine_block"]
 
 PAIRS = 262_144
 """(anchor, positive) of a block where all of them are wanted: each takes some 200 bytes."""
 
 
-class Rule(NamedTuple):
-    """How triplets are chosen: see :func:`facenet_ext.select_triplets`.
-
-    A pair for which no negative qualifies is left out.
-
-    Attributes:
-        positives: ``"hardest"``, ``"easiest"`` or ``"all"``.
-        negatives: ``"semihard"`` or ``"hardest"``.
-        margin: what ``within_margin`` compares with.
-        within_margin: leave out negatives beyond the margin.
-        distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-    """
-
-    positives: str = "hardest"
-    negatives: str = "semihard"
-    margin: float = 0.2
-    within_margin: bool = False
-    distance: str = "sqeuclidean"
-
-    @property
-    def most_pairs(self) -> int | None:
-        """How many pairs a block may have, if they decide how much memory it takes."""
-        return PAIRS if self.positives == "all" else None
-
-    def check(self) -> None:
-        """Raises ValueError unless these select triplets."""
-        check.check_choice("positives", self.positives, check.POSITIVES)
-        check.check_choice("negatives", self.negatives, ("semihard", "hardest"))
-        check.check_margin(self.margin)
-        check.check_choice("distance", self.distance, check.DISTANCES)
-
-
-SEMIHARD = Rule()
+SEMIHARD = TripletRule(positives="hardest", fallback="drop")
 """FaceNet's offline rule: the hardest positive of each anchor, and its semi-hard negative."""
+
+
+def check_rule(rule: TripletRule) -> None:
+    """Raises ValueError unless triplets can be mined by this rule, a chunk at a time."""
+    check.check_choice("negatives", rule.negatives, DETERMINISTIC)
+    check.check_choice("fallback", rule.fallback, ("drop",))
+
+
+def most_pairs(rule: TripletRule) -> int | None:
+    """How many pairs a block may have, if they decide how much memory it takes."""
+    return PAIRS if rule.positives == "all" else None
 
 
 class Block(NamedTuple):
@@ -136,7 +116,7 @@ def blocks(labels: NDArray[Any], size: int = MINING_BLOCK, pairs: int | None = N
 def mine(
     embeddings: NDArray[Any],
     labels: NDArray[Any],
-    rule: Rule = SEMIHARD,
+    rule: TripletRule = SEMIHARD,
     *,
     block: int = MINING_BLOCK,
     chunk: int = MINING_CHUNK,
@@ -144,13 +124,14 @@ def mine(
 ) -> Iterator[Triplets]:
     """Select triplets over all rows, out of core.
 
-    The same triplets as :func:`facenet_ext.select_triplets` with ``fallback="drop"`` on all rows at
-    once would give, but in the order of the blocks.
+    The same triplets as :func:`facenet_ext.select_triplets` on all rows at once would give, but in
+    the order of the blocks.
 
     Args:
         embeddings: ``[N, D]`` float32, float64 or float16; a memory-mapped file is read in chunks.
         labels: ``[N]`` integers.
-        rule: how triplets are chosen.
+        rule: how triplets are chosen: by ``"semihard"`` or ``"hardest"`` negatives, and
+            ``fallback="drop"``.
         block: anchors that are searched for together.
         chunk: candidates that are in memory at once.
         device: where to compute.
@@ -165,14 +146,14 @@ def mine(
 
     Example:
         >>> embeddings = np.array([[0.0], [1.0], [-1.0], [1.5]], np.float32)
-        >>> for triplets in mine(embeddings, np.array([0, 0, 1, 1]), Rule(negatives="hardest")):
+        >>> for triplets in mine(embeddings, np.array([0, 0, 1, 1])):
         ...     print(torch.stack(triplets[:3], dim=1).tolist())
         [[0, 1, 2], [1, 0, 3], [2, 3, 0], [3, 2, 1]]
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 3.2: triplets generated offline every n
     steps, from the most recent checkpoint.
     """
-    for one in blocks(labels, block, rule.most_pairs):
+    for one in blocks(labels, block, most_pairs(rule)):
         yield mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
 
 
@@ -180,7 +161,7 @@ def mine_block(
     embeddings: NDArray[Any],
     labels: NDArray[Any],
     block: Block,
-    rule: Rule = SEMIHARD,
+    rule: TripletRule = SEMIHARD,
     *,
     chunk: int = MINING_CHUNK,
     device: torch.device | str = "cpu",
@@ -195,7 +176,7 @@ def mine_block(
         chunk: see there.
         device: see there.
     """
-    rule.check()
+    check_rule(rule)
     check_embeddings(embeddings, labels)
     anchors = _on(device, embeddings[block.rows])
     anchor_labels, anchor_rows = (_on(device, rows) for rows in (labels[block.rows], block.rows))
@@ -207,20 +188,10 @@ def mine_block(
         if not bool(torch.isfinite(candidates).all()):
             row = rows[int(torch.isfinite(candidates).all(1).logical_not().nonzero()[0])]
             raise ValueError(f"embeddings: expected finite numbers, got others in row {row}")
-        found = select_triplets(
-            anchors,
-            anchor_labels,
-            positives=rule.positives,
-            negatives=rule.negatives,
-            margin=rule.margin,
-            within_margin=rule.within_margin,
-            fallback="drop",
-            distance=rule.distance,
-            ref_emb=candidates,
-            ref_labels=_on(device, labels[rows]),
-            anchor_ids=anchor_rows,
-            ref_ids=names,
+        batch = check.Batch(
+            anchors, anchor_labels, candidates, _on(device, labels[rows]), anchor_rows, names
         )
+        found = select(batch, rule)
         named = Triplets(
             anchor_rows[found.anchor], names[found.positive], names[found.negative], *found[3:]
         )

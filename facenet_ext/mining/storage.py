@@ -21,13 +21,15 @@ import torch
 from numpy.typing import NDArray
 
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
+from facenet_ext._rule import TripletRule
 from facenet_ext._types import Triplets
 from facenet_ext.mining.offline import (
     SEMIHARD,
-    Rule,
     blocks,
     check_embeddings,
+    check_rule,
     mine_block,
+    most_pairs,
 )
 
 __all__ = ["describe", "fingerprint", "mine_to_parquet", "read_triplets"]
@@ -42,13 +44,14 @@ _SCHEMA = pa.schema(
     ]
 )
 _SAMPLED_ROWS = 1024
+_OPTIONS = ("positives", "negatives", "margin", "within_margin", "distance")
 
 
 def mine_to_parquet(
     embeddings: NDArray[Any],
     labels: NDArray[Any],
     path: Path,
-    rule: Rule = SEMIHARD,
+    rule: TripletRule = SEMIHARD,
     *,
     block: int = MINING_BLOCK,
     chunk: int = MINING_CHUNK,
@@ -90,9 +93,9 @@ def mine_to_parquet(
 
     Source: FaceNet, section 3.2 (offline generation of triplets).
     """
-    rule.check()
+    check_rule(rule)
     check_embeddings(embeddings, labels)
-    todo = blocks(labels, block, rule.most_pairs)
+    todo = blocks(labels, block, most_pairs(rule))
     parts = path.with_name(path.name + ".parts")
     if not resume:
         shutil.rmtree(parts, ignore_errors=True)
@@ -179,7 +182,7 @@ def _open(parts: Path, description: dict[str, Any]) -> None:
 
 
 def describe(
-    embeddings: NDArray[Any], labels: NDArray[Any], rule: Rule, block: int
+    embeddings: NDArray[Any], labels: NDArray[Any], rule: TripletRule, block: int
 ) -> dict[str, Any]:
     """What mined triplets depend on: the options, the labels and a sample of the embeddings.
 
@@ -192,7 +195,7 @@ def describe(
     Returns:
         Data as JSON has it.
     """
-    return rule._asdict() | {
+    return {name: getattr(rule, name) for name in _OPTIONS} | {
         "block": block,
         "embeddings": fingerprint(embeddings),
         "labels": fingerprint(labels, len(labels)),

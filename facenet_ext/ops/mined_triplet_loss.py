@@ -3,14 +3,20 @@
 from torch import Tensor
 
 from facenet_ext import _library as _library
-from facenet_ext._validation import Batch, Rule
+from facenet_ext._rule import TripletRule
+from facenet_ext._validation import Batch
 from facenet_ext.ops._fused_loss import FusedLoss
 
 _LOSS = FusedLoss("mined_triplet_loss", arguments=20)
 
 
 def mined_triplet_loss(
-    batch: Batch, rule: Rule, max_per_class: int, smooth: bool, reduction: str
+    batch: Batch,
+    rule: TripletRule,
+    seed: Tensor | None,
+    max_per_class: int,
+    smooth: bool,
+    reduction: str,
 ) -> Tensor:
     """The reduced loss, a scalar: see ``functional``."""
-    return _LOSS(batch, *rule, max_per_class, smooth, reduction)
+    return _LOSS(batch, seed, *rule.arguments(), max_per_class, smooth, reduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -68,16 +69,10 @@ class EmbeddingModule(Embedder, LightningModule):
                 f"`data` {data.data}: features are not augmented as images are; leave "
                 "the options of augmentation out"
             )
-        rules = options.loss
         self.loss = TripletLoss(
-            margin=rules.margin,
-            positives=rules.positive_rule,
-            negatives=rules.negative_rule,
-            within_margin=rules.within_margin,
-            fallback=rules.fallback,
-            distance=rules.distance,
-            smooth=rules.smooth,
-            reduction=rules.reduction,
+            **dataclasses.asdict(options.loss.rule),
+            smooth=options.loss.smooth,
+            reduction=options.loss.reduction,
         )
         self.history: dict[str, list[float]] = {"step": [], "loss": [], "active": []}
         self.verification: Verification | None = None
@@ -162,18 +157,9 @@ class EmbeddingModule(Embedder, LightningModule):
         step = self.global_step + 1
         if not torch.isfinite(torch.tensor(loss)):
             raise InputError(f"the loss is {loss} at step {step}: lower `lr` or raise `warmup`")
-        rules = self.options.loss
-        triplets = select_triplets(
-            embeddings,
-            labels,
-            positives=rules.positive_rule,
-            negatives=rules.negative_rule,
-            margin=rules.margin,
-            within_margin=rules.within_margin,
-            fallback=rules.fallback,
-            distance=rules.distance,
-        )
-        violated = (triplets.d_ap - triplets.d_an + rules.margin) > 0
+        rule = self.options.loss.rule
+        triplets = select_triplets(embeddings, labels, **dataclasses.asdict(rule))
+        violated = (triplets.d_ap - triplets.d_an + rule.margin) > 0
         active = violated.float().mean().item() if violated.numel() else 0.0
         self.log("active_triplets", active)
         for name, value in (("step", step), ("loss", loss), ("active", active)):

@@ -16,7 +16,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.options import Options
-from facenet_ext.mining import Rule, mine_to_parquet, read_triplets
+from facenet_ext.mining import mine_to_parquet, read_triplets
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.data import Batches, MinedTriplets
 from facenet_ext.train.module import EmbeddingModule
@@ -118,18 +118,12 @@ class OfflineMining(Callback):
             embeddings = embed_to_file(
                 module, train, rows, self.folder / "embeddings.npy", progress
             )
-        rule = Rule(
-            options.mine_positives,
-            options.mine_negatives,
-            margin=self.options.loss.margin,
-            distance=self.options.loss.distance,
-        )
         with Counting("mining", get_console()) as progress:
             mine_to_parquet(
                 embeddings,
                 train.labels.numpy()[rows],
                 path,
-                rule,
+                options.rule(self.options.loss),
                 device=module.device,
                 resume=False,
                 progress=progress,

@@ -19,7 +19,7 @@ from torch import Tensor
 from docs.pictures import PICTURES, gradients, scene, selections
 from docs.pictures.__main__ import IMAGES, settings
 from facenet_ext import _validation, reference, select_triplets
-from facenet_ext._random import RANDOM
+from facenet_ext._rule import DETERMINISTIC, POSITIVES, RANDOM
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
@@ -56,7 +56,7 @@ def negatives_where(condition: Tensor) -> list[int]:
     return (condition & (scene.LABELS != 0)).nonzero().flatten().tolist()
 
 
-@pytest.mark.parametrize("rule", sorted({*_validation.NEGATIVES} - {*RANDOM}))
+@pytest.mark.parametrize("rule", DETERMINISTIC)
 def test_the_negative_marked_is_the_one_selected(rule: str) -> None:
     marked = drawn(selections.draw_negatives(), rule)
     expected = {str(n): at for (p, n), at in selected(negatives=rule).items() if p == scene.MIDDLE}
@@ -79,7 +79,7 @@ def test_the_negatives_marked_are_those_that_may_be_drawn(rule: str) -> None:
         assert all(abs(share - 1 / len(shares)) < 0.02 for share in shares.values())
 
 
-@pytest.mark.parametrize("rule", _validation.POSITIVES)
+@pytest.mark.parametrize("rule", POSITIVES)
 def test_the_pairs_marked_are_those_selected(rule: str) -> None:
     marked = drawn(selections.draw_positives(), rule)
     expected = {f"{p}-{n}": at for (p, n), at in selected(positives=rule).items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_ext import Triplets, select_triplets
-from facenet_ext.mining import Rule, blocks, mine, mine_to_parquet, read_triplets
+from facenet_ext.mining import TripletRule, blocks, mine, mine_to_parquet, read_triplets
 
+offline = functools.partial(TripletRule, positives="hardest", fallback="drop")
 RULES = [
-    Rule(positives, negatives, within_margin=within, margin=0.3, distance=distance)
+    offline(0.3, positives=positives, negatives=negatives, within_margin=within, distance=distance)
     for positives in ("hardest", "easiest", "all")
     for negatives, within in (("semihard", False), ("semihard", True), ("hardest", False))
     for distance in ("sqeuclidean", "cosine")
@@ -34,9 +37,9 @@ def rows(count: int, classes: int, seed: int = 0, dim: int = 5) -> tuple[np.ndar
     return embeddings.astype(np.float32), labels
 
 
-def at_once(embeddings: np.ndarray, labels: np.ndarray, rule: Rule) -> Triplets:
+def at_once(embeddings: np.ndarray, labels: np.ndarray, rule: TripletRule) -> Triplets:
     return select_triplets(
-        torch.from_numpy(embeddings), torch.from_numpy(labels), fallback="drop", **rule._asdict()
+        torch.from_numpy(embeddings), torch.from_numpy(labels), **dataclasses.asdict(rule)
     )
 
 
@@ -47,9 +50,11 @@ def in_order(found: list[Triplets]) -> Triplets:
     return Triplets(*(field[order] for field in joined))
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: "-".join(map(str, rule)))
+@pytest.mark.parametrize(
+    "rule", RULES, ids=lambda rule: "-".join(map(str, dataclasses.astuple(rule)))
+)
 @pytest.mark.parametrize(("block", "chunk"), [(20, 37), (1, 10), (1000, 1000), (64, 1)])
-def test_chunks_find_what_all_rows_at_once_would(rule: Rule, block: int, chunk: int) -> None:
+def test_chunks_find_what_all_rows_at_once_would(rule: TripletRule, block: int, chunk: int) -> None:
     embeddings, labels = rows(150, 17)
     expected = at_once(embeddings, labels, rule)
     found = in_order(list(mine(embeddings, labels, rule, block=block, chunk=chunk)))
@@ -69,8 +74,8 @@ def test_no_choice_depends_on_how_rows_are_cut(
     count: int, classes: int, block: int, chunk: int, seed: int
 ) -> None:
     embeddings, labels = rows(count, classes, seed, dim=2)
-    expected = at_once(embeddings, labels, Rule("all"))
-    parts = list(mine(embeddings, labels, Rule("all"), block=block, chunk=chunk))
+    expected = at_once(embeddings, labels, offline(positives="all"))
+    parts = list(mine(embeddings, labels, offline(positives="all"), block=block, chunk=chunk))
     if not parts:
         assert len(expected.anchor) == 0
         return
@@ -111,7 +116,7 @@ def test_a_mapped_file_of_another_type_is_read_as_it_is(tmp_path: Path, dtype: t
     embeddings, labels = rows(90, 11)
     np.save(tmp_path / "e.npy", embeddings.astype(dtype))
     mapped = np.load(tmp_path / "e.npy", mmap_mode="r")
-    expected = at_once(embeddings.astype(dtype), labels, Rule())
+    expected = at_once(embeddings.astype(dtype), labels, offline())
     found = in_order(list(mine(mapped, labels, block=16, chunk=25)))
     assert torch.equal(found.negative, expected.negative)
     assert torch.equal(found.d_an, expected.d_an)
@@ -126,7 +131,7 @@ def test_progress_and_a_file_of_all_blocks(tmp_path: Path) -> None:
     )
     found = read_triplets(path)
     assert len(found.anchor) == count
-    expected = at_once(embeddings, labels, Rule())
+    expected = at_once(embeddings, labels, offline())
     assert all(torch.equal(a, b) for a, b in zip(in_order([found]), expected, strict=True))
     assert seen[0][0] == 0
     assert seen[-1][0] == seen[-1][1]
@@ -175,7 +180,7 @@ def test_what_was_begun_with_other_input_is_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="begun with another labels"):
         mine_to_parquet(embeddings, labels[::-1].copy(), path, block=20)
     with pytest.raises(ValueError, match="begun with another negatives: expected 'semihard'"):
-        mine_to_parquet(embeddings, labels, path, Rule(negatives="hardest"), block=20)
+        mine_to_parquet(embeddings, labels, path, offline(negatives="hardest"), block=20)
     with pytest.raises(ValueError, match="begun with another block"):
         mine_to_parquet(embeddings, labels, path, block=30)
     assert mine_to_parquet(embeddings + 1, labels, path, block=20, resume=False) > 0
@@ -185,7 +190,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     embeddings, labels = rows(30, 4)
 
     def run(e: np.ndarray = embeddings, y: np.ndarray = labels, **options: Any) -> None:
-        list(mine(e, y, Rule(**options)))
+        list(mine(e, y, offline(**options)))
 
     with pytest.raises(ValueError, match="labels: expected one per row of embeddings, 30, got 29"):
         run(y=labels[1:])
@@ -197,6 +202,8 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         run(e=embeddings[:, 0])
     with pytest.raises(ValueError, match="negatives: expected one of 'semihard', 'hardest'"):
         run(negatives="random_semihard")
+    with pytest.raises(ValueError, match="fallback: expected one of 'drop', got 'farthest'"):
+        run(fallback="farthest")
     with pytest.raises(ValueError, match="margin"):
         run(margin=float("nan"))
     poisoned = embeddings.copy()
