@@ -1,5 +1,7 @@
 """Triplets that a rule selects, and their loss: what functions and modules both call."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from facenet_ext import _validation as check
 from facenet_ext import ops
 from facenet_ext._random import draw_seed
 from facenet_ext._rule import TripletRule
-from facenet_ext._types import Triplets
+from facenet_ext._types import TripletCounts, Triplets
 
 
 def select(
@@ -29,8 +31,13 @@ def mined_loss(
     reduction: str,
     max_per_class: int | None,
     generator: torch.Generator | None = None,
+    counts: TripletCounts | None = None,
 ) -> Tensor:
-    """The loss of a batch: see :func:`facenet_ext.mined_triplet_loss`."""
+    """The loss of a batch: see :func:`facenet_ext.mined_triplet_loss`.
+
+    ``counts`` gets the loss's triplets added. The fused operator lists none, so they are selected
+    once more, from the same seed.
+    """
     check.check_flag("smooth", smooth)
     check.check_flag("swap", swap)
     check.check_choice("reduction", reduction, check.REDUCTIONS)
@@ -40,6 +47,9 @@ def mined_loss(
     if reduction != "none" and not swap:
         loss = ops.mined_triplet_loss(batch, rule, seed, bound, smooth, reduction)
         batch.warn_without_triplets(loss)
+        if counts is not None:
+            triplets = ops.select_triplets(batch, rule, seed)
+            counts.add(triplets.d_ap - triplets.d_an + rule.margin > 0)
         return loss
     check.check_values("embeddings", batch.emb)
     triplets = ops.select_triplets(batch, rule, seed)
@@ -47,6 +57,8 @@ def mined_loss(
         batch.emb, batch.ref_emb, *triplets[:3], rule.margin, rule.distance, smooth, swap
     )
     batch.warn_without_triplets(losses)
+    if counts is not None:
+        counts.add(losses > (math.log(2) if smooth else 0))  # softplus(0) is log 2
     loss = reduce(losses, reduction, smooth)
     return loss if reduction == "none" else _poisoned(loss, batch.emb, batch.ref_emb)
 

@@ -23,3 +23,26 @@ class Triplets(NamedTuple):
     negative: Tensor
     d_ap: Tensor
     d_an: Tensor
+
+
+class TripletCounts:
+    """How many triplets losses were of.
+
+    Attributes:
+        selected: all of them.
+        active: those whose negative is closer than the positive plus the margin: the others' hinge
+            is 0.
+    """
+
+    def __init__(self) -> None:
+        self.selected = self.active = 0
+
+    def add(self, active: Tensor) -> None:
+        """Adds triplets: [T], whether each is active."""
+        self.selected += active.numel()
+        self.active += int(active.sum())
+
+    @property
+    def share(self) -> float:
+        """The active ones' share, 0 of no triplets."""
+        return self.active / max(self.selected, 1)

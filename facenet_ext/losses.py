@@ -1,5 +1,7 @@
 """Triplet losses as modules, with pytorch-metric-learning's calling convention."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from facenet_ext import functional as F  # noqa: N812
 from facenet_ext._rule import RULE_OPTIONS, TripletRule
 from facenet_ext._selection import mined_loss
 from facenet_ext._triplet_module import RuleModule, TripletModule
+from facenet_ext._types import TripletCounts
 
 __all__ = [
     "HarmonicTripletLoss",
@@ -53,6 +56,7 @@ class TripletLoss(RuleModule, TripletModule):
     """
 
     _options = (*RULE_OPTIONS, "smooth", "swap", "reduction", "max_per_class")
+    _counts: TripletCounts | None = None
 
     def __init__(
         self,
@@ -91,6 +95,31 @@ class TripletLoss(RuleModule, TripletModule):
         self.reduction = reduction
         self.max_per_class = max_per_class
 
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[TripletCounts]:
+        """Count the triplets that the loss selects within: for a figure beside it.
+
+        The fused pass lists no triplets. So counting takes a second pass, which selects the same
+        ones, random ones too, and waits for the device.
+
+        Yields:
+            The :class:`TripletCounts` of all calls within so far. Calls with given triplets are not
+            counted.
+
+        Example:
+            >>> loss = TripletLoss(margin=0.5, distance="euclidean")
+            >>> with loss.counting() as counts:
+            ...     loss(torch.tensor([[0.0], [1.0], [-1.0], [1.5]]), torch.tensor([0, 0, 1, 1]))
+            tensor(0.6250)
+            >>> counts.active, counts.selected
+            (2, 4)
+        """
+        before, self._counts = self._counts, TripletCounts()
+        try:
+            yield self._counts
+        finally:
+            self._counts = before
+
     def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Tensor | None) -> Tensor:
         return mined_loss(
             check.Batch(embeddings, labels, **reference),
@@ -99,6 +128,7 @@ class TripletLoss(RuleModule, TripletModule):
             self.swap,
             self.reduction,
             self.max_per_class,
+            counts=self._counts,
         )
 
 

@@ -214,3 +214,22 @@ def test_the_main_names_are_importable_from_the_package() -> None:
         "triplet_loss",
     ):
         assert hasattr(facenet_ext, name), name
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("swap", [False, True])
+def test_counting_tells_of_the_triplets_of_all_calls_within(
+    reduction: str, smooth: bool, swap: bool
+) -> None:
+    x, y = make_batch("quads", 25, 7)
+    loss = TripletLoss(0.3, reduction=reduction, smooth=smooth, swap=swap)
+    hinges = functional.mined_triplet_loss(x, y, 0.3, swap=swap, reduction="none")
+    active, selected = int((hinges > 0).sum()), hinges.numel()
+    assert 0 < active < selected
+    with loss.counting() as counts:
+        inside = [loss(x, y) for _ in range(2)]
+    assert (counts.active, counts.selected) == (2 * active, 2 * selected)
+    assert counts.share == active / selected
+    assert torch.equal(inside[0], loss(x, y))
+    assert counts.selected == 2 * selected

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,12 +12,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from facenet_ext._types import TripletCounts
 from facenet_ext.common.errors import InputError
 from facenet_ext.data.pairs import Pairs
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.options import AugmentationOptions, Options
 from facenet_ext.evaluation.verification import Verification, verify
-from facenet_ext.functional import select_triplets
 from facenet_ext.losses import TripletLoss
 from facenet_ext.micro_batches import embed_in_micro_batches
 from facenet_ext.models import Committee
@@ -92,10 +94,12 @@ class EmbeddingModule(Embedder, LightningModule):
             inputs = inputs.to(memory_format=torch.channels_last)
         size = self.options.batch.micro_batch or len(inputs)
         embeddings = embed_in_micro_batches(self.network, inputs, size)
-        loss = self.batch_loss(examples, embeddings, labels)
+        logged = (self.global_step + 1) % self.log_every == 0
+        with self.loss.counting() if logged else nullcontext() as counts:
+            loss = self.batch_loss(examples, embeddings, labels)
         self.log("loss", loss)
-        if (self.global_step + 1) % self.log_every == 0:
-            self._record(loss.item(), embeddings.detach(), labels)
+        if counts is not None:
+            self._record(loss.item(), counts)
         return loss
 
     def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -152,15 +156,11 @@ class EmbeddingModule(Embedder, LightningModule):
         if checkpoint["global_step"] < self.steps:
             checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
-    def _record(self, loss: float, embeddings: Tensor, labels: Tensor) -> None:
-        """Add to the history the loss and the share of triplets whose hinge is positive."""
+    def _record(self, loss: float, counts: TripletCounts) -> None:
+        """Add to the history the loss and the share of its triplets whose hinge is positive."""
         step = self.global_step + 1
-        if not torch.isfinite(torch.tensor(loss)):
+        if not math.isfinite(loss):
             raise InputError(f"the loss is {loss} at step {step}: lower `lr` or raise `warmup`")
-        rule = self.options.loss.rule
-        triplets = select_triplets(embeddings, labels, **dataclasses.asdict(rule))
-        violated = (triplets.d_ap - triplets.d_an + rule.margin) > 0
-        active = violated.float().mean().item() if violated.numel() else 0.0
-        self.log("active_triplets", active)
-        for name, value in (("step", step), ("loss", loss), ("active", active)):
+        self.log("active_triplets", counts.share)
+        for name, value in (("step", step), ("loss", loss), ("active", counts.share)):
             self.history[name].append(value)
