@@ -10,9 +10,11 @@ bench_*.py      time, as pytest-benchmark groups: `pytest benchmarks/bench_*.py 
 memory.py       peak memory, each point in a process of its own
 machine.py      what it was measured on
 targets.py      what is to be reached, as data
+floors.py       the time that no implementation on a GPU can beat
 results.py      what was measured, as data and as JSON
 table.py        results as tables
 plots.py        results as pictures
+gpu/            the same on a GPU, and what checks the kernels there
 """
 
 import os

@@ -12,7 +12,6 @@ from benchmarks import cases, memory, pages, plots, table, training
 from benchmarks.machine import ROOT, describe
 from benchmarks.results import Results, Timing
 from benchmarks.targets import judge
-from facenet_ext.common.console import make_console
 
 HERE = Path(__file__).parent
 SCRATCH = HERE / "out"
@@ -52,7 +51,6 @@ def _times(threads: int, quick: bool) -> list[Timing]:
 
 def main() -> None:
     arguments = _arguments()
-    console = make_console(width=max(make_console().width, 140))
     results_path = (SCRATCH if arguments.quick else HERE / "results") / "cpu.json"
     images = SCRATCH if arguments.quick else ROOT / "docs" / "images"
 
@@ -60,27 +58,27 @@ def main() -> None:
         results = Results.load(results_path)
     else:
         if os.getloadavg()[0] > 0.3:
-            console.print("The machine is busy: its load is above 0.3.", style="yellow")
+            print("The machine is busy: its load is above 0.3.")
         start = time.perf_counter()
         machine = describe(arguments.threads)
-        console.print("Time, after a check that the peers agree", style="bold")
+        print("Time, after a check that the peers agree")
         times = _times(arguments.threads, arguments.quick)
-        console.print("Peak memory", style="bold")
-        peaks = memory.measure(arguments.quick, arguments.threads, console.print)
-        console.print("Training steps", style="bold")
-        steps = training.measure(arguments.quick, arguments.threads, console.print)
+        print("Peak memory")
+        peaks = memory.measure(arguments.quick, arguments.threads, print)
+        print("Training steps")
+        steps = training.measure(arguments.quick, arguments.threads, print)
         results = Results(machine, times, peaks, steps)
-        console.print(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.\n")
+        print(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.\n")
 
     verdicts = judge(results)
     if not arguments.redraw:
         results.save(results_path, [verdict.as_dict() for verdict in verdicts])
-    table.show(console, results, verdicts)
+    print(table.text(results, verdicts))
     pictures = plots.draw(results, images)
     for path in pictures if arguments.redraw else (results_path, *pictures):
-        console.print(f"wrote {path.relative_to(ROOT)}", style="dim")
+        print(f"wrote {path.relative_to(ROOT)}")
     if not arguments.quick:
-        pages.write(lambda line: console.print(line, style="dim"))
+        pages.write(print)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The batches that are measured: N rows of a class size, float32, D = 128."""
+"""The batches that are measured: N rows of a class size, by default float32 with D = 128."""
 
 from dataclasses import dataclass
 
@@ -15,25 +15,41 @@ class Case:
 
     n: int
     per_class: int
+    dim: int = DIMENSIONS
+    dtype: str = "float32"
 
     def __str__(self) -> str:
-        return f"N={self.n}" + (f", {self.per_class} per class" if self.per_class > 1 else "")
+        parts = [f"N={self.n}"]
+        parts += [f"D={self.dim}"] if self.dim != DIMENSIONS else []
+        parts += [self.dtype] if self.dtype != "float32" else []
+        parts += [f"{self.per_class} per class"] if self.per_class > 1 else []
+        return ", ".join(parts)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.n * self.dim * getattr(torch, self.dtype).itemsize
+
+    @property
+    def input_bytes(self) -> int:
+        """Embeddings, and labels of 8 bytes."""
+        return self.row_bytes + 8 * self.n
 
     @property
     def triplets(self) -> int:
         """How many (anchor, positive, negative) there are, about."""
         return self.n * (self.per_class - 1) * (self.n - self.per_class)
 
-    def batch(self) -> tuple[Tensor, Tensor]:
+    def batch(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
         """Embeddings on the unit sphere ``[N, D]``, which ask for a gradient, and labels ``[N]``.
 
         Labels are shuffled: rows of one class do not lie together, as in a real batch.
         """
-        generator = torch.Generator().manual_seed(self.n)
-        rows = torch.randn(self.n, DIMENSIONS, generator=generator)
-        labels = torch.arange(self.n) // self.per_class
-        labels = labels[torch.randperm(self.n, generator=generator)]
-        return torch.nn.functional.normalize(rows, dim=1).requires_grad_(), labels
+        generator = torch.Generator(device).manual_seed(self.n)
+        rows = torch.randn(self.n, self.dim, generator=generator, device=device)
+        labels = torch.arange(self.n, device=device) // self.per_class
+        labels = labels[torch.randperm(self.n, generator=generator, device=device)]
+        rows = torch.nn.functional.normalize(rows, dim=1).to(getattr(torch, self.dtype))
+        return rows.requires_grad_(), labels
 
 
 # Batches as they occur, from a small P x K batch to the paper's 1800 with 40 per face and beyond.
@@ -52,6 +68,28 @@ SWEEP = tuple(Case(n, 4) for n in (256, 1024, 2048, 4096, 8192, 16384))
 TIMED = tuple(sorted({*NAMED, *SWEEP}))
 # Below 1024 rows a batch's memory is lost in the noise of the allocator.
 WEIGHED = (Case(1800, 40), *(case for case in SWEEP if case.n >= 1024))
+
+# What only a GPU measures. The paper's batch is 1800 with 40 per face.
+PAPER = Case(1800, 40)
+LARGE = (
+    Case(16384, 4, dtype="bfloat16"),
+    Case(65536, 4, dtype="bfloat16"),
+    Case(16384, 40, dtype="bfloat16"),
+    Case(65536, 40, dtype="bfloat16"),
+    Case(65536, 4, 512, "bfloat16"),
+    Case(16384, 4),
+)
+# A class size of 1: distances read no labels.
+SQUARES = tuple(Case(n, 1, dtype=dtype) for n in (8192, 16384) for dtype in ("float32", "bfloat16"))
+# Curves over N and over the width.
+CURVES = (
+    *(
+        Case(n, 4, dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+        for n in (256, 1024, 4096, 16384, 65536)
+    ),
+    *(Case(16384, 4, dim, "bfloat16") for dim in (64, 256, 512, 1024)),
+)
 
 QUICK_N = 1024
 

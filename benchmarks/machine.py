@@ -1,7 +1,9 @@
-"""What the measurements were made on and with."""
+"""What the measurements were made on and with; the GPU: `python -m benchmarks.machine`."""
 
+import json
 import os
 import platform
+import shutil
 import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -9,25 +11,73 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch", "pytorch-metric-learning", "sentence-transformers", "pytest-benchmark")
+PACKAGES = (
+    "torch",
+    "triton",
+    "pytorch-metric-learning",
+    "sentence-transformers",
+    "pytest-benchmark",
+)
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """The CPU, the threads, the versions and the commit."""
+    """The host, the threads and the library that is measured."""
     import facenet_ext
 
+    return host() | {"threads": threads, "facenet_ext": facenet_ext.build_info()}
+
+
+def host() -> dict[str, Any]:
+    """The CPU, the versions and the commit."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "threads": threads,
         "load_before": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in PACKAGES},
-        "facenet_ext": facenet_ext.build_info(),
-        "commit": commit(),
+        "commit": os.environ.get("FACENET_COMMIT") or commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def gpu() -> dict[str, Any] | None:
+    """The GPU that torch sees, its driver and the toolkit; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    query = "driver_version,power.limit,clocks.max.sm,clocks.max.mem"
+    asked = _output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
+    driver, *settings = asked.splitlines()[0].split(", ") if asked else ("",)
+    return {
+        "name": found.name,
+        "capability": f"{found.major}.{found.minor}",
+        "processors": found.multi_processor_count,
+        "memory": found.total_memory,
+        "driver": driver,
+        "power_and_clocks": settings,
+        "cuda": torch.version.cuda,
+        "nvcc": _output(cuda_tool("nvcc") or "nvcc", "--version").splitlines()[-1:],
+    }
+
+
+def cuda_tool(name: str) -> str | None:
+    """A tool of the CUDA toolkit: on PATH, in CUDA_HOME, or where toolkits usually are."""
+    folders = (os.environ.get("CUDA_HOME", "/usr/local/cuda"), "/usr/local/cuda")
+    return shutil.which(name) or next(
+        (found for folder in folders if (found := shutil.which(f"{folder}/bin/{name}"))), None
+    )
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _cpu() -> str:
@@ -64,3 +114,7 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("-dirty" if changed else "")
+
+
+if __name__ == "__main__":
+    print(json.dumps(gpu()))

@@ -58,7 +58,17 @@ def measure(quick: bool, threads: int, report: Callable[[str], None]) -> list[Pe
         found = _in_process_of_its_own(operator, peer, case, threads)
         shown = "failed" if found is None else f"{found / 2**20:11.1f} MiB"
         report(f"  {number + 1:3}/{len(points)}  {case!s:<24} {peer!s:<32} {shown}")
-        return None if found is None else Peak(operator, peer.name, case.n, case.per_class, found)
+        return (
+            None
+            if found is None
+            else Peak(
+                operator=operator,
+                peer=peer.name,
+                n=case.n,
+                per_class=case.per_class,
+                growth=found,
+            )
+        )
 
     with ThreadPoolExecutor(2) as pool:
         return [peak for peak in pool.map(point, range(len(points))) if peak is not None]

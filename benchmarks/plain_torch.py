@@ -30,8 +30,8 @@ def _positives(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     size = counts[code]
     order = code.argsort(stable=True)
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - start[order]
-    column = torch.arange(int(counts.max()) - 1).expand(len(order), -1)
+    rank[order] = torch.arange(len(order), device=labels.device) - start[order]
+    column = torch.arange(int(counts.max()) - 1, device=labels.device).expand(len(order), -1)
     exists = column < size[:, None] - 1
     column = start[:, None] + column + (column >= rank[:, None])
     return order[column.clamp(max=len(order) - 1)], exists, size
@@ -76,7 +76,7 @@ def _loss_given(choose: Choose) -> Callable[[Tensor, Tensor, Tensor, Tensor, Ten
         with torch.no_grad():
             n = choose(d, labels[:, None] == labels[None, :], p, size)
         if through_rows:
-            a = torch.arange(len(x)).repeat_interleave(p.shape[1])
+            a = torch.arange(len(x), device=x.device).repeat_interleave(p.shape[1])
             rows, positive, negative = (x.index_select(0, i) for i in (a, p.ravel(), n.ravel()))
             d_ap = (rows - positive).square().sum(1).view_as(p)
             d_an = (rows - negative).square().sum(1).view_as(p)
@@ -127,7 +127,7 @@ def tensorflow_addons() -> Function:
         outside = masked_minimum(tiled, mask).view(n, n).T
         inside = masked_maximum(d, ~same).expand(n, n)
         h = d - torch.where(found, outside, inside) + MARGIN
-        positives = same.float() - torch.eye(n)
+        positives = same.float() - torch.eye(n, device=labels.device)
         return torch.relu(h * positives).sum() / positives.sum()
 
     return loss

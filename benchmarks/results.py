@@ -7,21 +7,35 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case
+from benchmarks.cases import DIMENSIONS, Case
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of one peer on one case."""
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What was measured: measurements of the same thing are equal, whatever they found."""
 
     operator: str
     peer: str
     n: int
     per_class: int
-    median: float
-    min: float
-    max: float
-    rounds: int
+    dim: int = DIMENSIONS
+    dtype: str = "float32"
+    mode: str = "eager"
+
+    @property
+    def case(self) -> Case:
+        return Case(self.n, self.per_class, self.dim, self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing(_Measured):
+    """Seconds of one peer on one case."""
+
+    median: float = field(compare=False)
+    min: float = field(compare=False)
+    max: float = field(compare=False)
+    rounds: int = field(compare=False)
+    clock: str = field(default="pytest-benchmark", compare=False)
 
     @classmethod
     def from_pytest_benchmark(cls, entry: dict[str, Any]) -> "Timing":
@@ -31,15 +45,11 @@ class Timing:
         return cls(**entry["extra_info"], **measured)
 
 
-@dataclass(frozen=True)
-class Peak:
+@dataclass(frozen=True, kw_only=True)
+class Peak(_Measured):
     """Bytes by which one peer's peak memory exceeds its inputs, on one case."""
 
-    operator: str
-    peer: str
-    n: int
-    per_class: int
-    growth: int
+    growth: int = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,30 +64,39 @@ class TrainingStep:
     loss_seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Results:
-    """Everything of one run."""
+    """Everything of one run. Only a GPU has ceilings, kernels and stages."""
 
     machine: dict[str, Any]
-    times: list[Timing]
-    peaks: list[Peak]
+    times: list[Timing] = field(default_factory=list)
+    peaks: list[Peak] = field(default_factory=list)
     training: list[TrainingStep] = field(default_factory=list)
+    ceilings: dict[str, float] = field(default_factory=dict)  # bytes or operations a second
+    kernels: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of a step, by case
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def time(self, peer: str, case: Case, operator: str = "mined_triplet_loss") -> float | None:
+    @property
+    def device(self) -> str:
+        """Whose targets these results are compared with: "cpu" or "cuda"."""
+        return "cuda" if "gpu" in self.machine else "cpu"
+
+    def time(
+        self, peer: str, case: Case, operator: str = "mined_triplet_loss", mode: str = "eager"
+    ) -> float | None:
         """The median in seconds."""
-        return _only(
-            t.median
-            for t in self.times
-            if (t.operator, t.peer, t.n, t.per_class) == (operator, peer, case.n, case.per_class)
-        )
+        wanted = (operator, peer, case, mode)
+        return _only(t.median for t in self.times if (t.operator, t.peer, t.case, t.mode) == wanted)
 
     def peak(self, peer: str, case: Case, operator: str = "mined_triplet_loss") -> float | None:
         """The growth of the peak in bytes."""
-        return _only(
-            float(p.growth)
-            for p in self.peaks
-            if (p.operator, p.peer, p.n, p.per_class) == (operator, peer, case.n, case.per_class)
-        )
+        wanted = (operator, peer, case)
+        return _only(float(p.growth) for p in self.peaks if (p.operator, p.peer, p.case) == wanted)
+
+    def add(self, measured: Timing | Peak) -> None:
+        """Take a measurement in, in place of an earlier one of the same thing."""
+        of: list[Any] = self.times if isinstance(measured, Timing) else self.peaks
+        of[:] = [*(other for other in of if other != measured), measured]
 
     def save(self, path: Path, targets: list[dict[str, Any]]) -> None:
         """Write all of it, and what came of the targets, in one step: never half a file."""
@@ -90,12 +109,10 @@ class Results:
     def load(cls, path: Path) -> "Results":
         """Read what :meth:`save` wrote."""
         found = json.loads(path.read_text())
-        return cls(
-            found["machine"],
-            [Timing(**entry) for entry in found["times"]],
-            [Peak(**entry) for entry in found["peaks"]],
-            [TrainingStep(**entry) for entry in found.get("training", [])],
-        )
+        del found["targets"]  # made from the rest
+        for name, kind in (("times", Timing), ("peaks", Peak), ("training", TrainingStep)):
+            found[name] = [kind(**entry) for entry in found.get(name, [])]
+        return cls(**found)
 
 
 def _only(values: Iterable[float]) -> float | None:

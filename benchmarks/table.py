@@ -1,103 +1,100 @@
-"""Results as tables: every case with its peers, and the targets."""
+"""Results as text: what was measured of each operator beside its peers, and the targets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from benchmarks import cases, distances, margin, peers
-from benchmarks.cases import Case
+from benchmarks import distances, margin, peers
+from benchmarks.floors import floor
 from benchmarks.peers import Peer
 from benchmarks.results import Results, TrainingStep
 from benchmarks.targets import Verdict
+
+WIDTH = 190
 
 
 @dataclass(frozen=True)
 class Operator:
     name: str
     title: str
-    cases: Sequence[Case]
     peers: Sequence[Peer]
-    weighed: bool
 
 
 OPERATORS = (
-    Operator(
-        "mined_triplet_loss",
-        "Semi-hard triplet loss, forward + backward",
-        cases.TIMED,
-        peers.PEERS,
-        weighed=True,
-    ),
-    Operator(
-        margin.OPERATOR,
-        "Loss over all triplets, forward + backward",
-        margin.CASES,
-        margin.PEERS,
-        weighed=True,
-    ),
-    Operator(
-        "pairwise_squared_distance",
-        "All pairwise distances, forward",
-        distances.CASES,
-        distances.PEERS,
-        weighed=False,
-    ),
+    Operator("mined_triplet_loss", "Semi-hard triplet loss, forward + backward", peers.PEERS),
+    Operator(peers.FORWARD, "Semi-hard triplet loss, forward", (peers.MM,)),
+    Operator("select_triplets", "Semi-hard triplets", ()),
+    Operator(margin.OPERATOR, "Loss over all triplets, forward + backward", margin.PEERS),
+    Operator("pairwise_squared_distance", "All pairwise distances, forward", distances.PEERS),
 )
-
-
 # What a target adds to its case.
-TITLES = {"mined_triplet_loss": "", margin.OPERATOR: ", all triplets"}
-
-
-def show(console: Console, results: Results, verdicts: Sequence[Verdict]) -> None:
-    """Print the tables of a run."""
-    for operator in OPERATORS:
-        console.print(_operator(operator, results))
-    if results.training:
-        console.print(_training(results.training))
-    console.print(_targets(verdicts))
-    console.print(_machine(results), style="dim")
-
-
-def _operator(operator: Operator, results: Results) -> Table:
-    table = Table(title=operator.title, title_justify="left", title_style="bold")
-    for name in ("case", "peer", "computes"):
-        table.add_column(name)
-    numbers = ("median", "of ours", "peak memory") if operator.weighed else ("median", "of ours")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    for case in operator.cases:
-        ours = results.time(peers.OURS.name, case, operator.name)
-        if ours is None:
-            continue
-        for peer in operator.peers:
-            time = results.time(peer.name, case, operator.name)
-            peak = results.peak(peer.name, case, operator.name) if operator.weighed else None
-            table.add_row(
-                str(case) if peer is operator.peers[0] else "",
-                Text(str(peer), style="bold" if peer.name == peers.OURS.name else ""),
-                peer.computes,
-                f"({peer.left_out(case)})" if time is None else seconds(time),
-                "" if time is None else ratio(time / ours),
-                *(["" if peak is None else mebibytes(peak)] if operator.weighed else []),
-            )
-        table.add_section()
-    return table
-
-
-def _training(steps: Sequence[TrainingStep]) -> Table:
-    table = Table(title="Training steps", title_justify="left", title_style="bold")
-    for name in TRAINING_COLUMNS:
-        table.add_column(name, justify="left" if name == "network" else "right")
-    for step in steps:
-        table.add_row(*training_row(step))
-    return table
-
-
+TITLES = {
+    "mined_triplet_loss": "",
+    peers.FORWARD: ", forward",
+    margin.OPERATOR: ", all triplets",
+    "pairwise_squared_distance": ", distances",
+}
 TRAINING_COLUMNS = ("network", "input", "batch", "in parts of", "step", "images/s", "in the loss")
+TARGET_COLUMNS = ("Targets", "", "", "against", "", "ratio", "at most", "aim", "")
+
+
+def text(results: Results, verdicts: Iterable[Verdict]) -> str:
+    """All tables of a run."""
+    blocks = [_machine(results)]
+    blocks += [_operator(operator, results) for operator in OPERATORS]
+    blocks.append(
+        table(("Training steps", *TRAINING_COLUMNS[1:]), map(training_row, results.training))
+    )
+    blocks.append(table(("Stages", "", "", ""), [_stage(*item) for item in results.stages.items()]))
+    blocks.append(table(TARGET_COLUMNS, map(_target, verdicts)))
+    return "\n\n".join(filter(None, blocks))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as what is in them, numbers to the right; "" without rows.
+
+    A column without a cell that says anything is left out.
+    """
+    columns = [c for c in zip(head, *rows, strict=True) if any(c[1:])]
+    if not columns:
+        return ""
+    aligned = []
+    for column in columns:
+        width = max(map(len, column))
+        numbers = any(cell[:1].isdigit() for cell in column[1:])
+        aligned.append([cell.rjust(width) if numbers else cell.ljust(width) for cell in column])
+    lines = ["  ".join(cells).rstrip()[:WIDTH] for cells in zip(*aligned, strict=True)]
+    return "\n".join(lines)
+
+
+def _operator(operator: Operator, results: Results) -> str:
+    """A line for each peer on each case. Ratios are of the first of ours."""
+    computes = {peer.name: peer.computes for peer in operator.peers}
+    of = [t for t in results.times if t.operator == operator.name]
+    rows = []
+    for case in dict.fromkeys(t.case for t in of):
+        timed = [t for t in of if t.case == case]
+        ours = next((t.median for t in timed if t.peer.startswith(peers.OURS.name)), None)
+        for t in timed:
+            peak = results.peak(t.peer, case, operator.name) if t.mode == "eager" else None
+            least = floor(operator.name, case, results.ceilings)
+            rows.append(
+                (
+                    str(case) if t is timed[0] else "",
+                    t.peer + (", graph" if t.mode == "graph" else ""),
+                    seconds(t.median),
+                    "" if ours is None else ratio(t.median / ours),
+                    "" if peak is None else mebibytes(peak),
+                    "" if least is None else f"{least / t.median:.0%}",
+                    computes.get(t.peer, ""),
+                )
+            )
+        names = {t.peer for t in timed}
+        for peer in operator.peers if results.device == "cpu" else ():
+            if peer.name not in names and (why := peer.left_out(case)):
+                rows.append(("", peer.name, f"({why})", "", "", "", peer.computes))
+    columns = ("", "median", "of ours", "peak memory", "of the floor", "computes")
+    return table((operator.title, *columns), rows)
 
 
 def training_row(step: TrainingStep) -> list[str]:
@@ -113,45 +110,49 @@ def training_row(step: TrainingStep) -> list[str]:
     ]
 
 
-def _targets(verdicts: Sequence[Verdict]) -> Table:
-    table = Table(title="Targets", title_justify="left", title_style="bold")
-    for name in ("case", "ours", "against", "", "ratio", "at most", "aim", ""):
-        table.add_column(name)
-    for verdict in verdicts:
-        target = verdict.target
-        unit = seconds if target.quantity == "time" else mebibytes
-        absolute = target.against is None
-        against = f"ours at N={target.against.n}" if isinstance(target.against, Case) else None
-        scale = (lambda value: f"{value:.0f} MiB") if absolute else ratio
-        table.add_row(
-            f"{target.case}{TITLES[target.operator]}",
-            "" if verdict.ours is None else unit(verdict.ours),
-            "peak memory growth" if absolute else against or str(target.against),
-            "" if absolute or verdict.other is None else unit(verdict.other),
-            "" if verdict.ratio is None else scale(verdict.ratio),
-            scale(target.at_most),
-            "" if target.aim is None else scale(target.aim),
-            _word(verdict),
+def _target(verdict: Verdict) -> list[str]:
+    target = verdict.target
+    unit = seconds if target.quantity == "time" else mebibytes
+    alone = target.against is None
+    scale = ratio if not alone else seconds if target.quantity == "time" else "{:.0f} MiB".format
+    value = [
+        "" if number is None else show(number)
+        for show, number in (
+            (unit, verdict.ours),
+            (unit, None if alone else verdict.other),
+            (scale, verdict.ratio),
+            (scale, target.at_most),
+            (scale, target.aim),
         )
-    return table
+    ]
+    case = f"{target.case}{TITLES[target.operator]}"
+    mode = target.mode if target.device == "cuda" else ""
+    return [case, mode, value[0], "" if alone else verdict.against, *value[1:], verdict.word]
 
 
-def _word(verdict: Verdict) -> Text:
-    if verdict.met is None:
-        return Text("not measured", style="yellow")
-    if not verdict.met:
-        return Text("NOT MET", style="bold red")
-    return Text("met, the aim too" if verdict.aim_met else "met", style="green")
+def _stage(name: str, entry: dict[str, Any]) -> list[str]:
+    told = str(entry.get("error") or entry.get("summary") or entry.get("reason") or "")
+    return [name, entry["status"], f"{entry.get('seconds', 0):.0f} s", told.split("\n")[0][:90]]
 
 
 def _machine(results: Results) -> str:
     machine = results.machine
-    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
-    return (
-        f"{machine['cpu']}, {machine['threads']} threads; "
-        f"{machine['facenet_ext']['cpu_instruction_set']} kernels; {packages}; "
-        f"commit {machine['commit']}"
+    packages = ", ".join(
+        f"{name} {number}" for name, number in machine["packages"].items() if number
     )
+    lines = [f"{machine['cpu']}, commit {machine['commit']}", packages]
+    if results.device == "cpu":
+        kernels = machine["facenet_ext"]["cpu_instruction_set"]
+        lines.append(f"{machine['threads']} threads, {kernels} kernels")
+    if gpu := machine.get("gpu"):
+        lines.append(f"{gpu['name']}, driver {gpu['driver']}, CUDA {gpu['cuda']}")
+    if results.ceilings:
+        rates = (
+            f"{what} {rate / 1e12:.2f} {'TB' if what == 'copy' else 'TFLOP'}/s"
+            for what, rate in results.ceilings.items()
+        )
+        lines.append("Measured here: " + "; ".join(rates))
+    return "\n".join(lines)
 
 
 def seconds(value: float) -> str:

@@ -1,9 +1,11 @@
-"""What is to be reached, as data: 2 threads, float32, D = 128, forward and backward, medians."""
+"""What is to be reached, as data: medians on 2 CPU threads, or on a GPU like the H100."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from benchmarks import margin, peers
+from benchmarks import cases, distances, margin, peers
 from benchmarks.cases import Case
 from benchmarks.peers import Peer
 from benchmarks.results import Results
@@ -15,16 +17,25 @@ MIB = 2**20
 class Target:
     """Ours on ``case``, divided by ``against``, is at most this, and better this.
 
-    ``against`` is a peer on the same case, ours on a smaller case (how it grows), or None: then it
-    is divided by a MiB.
+    ``against`` is a peer on the same case, ours on a smaller case (how it grows), the case's
+    inputs, or None: then it is divided by a MiB, or by a second.
     """
 
     quantity: Literal["time", "memory"]
     case: Case
-    against: Peer | Case | None
+    against: Peer | Case | Literal["the inputs"] | None
     at_most: float
     aim: float | None = None
     operator: str = "mined_triplet_loss"
+    ours: str = peers.OURS.name
+    mode: str = "eager"
+    against_mode: str = "eager"
+    device: str = "cpu"
+
+
+_gpu = partial(Target, device="cuda", ours=peers.BOUNDED)
+_of_mm = partial(_gpu, "time", operator=peers.FORWARD, mode="graph", against_mode="graph")
+_of_square = partial(_of_mm, operator="pairwise_squared_distance", ours=peers.OURS.name)
 
 
 TARGETS = (
@@ -39,6 +50,21 @@ TARGETS = (
     Target("memory", Case(16384, 4), Case(4096, 4), 4.5),
     Target("time", Case(1800, 40), peers.MM, 4.0, operator=margin.OPERATOR),
     Target("memory", Case(1800, 40), None, 32, operator=margin.OPERATOR),
+    _gpu("time", cases.PAPER, None, 60e-6, 40e-6, mode="graph"),
+    _gpu("time", cases.PAPER, None, 200e-6, 120e-6),
+    _gpu("time", cases.PAPER, peers.METRIC_LEARNING, 1 / 1000, mode="graph"),
+    _gpu("time", cases.PAPER, peers.SORT, 1 / 20, mode="graph"),
+    *(
+        _of_mm(case, peers.MM, at_most, aim)
+        for case, (at_most, aim) in zip(
+            cases.LARGE,
+            ((1.2, 0.6), (1.2, 0.6), (2.0, 1.0), (2.0, 1.0), (2.0, 1.1), (1.5, 0.8)),
+            strict=True,
+        )
+    ),
+    *(_of_square(case, peers.MM, 1.1) for case in cases.SQUARES),
+    *(_of_square(case, distances.CDIST, 1.0) for case in cases.SQUARES),
+    _gpu("memory", cases.LARGE[1], "the inputs", 3.0),
 )
 
 
@@ -57,6 +83,12 @@ class Verdict:
         return self.ours / self.other
 
     @property
+    def against(self) -> str:
+        if self.target.against is None:
+            return "1 s" if self.target.quantity == "time" else "1 MiB"
+        return str(self.target.against)
+
+    @property
     def met(self) -> bool | None:
         return None if self.ratio is None else self.ratio <= self.target.at_most
 
@@ -66,13 +98,22 @@ class Verdict:
             return None
         return self.ratio <= self.target.aim
 
+    @property
+    def word(self) -> str:
+        if self.met is None:
+            return "not measured"
+        if not self.met:
+            return "NOT MET"
+        return "met, the aim too" if self.aim_met else "met"
+
     def as_dict(self) -> dict[str, Any]:
         target = self.target
         return {
             "operator": target.operator,
             "quantity": target.quantity,
             "case": str(target.case),
-            "against": "1 MiB" if target.against is None else str(target.against),
+            "mode": target.mode,
+            "against": self.against,
             "ours": self.ours,
             "other": self.other,
             "ratio": self.ratio,
@@ -83,20 +124,24 @@ class Verdict:
         }
 
 
-def judge(results: Results) -> list[Verdict]:
-    """Every target against what was measured."""
-    return [_judge(target, results) for target in TARGETS]
+def judge(results: Results, targets: Iterable[Target] = TARGETS) -> list[Verdict]:
+    """Every target of the results' device against what was measured."""
+    return [_judge(target, results) for target in targets if target.device == results.device]
 
 
 def _judge(target: Target, results: Results) -> Verdict:
+    case, against = target.case, target.against
 
-    def measured(peer: str, case: Case) -> float | None:
-        of = results.time if target.quantity == "time" else results.peak
-        return of(peer, case, target.operator)
+    def measured(peer: str, case: Case, mode: str) -> float | None:
+        if target.quantity == "memory":
+            return results.peak(peer, case, target.operator)
+        return results.time(peer, case, target.operator, mode)
 
-    ours = measured(peers.OURS.name, target.case)
-    if target.against is None:
-        return Verdict(target, ours, MIB)
-    if isinstance(target.against, Case):
-        return Verdict(target, ours, measured(peers.OURS.name, target.against))
-    return Verdict(target, ours, measured(target.against.name, target.case))
+    ours = measured(target.ours, case, target.mode)
+    if against is None:
+        return Verdict(target, ours, 1.0 if target.quantity == "time" else MIB)
+    if against == "the inputs":
+        return Verdict(target, ours, case.input_bytes)
+    if isinstance(against, Case):
+        return Verdict(target, ours, measured(target.ours, against, target.mode))
+    return Verdict(target, ours, measured(against.name, case, target.against_mode))

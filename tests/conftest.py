@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import on_any_device
 import pytest
 import torch
 from helpers import SetThreads
@@ -23,31 +24,6 @@ else:
     settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
     settings.register_profile("thorough", deadline=None, max_examples=1000)
     settings.load_profile("default")
-
-# What is collected with --device: the other tests are about the CPU, files or the training script.
-ON_ANY_DEVICE = (
-    "test_all_pairs.py",
-    "test_anchor_swap.py",
-    "test_compile.py",
-    "test_cuda.py",
-    "test_edges_of_the_contract.py",
-    "test_errors.py",
-    "test_indices.py",
-    "test_inputs.py",
-    "test_losses.py",
-    "test_memory.py",
-    "test_memory_state.py",
-    "test_miners.py",
-    "test_mined_triplet_loss.py",
-    "test_neighbours.py",
-    "test_pairwise.py",
-    "test_properties.py",
-    "test_random_draws.py",
-    "test_random_rules.py",
-    "test_select_triplets.py",
-    "test_triplet_loss.py",
-    "test_triplet_margin_loss.py",
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,7 +48,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     elsewhere = config.getoption("--device") != "cpu" and collection_path.suffix == ".py"
-    return True if elsewhere and collection_path.name not in ON_ANY_DEVICE else None
+    return True if elsewhere and collection_path.name not in on_any_device.FILES else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

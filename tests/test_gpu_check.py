@@ -1,15 +1,16 @@
-"""The stages of `make gpu-check` where there is no GPU, its report, and the processes it starts."""
+"""`make gpu-check` where there is no GPU: its stages, jobs and targets, and a dry run."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,201 +22,175 @@ if not (ROOT / "benchmarks" / "gpu").is_dir():
     pytest.skip("benchmarks/ is not here: these are installed tests", allow_module_level=True)
 sys.path.append(str(ROOT))
 
-from benchmarks.gpu import (  # noqa: E402
-    outcomes,
-    processes,
-    records,
-    sanitize,
-    small_calls,
-    smoke,
-    suite,
+from benchmarks import cases, distances, peers, table, targets  # noqa: E402
+from benchmarks.cases import Case  # noqa: E402
+from benchmarks.floors import bytes_moved, floor, operations  # noqa: E402
+from benchmarks.gpu import build, clock, jobs, limits, measurements, sanitizers  # noqa: E402
+from benchmarks.gpu.__main__ import (  # noqa: E402
+    FILES,
+    STAGES,
+    Run,
+    Stage,
+    StageFailure,
+    arguments,
+    main,
 )
-from benchmarks.gpu.__main__ import NAMES, Run, arguments  # noqa: E402
-from benchmarks.gpu.report import Report, slug  # noqa: E402
-from benchmarks.gpu.stages import Entry, Stage, StageFailure, run_stages  # noqa: E402
+from benchmarks.gpu.jobs import Entry, Job  # noqa: E402
+from benchmarks.results import Peak, Results, Timing  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Everything is written here, and records are not taken from the environment."""
-    folder = tmp_path / "gpu"
-    monkeypatch.setattr(processes, "SCRATCH", folder)
-    monkeypatch.setattr(processes, "SITE", folder / "site")
-    monkeypatch.delenv(records.VARIABLE, raising=False)
-    return folder
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Everything is written here, and SIGTERM means afterwards what it meant before."""
+    monkeypatch.setattr(jobs, "SCRATCH", tmp_path / "gpu")
+    monkeypatch.setattr(jobs, "SITE", tmp_path / "gpu" / "site")
+    (tmp_path / "gpu").mkdir()
+    before = signal.getsignal(signal.SIGTERM)
+    yield tmp_path / "gpu"
+    signal.signal(signal.SIGTERM, before)
+
+
+def saved(output: Path) -> dict[str, Any]:
+    (path,) = output.glob("*.json")
+    return json.loads(path.read_text())
+
+
+# --- stages --------------------------------------------------------------------------------------
 
 
 class Clock:
-    def __init__(self) -> None:
+    """`time.monotonic`, moved on by the stages alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    def __call__(self) -> float:
-        return self.now
-
-    def spend(self, seconds: float) -> Callable[[float, Entry], None]:
-        def run(limit: float, entry: Entry) -> None:
+    def spend(self, seconds: float) -> Callable[[Run, float, Entry], None]:
+        def run(run: Run, limit: float, entry: Entry) -> None:
             entry["limit"] = limit
             self.now += seconds
 
         return run
 
 
-def saved(report: Report) -> dict[str, Any]:
-    return json.loads(report.path.read_text())
+def fail(run: Run, seconds: float, entry: Entry) -> None:
+    entry["found"] = 3
+    raise StageFailure("three are wrong")
 
 
-# --- stages --------------------------------------------------------------------------------------
+def dry(tmp_path: Path, *more: str) -> Run:
+    return Run(arguments(["--device", "cpu", "--output", str(tmp_path / "out"), *more]))
 
 
-def test_a_failing_stage_stops_no_other(tmp_path: Path) -> None:
-    def fail(seconds: float, entry: Entry) -> None:
-        entry["found"] = 3
-        raise StageFailure("three are wrong")
-
-    clock, told = Clock(), []
-    report = Report(tmp_path / "report.json")
-    stages = [Stage("a", 10, fail), Stage("b", 10, clock.spend(2)), Stage("c", 10, fail, ("a",))]
-    assert not run_stages(stages, report, 100.0, clock, told.append)
-    found = saved(report)["stages"]
+def test_a_failing_stage_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticks = Clock(monkeypatch)
+    stages = {
+        "machine": Stage(ticks.spend(1), 10, 5, dry=True),
+        "a": Stage(fail, 10, 5, dry=True),
+        "b": Stage(ticks.spend(2), 10, 5, dry=True),
+    }
+    assert not dry(tmp_path).go(stages, 100.0)
+    found = saved(tmp_path / "out")["stages"]
     assert found["a"]["status"] == "failed"
     assert found["a"]["found"] == 3
     assert "three are wrong" in found["a"]["error"]
     assert (found["b"]["status"], found["b"]["seconds"], found["b"]["limit"]) == ("passed", 2, 10)
-    assert found["c"] == {"status": "left out", "reason": "needs a"}
-    assert len(told) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_the_deadline_is_kept(tmp_path: Path) -> None:
-    clock = Clock()
-    report = Report(tmp_path / "report.json")
-    stages = [Stage(name, 40, clock.spend(40), least=15.0) for name in "abc"]
-    assert not run_stages(stages, report, 60.0, clock, lambda text: None)
-    found = saved(report)["stages"]
-    assert [found[name].get("limit") for name in "abc"] == [40, 20, None]
+def test_what_the_others_need_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = Clock(monkeypatch)
+    run = Run(arguments(["--output", str(tmp_path / "out")]))
+    stages = {"machine": Stage(ticks.spend(1), 9, 5), "build": Stage(fail, 9, 5)}
+    assert not run.go(stages | {"smoke": Stage(ticks.spend(1), 9, 5)}, 100.0)
+    assert saved(tmp_path / "out")["stages"]["smoke"]["reason"] == "needs build"
+    assert not run.go({"machine": Stage(fail, 9, 5), "smoke": stages["machine"]}, 100.0)
+    assert saved(tmp_path / "out")["stages"]["smoke"]["reason"] == "needs machine"
+
+
+def test_the_deadline_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each stage leaves the later ones the least that they need."""
+    ticks = Clock(monkeypatch)
+    stages = {"machine": Stage(ticks.spend(0), 10, 0, dry=True)}
+    stages |= {name: Stage(ticks.spend(40), 40, 15, dry=True) for name in "abc"}
+    assert dry(tmp_path).go(stages, 95.0)
+    found = saved(tmp_path / "out")["stages"]
+    assert [found[name].get("limit") for name in "abc"] == [40, 40, 15]
+    ticks.now = 0
+    assert not dry(tmp_path).go(stages, 60.0)
+    found = saved(tmp_path / "out")["stages"]
+    assert [found[name].get("limit") for name in "abc"] == [30, 15, None]
     assert found["c"]["reason"] == "no time left"
 
 
-def test_all_passed(tmp_path: Path) -> None:
-    clock = Clock()
-    report = Report(tmp_path / "report.json")
-    assert run_stages([Stage("a", 9, clock.spend(1))], report, 60.0, clock, lambda text: None)
-
-
 def test_an_interrupted_stage_leaves_what_it_has(tmp_path: Path) -> None:
-    def interrupted(seconds: float, entry: Entry) -> None:
+    def interrupted(run: Run, seconds: float, entry: Entry) -> None:
         entry["found"] = 3
         raise KeyboardInterrupt
 
-    report = Report(tmp_path / "report.json")
     with pytest.raises(KeyboardInterrupt):
-        run_stages([Stage("a", 10, interrupted)], report, time.monotonic() + 60)
-    assert saved(report)["stages"]["a"]["status"] == "interrupted"
-    assert saved(report)["stages"]["a"]["found"] == 3
+        dry(tmp_path).go({"machine": Stage(interrupted, 9, 0, dry=True)}, time.monotonic() + 60)
+    found = saved(tmp_path / "out")["stages"]["machine"]
+    assert (found["status"], found["found"]) == ("interrupted", 3)
 
 
-def test_the_stages_are_those_that_can_be_asked_for(tmp_path: Path) -> None:
-    report = Report(tmp_path / "report.json")
-    assert tuple(stage.name for stage in Run(report, quick=False).stages()) == NAMES
-    some = Run(report, quick=False, only=["core"]).stages()
-    assert [stage.name for stage in some] == ["machine", "core"]
+def test_only_and_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They keep what the last run of this commit did, and do what is asked for or did not pass."""
+    monkeypatch.setattr(jobs, "run", lambda of, *_, **__: dict.fromkeys((j.name for j in of), 0))
+    monkeypatch.setattr(Job, "log", lambda job, characters: "null")
+    monkeypatch.setenv("FACENET_COMMIT", "one")
+    ticks = Clock(monkeypatch)
+    stages = {"machine": STAGES["machine"], "smoke": Stage(ticks.spend(1), 9, 0, dry=True)}
+    assert not dry(tmp_path).go(stages | {"core": Stage(fail, 9, 0, dry=True)}, 60.0)
+    done = stages | {"core": Stage(ticks.spend(3), 9, 0, dry=True)}
+    assert dry(tmp_path, "--only", "core").go(done, 60.0)
+    found = saved(tmp_path / "out")["stages"]
+    assert (found["core"]["seconds"], "earlier" in found["core"]) == (3, False)
+    assert (found["smoke"]["status"], found["smoke"]["earlier"]) == ("passed", True)
+    capsys.readouterr()
+    assert dry(tmp_path, "--resume").go(done, 60.0)
+    assert "[smoke] passed earlier\n[core] passed earlier\n" in capsys.readouterr().out
+    monkeypatch.setenv("FACENET_COMMIT", "another")
+    assert dry(tmp_path, "--resume").go(done, 60.0)
+    assert "earlier" not in capsys.readouterr().out
+
+
+def test_options_and_stages() -> None:
+    assert list(STAGES) == ["machine", "build", "smoke", "tests", "sanitizers", "core", "rest"]
     asked = arguments(["--minutes", "2", "--only", "core", "--only", "tests", "--quick"])
     assert (asked.minutes, asked.only, asked.quick) == (2.0, ["core", "tests"], True)
+    assert all((ROOT / "tests" / name).is_file() for name in FILES)
 
 
-# --- report --------------------------------------------------------------------------------------
+def test_results_are_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out" / "results.json"
+    Results({"gpu": "one"}).save(path, [])
 
-
-def test_a_report_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = Report(tmp_path / "report.json")
-    report.data["machine"] = {"device": "one"}
-    report.save()
-
-    def fail(*arguments: object) -> None:
+    def no_space(*arguments: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr(os, "replace", fail)
-    report.data["machine"] = {"device": "two"}
+    monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(OSError, match="no space"):
-        report.save()
-    assert saved(report)["machine"] == {"device": "one"}
+        Results({"gpu": "two"}).save(path, [])
+    assert Results.load(path).machine == {"gpu": "one"}
 
 
-def test_a_report_is_copied_with_its_logs(tmp_path: Path) -> None:
-    report = Report(tmp_path / "report.json", out=str(tmp_path / "out"))
-    report.name_after("NVIDIA H100 80GB HBM3", tmp_path / "results")
-    assert processes.run([sys.executable, "-c", "print(7)"], name="seven", seconds=60) == 0
-    report.save()
-    assert (tmp_path / "results" / "nvidia-h100-80gb-hbm3.json").exists()
-    copied = {path.name for path in (tmp_path / "out").iterdir()}
-    assert copied == {"nvidia-h100-80gb-hbm3.json", "logs.txt"}
-    assert "7" in (tmp_path / "out" / "logs.txt").read_text()
+# --- jobs ----------------------------------------------------------------------------------------
 
 
-def test_a_run_of_one_stage_keeps_the_others_of_the_last(tmp_path: Path) -> None:
-    first = Report(tmp_path / "gpu.json")
-    first.data["stages"] = {"build": {"status": "passed"}, "core": {"status": "failed"}}
-    first.save()
-    second = Report()
-    second.stage("core")["status"] = "passed"
-    second.name_after("GPU", tmp_path)
-    second.keep_earlier_stages()
-    assert second.data["stages"] == {
-        "core": {"status": "passed"},
-        "build": {"status": "passed", "earlier": True},
-    }
+def outcome_of(tmp_path: Path, test: str, seconds: float = 60.0) -> Entry:
+    (tmp_path / "test_some.py").write_text(test)
+    job = Job("some", [str(tmp_path / "test_some.py")])
+    return jobs.outcome(job, jobs.run([job], seconds)["some"])
 
 
-def test_slug() -> None:
-    assert slug("NVIDIA GeForce RTX 4090 (Laptop)") == "nvidia-geforce-rtx-4090-laptop"
-    assert slug("") == "gpu"
-
-
-# --- processes -----------------------------------------------------------------------------------
-
-
-def test_a_process_that_takes_too_long_is_ended_and_leaves_its_records() -> None:
-    code = (
-        "import time\nfrom benchmarks.gpu import records\n"
-        "records.write('found', number=1)\nprint('begun')\ntime.sleep(600)"
-    )
-    begin = time.monotonic()
-    with pytest.raises(processes.TimeLimit, match="slow: stopped after"):
-        processes.run([sys.executable, "-c", code], name="slow", seconds=3.0)
-    assert time.monotonic() - begin < 30
-    assert records.read(processes.record_path("slow")) == [{"kind": "found", "number": 1}]
-    assert "begun" in processes.tail("slow")
-
-
-def test_a_record_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "some.jsonl"
-    path.write_text('{"kind": "a", "n": 1}\n{"kind": "b", "n"')
-    assert records.read(path) == [{"kind": "a", "n": 1}]
-    assert records.read(tmp_path / "none.jsonl") == []
-
-
-def test_errors_that_end_a_context_are_known() -> None:
-    told = "CUDA error: an illegal memory access was encountered"
-    assert records.is_fatal(told)
-    assert not records.is_fatal("CUDA out of memory")
-
-
-# --- tests, sanitizers ---------------------------------------------------------------------------
-
-
-def test_the_calls_for_the_sanitizers_run_on_cpu_tensors() -> None:
-    assert small_calls.run("cpu", time.time() + 60.0) == 180
-    assert small_calls.run("cpu", 0.0) == 1
-
-
-def test_the_smoke_test_on_the_cpu_agrees_with_itself() -> None:
-    found = smoke.check("cpu")
-    assert len(found) == 40
-    assert [told for told in found if "error" in told] == []
-
-
-def test_the_outcomes_of_a_file_are_counted(tmp_path: Path) -> None:
-    test = tmp_path / "test_some.py"
-    test.write_text(
+def test_the_outcomes_of_a_job_are_counted(tmp_path: Path) -> None:
+    found = outcome_of(
+        tmp_path,
         "import pytest\n"
         "def test_right(record_property): record_property('bytes', 7)\n"
         "def test_wrong(): assert 1 == 2\n"
@@ -223,66 +198,70 @@ def test_the_outcomes_of_a_file_are_counted(tmp_path: Path) -> None:
         "def test_skipped(): pass\n"
         "@pytest.fixture\n"
         "def broken(): raise ValueError('broken')\n"
-        "def test_error(broken): pass\n"
+        "def test_error(broken): pass\n",
     )
-    command = [*processes.python("pytest", "-q", "-p", "benchmarks.gpu.outcomes"), str(test)]
-    code = processes.run([*command, "-p", "no:cacheprovider"], name="some", seconds=60)
-    found = suite.judge_file(records.read(processes.record_path("some")), code)
-    assert found["counts"] == {"passed": 1, "failed": 1, "skipped": 1, "error": 1}
-    assert found["collected"] == 4
+    assert found["counts"] == {"passed": 1, "failure": 1, "skipped": 1, "error": 1}
     assert found["status"] == "failed"
     assert [f["id"].split("::")[1] for f in found["failures"]] == ["test_wrong", "test_error"]
-    assert "1 == 2" in found["failures"][0]["text"]
-    assert found["properties"][0]["bytes"] == 7
-    assert found["skipped"] == {"Skipped: no such GPU": 1}
+    assert "1 == 2" in found["failures"][0]["told"]
+    assert found["properties"] == [{"bytes": "7"}]
+    (why,) = found["skipped"]
+    assert "no such GPU" in why
+
+
+def test_a_lost_context_ends_a_job(tmp_path: Path) -> None:
+    lost = "raise RuntimeError('CUDA error: an illegal memory access')"
+    found = outcome_of(tmp_path, f"def test_first(): {lost}\ndef test_second(): pass\n")
+    assert found["stopped"] == "the CUDA context is lost"
+    assert (found["status"], found["counts"]) == ("failed", {"failure": 1})
+    assert not limits.is_lost("CUDA out of memory")
+
+
+def test_a_job_ends_with_its_time(tmp_path: Path) -> None:
+    found = outcome_of(tmp_path, "def test_1(): pass\ndef test_2(): pass\n", jobs.STARTING)
+    assert (found["status"], found["stopped"]) == ("stopped", "out of time")
+    assert found["counts"] == {"passed": 1}
+
+
+def test_a_test_that_hangs_is_ended_and_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "TEST_SECONDS", 0.5)
+    hang = "import time\ndef test_1(): pass\ndef test_2(): time.sleep(600)\n"
+    found = outcome_of(tmp_path, hang)
+    assert found["counts"] == {"passed": 1, "failure": 1}
+    (failure,) = found["failures"]
+    assert failure["id"].endswith("test_2")
+    assert "still running after 0.5 s" in failure["told"]
+    assert "in test_2" in failure["told"]
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    code = (
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('begun')\ntime.sleep(600)"
+    )
+    slow, late = (Job(name, command=[sys.executable, "-c", code]) for name in ("slow", "late"))
+    begin, jobs_grace = time.monotonic(), jobs.GRACE
+    jobs.GRACE = 0.5
+    try:
+        assert jobs.run([slow, late], 1.5) == {"slow": -signal.SIGKILL, "late": None}
+    finally:
+        jobs.GRACE = jobs_grace
+    assert time.monotonic() - begin < 30
+    assert "begun" in slow.log()
+    assert jobs.outcome(slow, -signal.SIGKILL)["status"] == "stopped"
+    assert jobs.outcome(late, None)["status"] == "stopped"
+
+
+def test_a_job_of_which_nothing_ran_has_not_passed(tmp_path: Path) -> None:
+    test = "import pytest\npytest.skip('no CUDA device', allow_module_level=True)\n"
+    assert outcome_of(tmp_path, test)["status"] == "nothing ran"
+    assert outcome_of(tmp_path, "import nothing_of_this_name\n")["status"] == "failed"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "more", "told"),
-    [
-        ("raise RuntimeError('CUDA error: an illegal memory access')", {}, "context is lost"),
-        ("pass", {outcomes.SECONDS: "0"}, "out of time"),
-    ],
-)
-def test_a_file_is_stopped(wrong: str, more: dict[str, str], told: str, tmp_path: Path) -> None:
-    test = tmp_path / "test_some.py"
-    test.write_text(f"def test_first(): {wrong}\ndef test_second(): pass\n")
-    command = [*processes.python("pytest", "-q", "-p", "benchmarks.gpu.outcomes"), str(test)]
-    command += ["-p", "no:cacheprovider"]
-    code = processes.run(command, name="some", seconds=60, more=more)
-    found = suite.judge_file(records.read(processes.record_path("some")), code)
-    assert told in found["stopped"]
-    assert found["status"] != "passed"
-    assert sum(found["counts"].values()) == 1
-
-
-def test_a_file_that_was_killed_has_not_passed() -> None:
-    found = suite.judge_file(
-        [{"kind": "collected", "count": 9}, {"kind": "test", "id": "a", "outcome": "passed"}], None
-    )
-    assert (found["status"], found["counts"]) == ("stopped", {"passed": 1})
-
-
-def test_a_file_of_which_nothing_ran_has_not_passed() -> None:
-    skipped = {"kind": "test", "id": "a", "outcome": "skipped", "text": "no CUDA device"}
-    end = {"kind": "end", "stopped": ""}
-    assert suite.judge_file([skipped, end], 5)["status"] == "nothing ran"
-    assert suite.judge_file([end], 2)["status"] == "failed"
-
-
-def test_the_files_of_the_suite_are_those_that_conftest_collects() -> None:
-    # Not by its name, which other folders' have too.
-    tree = ast.parse((Path(__file__).parent / "conftest.py").read_text())
-    (value,) = (
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ON_ANY_DEVICE"
-    )
-    assert sorted(suite.FILES) == sorted(ast.literal_eval(value))
-
-
-@pytest.mark.parametrize(
-    ("log", "status"),
+    ("log", "verdict"),
     [
         ("========= ERROR SUMMARY: 0 errors\n", "clean"),
         ("========= ERROR SUMMARY: 3 errors\n", "found"),
@@ -291,49 +270,210 @@ def test_the_files_of_the_suite_are_those_that_conftest_collects() -> None:
         ("unrecognised option '--kernel-name'\n", "no verdict"),
     ],
 )
-def test_sanitizers_logs_are_read(log: str, status: str) -> None:
-    assert sanitize.judge_log(log, 0)["status"] == status
+def test_sanitizers_logs_are_read(log: str, verdict: str) -> None:
+    assert sanitizers.verdict_of(log, 0) == verdict
+    job = sanitizers.job("compute-sanitizer", "racecheck", "calls.py")
+    job.path("log").write_text(log)
+    job.path("xml").write_text("<testsuite><testcase/></testsuite>")
+    assert sanitizers.outcome(job, 0)["status"] == ("passed" if verdict == "clean" else verdict)
+    job.path("xml").write_text("<testsuite/>")
+    assert sanitizers.outcome(job, 0)["status"] != "passed"
+    assert sanitizers.without_options(job).tool[-1] == "20"
 
 
 def test_a_tool_that_was_stopped_has_no_verdict() -> None:
-    assert sanitize.judge_log("========= ERROR SUMMARY: 0 errors", None)["status"] == "no verdict"
-    assert sanitize.judge_log("========= ERROR SUMMARY: 0 errors", 1)["status"] == "failed"
+    assert sanitizers.verdict_of("========= ERROR SUMMARY: 0 errors", None) == "no verdict"
+    assert sanitizers.verdict_of("========= ERROR SUMMARY: 0 errors", 1) == "failed"
+
+
+def test_only_what_was_built_is_measured() -> None:
+    assert [build.architecture(c) for c in ("9.0", "8.0", "12.0")] == [
+        "90a-real",
+        "80-real",
+        "120-real",
+    ]
+    with pytest.raises(build.BuildError, match="imports another facenet_ext"):
+        build._check({})
+
+
+# --- measurements --------------------------------------------------------------------------------
+
+
+def test_floors() -> None:
+    case = Case(1000, 4, 10, "bfloat16")
+    assert (case.row_bytes, case.input_bytes) == (20_000, 28_000)
+    assert bytes_moved(peers.FORWARD, case) == 28_004
+    assert bytes_moved("mined_triplet_loss", case) == 48_004
+    assert bytes_moved("pairwise_squared_distance", case) == 20_000 + 4_000_000
+    assert operations(case) == 20_000_000
+    assert floor("mined_triplet_loss", case, {"copy": 1e9, "bfloat16": 1e12}) == 48_004e-9
+    assert floor("mined_triplet_loss", case, {"copy": 1e13, "bfloat16": 1e12}) == 20e-6
+    assert floor("mined_triplet_loss", case, {"float32": 1e12}) is None
+
+
+def test_a_graph_is_timed_by_triton_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured: list[object] = []
+    monkeypatch.setattr(clock, "DEVICE", "cuda")
+    monkeypatch.setattr(clock, "capture", lambda call: captured.append(call) or call)
+    bench = SimpleNamespace(do_bench=lambda call, **_: [3.0, 1.0, 2.0])
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(testing=bench))
+    monkeypatch.setitem(sys.modules, "triton.testing", bench)
+    found = clock.measure(lambda: None, "graph", 0.01)
+    assert found == {
+        "median": 2e-3,
+        "min": 1e-3,
+        "max": 3e-3,
+        "rounds": 3,
+        "clock": "triton do_bench",
+    }
+    monkeypatch.setitem(sys.modules, "triton.testing", None)
+    for mode, times in (("graph", 2), ("eager", 2)):
+        found = clock.measure(lambda: time.sleep(2e-3), mode, 0.01)
+        assert 2e-3 < found["min"] <= found["median"] <= found["max"]
+        assert (found["clock"], len(captured)) == ("torch.utils.benchmark", times)
+
+
+def timed(operator: str, peer: str, mode: str, case: Case, seconds: float) -> Timing:
+    of = {"n": case.n, "per_class": case.per_class, "dim": case.dim, "dtype": case.dtype}
+    figures = {"median": seconds, "min": seconds, "max": seconds, "rounds": 1}
+    return Timing(operator=operator, peer=peer, mode=mode, **of, **figures)
+
+
+def test_targets_are_judged() -> None:
+    case = cases.LARGE[0]
+    step = "mined_triplet_loss"
+    results = Results({"gpu": None})
+    for measured in (
+        timed(peers.FORWARD, peers.BOUNDED, "graph", case, 1.0e-4),
+        timed(peers.FORWARD, peers.MM.name, "graph", case, 1.0e-4),
+        timed(step, peers.BOUNDED, "graph", cases.PAPER, 1.0),
+        timed(step, peers.BOUNDED, "graph", cases.PAPER, 70e-6),  # in place of the last
+        timed(step, peers.BOUNDED, "eager", case, 70e-6),
+    ):
+        results.add(measured)
+    assert len(results.times) == 4
+    of = {(v.target.operator, v.target.case, v.target.mode): v for v in targets.judge(results)}
+    verdict = of[peers.FORWARD, case, "graph"]
+    assert (verdict.ratio, verdict.met, verdict.aim_met, verdict.word) == (1.0, True, False, "met")
+    absolute = [
+        v for v in targets.judge(results) if v.target.case == cases.PAPER and v.against == "1 s"
+    ]
+    assert [(v.ratio, v.word) for v in absolute] == [(70e-6, "NOT MET"), (None, "not measured")]
+    assert absolute[1].as_dict()["met"] is None
+    assert of[peers.FORWARD, cases.LARGE[1], "graph"].word == "not measured"
+
+
+def test_memory_is_judged_by_the_bytes_of_the_inputs() -> None:
+    (target,) = (t for t in targets.TARGETS if t.against == "the inputs")
+    growth = target.case.input_bytes * 5 // 2
+    of = {"n": 65536, "per_class": 4, "dtype": "bfloat16"}
+    results = Results({"gpu": None})
+    results.add(Peak(operator=target.operator, peer=target.ours, growth=growth, **of))
+    (verdict,) = targets.judge(results, [target])
+    assert (verdict.ratio, verdict.word) == (2.5, "met")
+
+
+def test_each_device_has_targets_of_its_own() -> None:
+    on_gpu = [v.target for v in targets.judge(Results({"gpu": None}))]
+    on_cpu = [v.target for v in targets.judge(Results({}))]
+    assert sorted(map(str, on_gpu + on_cpu)) == sorted(map(str, targets.TARGETS))
+    assert {t.device for t in on_cpu} == {"cpu"}
+    # The core measures what the GPU's need.
+    planned = {
+        (operator, case, peer.name, mode) for operator, case, peer, mode in measurements.CORE
+    }
+    weighed = {
+        (operator, case, peer.name, mode) for operator, case, peer, mode in measurements.PEAKS
+    }
+    for t in on_gpu:
+        assert (t.operator, t.case, t.ours, t.mode) in (
+            planned if t.quantity == "time" else weighed
+        )
+        if isinstance(t.against, peers.Peer):
+            assert (t.operator, t.case, t.against.name, t.against_mode) in planned
+
+
+@pytest.mark.parametrize(
+    ("peer", "text", "raised"),
+    [
+        (peers.SORT, "No module named 'a_peer'", pytest.skip.Exception),
+        (distances.OURS, "out of memory", RuntimeError),
+        (peers.SORT, "CUDA error: an illegal memory access was encountered", RuntimeError),
+    ],
+)
+def test_only_anothers_failure_is_no_failure(
+    peer: peers.Peer, text: str, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*row: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(measurements, "prepare", broken)
+    with pytest.raises(raised, match=text):
+        measurements.measure(pytest.fail, ("mined_triplet_loss", Case(32, 4), peer, "eager"))
 
 
 # --- the command ---------------------------------------------------------------------------------
 
 
-def test_without_a_gpu_it_says_so_and_writes_its_report(tmp_path: Path) -> None:
-    """The whole command, in a copy of the repository's package without a GPU to see."""
-    out = tmp_path / "out"
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom benchmarks.gpu import processes\n"
-        f"processes.SCRATCH = Path({str(tmp_path / 'run')!r})\n"
-        "from benchmarks.gpu.__main__ import main\n"
-        "sys.exit(main(['--only', 'machine', '--minutes', '2']))\n"
-    )
-    environment = os.environ | {
-        "OUT": str(out),
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": str(ROOT),
+def test_without_a_gpu_it_says_so_and_writes_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["--output", str(tmp_path / "out"), "--minutes", "2"]) == 1
+    assert "torch sees no CUDA device" in capsys.readouterr().out
+    found = saved(tmp_path / "out")
+    assert {name: entry["status"] for name, entry in found["stages"].items()} == {
+        "machine": "failed",
+        **dict.fromkeys(list(STAGES)[1:], "left out"),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    assert "torch sees no CUDA device" in done.stdout
-    (written,) = out.glob("*.json")
-    found = json.loads(written.read_text())
-    assert found["passed"] is False
-    assert found["machine"]["torch"]
-    assert all(target["verdict"] == "not measured" for target in found["targets"])
+    assert found["machine"]["packages"]["torch"]
+    assert all(target["met"] is None for target in found["targets"])
+
+
+def test_a_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole command on CPU tensors, without a peer that imports long."""
+    (tmp_path / "sentence_transformers.py").write_text("raise ModuleNotFoundError('not here')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    output = tmp_path / "out"
+    assert main(["--device", "cpu", "--output", str(output)]) == 0
+    assert {path.name for path in output.iterdir()} == {"dry-run.json", "logs.txt"}
+    assert "test session starts" in (output / "logs.txt").read_text()
+    found = saved(output)
+    counts = {
+        name: entry["jobs"][name]["counts"]
+        for name, entry in found["stages"].items()
+        if "jobs" in entry
+    }
+    assert counts["smoke"] == {"passed": 112}
+    skips = {name: count.pop("skipped") for name, count in counts.items() if "skipped" in count}
+    assert skips == {"core": 1, "rest": 1}
+    assert set(counts) == {"smoke", "core", "rest"}
+    assert all(set(count) == {"passed"} for count in counts.values())
+    assert all(timing["median"] > 0 for timing in found["times"])
+    assert {timing["peer"] for timing in found["times"]} == {
+        peers.BOUNDED,
+        *(p.name for p in (peers.OURS, peers.MM, peers.SORT, peers.METRIC_LEARNING)),
+        distances.CDIST.name,
+    }
+    assert set(found["ceilings"]) == {"copy", "bfloat16", "float32"}
+    assert len(found["peaks"]) == 2
+    assert len(found["kernels"]) == 7
+    results = Results.load(output / "dry-run.json")
+    text = table.text(results, targets.judge(results))
+    assert text in capsys.readouterr().out
+    assert "TFLOP/s" in text
+    assert "N=64, D=8, 4 per class" in text
+    assert max(map(len, text.splitlines())) <= table.WIDTH
 
 
 def test_it_imports_without_what_a_gpu_machine_may_lack() -> None:
-    lacking = ("rich", "matplotlib", "pytest_benchmark", "hypothesis", "pytorch_metric_learning")
+    lacking = ("rich", "matplotlib", "pytest_benchmark", "hypothesis", "triton")
+    lacking += ("pytorch_metric_learning", "sentence_transformers", "pytest_timeout", "xdist")
     code = (
         f"import sys\nfor name in {lacking}: sys.modules[name] = None\n"
-        "from benchmarks.gpu import __main__, build, measure, outcomes, small_calls, smoke, table\n"
+        "import benchmarks.gpu.check_operators\nfrom benchmarks.gpu import __main__, measurements\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

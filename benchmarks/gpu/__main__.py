@@ -1,22 +1,239 @@
 """Builds, checks and measures on one GPU, and writes one JSON: `python -m benchmarks.gpu`."""
 
 import argparse
+import json
 import os
-import platform
+import re
+import runpy
 import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from benchmarks.gpu import build, machine, processes, sanitize, smoke, suite
-from benchmarks.gpu.report import Report
-from benchmarks.gpu.stages import Entry, Stage, run_stages
+from benchmarks import table
+from benchmarks.gpu import jobs, sanitizers
+from benchmarks.gpu.build import build, built
+from benchmarks.gpu.jobs import Entry, Job
+from benchmarks.machine import ROOT, cuda_tool, host
+from benchmarks.results import Peak, Results, Timing
+from benchmarks.targets import judge
 
-NAMES = ("machine", "build", "smoke", "core", "tests", "sanitizers", "rest")
+HERE = Path(__file__).parent
+CHECKS = str(HERE / "check_operators.py")
+FILES: tuple[str, ...] = runpy.run_path(str(ROOT / "tests" / "on_any_device.py"))["FILES"]
+OPTIONAL = ("test_properties",)  # may have nothing to run, without what it needs
+KINDS: dict[str, Any] = {"time": Timing, "peak": Peak}
+LOG_BYTES = 500_000  # of each log, its end
+
+
+class StageFailure(RuntimeError):  # noqa: N818
+    """A stage came to its end, and what it checked is not right."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Works for ``seconds`` at most, and is not begun with fewer left than ``least``."""
+
+    run: "Callable[[Run, float, Entry], None]"
+    seconds: float
+    least: float
+    dry: bool = False  # part of a dry run
+
+
+class Run:
+    """One run: its stages, and its results, which are written after each."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.output: Path = options.output
+        self.device: str = options.device
+        self.quick: bool = options.quick
+        self.resume: bool = options.resume
+        self.only: list[str] = options.only
+        self.results = Results(host() | {"gpu": None})
+        self.name = "gpu"
+
+    def go(self, stages: dict[str, Stage], deadline: float) -> bool:
+        """Whether all passed. One stage's failure stops no other."""
+        wanted = [name for name in stages if self._wanted(name, stages[name])]
+        for place, name in enumerate(wanted):
+            if self.resume and name != "machine" and self._passed(name):
+                print(f"[{name}] passed earlier", flush=True)
+                continue
+            stage, entry = stages[name], Entry()
+            self.results.stages[name] = entry
+            later = sum(stages[other].least for other in wanted[place + 1 :])
+            begin = time.monotonic()
+            seconds = min(stage.seconds, max(deadline - begin - later, stage.least))
+            if reason := self._reason(name, deadline - begin, stage.least):
+                entry |= {"status": "left out", "reason": reason}
+            else:
+                self._stage(stage, seconds, entry)
+            entry["seconds"] = round(time.monotonic() - begin, 1)
+            self.save()
+            told = entry.get("error") or entry.get("reason") or entry.get("summary", "")
+            print(f"[{name}] {entry['status']} after {entry['seconds']} s {told}", flush=True)
+        return all(self._passed(name) for name in wanted)
+
+    def _stage(self, stage: Stage, seconds: float, entry: Entry) -> None:
+        entry["status"] = "running"
+        try:
+            stage.run(self, seconds, entry)
+            entry["status"] = "passed"
+        except Exception as error:
+            entry |= {"status": "failed", "error": f"{type(error).__name__}: {error}"[:2000]}
+        except BaseException:
+            entry["status"] = "interrupted"
+            self.save()
+            raise
+
+    def _wanted(self, name: str, stage: Stage) -> bool:
+        if self.only:
+            return name in ("machine", *self.only)
+        return stage.dry or self.device == "cuda"
+
+    def _passed(self, name: str) -> bool:
+        passed = self.results.stages.get(name, {}).get("status") == "passed"
+        return passed and (name != "build" or built())
+
+    def _reason(self, name: str, left: float, least: float) -> str | None:
+        """Why a stage is left out, if it is."""
+        if name != "machine" and not self._passed("machine"):
+            return "needs machine"
+        if name not in ("machine", "build") and self.device == "cuda" and not self._passed("build"):
+            return "needs build"
+        return "no time left" if left < least else None
+
+    def save(self) -> None:
+        """Writes the JSON in one step, and the logs beside it."""
+        verdicts = judge(self.results)
+        self.results.save(self.output / f"{self.name}.json", [v.as_dict() for v in verdicts])
+        with open(self.output / "logs.txt", "wb") as logs:
+            for source in sorted(jobs.SCRATCH.glob("*.log")):
+                logs.write(f"\n===== {source.name}\n".encode())
+                logs.write(source.read_bytes()[-LOG_BYTES:])
+
+    # --- stages -----------------------------------------------------------------------------
+
+    def machine(self, seconds: float, entry: Entry) -> None:
+        job = Job("machine", command=[sys.executable, "-m", "benchmarks.machine"])
+        if jobs.run([job], seconds)["machine"] != 0:
+            raise StageFailure(job.log(500))
+        gpu = json.loads(job.log(100_000).splitlines()[-1])
+        machine = self.results.machine | {"gpu": gpu}
+        name = gpu["name"] if gpu else "gpu" if self.device == "cuda" else "dry run"
+        self.name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        path = self.output / f"{self.name}.json"
+        if (self.only or self.resume) and path.exists():
+            earlier = Results.load(path)
+            if earlier.machine["commit"] == machine["commit"]:
+                stages = {name: old | {"earlier": True} for name, old in earlier.stages.items()}
+                earlier.stages = stages | {"machine": entry}
+                self.results, machine = earlier, earlier.machine | machine
+        self.results.machine = machine
+        entry["command"] = shlex.join(sys.argv)
+        if self.device == "cuda" and gpu is None:
+            raise StageFailure("torch sees no CUDA device")
+
+    def build(self, seconds: float, entry: Entry) -> None:
+        build(seconds, entry, self.results.machine["gpu"]["capability"])
+        self.results.machine["facenet_ext"] = entry["build_info"]
+
+    def smoke(self, seconds: float, entry: Entry) -> None:
+        self._pytest([Job("smoke", [CHECKS])], seconds, entry)
+
+    def tests(self, seconds: float, entry: Entry) -> None:
+        """Each file in a process of its own: an error of the GPU ends that one."""
+        files = FILES[:2] if self.quick else FILES
+        of = [
+            Job(Path(name).stem, [str(ROOT / "tests" / name)], environment={"OMP_NUM_THREADS": "2"})
+            for name in files
+        ]
+        self._pytest(of, seconds, entry, at_once=min(6, (os.cpu_count() or 2) // 2))
+
+    def sanitizers(self, seconds: float, entry: Entry) -> None:
+        program = cuda_tool("compute-sanitizer")
+        if program is None:
+            raise StageFailure("compute-sanitizer is not on this machine")
+        names = list(sanitizers.TOOLS)[: 2 if self.quick else None]
+        of = [sanitizers.job(program, name, CHECKS) for name in names]
+        end = time.monotonic() + seconds
+        entry["jobs"] = {}
+
+        def done(job: Job, status: int | None) -> None:
+            entry["jobs"][job.name] = sanitizers.outcome(job, status)
+
+        jobs.run(of, seconds, self.device, len(of), done)
+        if (left := end - time.monotonic()) > 2 * jobs.STARTING:
+            plain = [
+                sanitizers.without_options(job)
+                for job in of
+                if entry["jobs"][job.name]["status"] == "no verdict"
+            ]
+            jobs.run(plain, left, self.device, len(of), done)
+        self._sum_up(entry)
+
+    def core(self, seconds: float, entry: Entry) -> None:
+        self._measure("core", ("test_ceiling", "test_core", "test_peak"), seconds, entry)
+
+    def rest(self, seconds: float, entry: Entry) -> None:
+        self._measure("rest", ("test_kernels", "test_rest"), seconds, entry)
+
+    def _measure(self, name: str, tests: Sequence[str], seconds: float, entry: Entry) -> None:
+        of = [f"{HERE / 'measurements.py'}::{test}" for test in tests]
+        of += ["-k", "ceiling or 1800"] if self.quick else []
+        try:
+            self._pytest([Job(name, of)], seconds, entry)
+        finally:
+            for properties in entry["jobs"].get(name, {}).pop("properties", ()):
+                for kind, value in properties.items():
+                    if kind in KINDS:
+                        self.results.add(KINDS[kind](**json.loads(value)))
+                    else:
+                        getattr(self.results, kind).update(json.loads(value))
+
+    def _pytest(self, of: list[Job], seconds: float, entry: Entry, at_once: int = 1) -> None:
+        entry["jobs"] = {}
+
+        def done(job: Job, status: int | None) -> None:
+            entry["jobs"][job.name] = jobs.outcome(job, status)
+
+        jobs.run(of, seconds, self.device, at_once, done)
+        self._sum_up(entry)
+
+    def _sum_up(self, entry: Entry) -> None:
+        """The entry's summary; raises where a job is not right."""
+        counts: Counter[str] = Counter()
+        for found in entry["jobs"].values():
+            counts.update(found["counts"])
+        told = [f"{count} {outcome}" for outcome, count in sorted(counts.items())]
+        wrong = [
+            f"{name} {found['status']}"
+            for name, found in entry["jobs"].items()
+            if found["status"] != "passed"
+            and not (found["status"] == "nothing ran" and name in OPTIONAL)
+        ]
+        entry["summary"] = "; ".join([*told, *wrong])
+        if wrong:
+            raise StageFailure(entry["summary"])
+
+
+# In the order of their worth. Nothing of ours can be tried without the build.
+STAGES = {
+    "machine": Stage(Run.machine, 60.0, 5.0, dry=True),
+    "build": Stage(Run.build, 330.0, 30.0),
+    "smoke": Stage(Run.smoke, 60.0, 20.0, dry=True),
+    "tests": Stage(Run.tests, 150.0, 30.0),
+    "sanitizers": Stage(Run.sanitizers, 100.0, 40.0),
+    "core": Stage(Run.core, 100.0, 40.0, dry=True),
+    "rest": Stage(Run.rest, 60.0, 25.0, dry=True),
+}
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,77 +242,29 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything [8]")
     parser.add_argument(
+        "--output",
+        type=Path,
+        default=jobs.SCRATCH / "output",
+        help="folder for the JSON, named after the GPU, and logs.txt [build/gpu/output]",
+    )
+    parser.add_argument(
         "--only",
         action="append",
         default=[],
-        choices=NAMES,
+        choices=STAGES,
         help="this stage alone (may be repeated), on what an earlier run built",
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out what has passed at this commit"
+    )
     parser.add_argument("--quick", action="store_true", help="less of every stage")
+    parser.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="cpu: a dry run of this Python's facenet_ext, on tiny batches [cuda]",
+    )
     return parser.parse_args(given)
-
-
-class Run:
-    """One run: its report, and its stages bound to it."""
-
-    def __init__(self, report: Report, quick: bool, only: Sequence[str] = ()) -> None:
-        self.report = report
-        self.quick = quick
-        self.only = only
-
-    def stages(self) -> list[Stage]:
-        """In the order of their worth. Nothing of ours can be tried without the build."""
-        of = self._of
-        every = (
-            Stage("machine", 60.0, self._machine),
-            Stage("build", 330.0, self._build),
-            Stage("smoke", 60.0, smoke.stage, ("build",)),
-            Stage("core", 100.0, partial(of, "core"), least=20.0),
-            Stage("tests", 150.0, partial(suite.stage, quick=self.quick), ("build",), 30.0),
-            Stage("sanitizers", 100.0, partial(sanitize.stage, quick=self.quick), ("build",), 40.0),
-            Stage("rest", 60.0, partial(of, "rest"), ("build",), 25.0),
-        )
-        if not self.only:
-            return list(every)
-        return [stage for stage in every if stage.name in ("machine", *self.only)]
-
-    def _machine(self, seconds: float, entry: Entry) -> None:
-        try:
-            machine.stage(seconds, entry)
-        finally:
-            self.report.data["machine"] = dict(entry)
-            if entry.get("device"):
-                self.report.name_after(entry["device"])
-                if self.only:
-                    self.report.keep_earlier_stages()
-
-    def _build(self, seconds: float, entry: Entry) -> None:
-        build.stage(seconds, entry, self.report.data["machine"].get("capability"))
-
-    def _of(self, which: str, seconds: float, entry: Entry) -> None:
-        # Here, so that without a torch that works the other stages still say what is wrong.
-        from benchmarks.gpu import measure
-
-        def gather() -> None:
-            self.report.data["measurements"] = list(measure.collected())
-            self.report.save()
-
-        try:
-            measure.stage(seconds, entry, which, self.quick, gather)
-        finally:
-            errors = len(entry.get("errors", ()))
-            entry["summary"] = f"{entry.get('measured', 0)} measured, {errors} errors"
-            gather()
-            self.judge()
-
-    def judge(self) -> str:
-        """What came of the targets, into the report; everything, as text."""
-        from benchmarks.gpu import table, targets
-
-        measurements = self.report.data["measurements"]
-        verdicts = targets.judge(measurements)
-        self.report.data["targets"] = [verdict.as_dict() for verdict in verdicts]
-        return table.whole(self.report.data, measurements, verdicts)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -104,37 +273,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def main(given: Sequence[str] | None = None) -> int:
     begin = time.monotonic()
-    asked = arguments(given)
-    if not asked.only:
-        shutil.rmtree(processes.SCRATCH, ignore_errors=True)
-    processes.SCRATCH.mkdir(parents=True, exist_ok=True)
+    options = arguments(given)
+    if options.device == "cuda" and not options.only and not options.resume:
+        shutil.rmtree(jobs.SITE, ignore_errors=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    report = Report(out=os.environ.get("OUT"))
-    report.data |= {
-        "command": shlex.join([sys.executable, *sys.argv]),
-        "host_python": platform.python_version(),
-        "minutes": asked.minutes,
-    }
-    run = Run(report, asked.quick, asked.only)
+    run = Run(options)
     right = False
     try:
-        right = run_stages(
-            run.stages(),
-            report,
-            begin + 60.0 * asked.minutes,
-            say=lambda text: print(text, flush=True),
-        )
-    except KeyboardInterrupt as signalled:
-        report.data["interrupted"] = str(signalled)
-    finally:
-        report.data["seconds"] = round(time.monotonic() - begin, 1)
-        report.data["passed"] = right
-        try:
-            text = run.judge()
-        except Exception as error:  # the figures are worth more than their table
-            text = f"no table: {error}"
-        report.save()
-    print(f"\n{text}\n\nwrote {report.path} after {report.data['seconds']} s", flush=True)
+        right = run.go(STAGES, begin + 60.0 * options.minutes)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    print(f"\n{table.text(run.results, judge(run.results))}\n")
+    print(f"wrote {run.output / run.name}.json after {time.monotonic() - begin:.0f} s", flush=True)
     return 0 if right else 1
 
 

@@ -1,71 +1,73 @@
-"""Stage: builds the package for this GPU alone and installs it into build/gpu."""
+"""Builds the package for this GPU alone and installs it into build/gpu."""
 
+import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from benchmarks.gpu import processes, records
-from benchmarks.gpu.machine import tool
-from benchmarks.gpu.stages import Entry, StageFailure
+from benchmarks.gpu import jobs
+from benchmarks.gpu.jobs import Entry, Job
+from benchmarks.machine import ROOT, cuda_tool
 
 # As the wheels have it: Hopper's own instructions need the "a".
 OWN_INSTRUCTIONS = {"9.0": "90a"}
+SHOW = (
+    "import json, facenet_ext as f; "
+    "print(json.dumps({'path': f.__path__[0], 'build_info': f.build_info()}))"
+)
 
 
-def architecture(capability: str | None) -> str:
+class BuildError(RuntimeError):
+    """Nothing was built that can be measured."""
+
+
+def architecture(capability: str) -> str:
     """What to build for, as CMake names it: machine code of this one GPU."""
-    if not capability:
-        return "native"
     return OWN_INSTRUCTIONS.get(capability, capability.replace(".", "")) + "-real"
 
 
-def stage(seconds: float, entry: Entry, capability: str | None) -> None:
-    """pip's own build, without isolation, network or dependencies."""
-    asked = os.environ.get("FACENET_EXT_CUDA_ARCHITECTURES")
-    entry["architectures"] = asked or architecture(capability)
-    shutil.rmtree(processes.SITE, ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
-    command += ["--no-index", "--disable-pip-version-check", "--no-cache-dir", "--verbose"]
-    command += [f"--config-settings=build-dir={processes.SCRATCH / 'objects'}"]
-    command += ["--target", str(processes.SITE), str(processes.ROOT)]
-    entry["command"] = " ".join(command)
-    more = {
+def build(seconds: float, entry: Entry, capability: str) -> None:
+    """pip's own build, without isolation, network or dependencies. The entry gets build_info."""
+    architectures = os.environ.get("FACENET_EXT_CUDA_ARCHITECTURES") or architecture(capability)
+    shutil.rmtree(jobs.SITE, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
+    pip += ["--no-index", "--disable-pip-version-check", "--no-cache-dir", "--verbose"]
+    pip += [f"--config-settings=build-dir={jobs.SCRATCH / 'objects'}"]
+    pip += ["--target", str(jobs.SITE), str(ROOT)]
+    environment = {
         "FACENET_EXT_CUDA": "ON",
-        "FACENET_EXT_CUDA_ARCHITECTURES": entry["architectures"],
+        "FACENET_EXT_CUDA_ARCHITECTURES": architectures,
         "PIP_ROOT_USER_ACTION": "ignore",
     }
-    nvcc = tool("nvcc")
-    if nvcc:
-        more["PATH"] = os.pathsep.join([str(Path(nvcc).parent), os.environ.get("PATH", "")])
-    code = processes.run(command, name="build", seconds=seconds, more=more)
-    if code:
-        raise StageFailure(f"exit status {code}: {_errors()}")
-    check = processes.python("benchmarks.gpu.build")
-    code = processes.run(check, name="build_info", seconds=60.0)
-    for record in records.read(processes.record_path("build_info")):
-        entry.update(build_info=record["build_info"], path=record["path"])
-    if code:
-        raise StageFailure(f"it cannot be imported: {processes.tail('build_info', 1000)}")
-    if not Path(entry["path"]).is_relative_to(processes.SITE):
-        raise StageFailure(
+    if nvcc := cuda_tool("nvcc"):
+        folders = [str(Path(nvcc).parent), os.environ.get("PATH", "")]
+        environment["PATH"] = os.pathsep.join(folders)
+    entry["architectures"] = architectures
+    job = Job("build", command=pip, environment=environment)
+    if (status := jobs.run([job], seconds)["build"]) != 0:
+        lines = [line for line in job.log(200_000).splitlines() if "error" in line.lower()]
+        raise BuildError(f"exit status {status}: " + ("\n".join(lines[:15]) or job.log())[:1500])
+    try:
+        _check(entry)
+    except BuildError:
+        shutil.rmtree(jobs.SITE)
+        raise
+
+
+def _check(entry: Entry) -> None:
+    job = Job("build_info", command=[sys.executable, "-c", SHOW])
+    if jobs.run([job], 60.0)["build_info"] != 0:
+        raise BuildError(f"it cannot be imported: {job.log()}")
+    entry |= json.loads(job.log().splitlines()[-1])
+    if not Path(entry["path"]).is_relative_to(jobs.SITE):
+        raise BuildError(
             f"{sys.executable} imports another facenet_ext, {entry['path']}: uninstall that one, "
             "or take another Python"
         )
     if not entry["build_info"]["cuda_loaded"]:
-        raise StageFailure(entry["build_info"]["cuda_problem"])
+        raise BuildError(entry["build_info"]["cuda_problem"])
 
 
-def _errors() -> str:
-    """The lines of the build that say what is wrong, else its end."""
-    lines = processes.tail("build", 200_000).splitlines()
-    told = [line for line in lines if "error" in line.lower()]
-    return "\n".join(told[:15])[:1500] or processes.tail("build", 1500)
-
-
-if __name__ == "__main__":
-    import facenet_ext
-
-    records.write(
-        "build", build_info=facenet_ext.build_info(), path=str(Path(facenet_ext.__file__).parent)
-    )
+def built() -> bool:
+    return (jobs.SITE / "facenet_ext").is_dir()
