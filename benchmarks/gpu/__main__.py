@@ -39,12 +39,16 @@ class StageFailure(RuntimeError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Stage:
-    """Works for ``seconds`` at most, and is not begun with fewer left than ``least``."""
+    """Works for ``seconds`` at most, and is not begun with fewer left than ``least``.
+
+    It leaves the later stages what they need at least, unless only the ``whole`` is of use.
+    """
 
     run: "Callable[[Run, float, Entry], None]"
     seconds: float
     least: float
     dry: bool = False  # part of a dry run
+    whole: bool = False
 
 
 class Run:
@@ -68,10 +72,12 @@ class Run:
                 continue
             stage, entry = stages[name], Entry()
             self.results.stages[name] = entry
-            later = sum(stages[other].least for other in wanted[place + 1 :])
+            later = [] if stage.whole else wanted[place + 1 :]
             begin = time.monotonic()
-            seconds = min(stage.seconds, max(deadline - begin - later, stage.least))
-            if reason := self._reason(name, deadline - begin, stage.least):
+            left = deadline - begin
+            spared = sum(stages[other].least for other in later)
+            seconds = min(stage.seconds, max(left - spared, stage.least), left)
+            if reason := self._reason(name, left, stage.least):
                 entry |= {"status": "left out", "reason": reason}
             else:
                 self._stage(stage, seconds, entry)
@@ -85,6 +91,8 @@ class Run:
         entry["status"] = "running"
         try:
             stage.run(self, seconds, entry)
+            if "jobs" in entry:
+                self._sum_up(entry)
             entry["status"] = "passed"
         except Exception as error:
             entry |= {"status": "failed", "error": f"{type(error).__name__}: {error}"[:2000]}
@@ -164,20 +172,14 @@ class Run:
         names = list(sanitizers.TOOLS)[: 2 if self.quick else None]
         of = [sanitizers.job(program, name, CHECKS) for name in names]
         end = time.monotonic() + seconds
-        entry["jobs"] = {}
-
-        def done(job: Job, status: int | None) -> None:
-            entry["jobs"][job.name] = sanitizers.outcome(job, status)
-
-        jobs.run(of, seconds, self.device, len(of), done)
+        self._pytest(of, seconds, entry, len(of), sanitizers.outcome)
         if (left := end - time.monotonic()) > 2 * jobs.STARTING:
             plain = [
                 sanitizers.without_options(job)
                 for job in of
                 if entry["jobs"][job.name]["status"] == "no verdict"
             ]
-            jobs.run(plain, left, self.device, len(of), done)
-        self._sum_up(entry)
+            self._pytest(plain, left, entry, len(of), sanitizers.outcome)
 
     def core(self, seconds: float, entry: Entry) -> None:
         self._measure("core", ("test_ceiling", "test_core", "test_peak"), seconds, entry)
@@ -191,21 +193,28 @@ class Run:
         try:
             self._pytest([Job(name, of)], seconds, entry)
         finally:
-            for properties in entry["jobs"].get(name, {}).pop("properties", ()):
+            for properties in entry["jobs"][name].pop("properties"):
                 for kind, value in properties.items():
                     if kind in KINDS:
                         self.results.add(KINDS[kind](**json.loads(value)))
                     else:
                         getattr(self.results, kind).update(json.loads(value))
 
-    def _pytest(self, of: list[Job], seconds: float, entry: Entry, at_once: int = 1) -> None:
-        entry["jobs"] = {}
+    def _pytest(
+        self,
+        of: list[Job],
+        seconds: float,
+        entry: Entry,
+        at_once: int = 1,
+        outcome: Callable[[Job, int | None], Entry] = jobs.outcome,
+    ) -> None:
+        """Each job's outcome is in the entry as soon as it ends."""
+        found = entry.setdefault("jobs", {})
 
         def done(job: Job, status: int | None) -> None:
-            entry["jobs"][job.name] = jobs.outcome(job, status)
+            found[job.name] = outcome(job, status)
 
         jobs.run(of, seconds, self.device, at_once, done)
-        self._sum_up(entry)
 
     def _sum_up(self, entry: Entry) -> None:
         """The entry's summary; raises where a job is not right."""
@@ -226,9 +235,9 @@ class Run:
 
 # In the order of their worth. Nothing of ours can be tried without the build.
 STAGES = {
-    "machine": Stage(Run.machine, 60.0, 5.0, dry=True),
-    "build": Stage(Run.build, 330.0, 30.0),
-    "smoke": Stage(Run.smoke, 60.0, 20.0, dry=True),
+    "machine": Stage(Run.machine, 60.0, 5.0, dry=True, whole=True),
+    "build": Stage(Run.build, 330.0, 30.0, whole=True),
+    "smoke": Stage(Run.smoke, 60.0, 20.0, dry=True, whole=True),
     "tests": Stage(Run.tests, 150.0, 30.0),
     "sanitizers": Stage(Run.sanitizers, 100.0, 40.0),
     "core": Stage(Run.core, 100.0, 40.0, dry=True),

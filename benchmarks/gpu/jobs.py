@@ -138,7 +138,6 @@ def outcome(job: Job, status: int | None) -> Entry:
     entry: Entry = {
         "counts": dict(counts),
         "failures": failures[:LISTED],
-        "more_failures": [test["id"] for test in failures[LISTED:]],
         "skipped": dict(Counter(t["told"] for t in tests if t["outcome"] == "skipped")),
         "properties": [test["properties"] for test in tests if test["properties"]],
     }
