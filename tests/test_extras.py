@@ -70,7 +70,7 @@ def test_a_command_without_its_packages(
 ) -> None:
     """The core alone cannot run ``facenet models``, and says what would."""
     lacking(monkeypatch, "jsonargparse", "rich")
-    monkeypatch.delitem(sys.modules, "facenet_ext.cli.models", raising=False)
+    monkeypatch.delitem(sys.modules, "facenet_ext.cli.parsers", raising=False)
     monkeypatch.delitem(sys.modules, "facenet_ext.cli.command_line", raising=False)
     assert main(["models"]) == 2
     assert capsys.readouterr().err == (

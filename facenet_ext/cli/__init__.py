@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit status.
 
-    ``cli/<name>.py`` reads the arguments after the name; only then ``commands/<name>.py`` is
+    ``cli/parsers.py`` reads the arguments after the name; only then ``commands/<name>.py`` is
     imported, and does what they say. ``train`` is ``python -m facenet_ext.train``.
 
     Args:
@@ -61,10 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from facenet_ext.cli.train import main as train
             return train(rest, prog=prog)
         with loading(prog):
-            from facenet_ext.cli.command_line import run_command
-
-            parser = build_parser(name)
-        return run_command(parser, rest, f"facenet_ext.commands.{name}")
+            from facenet_ext.cli.parsers import run_command
+        return run_command(name, rest)
     except ModuleNotFoundError as missing:
         what = how_to_install(missing.name or "a package", "train")
         print(f"{prog}: error: {what}", file=sys.stderr)
@@ -76,9 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(name: str) -> ArgumentParser:
     """Return the parser of a subcommand's options."""
-    module = "facenet_ext.cli.train" if name == "train" else f"facenet_ext.cli.{name}"
-    parser: ArgumentParser = importlib.import_module(module).build_parser(f"facenet {name}")
-    return parser
+    if name == "train":
+        from facenet_ext.cli import train
+
+        return train.build_parser("facenet train")
+    from facenet_ext.cli import parsers
+
+    return parsers.build_parser(name)
 
 
 def _explain(arguments: list[str]) -> int:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import sys
 import traceback
-from argparse import Action
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from argparse import Action, _HelpAction
+from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from facenet_ext.cli.parsing import Parser
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
-from facenet_ext.common.interrupts import loading
 from facenet_ext.common.plain_warnings import tell_warnings
 
-__all__ = ["make_parser", "run", "run_command", "show_default"]
+__all__ = ["HelpAll", "make_parser", "run", "show_default"]
 
 
 def make_parser(prog: str, description: str, examples: str, **more: Any) -> ArgumentParser:
@@ -45,46 +44,39 @@ def show_default(action: Action, text: str) -> None:
     action.shown_default = text  # type: ignore[attr-defined]
 
 
+class HelpAll(_HelpAction):
+    """``--help-all``: the help, with the options that ``--help`` leaves out."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *more: Any) -> None:
+        """Print it, and exit."""
+        for action in parser._actions:
+            action.rare = False  # type: ignore[attr-defined]
+        super().__call__(parser, *more)
+
+
 class _Formatter(DefaultHelpFormatter):
     """Leaves the lines of the examples as they are, and out what types are called in Python."""
+
+    def add_argument(self, action: Action) -> None:
+        if not getattr(action, "rare", False):
+            super().add_argument(action)
 
     def _get_type_str(self, action: Action) -> None:
         return None
 
     def _get_help_string(self, action: Action) -> str:
+        if action.nargs == 0 or action.required:  # there is no default to tell of
+            return action.help or ""
         text = super()._get_help_string(action)
         return text.replace("%(default)s", getattr(action, "shown_default", "%(default)s"))
+
+    def _expand_help(self, action: Action) -> str:
+        return super()._expand_help(action).replace(" (default: null)", "")
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text.startswith("examples:\n"):
             return text
         return super()._fill_text(text, width, indent)
-
-
-def run_command(parser: ArgumentParser, argv: Sequence[str] | None, module: str) -> int:
-    """Parse the command line and run a command.
-
-    What does the work is imported after the command line is read: that takes seconds, and neither
-    ``--help`` nor a wrong option should wait for it.
-
-    Args:
-        parser: of the command.
-        argv: arguments; None takes the process's own.
-        module: its function ``execute`` is called with what was parsed, and returns the exit
-            status, None for 0.
-
-    Returns:
-        The exit status: see :func:`run`.
-    """
-
-    def work() -> int | None:
-        found = parser.parse_args(argv)
-        with loading(parser.prog):
-            execute = import_module(module).execute
-        status: int | None = execute(found)
-        return status
-
-    return run(parser.prog, work)
 
 
 def run(prog: str, work: Callable[[], int | None], stopped: str = "") -> int:

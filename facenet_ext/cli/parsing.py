@@ -16,9 +16,9 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["Parser", "closest"]
+__all__ = ["ENDS", "Parser", "closest"]
 
-_ENDS = ("-h", "--help", "--print_config", "--print_shtab")
+ENDS = ("-h", "--help", "--help-all", "--print_config", "--print_shtab")
 """What prints and exits: not where something else is wrong."""
 
 _UNKNOWN, _MISSING = "unrecognized arguments: ", "the following arguments are required: "
@@ -40,6 +40,10 @@ class Parser(ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(exit_on_error=False, allow_abbrev=False, **options)
+        # Of a run's defaults the help shows the values, not the file.
+        self._action_groups = [
+            group for group in self._action_groups if "config file" not in str(group.title)
+        ]
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *more: Any, **options: Any
@@ -54,7 +58,7 @@ class Parser(ArgumentParser):
         unsure = False  # whether what is left of an unknown option is its value
         while True:
             try:
-                found = super().parse_args(tokens, *more, **options)
+                parsed = super().parse_args(tokens, *more, **options)
             except ArgumentError as error:
                 if unsure and str(error).startswith((_UNKNOWN, _MISSING)):
                     break
@@ -63,12 +67,12 @@ class Parser(ArgumentParser):
                 problems.append(problem.told)
                 if problem.rest is None:
                     break
-                tokens = [t for t in problem.rest if t.partition("=")[0] not in _ENDS]
+                tokens = [t for t in problem.rest if t.partition("=")[0] not in ENDS]
             else:
                 break
         if problems:
             raise InputError(f"{'; '.join(problems)}; see --help")
-        return found
+        return parsed
 
     def _explain(self, error: str, tokens: list[str]) -> _Problem:
         """Say in plain words what an error of the library is about."""
@@ -76,12 +80,12 @@ class Parser(ArgumentParser):
             return self._unknown(error.removeprefix(_UNKNOWN), tokens)
         if error.startswith(_MISSING):
             return _Problem(f"{error.removeprefix(_MISSING)}: missing")
-        if found := re.match(r'(?:Parser key "|argument )([^":]+)"?: *(.*)', error, re.DOTALL):
-            return self._bad_value(found[1], " ".join(found[2].split()), tokens)
+        if match := re.match(r'(?:Parser key "|argument )([^":]+)"?: *(.*)', error, re.DOTALL):
+            return self._bad_value(match[1], " ".join(match[2].split()), tokens)
         config, _ = self._config(tokens)
-        if found := re.match(r"Option '(.*)' is not accepted", error):
-            hint = closest(found[1], (action.dest for action in self._actions))
-            return _Problem(f"{config}: {found[1]}: no such option{hint}")
+        if match := re.match(r"Option '(.*)' is not accepted", error):
+            hint = closest(match[1], (action.dest for action in self._actions))
+            return _Problem(f"{config}: {match[1]}: no such option{hint}")
         return _Problem(f"{config}: not a YAML file of options ({' '.join(error.split())})")
 
     def _unknown(self, arguments: str, tokens: list[str]) -> _Problem:
@@ -114,8 +118,8 @@ class Parser(ArgumentParser):
         expected = f"expected {_expected(action)}"
         places = [i for i, token in enumerate(tokens) if token.partition("=")[0] == option]
         if not places and not action.option_strings:
-            found = re.search(r"'(.*?)'", reason)
-            return _Problem(f"{name} {found[1] if found else ''}: {expected}")
+            given = re.search(r"'(.*?)'", reason)
+            return _Problem(f"{name} {given[1] if given else ''}: {expected}")
         if not places:
             file, in_file = self._config(tokens, action.dest)
             return _Problem(f"{file}: {action.dest} {in_file}: {expected}")
@@ -158,9 +162,9 @@ def closest(name: str, names: Iterable[str]) -> str:
         '; did you mean --max-minutes?'
     """
     whole = list(names)
-    found = [other for other in whole if other.startswith(name)][:1]
-    found = found or difflib.get_close_matches(name.replace("_", "-"), whole, n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+    near = [other for other in whole if other.startswith(name)][:1]
+    near = near or difflib.get_close_matches(name.replace("_", "-"), whole, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _is_number(token: str) -> bool:

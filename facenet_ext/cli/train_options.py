@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser
 
-from facenet_ext.cli.command_line import make_parser, show_default
+from facenet_ext.cli.arguments import add_arguments, read_arguments
+from facenet_ext.cli.command_line import HelpAll, make_parser, show_default
+from facenet_ext.cli.parsing import ENDS
 from facenet_ext.common.text import read_text
 from facenet_ext.embedding.folders import CONFIG, LAST, find_checkpoint
 from facenet_ext.embedding.options import Options, groups, is_features, text_of
@@ -53,14 +55,12 @@ def parse(argv: Sequence[str] | None, prog: str) -> CommandLine:
     first = training_parser(prog, None)
     given = first.parse_args(_without_exits(arguments), defaults=False)
     kind_is_open = {"data", "preset", "resume"}.isdisjoint(given.keys())
-    found = training_parser(prog, _defaults_file(given), kind_is_open).parse_args(arguments)
-    options: dict[str, Any] = {}
-    for name, cls in groups().items():
-        options[name] = cls(**{f.name: _plain(found[f.name]) for f in dataclasses.fields(cls)})
+    parsed = training_parser(prog, _defaults_file(given), kind_is_open).parse_args(arguments)
+    options = {name: read_arguments(cls, parsed) for name, cls in groups().items()}
     names = frozenset(given.keys()) & {"preset", *Options().flat()}
     if "max_epochs" in names and "max_steps" not in names:  # which would take their place
         options["run"] = dataclasses.replace(options["run"], max_steps=None)
-    return CommandLine(Options(**options), found.resume, names)
+    return CommandLine(Options(**options), parsed.resume, names)
 
 
 def _check_config(argv: Sequence[str]) -> None:
@@ -87,7 +87,11 @@ def training_parser(prog: str, defaults: Path | None, kind_is_open: bool = True)
         f"{prog} --data faces --max-minutes 60\n"
         f"{prog} --preset paper --data faces --output runs/paper\n"
         f"{prog} --resume",
+        usage=f"{prog} [options]",
         default_config_files=[str(defaults)] if defaults else [],
+    )
+    parser.add_argument(
+        "--help-all", action=HelpAll, help="show all options, also rare ones, and exit"
     )
     parser.add_argument(
         "--preset",
@@ -96,21 +100,14 @@ def training_parser(prog: str, defaults: Path | None, kind_is_open: bool = True)
         "(images) or features (.npz)",
     )
     parser.add_argument("--config", action="config", help="YAML file of options")
+    (printing,) = (a for a in parser._actions if "--print_config" in a.option_strings)
+    printing.help = "print all options with their values, as a file for --config, and exit"
     by_kind = _defaults_by_kind() if kind_is_open else {}
     for cls in groups().values():
         section = parser.add_argument_group(str(cls.__doc__).rstrip("."))
-        types = get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            narrowed = field.metadata["type"]
-            optional = type(None) in getattr(types[field.name], "__args__", ())
-            action = section.add_argument(
-                "--" + field.name.replace("_", "-"),
-                type=(narrowed | None if optional else narrowed) if narrowed else types[field.name],
-                default=field.default,
-                help=field.metadata["help"],
-            )
-            if field.name in by_kind:
-                show_default(action, by_kind[field.name])
+        for action in add_arguments(section, cls, cls.__dataclass_fields__, flags=False):
+            if action.dest in by_kind:
+                show_default(action, by_kind[action.dest])
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument(
         "--resume",
@@ -123,19 +120,10 @@ def training_parser(prog: str, defaults: Path | None, kind_is_open: bool = True)
     return parser
 
 
-def _plain(value: Any) -> Any:
-    """Undo jsonargparse's number types, which neither YAML nor checkpoints know."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(entry) for entry in value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return int(value) if isinstance(value, int) else float(value)
-    return value
-
-
 def _without_exits(argv: Sequence[str] | None) -> list[str]:
     """Drop what prints and exits, which belongs to the second look."""
     given = sys.argv[1:] if argv is None else argv
-    return [a for a in given if a not in ("-h", "--help") and not a.startswith("--print_config")]
+    return [a for a in given if a.partition("=")[0] not in ENDS]
 
 
 def _defaults_file(given: Any) -> Path:

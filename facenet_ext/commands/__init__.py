@@ -1,1 +1,1 @@
-"""The subcommands of ``facenet`` other than ``train``: a file each, with ``main(argv, prog)``."""
+"""The subcommands of ``facenet`` other than ``train``: a file each, with ``execute(options)``."""

@@ -15,6 +15,7 @@ from rich.table import Table
 from facenet_ext import TripletSemiHardLoss, build_info
 from facenet_ext.all_pairs import distance_histogram
 from facenet_ext.commands.devices import find_device
+from facenet_ext.commands.options import BenchOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
@@ -26,14 +27,14 @@ __all__ = ["execute"]
 _MOST_THREADS = 1024
 
 
-def execute(found: Any) -> None:
+def execute(options: BenchOptions) -> None:
     """Do what the command line says."""
-    device = find_device(found.device)
-    if found.threads is not None:
-        if found.threads > _MOST_THREADS:
-            raise InputError(f"--threads {found.threads}: expected at most {_MOST_THREADS}")
-        torch.set_num_threads(int(found.threads))
-    rows, dim, batch = int(found.rows), int(found.dim), int(found.batch)
+    device = find_device(options.device)
+    if options.threads is not None:
+        if options.threads > _MOST_THREADS:
+            raise InputError(f"--threads {options.threads}: expected at most {_MOST_THREADS}")
+        torch.set_num_threads(options.threads)
+    rows, dim, batch = options.rows, options.dim, options.batch
     if rows < 2 or batch < 41:
         raise InputError("--rows, --batch: expected at least 2 rows and a batch of at least 41")
     generator = torch.Generator().manual_seed(0)
@@ -66,7 +67,7 @@ def execute(found: Any) -> None:
     with Counting("measuring", make_console(stderr=True)) as progress:
         for number, (name, pairs, call) in enumerate(work):
             progress(number, len(work))
-            seconds = _median(call, device, int(found.repeats))
+            seconds = _median(call, device, options.repeats)
             measured.append(
                 {
                     "what": name,
@@ -84,7 +85,7 @@ def execute(found: Any) -> None:
         "dim": dim,
         "measured": measured,
     }
-    if found.json:
+    if options.json:
         print(json.dumps(figures, indent=2))
         return
     table = Table(title=f"{block:,} embeddings of {dim} numbers on {device}")
@@ -100,7 +101,7 @@ def execute(found: Any) -> None:
     console.print(table)
     console.print(
         f"{figures['threads']} threads, {figures['cpu_instruction_set']} kernels, float32; medians "
-        f"of {found.repeats}"
+        f"of {options.repeats}"
     )
 
 

@@ -18,6 +18,7 @@ from facenet_ext.commands.model_options import (
     choose_threshold,
     embed_or_read,
 )
+from facenet_ext.commands.options import ClusterOptions
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
@@ -35,21 +36,21 @@ _SHEETS = "sheets"
 _PICTURE = 96  # pixels of an image in a sheet
 
 
-def execute(found: Any) -> int:
+def execute(options: ClusterOptions) -> int:
     """Do what the command line says."""
     console = make_console(stderr=True)
-    if found.images is not None and not Path(found.images).is_dir():
-        raise InputError(f"--images {found.images}: no such folder")
-    output = Path(found.output)
+    if options.images is not None and not Path(options.images).is_dir():
+        raise InputError(f"--images {options.images}: no such folder")
+    output = Path(options.output)
     warnings = Warnings(console)
-    (stored,) = embed_or_read(found, warnings, found.source, leave_out=output / _SHEETS)
-    threshold, far, _ = choose_threshold(found, stored.model, warnings)
+    (stored,) = embed_or_read(options, warnings, options.source, leave_out=output / _SHEETS)
+    threshold, far, _ = choose_threshold(options, stored.model, warnings)
     start = time.perf_counter()
     try:
         with Counting("clustering", console) as progress:
-            clusters = cluster(stored.embeddings, threshold, found.linkage, progress=progress)
+            clusters = cluster(stored.embeddings, threshold, options.linkage, progress=progress)
     except ValueError as error:  # stored embeddings may hold anything
-        raise InputError(f"{found.source}: {error}") from None
+        raise InputError(f"{options.source}: {error}") from None
     seconds = time.perf_counter() - start
     several = int((clusters.sizes > 1).sum())
     figures: dict[str, Any] = {
@@ -58,7 +59,7 @@ def execute(found: Any) -> int:
         "of_two_or_more": several,
         "threshold": threshold,
         "far_at_evaluation": far,
-        "linkage": found.linkage,
+        "linkage": options.linkage,
         "seconds": seconds,
         "scores": None,
         "warnings": warnings.texts,
@@ -66,16 +67,16 @@ def execute(found: Any) -> int:
     if stored.named:
         whose = number(stored.identities)[1].tolist()
         figures["scores"] = score_clusters(clusters.labels.tolist(), whose)._asdict()
-    root = Path(found.images if found.images is not None else found.source)
+    root = Path(options.images if options.images is not None else options.source)
     try:
         output.mkdir(parents=True, exist_ok=True)
         _write_csv(output / "clusters.csv", clusters, stored)
-        figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, root, found, console)
+        figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, root, options, console)
         write_json(output / "summary.json", figures)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
     warnings.tell()
-    if found.json:
+    if options.json:
         print(json.dumps(figures, indent=2))
     else:
         _show(figures, clusters, output)
@@ -124,13 +125,13 @@ def _draw_sheets(
     clusters: Clusters,
     stored: StoredEmbeddings,
     root: Path,
-    found: Any,
+    options: ClusterOptions,
     console: Console,
 ) -> int:
     """Draw the largest clusters of two or more, where the images are at hand; return how many."""
     for sheet in folder.glob("cluster-[0-9][0-9][0-9][0-9].png"):  # of an earlier call
         sheet.unlink()
-    count = min(int(found.sheets), int((clusters.sizes > 1).sum()))
+    count = min(options.sheets, int((clusters.sizes > 1).sum()))
     base = root if root.is_dir() else root.parent
     if not count or not (base / stored.ids[0]).is_file():
         return 0
@@ -139,7 +140,7 @@ def _draw_sheets(
         for number in range(count):
             progress(number, count)
             rows = np.flatnonzero(clusters.labels == number)
-            shown = rows[: int(found.sheet_images)].tolist()
+            shown = rows[: options.sheet_images].tolist()
             more = f", {len(shown)} shown" if len(shown) < len(rows) else ""
             figure = draw_sheet(
                 [_picture(base / stored.ids[row]) for row in shown],

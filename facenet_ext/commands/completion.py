@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 import shtab
 
 from facenet_ext.cli import COMMANDS, build_parser
+from facenet_ext.commands.options import CompletionOptions
 
 __all__ = ["execute"]
 
 
-def execute(found: Any) -> None:
+def execute(options: CompletionOptions) -> None:
     """Print what the shell reads."""
-    print(shtab.complete(_all_commands(), found.shell))
+    print(shtab.complete(_all_commands(), options.shell))
 
 
 def _all_commands() -> argparse.ArgumentParser:

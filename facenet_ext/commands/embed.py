@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from facenet_ext.commands.model_options import load_model, tell_passed_over, warn_of_list
+from facenet_ext.commands.options import EmbedOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
@@ -19,16 +19,16 @@ from facenet_ext.recognition.embedding import UNREADABLE
 __all__ = ["execute"]
 
 
-def execute(found: Any) -> None:
+def execute(options: EmbedOptions) -> None:
     """Do what the command line says."""
-    if not found.images:
+    if not options.images:
         raise InputError("expected a folder or an image, got an empty name")
-    images = list_tree(Path(found.images))
+    images = list_tree(Path(options.images))
     console = make_console(stderr=True)
     tell_passed_over(images, console)
     warnings = Warnings(console)
-    model = load_model(found, warnings)
-    output = Path(found.output)
+    model = load_model(options, warnings)
+    output = Path(options.output)
     start = time.perf_counter()
     begun: list[int] = []
     with Counting("embedding", console) as bar:
@@ -42,8 +42,8 @@ def execute(found: Any) -> None:
             model.name,
             images,
             output,
-            stop_at_unreadable=found.on_unreadable == "stop",
-            batch=int(found.batch),
+            stop_at_unreadable=options.on_unreadable == "stop",
+            batch=options.batch,
             progress=progress,
         )
     seconds = time.perf_counter() - start
@@ -63,7 +63,7 @@ def execute(found: Any) -> None:
         "warnings": warnings.texts,
     }
     warnings.tell()
-    if found.json:
+    if options.json:
         print(json.dumps(figures, indent=2))
         return
     out = make_console()

@@ -18,6 +18,7 @@ from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.evaluation_facts import Facts, find_facts
 from facenet_ext.commands.evaluation_report import AllPairs, write_report
 from facenet_ext.commands.model_options import Model, embed_list, load_model
+from facenet_ext.commands.options import EvaluateOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
@@ -40,39 +41,39 @@ __all__ = ["execute"]
 _SPLITS = 5
 
 
-def execute(found: Any) -> None:
+def execute(options: EvaluateOptions) -> None:
     """Do what the command line says."""
     console = make_console(stderr=True)
-    if not found.far <= 1:
-        raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")
+    if not options.far <= 1:
+        raise InputError(f"--far {options.far:g}: expected a rate in (0, 1]")
     warnings = Warnings(console)
-    model = load_model(found, warnings)
-    options = model.module.options.data
-    data, pairs = found.data or options.val or options.data, found.pairs
-    if found.data is None and pairs is None:
-        pairs = options.pairs
+    model = load_model(options, warnings)
+    run = model.module.options.data
+    data, pairs = options.data or run.val or run.data, options.pairs
+    if options.data is None and pairs is None:
+        pairs = run.pairs
     if data == "digits" or is_features(data):
         raise InputError(f"--data {data}: has no files of images; give a folder of some")
-    output = _output(found, model)
+    output = _output(options, model)
     identities = None
-    if found.data is None and options.val is None and find(data).val is None:
-        identities = held_out.of_run(model.path.resolve().parent.parent, options)
+    if options.data is None and run.val is None and find(data).val is None:
+        identities = held_out.of_run(model.path.resolve().parent.parent, run)
     protocol = read_protocol(data, pairs, identities)
     warnings.add(*_known_people(model, protocol))
-    stored = embed_list(protocol.images, model, found, warnings)
+    stored = embed_list(protocol.images, model, options.batch, warnings)
     embeddings, spread, protocol = _items(protocol, stored)
     try:
         verification = verify(embeddings, protocol.pairs, spread)
     except ValueError as error:
         raise InputError(f"{protocol.name}: {error}") from None
-    counted = _all_pairs(stored, float(found.far), protocol, console) if found.all_pairs else None
+    counted = _all_pairs(stored, options.far, protocol, console) if options.all_pairs else None
     slices: list[QualitySlice] = []
-    if found.quality:
+    if options.quality:
         with Counting("worsening images", console) as progress:
-            slices = measure_quality(model.module, protocol, int(found.quality), progress)
+            slices = measure_quality(model.module, protocol, options.quality, progress)
     if verification.few:
         warnings.add(verification.few)
-    facts = find_facts(found, model, protocol)
+    facts = find_facts(options, model, protocol)
     figures = _figures(model, facts, protocol, verification, counted, slices, warnings)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def execute(found: Any) -> None:
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
     warnings.tell()
-    if found.json:
+    if options.json:
         print(json.dumps(figures, indent=2))
         return
     out = make_console()
@@ -120,9 +121,9 @@ def _known_people(model: Model, protocol: Protocol) -> list[str]:
     ]
 
 
-def _output(found: Any, model: Model) -> Path:
-    if found.output is not None:
-        return Path(found.output)
+def _output(options: EvaluateOptions, model: Model) -> Path:
+    if options.output is not None:
+        return Path(options.output)
     folder = model.path.resolve().parent
     if folder.name != CHECKPOINTS:
         raise InputError(f"--output: {model.path} is in no run's folder; say where to write")
@@ -139,16 +140,16 @@ def _items(protocol: Protocol, stored: StoredEmbeddings) -> tuple[Tensor, Tensor
     ids = protocol.images.ids
     items = [[row for row in item if ids[row] in place] for item in protocol.items]
     protocol = dataclasses.replace(protocol, items=items)
-    kept = [item for item, found in enumerate(items) if found]
+    kept = [at for at, item in enumerate(items) if item]
     if len(kept) < len(items):
         protocol = protocol.among(kept)
     rows = [[place[ids[row]] for row in item] for item in protocol.items]
-    if all(len(found) == 1 for found in rows):
-        flat = np.array([found[0] for found in rows])
+    if all(len(item) == 1 for item in rows):
+        flat = np.array([item[0] for item in rows])
         return torch.from_numpy(stored.embeddings[flat]), None, protocol
     means, spread = [], []
-    for found in rows:
-        frames = torch.from_numpy(stored.embeddings[np.array(found)]).double()
+    for item in rows:
+        frames = torch.from_numpy(stored.embeddings[np.array(item)]).double()
         means.append(frames.mean(0))
         spread.append((frames - frames.mean(0)).square().sum(1).mean())
     return torch.stack(means).float(), torch.stack(spread).float(), protocol

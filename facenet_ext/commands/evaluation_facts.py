@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import shlex
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from facenet_ext.commands.model_options import Model
+from facenet_ext.commands.options import EvaluateOptions
 from facenet_ext.embedding.folders import CHECKPOINTS
 from facenet_ext.embedding.provenance import Training
 from facenet_ext.evaluation.protocols import Protocol
 
 __all__ = ["Facts", "find_facts"]
 
-_DEFAULTS = {"far": 1e-3, "quality": 600, "views": "all", "device": "cpu"}
+_PATHS = ("data", "pairs", "output")
+_ELSEWHERE = ("checkpoint", "batch", "json")
+"""Options that stand in the command before the others, or change none of the figures."""
 
 
 class Facts(NamedTuple):
@@ -39,11 +43,11 @@ class Facts(NamedTuple):
     command: str
 
 
-def find_facts(found: Any, model: Model, protocol: Protocol) -> Facts:
+def find_facts(options: EvaluateOptions, model: Model, protocol: Protocol) -> Facts:
     """Return what an evaluation was of.
 
     Args:
-        found: the options.
+        options: of the command.
         model: that was evaluated.
         protocol: what it was evaluated on.
     """
@@ -56,7 +60,7 @@ def find_facts(found: Any, model: Model, protocol: Protocol) -> Facts:
         identities=protocol.pairs.identities,
         images=len({row for item in protocol.items for row in item}),
         trained=_trained(model.module.provenance),
-        command=_command(found, path),
+        command=_command(options, path),
     )
 
 
@@ -73,17 +77,16 @@ def _trained(training: Training) -> str:
     return " ".join(parts) or "not known"
 
 
-def _command(found: Any, checkpoint: Path) -> str:
+def _command(options: EvaluateOptions, checkpoint: Path) -> str:
     """Return a command line that does the same from any folder."""
     parts = ["facenet", "evaluate", "--checkpoint", str(checkpoint)]
-    for name in ("data", "pairs", "output"):
-        if found[name] is not None:
-            parts += [f"--{name}", _whole(found[name])]
-    if found.all_pairs:
-        parts.append("--all-pairs")
-    for name, default in _DEFAULTS.items():
-        if found[name] != default:
-            parts += [f"--{name}", f"{found[name]}"]
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value == field.default or field.name in _ELSEWHERE:
+            continue
+        parts.append("--" + field.name.replace("_", "-"))
+        if value is not True:
+            parts.append(_whole(value) if field.name in _PATHS else str(value))
     return shlex.join(parts)
 
 

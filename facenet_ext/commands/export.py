@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from facenet_ext._extras import how_to_install
+from facenet_ext.commands.options import ExportOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
 from facenet_ext.embedding.loading import checkpoint_path, load_embedder
@@ -15,22 +15,22 @@ from facenet_ext.models import export_onnx
 __all__ = ["execute"]
 
 
-def execute(found: Any) -> None:
+def execute(options: ExportOptions) -> None:
     """Do what the command line says."""
-    module = load_embedder(checkpoint_path(found.checkpoint))
-    if Path(found.output).is_dir() or not Path(found.output).name:
-        raise InputError(f"{found.output}: a folder; give the name of a file to write")
+    module = load_embedder(checkpoint_path(options.checkpoint))
+    if Path(options.output).is_dir() or not Path(options.output).name:
+        raise InputError(f"{options.output}: a folder; give the name of a file to write")
     try:
-        export_onnx(module.network, found.output)
+        export_onnx(module.network, options.output)
     except ModuleNotFoundError as missing:
         raise InputError(how_to_install(missing.name or "a package", "onnx")) from None
     except OSError as error:
-        raise InputError(f"{found.output}: cannot be written ({error.strerror})") from None
-    size = Path(found.output).stat().st_size / 1e6
-    if found.json:
+        raise InputError(f"{options.output}: cannot be written ({error.strerror})") from None
+    size = Path(options.output).stat().st_size / 1e6
+    if options.json:
         figures = {
-            "output": found.output,
-            "bytes": Path(found.output).stat().st_size,
+            "output": options.output,
+            "bytes": Path(options.output).stat().st_size,
             "input": list(module.network.input_shape),
             "embedding_dim": module.network.embedding_dim,
         }
@@ -38,7 +38,7 @@ def execute(found: Any) -> None:
         return
     shape = "x".join(map(str, module.network.input_shape))
     make_console().print(
-        f"{found.output}: {size:.1f} MB, inputs of {shape}, embeddings of "
+        f"{options.output}: {size:.1f} MB, inputs of {shape}, embeddings of "
         f"{module.network.embedding_dim}",
         soft_wrap=True,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from facenet_ext.commands.options import HarmonizeOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.figures import save_picture
@@ -37,35 +38,35 @@ from facenet_ext.train.run import train
 __all__ = ["execute"]
 
 
-def execute(found: Any) -> int:
+def execute(options: HarmonizeOptions) -> int:
     """Do what the command line says."""
     quiet()
-    console = make_console(stderr=bool(found.json))
-    folder = Path(found.output)
-    paths = {"old": checkpoint_path(found.old)}
-    if found.new is not None:
-        paths["new"] = checkpoint_path(found.new)
+    console = make_console(stderr=options.json)
+    folder = Path(options.output)
+    paths = {"old": checkpoint_path(options.old)}
+    if options.new is not None:
+        paths["new"] = checkpoint_path(options.new)
     old = load_embedder(paths["old"])
-    if found.new is not None and (new := load_embedder(paths["new"])).shape != old.shape:
+    if options.new is not None and (new := load_embedder(paths["new"])).shape != old.shape:
         raise InputError(
-            f"--new {found.new}: embeds {list(new.shape)} and the old model {list(old.shape)}; "
+            f"--new {options.new}: embeds {list(new.shape)} and the old model {list(old.shape)}; "
             "both must see the same, so train it on data of that shape"
         )
     _claim(folder, {name: file_hash(path) for name, path in paths.items()})
     try:
         independent = (
             load_embedder(paths["new"])
-            if found.new is not None
-            else _independent(old, folder, found, console)
+            if options.new is not None
+            else _independent(old, folder, options, console)
         )
-        options = _options(independent.options, old, found)
+        both = _options(independent.options, old, options)
         module = independent
         for stage, layer_only, steps in (
-            ("layer", True, found.layer_steps),
-            ("all", False, found.steps),
+            ("layer", True, options.layer_steps),
+            ("all", False, options.steps),
         ):
             console.print(f"training {'the last layer' if layer_only else 'the whole network'}")
-            run_options = replace(options.run, max_steps=int(steps), output=str(folder / stage))
+            run = replace(both.run, max_steps=int(steps), output=str(folder / stage))
             make = partial(
                 HarmonicModule,
                 old=old,
@@ -73,14 +74,14 @@ def execute(found: Any) -> int:
                 start=module,
                 layer_only=layer_only,
             )
-            module = _stage(replace(options, run=run_options), make, console)
+            module = _stage(replace(both, run=run), make, console)
     except InterruptedRunError:
         print(
             "facenet harmonize: stopped; give the same command again to continue", file=sys.stderr
         )
         return 130
     figures = _report(folder, old, independent, module, console)
-    if found.json:
+    if options.json:
         print(json.dumps(figures, indent=2))
     return 0
 
@@ -105,27 +106,28 @@ def _claim(folder: Path, models: dict[str, str]) -> None:
         )
 
 
-def _independent(old: Embedder, folder: Path, found: Any, console: Console) -> Embedder:
+def _independent(
+    old: Embedder, folder: Path, options: HarmonizeOptions, console: Console
+) -> Embedder:
     """Train a model as the old one was, with another seed."""
-    options = old.options
-    run_options = replace(
-        options.run,
-        seed=options.run.seed + 1,
+    run = replace(
+        old.options.run,
+        seed=old.options.run.seed + 1,
         max_minutes=None,  # as many steps as the old one
         output=str(folder / "independent"),
     )
-    data = options.data if found.data is None else options.data.of(found.data)
-    return _stage(replace(options, data=data, run=run_options), EmbeddingModule, console)
+    data = old.options.data if options.data is None else old.options.data.of(options.data)
+    return _stage(replace(old.options, data=data, run=run), EmbeddingModule, console)
 
 
-def _options(new: Options, old: Embedder, found: Any) -> Options:
+def _options(new: Options, old: Embedder, options: HarmonizeOptions) -> Options:
     """Return the options of both stages, without what is each one's own."""
-    data = new.data if found.data is None else new.data.of(found.data)
-    lr = new.optimizer.lr if found.lr is None else float(found.lr)
+    data = new.data if options.data is None else new.data.of(options.data)
+    lr = new.optimizer.lr if options.lr is None else options.lr
     dim, members = old.network.embedding_dim, new.model.members
     if dim % members:
         raise InputError(
-            f"--new {found.new}: has {members} members, among which the {dim} numbers of the old "
+            f"--new {options.new}: has {members} members, among which the {dim} numbers of the old "
             "model's embeddings cannot be divided; give a model with another number of them"
         )
     return replace(

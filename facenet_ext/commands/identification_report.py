@@ -24,7 +24,7 @@ from facenet_ext.recognition import (
     open_set_rates,
 )
 
-__all__ = ["Found", "Rates", "as_dict", "rate", "show", "write"]
+__all__ = ["Identified", "Rates", "as_dict", "rate", "show", "write"]
 
 _SHOWN = 20
 _POINTS = 200
@@ -61,7 +61,7 @@ class Rates(NamedTuple):
     curve: list[OpenSetPoint]
 
 
-class Found(NamedTuple):
+class Identified(NamedTuple):
     """Who was found, and how near that is near enough.
 
     Attributes:
@@ -136,29 +136,29 @@ def _thresholds(distances: Tensor) -> Tensor:
     return chosen
 
 
-def as_dict(found: Found, output: Path | None) -> dict[str, Any]:
+def as_dict(identified: Identified, output: Path | None) -> dict[str, Any]:
     """Return everything that was found, for JSON."""
     probes = []
-    for row, name in enumerate(found.probes.ids):
-        answers = found.answers(row)
+    for row, name in enumerate(identified.probes.ids):
+        answers = identified.answers(row)
         probes.append(
             {
                 "id": name,
-                "identity": answers[0][0] if bool(found.named[row]) else None,
-                "outcome": found.outcome(row),
-                "same_image": found.same_image(row),
+                "identity": answers[0][0] if bool(identified.named[row]) else None,
+                "outcome": identified.outcome(row),
+                "same_image": identified.same_image(row),
                 "closest": [{"identity": who, "distance": d} for who, d, _ in answers],
             }
         )
     figures: dict[str, Any] = {
-        "threshold": found.threshold,
-        "far_at_evaluation": found.far,
+        "threshold": identified.threshold,
+        "far_at_evaluation": identified.far,
         "output": None if output is None else str(output),
-        "outcomes": None if found.rates is None else _count(found.rates),
-        "probes_in_gallery": int((found.itself >= 0).sum()),
+        "outcomes": None if identified.rates is None else _count(identified.rates),
+        "probes_in_gallery": int((identified.itself >= 0).sum()),
         "probes": probes,
     }
-    rates = found.rates
+    rates = identified.rates
     if rates is not None:
         figures["rates"] = {
             "known_probes": rates.known,
@@ -170,32 +170,32 @@ def as_dict(found: Found, output: Path | None) -> dict[str, Any]:
     return dict(without_nan(figures))
 
 
-def show(found: Found, console: Console, output: Path | None) -> None:
+def show(identified: Identified, console: Console, output: Path | None) -> None:
     """Print a table of the first probes, and sentences: the worst news first."""
-    probes = found.probes
-    console.print(_table(found, console.width))
+    probes = identified.probes
+    console.print(_table(identified, console.width))
     lines = []
     if len(probes) > _SHOWN:
         where = "--output writes all of them" if output is None else f"all of them are in {output}"
         lines.append(f"and {len(probes) - _SHOWN:,} more; {where}")
-    same = int((found.itself >= 0).sum())
+    same = int((identified.itself >= 0).sum())
     if same:
         lines.append(
             f"{same:,} of {len(probes):,} probes are in the gallery themselves, as far as "
             "embeddings tell: each is compared with the other images only"
         )
-    told = "" if found.far is None else f", FAR {found.far:.2%} at evaluation"
-    threshold = f"threshold {found.threshold:.3f}{told}"
-    if found.rates is None:
+    told = "" if identified.far is None else f", FAR {identified.far:.2%} at evaluation"
+    threshold = f"threshold {identified.threshold:.3f}{told}"
+    if identified.rates is None:
         lines.append(
-            f"{int(found.named.sum()):,} of {len(probes):,} probes get a name ({threshold}); "
+            f"{int(identified.named.sum()):,} of {len(probes):,} probes get a name ({threshold}); "
             "whether it is the right one is not known: for that put them into folders with the "
             "names of the gallery's"
         )
     else:
-        lines += [*_rated(found.rates), threshold]
+        lines += [*_rated(identified.rates), threshold]
     if output is not None:
-        curves = "" if found.rates is None else " and identification.png"
+        curves = "" if identified.rates is None else " and identification.png"
         lines.append(f"identified.csv{curves} {'are' if curves else 'is'} in {output}")
     for line in lines:
         console.print(line, soft_wrap=True)
@@ -229,22 +229,22 @@ def _rated(rates: Rates) -> list[str]:
     return lines
 
 
-def _table(found: Found, width: int) -> Table:
+def _table(identified: Identified, width: int) -> Table:
     """Return a table of the first probes, a line each: names are cut to fit into the width."""
-    judged = found.rates is not None
+    judged = identified.rates is not None
     cells = []
-    for row in range(min(len(found.probes), _SHOWN)):
-        answers, named = found.answers(row), bool(found.named[row])
+    for row in range(min(len(identified.probes), _SHOWN)):
+        answers, named = identified.answers(row), bool(identified.named[row])
         then = (f"{who} {d:.2f}" for who, d, _ in answers[int(named) : int(named) + 3])
         who = answers[0][0] if named else "unknown"
         distance = f"{answers[0][1]:.3f}" if answers else ""
-        outcome = found.outcome(row) or ""
+        outcome = identified.outcome(row) or ""
         style = _OUTCOMES.get(outcome, "")
-        cells.append((found.probes.ids[row], who, distance, outcome, ", ".join(then), style))
+        cells.append((identified.probes.ids[row], who, distance, outcome, ", ".join(then), style))
     room = max(24, width - _FRAME - _OUTCOME * judged)
     who_room = min(room // 4, max(len(cell[1]) for cell in cells))
     then_room = min(room // 3, max(len(cell[4]) for cell in cells))
-    table = Table(title=f"closest of {len(found.people):,} identities")
+    table = Table(title=f"closest of {len(identified.people):,} identities")
     for column in ("probe", "identity", "distance", *(["outcome"] if judged else []), "then"):
         justify: JustifyMethod = "right" if column == "distance" else "left"
         most = then_room if column == "then" else None
@@ -260,7 +260,7 @@ def _table(found: Found, width: int) -> Table:
     return table
 
 
-def write(output: Path, found: Found) -> None:
+def write(output: Path, identified: Identified) -> None:
     """Write ``identified.csv``, and curves where the truth is known.
 
     Raises:
@@ -271,28 +271,28 @@ def write(output: Path, found: Found) -> None:
     writer.writerow(
         ["probe", "rank", "identity", "distance", "named", "outcome", "image", "same_image"]
     )
-    for row, name in enumerate(found.probes.ids):
-        answers = found.answers(row)
-        outcome, same = found.outcome(row) or "", found.same_image(row) or ""
+    for row, name in enumerate(identified.probes.ids):
+        answers = identified.answers(row)
+        outcome, same = identified.outcome(row) or "", identified.same_image(row) or ""
         for rank, (who, distance, at) in enumerate(answers, start=1):
-            named = int(rank == 1 and bool(found.named[row]))
+            named = int(rank == 1 and bool(identified.named[row]))
             about = outcome if rank == 1 else ""
-            image = found.gallery.ids[at]
+            image = identified.gallery.ids[at]
             writer.writerow([name, rank, who, f"{distance:.6f}", named, about, image, same])
         if not answers:  # its own images are all that there are
             writer.writerow([name, "", "", "", 0, outcome, "", same])
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "identified.csv", text.getvalue())
-        if found.rates is not None:
+        if identified.rates is not None:
             from facenet_ext.commands.recognition_pictures import draw_identification
             from facenet_ext.common.figures import save_picture
 
             figure = draw_identification(
-                found.rates.cmc.tolist(),
-                found.rates.curve,
-                found.rates.known,
-                found.rates.unknown,
+                identified.rates.cmc.tolist(),
+                identified.rates.curve,
+                identified.rates.known,
+                identified.rates.unknown,
             )
             save_picture(figure, output / "identification.png")
     except OSError as error:

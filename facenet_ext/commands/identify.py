@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenet_ext.commands.identification_report import Found, as_dict, rate, show, write
+from facenet_ext.commands.identification_report import Identified, as_dict, rate, show, write
 from facenet_ext.commands.model_options import (
     choose_threshold,
     embed_or_read,
 )
+from facenet_ext.commands.options import IdentifyOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
@@ -31,37 +31,37 @@ _BLOCK = 16_384
 """Probes at once."""
 
 
-def execute(found: Any) -> int:
+def execute(options: IdentifyOptions) -> int:
     """Do what the command line says."""
     console = make_console(stderr=True)
-    if not 1 <= found.top <= 100:
-        raise InputError(f"--top {found.top}: expected 1 to 100")
+    if not 1 <= options.top <= 100:
+        raise InputError(f"--top {options.top}: expected 1 to 100")
     warnings = Warnings(console)
-    gallery, probes = embed_or_read(found, warnings, found.gallery, found.probe)
-    gallery.check_named(found.gallery)
+    gallery, probes = embed_or_read(options, warnings, options.gallery, options.probe)
+    gallery.check_named(options.gallery)
     check_one_model(gallery=gallery, probe=probes)
-    threshold, far, _ = choose_threshold(found, gallery.model, warnings)
+    threshold, far, _ = choose_threshold(options, gallery.model, warnings)
     people, names = number(gallery.identities)
-    top = min(int(found.top), max(1, len(people)))
+    top = min(options.top, max(1, len(people)))
     try:
         with Counting("identifying", console) as progress:
             result, itself = _search(gallery, names, probes, top, progress)
     except ValueError as error:  # stored embeddings may hold anything
-        raise InputError(f"{found.gallery}, {found.probe}: {error}") from None
+        raise InputError(f"{options.gallery}, {options.probe}: {error}") from None
     named = result.distances[:, 0] <= threshold
     rates = None
     if probes.named:
         truth = _truth(gallery, names, people, probes, itself)
         rates = rate(result, named, truth, threshold)
-    all_found = Found(result, named, itself, gallery, probes, people, threshold, far, rates)
-    output = None if found.output is None else Path(found.output)
+    identified = Identified(result, named, itself, gallery, probes, people, threshold, far, rates)
+    output = None if options.output is None else Path(options.output)
     if output is not None:
-        write(output, all_found)
+        write(output, identified)
     warnings.tell()
-    if found.json:
-        print(json.dumps(as_dict(all_found, output) | {"warnings": warnings.texts}, indent=2))
+    if options.json:
+        print(json.dumps(as_dict(identified, output) | {"warnings": warnings.texts}, indent=2))
     else:
-        show(all_found, make_console(), output)
+        show(identified, make_console(), output)
     return 0 if bool(named.any()) else 1
 
 
@@ -75,21 +75,21 @@ def _search(
     """Search for each probe; if it is an image of the gallery itself, among the others only.
 
     Returns:
-        What was found, and the row of the gallery that each probe is itself, or -1.
+        The identities, and the row of the gallery that each probe is itself, or -1.
     """
     parts, same_rows = [], []
     for begin in range(0, len(probes), _BLOCK):
         progress(begin, len(probes))
         block = probes.embeddings[begin : begin + _BLOCK]
-        found = identify(gallery.embeddings, names, block, top)
-        same = found.distances[:, 0] <= SAME_IMAGE
-        same_rows.append(torch.where(same, found.rows[:, 0], -1))
+        closest = identify(gallery.embeddings, names, block, top)
+        same = closest.distances[:, 0] <= SAME_IMAGE
+        same_rows.append(torch.where(same, closest.rows[:, 0], -1))
         if same.any():
             copies = block[same.numpy()]
             others = identify(gallery.embeddings, names, copies, top, leave_out=SAME_IMAGE)
-            for field, values in zip(found, others, strict=True):
+            for field, values in zip(closest, others, strict=True):
                 field[same] = values
-        parts.append(found)
+        parts.append(closest)
     joined = (torch.cat(field) for field in zip(*parts, strict=True))
     return Identification(*joined), torch.cat(same_rows)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from facenet_ext.commands.devices import find_device
+from facenet_ext.commands.options import MineOptions
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
@@ -45,10 +46,10 @@ class _Set(NamedTuple):
     examples: Examples | None
 
 
-def execute(found: Any) -> int:
+def execute(options: MineOptions) -> int:
     """Do what the command line says."""
     console = make_console(stderr=True)
-    output = Path(found.output)
+    output = Path(options.output)
     finished = output / "summary.json"
     if finished.exists():
         raise InputError(
@@ -56,27 +57,27 @@ def execute(found: Any) -> int:
         )
     if (output / STORE).is_file():
         raise InputError(f"--output {output}: holds stored embeddings; choose another folder")
-    device = find_device(found.device)
+    device = find_device(options.device)
     try:
         rule = TripletRule(
-            float(found.margin),
-            found.positives,
-            found.negatives,
-            found.within_margin,
+            options.margin,
+            options.positives,
+            options.negatives,
+            options.within_margin,
             fallback="drop",
-            distance=found.distance,
+            distance=options.distance,
         )
         output.mkdir(parents=True, exist_ok=True)
-        searched = _load(found, output, device, console)
-        figures = _search(searched, rule, found, device, console)
-        if found.suspects:
-            figures |= _report_suspects(searched, int(found.suspects), output, console)
+        searched = _load(options, output, device, console)
+        figures = _search(searched, rule, options, device, console)
+        if options.suspects:
+            figures |= _report_suspects(searched, options.suspects, output, console)
         write_json(finished, figures)
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
-    if found.json:
+    if options.json:
         print(json.dumps(figures, indent=2))
         return 0 if figures["triplets"] else 1
     out = make_console()
@@ -84,7 +85,7 @@ def execute(found: Any) -> int:
         f"{figures['triplets']:,} triplets of {figures['rows']:,} rows: {figures['file']}",
         soft_wrap=True,
     )
-    if found.suspects:
+    if options.suspects:
         out.print(
             f"{figures['mislabelled']} rows looked at for a wrong name, the most suspicious first, "
             f"and {figures['duplicates']} pairs under two names: {output / 'suspects.csv'}",
@@ -94,12 +95,12 @@ def execute(found: Any) -> int:
 
 
 def _search(
-    searched: _Set, rule: TripletRule, found: Any, device: torch.device, console: Console
+    searched: _Set, rule: TripletRule, options: MineOptions, device: torch.device, console: Console
 ) -> dict[str, Any]:
     """Mine, or go on, or take what the same search found before it was interrupted."""
-    target = Path(found.output) / "triplets.parquet"
+    target = Path(options.output) / "triplets.parquet"
     stamp = target.with_name("mining.json")
-    description = describe(searched.embeddings, searched.labels, rule, int(found.block))
+    description = describe(searched.embeddings, searched.labels, rule, options.block)
     if target.is_file() and stamp.is_file() and read_json(stamp) == description:
         count = len(read_triplets(target).anchor)
     else:
@@ -109,8 +110,8 @@ def _search(
                 searched.labels,
                 target,
                 rule,
-                block=int(found.block),
-                chunk=int(found.chunk),
+                block=options.block,
+                chunk=options.chunk,
                 device=device,
                 progress=progress,
             )
@@ -130,35 +131,35 @@ def _report_suspects(searched: _Set, count: int, output: Path, console: Console)
     return {"mislabelled": len(mislabelled), "duplicates": len(duplicates)}
 
 
-def _load(found: Any, output: Path, device: torch.device, console: Console) -> _Set:
-    if not found.source.endswith(".npy"):
+def _load(options: MineOptions, output: Path, device: torch.device, console: Console) -> _Set:
+    if not options.source.endswith(".npy"):
         for name in ("labels", "names"):
-            if getattr(found, name) is not None:
+            if getattr(options, name) is not None:
                 raise InputError(f"--{name}: belongs to an .npy of embeddings; leave it out")
-        if (Path(found.source) / STORE).is_file():
-            return _stored(found)
-        return _embed(found, output, device, console)
-    if found.data is not None:
+        if (Path(options.source) / STORE).is_file():
+            return _stored(options)
+        return _embed(options, output, device, console)
+    if options.data is not None:
         raise InputError("--data: belongs to a checkpoint; give --labels with an .npy")
-    if found.labels is None:
-        raise InputError(f"{found.source}: needs --labels, an .npy of one integer per row")
-    embeddings, labels = _read(found.source), _read(found.labels)
+    if options.labels is None:
+        raise InputError(f"{options.source}: needs --labels, an .npy of one integer per row")
+    embeddings, labels = _read(options.source), _read(options.labels)
     names = [str(row) for row in range(len(labels))]
-    if found.names is not None:
-        names = read_lines(Path(found.names), f"--names {found.names}:")
+    if options.names is not None:
+        names = read_lines(Path(options.names), f"--names {options.names}:")
         if len(names) != len(labels):
             raise InputError(
-                f"--names {found.names}: expected a line per row, {len(labels)}, got {len(names)}"
+                f"--names {options.names}: expected a line per row, {len(labels)}, got {len(names)}"
             )
     return _Set(embeddings, labels, names, None)
 
 
-def _stored(found: Any) -> _Set:
+def _stored(options: MineOptions) -> _Set:
     """Read what 'facenet embed' wrote."""
-    if found.data is not None:
+    if options.data is not None:
         raise InputError("--data: belongs to a checkpoint; these are embeddings")
-    stored = read_embeddings(Path(found.source))
-    stored.check_named(found.source)
+    stored = read_embeddings(Path(options.source))
+    stored.check_named(options.source)
     return _Set(stored.embeddings, number(stored.identities)[1], stored.ids, None)
 
 
@@ -167,17 +168,17 @@ def _read(path: str) -> NDArray[Any]:
     return array.astype(array.dtype.newbyteorder("=")) if not array.dtype.isnative else array
 
 
-def _embed(found: Any, output: Path, device: torch.device, console: Console) -> _Set:
+def _embed(options: MineOptions, output: Path, device: torch.device, console: Console) -> _Set:
     """Embed the training images with a checkpoint, unless that was done before."""
-    path = checkpoint_path(found.source)
+    path = checkpoint_path(options.source)
     module = load_embedder(path).to(device)
-    options = module.options.data
-    if found.data is not None:
-        options = options.of(found.data)
-    examples = load(options, console).train
+    data = module.options.data
+    if options.data is not None:
+        data = data.of(options.data)
+    examples = load(data, console).train
     if not module.accepts(examples.shape):
         raise InputError(
-            f"--data {options.data}: the network of {path} embeds {list(module.shape)}, "
+            f"--data {data.data}: the network of {path} embeds {list(module.shape)}, "
             f"these are {list(examples.shape)}"
         )
     stamp = output / "embeddings.json"

@@ -6,11 +6,12 @@ import hashlib
 import math
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 
 from facenet_ext.commands.devices import find_device
+from facenet_ext.commands.options import CheckpointOptions, ThresholdOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
@@ -61,14 +62,14 @@ class Model(NamedTuple):
     name: ModelName
 
 
-def load_model(found: Any, warnings: Warnings) -> Model:
+def load_model(options: CheckpointOptions, warnings: Warnings) -> Model:
     """Load the model that the options name, and warn where it is barely trained.
 
     Raises:
         InputError: there is none, or its file is damaged or foreign, or embeds no images.
     """
-    path = _checkpoint(found)
-    module = load_embedder(path).to(find_device(found.device))
+    path = _checkpoint(options)
+    module = load_embedder(path).to(find_device(options.device))
     if not module.images:
         raise InputError(
             f"{path}: embeds features, not images, and this command needs images; give with "
@@ -77,13 +78,13 @@ def load_model(found: Any, warnings: Warnings) -> Model:
         )
     warnings.add(*warn_of_training(module.provenance, path))
     network = module.options.model.model
-    name = ModelName(network, file_hash(path), found.views, module.matches)
+    name = ModelName(network, file_hash(path), options.views, module.matches)
     return Model(path, module, name)
 
 
-def _checkpoint(found: Any) -> Path:
-    if found.checkpoint is not None:
-        return checkpoint_path(found.checkpoint)
+def _checkpoint(options: CheckpointOptions) -> Path:
+    if options.checkpoint is not None:
+        return checkpoint_path(options.checkpoint)
     latest = latest_run()
     if latest is None:
         raise InputError("--checkpoint: no run in runs/; give a run's folder or a .ckpt file")
@@ -91,14 +92,14 @@ def _checkpoint(found: Any) -> Path:
 
 
 def embed_or_read(
-    found: Any, warnings: Warnings, *sources: str, leave_out: Path | None = None
+    options: CheckpointOptions, warnings: Warnings, *sources: str, leave_out: Path | None = None
 ) -> list[StoredEmbeddings]:
     """Read folders of embeddings, or embed folders of images, or single images.
 
     What is embedded is kept in the cache: the second time, it is only read.
 
     Args:
-        found: the options.
+        options: of the command.
         warnings: what the model cannot judge is added to; on their console progress is shown.
         sources: the folders or images.
         leave_out: a folder whose images do not count, wherever it lies.
@@ -116,12 +117,12 @@ def embed_or_read(
             stored.append(read_embeddings(source))
             continue
         images = list_tree(source, leave_out)
-        model = model or load_model(found, warnings)
-        stored.append(embed_list(images, model, found, warnings))
+        model = model or load_model(options, warnings)
+        stored.append(embed_list(images, model, options.batch, warnings))
     return stored
 
 
-def embed_list(images: ImageList, model: Model, found: Any, warnings: Warnings) -> StoredEmbeddings:
+def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) -> StoredEmbeddings:
     """Embed images into the cache, and say what was not read, and what cannot be judged."""
     console = warnings.console
     tell_passed_over(images, console)
@@ -135,7 +136,7 @@ def embed_list(images: ImageList, model: Model, found: Any, warnings: Warnings) 
             shutil.rmtree(folder, ignore_errors=True)
     with Counting("embedding", console) as progress:
         stored = embed_images(
-            model.module, model.name, images, folder, batch=int(found.batch), progress=progress
+            model.module, model.name, images, folder, batch=batch, progress=progress
         )
     unreadable = len(images) - len(stored)
     if unreadable:
@@ -162,12 +163,12 @@ def warn_of_list(images: ImageList, model: Model, warnings: Warnings) -> None:
 
 
 def choose_threshold(
-    found: Any, model: ModelName | None, warnings: Warnings
+    options: ThresholdOptions, model: ModelName | None, warnings: Warnings
 ) -> tuple[float, float | None, OperatingPoints | None]:
     """Return the threshold to decide by, its FAR at evaluation, and what that measured.
 
     Args:
-        found: the options.
+        options: of the command.
         model: what the embeddings were made by; the checkpoint must be the same.
         warnings: to add to where people are told apart badly.
 
@@ -175,29 +176,29 @@ def choose_threshold(
         InputError: there is no evaluation, and no ``--threshold`` either; or both options are
             given.
     """
-    if found.threshold is not None and found.far is not None:
+    if options.threshold is not None and options.far is not None:
         raise InputError("--threshold and --far: each says where to decide; give one of them")
-    if found.threshold is not None and not math.isfinite(found.threshold):
-        raise InputError(f"--threshold {found.threshold:g}: expected a finite distance")
-    if found.far is not None and not found.far <= 1:
-        raise InputError(f"--far {found.far:g}: expected a rate in (0, 1]")
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise InputError(f"--threshold {options.threshold:g}: expected a finite distance")
+    if options.far is not None and not options.far <= 1:
+        raise InputError(f"--far {options.far:g}: expected a rate in (0, 1]")
     try:
-        path = _checkpoint(found)
+        path = _checkpoint(options)
         ours = {file_hash(path), matched_by(path)} - {None}
         if model is not None and not ours & {model.checkpoint, model.matches}:
             raise InputError(
                 f"--checkpoint {path}: is not what embedded these, {model}; give that one, or "
                 "--threshold"
             )
-        points = find_operating_points(path, found.views if model is None else model.views)
+        points = find_operating_points(path, options.views if model is None else model.views)
     except InputError:
-        if found.threshold is None:
+        if options.threshold is None:
             raise
-        return float(found.threshold), None, None
-    if found.threshold is not None:
-        threshold = float(found.threshold)
-    elif found.far is not None:
-        threshold = points.threshold_at(float(found.far))
+        return options.threshold, None, None
+    if options.threshold is not None:
+        threshold = options.threshold
+    elif options.far is not None:
+        threshold = points.threshold_at(options.far)
     else:
         threshold = points.threshold
     warnings.add(*warn_of_threshold(points, threshold))

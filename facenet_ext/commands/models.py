@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from facenet_ext.commands.options import ModelsOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.models import (
@@ -21,19 +22,19 @@ from facenet_ext.models import (
 __all__ = ["execute"]
 
 
-def execute(found: Any) -> None:
+def execute(options: ModelsOptions) -> None:
     """Do what the command line says."""
     names = ("small", *PAPER)
     with Counting("measuring", make_console(stderr=True)) as progress:
         rows = []
         for number, name in enumerate(names):
             progress(number, len(names))
-            rows.append(_describe(name, _make(name, found), found))
-    if found.json:
+            rows.append(_describe(name, _make(name, options), options))
+    if options.json:
         print(json.dumps(rows, indent=2))
         return
     console = make_console()
-    table = Table(title=f"networks for embeddings of {found.embedding_dim} numbers")
+    table = Table(title=f"networks for embeddings of {options.embedding_dim} numbers")
     for column in ("network", "input", "parameters", "multiply-adds", "size", "per image"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:
@@ -47,26 +48,26 @@ def execute(found: Any) -> None:
             "" if milliseconds is None else f"{milliseconds:,.2f} ms",
         )
     console.print(table)
-    if found.repeats:
+    if options.repeats:
         console.print(
-            f"time: {torch.get_num_threads()} threads, float32, batches of {found.batch}, the "
+            f"time: {torch.get_num_threads()} threads, float32, batches of {options.batch}, the "
             "median; 'small' is this project's own"
         )
 
 
-def _make(name: str, found: Any) -> EmbeddingNetwork:
+def _make(name: str, options: ModelsOptions) -> EmbeddingNetwork:
     if name == "small":
-        return SmallNet(int(found.in_channels), int(found.embedding_dim))
+        return SmallNet(options.in_channels, options.embedding_dim)
     return PAPER[name](
-        int(found.embedding_dim), in_channels=int(found.in_channels), batch_norm=found.batch_norm
+        options.embedding_dim, in_channels=options.in_channels, batch_norm=options.batch_norm
     )
 
 
-def _describe(name: str, network: EmbeddingNetwork, found: Any) -> dict[str, Any]:
+def _describe(name: str, network: EmbeddingNetwork, options: ModelsOptions) -> dict[str, Any]:
     costs = layer_costs(network)
     parameters = sum(cost.parameters for cost in costs)
     time = (
-        milliseconds_per_image(network, int(found.batch), found.repeats) if found.repeats else None
+        milliseconds_per_image(network, options.batch, options.repeats) if options.repeats else None
     )
     return {
         "network": name,

@@ -40,12 +40,12 @@ def draw_identification(
     if unknown:
         axes = all_axes[-1]
         alarms = [point.false_alarms for point in curve]
-        found = [point.identified for point in curve]
+        identified = [point.identified for point in curve]
         title = f"{unknown:,} probes that are not: identification over false alarms"
         if not known:
-            alarms, found = [point.threshold for point in curve], alarms
+            alarms, identified = [point.threshold for point in curve], alarms
             title = f"{unknown:,} probes, none in the gallery: false alarms over the threshold"
-        axes.plot(alarms, found, color=DIFFERENT_COLOUR, drawstyle="steps-post")
+        axes.plot(alarms, identified, color=DIFFERENT_COLOUR, drawstyle="steps-post")
         axes.set(ylim=(0, 1.02), title=title)
         axes.set(
             xlabel="share of unknown probes taken for someone" if known else "threshold",

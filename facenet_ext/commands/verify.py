@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.text import Text
 
 from facenet_ext.commands.model_options import choose_threshold, load_model
+from facenet_ext.commands.options import VerifyOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
@@ -19,26 +19,26 @@ from facenet_ext.embedding.suitability import warn_of_images
 __all__ = ["execute"]
 
 
-def execute(found: Any) -> int:
+def execute(options: VerifyOptions) -> int:
     """Do what the command line says."""
-    paths = [Path(found.first), Path(found.second)]
+    paths = [Path(options.first), Path(options.second)]
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: no such image")
     warnings = Warnings(make_console(stderr=True))
-    model = load_model(found, warnings)
-    threshold, far, points = choose_threshold(found, model.name, warnings)
-    options = model.module.options.data
+    model = load_model(options, warnings)
+    threshold, far, points = choose_threshold(options, model.name, warnings)
+    data = model.module.options.data
     try:
-        images = [read_image(path, options.image_size, options.channels) for path in paths]
+        images = [read_image(path, data.image_size, data.channels) for path in paths]
     except UnreadableImageError as error:
         raise InputError(f"{error}; give an image") from None
     warnings.add(*warn_of_images(model.module, paths))
-    first, second = model.module.embed(torch.stack(images), found.views).double()
+    first, second = model.module.embed(torch.stack(images), options.views).double()
     distance = (first - second).square().sum().item()
     same = distance <= threshold
     warnings.tell()
-    if found.json:
+    if options.json:
         figures = {
             "same": same,
             "distance": distance,

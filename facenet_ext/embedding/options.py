@@ -24,6 +24,7 @@ from jsonargparse.typing import (
 )
 
 from facenet_ext._rule import Deterministic, Distance, Fallback, Negatives, Positives, TripletRule
+from facenet_ext.common.options import option, rare
 
 __all__ = ["Options", "dump", "groups", "is_features", "spelled", "text_of"]
 
@@ -39,37 +40,32 @@ def _one_or_more(kind: Any) -> Any:
     return kind | tuple[kind, ...]
 
 
-def _option(default: Any, help: str, of: Any = None) -> Any:
-    """Declare a field with its help; ``of`` narrows the field's type to the values allowed."""
-    return dataclasses.field(default=default, metadata={"help": help, "type": of})
-
-
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     """Data."""
 
-    data: str = _option(
+    data: str = option(
         "digits",
         "'digits' (bundled with scikit-learn), or a folder root/<identity>/<image>, or a folder "
         "with such folders train/ and val/ and perhaps pairs.txt, or a .tar.gz or .zip of one, or "
         "precomputed features: an .npz of arrays 'features' and 'labels'",
     )
-    val: str | None = _option(None, "folder <identity>/<image>, or .npz, to verify on")
-    pairs: str | None = _option(None, "pairs to verify on, in LFW's pairs.txt format")
-    held_out: float = _option(
+    val: str | None = option(None, "folder <identity>/<image>, or .npz, to verify on")
+    pairs: str | None = option(None, "pairs to verify on, in LFW's pairs.txt format")
+    held_out: float = option(
         0.2, "share of the identities to verify on where no folder is set apart", OpenUnitInterval
     )
-    channels: Literal[1, 3] = _option(1, "1 for grey, 3 for colour")
-    image_size: int = _option(96, "pixels that images are decoded to", _AtLeastEight)
-    crop: float = _option(1.0, "central share of the image that the network sees", _CropShare)
-    test_shift: float = _option(
+    channels: Literal[1, 3] = option(1, "1 for grey, 3 for colour")
+    image_size: int = option(96, "pixels that images are decoded to", _AtLeastEight)
+    crop: float = option(1.0, "central share of the image that the network sees", _CropShare)
+    test_shift: float = rare(
         0.0,
         "embed an image as the mean over nine crops, moved by that share of the image: steadier "
         "where faces are not well centred; 0 is one crop",
         _Share,
     )
-    input_size: int = _option(64, "pixels of the network's input", _AtLeastEight)
-    memory: float = _option(
+    input_size: int = option(64, "pixels of the network's input", _AtLeastEight)
+    memory: float = rare(
         4.0, "GiB of decoded images to keep in memory; more go to a file", PositiveFloat
     )
 
@@ -82,25 +78,25 @@ class DataOptions:
 class BatchOptions:
     """Batches: P identities with K images each, and single images."""
 
-    identities: int = _option(32, "identities per batch (P)", _AtLeastTwo)
-    images_per_identity: int = _option(4, "images of each (K)", _AtLeastTwo)
-    min_images: int = _option(2, "images an identity needs to be one of the P", PositiveInt)
-    size_cap: int = _option(
+    identities: int = option(32, "identities per batch (P)", _AtLeastTwo)
+    images_per_identity: int = option(4, "images of each (K)", _AtLeastTwo)
+    min_images: int = option(2, "images an identity needs to be one of the P", PositiveInt)
+    size_cap: int = rare(
         1, "identities are drawn in proportion to their images, up to so many", PositiveInt
     )
-    repeat: bool = _option(
+    repeat: bool = rare(
         True, "repeat images of an identity that has fewer than K; else it shows what it has"
     )
-    negatives: int = _option(
+    negatives: int = option(
         0, "images per batch of identities with fewer images, as negatives", NonNegativeInt
     )
-    batch_size: int | None = _option(
+    batch_size: int | None = option(
         None, "images per batch, in place of --negatives: negatives fill it up", PositiveInt
     )
-    negative_copies: int = _option(
+    negative_copies: int = rare(
         1, "copies of each, differently augmented: from 2 on they are positives too", PositiveInt
     )
-    micro_batch: int | None = _option(
+    micro_batch: int | None = option(
         None,
         "images that are embedded at once: a batch of more takes memory for so many only, and one "
         "more forward in time; the gradient is that of the whole batch",
@@ -112,53 +108,53 @@ class BatchOptions:
 class AugmentationOptions:
     """Augmentation of training images; 0 turns one off."""
 
-    flip: bool = _option(False, "mirror half of the images, and average over the mirror image")
-    rotation: float = _option(0.0, "degrees, at most", NonNegativeFloat)
-    translation: float = _option(0.0, "share of the image, at most", _Share)
-    scale: float = _option(0.0, "share of the size, at most", _Share)
-    aspect: float = _option(0.0, "share of width over height, at most", _Share)
-    shear: float = _option(0.0, "share of the size, at most", _Share)
-    brightness: float = _option(0.0, "share of full white, at most", _Share)
-    contrast: float = _option(0.0, "share of the contrast, at most", _Share)
-    gamma: float = _option(0.0, "share of the exponent, at most", _Share)
-    illumination: float = _option(0.0, "strength of a gradient of light, at most", _Share)
-    blur: float = _option(0.0, "probability", ClosedUnitInterval)
-    noise: float = _option(0.0, "standard deviation, share of full white", _Share)
-    erasing: float = _option(0.0, "probability of blanking a rectangle", ClosedUnitInterval)
+    flip: bool = option(False, "mirror half of the images, and average over the mirror image")
+    rotation: float = rare(0.0, "degrees, at most", NonNegativeFloat)
+    translation: float = rare(0.0, "share of the image, at most", _Share)
+    scale: float = rare(0.0, "share of the size, at most", _Share)
+    aspect: float = rare(0.0, "share of width over height, at most", _Share)
+    shear: float = rare(0.0, "share of the size, at most", _Share)
+    brightness: float = rare(0.0, "share of full white, at most", _Share)
+    contrast: float = rare(0.0, "share of the contrast, at most", _Share)
+    gamma: float = rare(0.0, "share of the exponent, at most", _Share)
+    illumination: float = rare(0.0, "strength of a gradient of light, at most", _Share)
+    blur: float = rare(0.0, "probability", ClosedUnitInterval)
+    noise: float = rare(0.0, "standard deviation, share of full white", _Share)
+    erasing: float = option(0.0, "probability of blanking a rectangle", ClosedUnitInterval)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
     """Model."""
 
-    model: Literal["small", "nn1", "nn2", "nn3", "nn4", "nns1", "nns2", "mlp", "conv1d"] = _option(
+    model: Literal["small", "nn1", "nn2", "nn3", "nn4", "nns1", "nns2", "mlp", "conv1d"] = option(
         "small",
         "network: 'small' is this project's own, nn1 to nns2 are the paper's, of --input-size; "
         "mlp and conv1d are for features",
     )
-    batch_norm: bool = _option(
+    batch_norm: bool = option(
         False, "batch normalisation in the paper's networks, which have none, but train better so"
     )
-    embedding_dim: int = _option(128, "length of an embedding (D)", PositiveInt)
-    width: int = _option(
+    embedding_dim: int = option(128, "length of an embedding (D)", PositiveInt)
+    width: int = option(
         32, "channels of the first stage of small and conv1d, of all layers of mlp", PositiveInt
     )
-    stages: tuple[PositiveInt, ...] = _option(
+    stages: tuple[PositiveInt, ...] = option(
         (1, 1, 1, 1), "blocks in each stage of small and conv1d; as many layers has mlp"
     )
-    dropout: float = _option(0.2, "share of the last features that training drops", _Share)
-    aligned_size: int | tuple[int, ...] | None = _option(
+    dropout: float = option(0.2, "share of the last features that training drops", _Share)
+    aligned_size: int | tuple[int, ...] | None = option(
         None,
         "small learns to straighten the images: it cuts a window of so many pixels out of each, "
         "turned, scaled and shifted as a network of its own says; several are the members' in turn",
         _one_or_more(_AtLeastEight),
     )
-    aligned_window: float | tuple[float, ...] = _option(
+    aligned_window: float | tuple[float, ...] = rare(
         0.875,
         "share of the image's height and width that the window begins with; of the members in turn",
         _one_or_more(_CropShare),
     )
-    members: int = _option(
+    members: int = option(
         1,
         "networks that are trained side by side, each by a loss of its own; an embedding is theirs "
         "joined, and --embedding-dim is of each",
@@ -170,14 +166,14 @@ class ModelOptions:
 class LossOptions:
     """Triplet loss; the rules are those of facenet_ext.losses.TripletLoss."""
 
-    margin: float = _option(0.2, "how much farther a negative must be", _Margin)
-    positive_rule: str = _option("all", "which positives", Positives)
-    negative_rule: str = _option("semihard", "which negative of each (anchor, positive)", Negatives)
-    within_margin: bool = _option(False, "semi-hard negatives inside the margin only")
-    fallback: str = _option("farthest", "where no negative is semi-hard", Fallback)
-    distance: str = _option("sqeuclidean", "distance", Distance)
-    smooth: bool = _option(False, "softplus in place of the hinge")
-    reduction: Literal["mean", "mean_nonzero", "sum"] = _option("mean", "over triplets")
+    margin: float = option(0.2, "how much farther a negative must be", _Margin)
+    positive_rule: str = option("all", "which positives", Positives)
+    negative_rule: str = option("semihard", "which negative of each (anchor, positive)", Negatives)
+    within_margin: bool = rare(False, "semi-hard negatives inside the margin only")
+    fallback: str = rare("farthest", "where no negative is semi-hard", Fallback)
+    distance: str = option("sqeuclidean", "distance", Distance)
+    smooth: bool = rare(False, "softplus in place of the hinge")
+    reduction: Literal["mean", "mean_nonzero", "sum"] = rare("mean", "over triplets")
 
     @property
     def rule(self) -> TripletRule:
@@ -196,18 +192,16 @@ class LossOptions:
 class MiningOptions:
     """Offline mining: triplets over all training images join the batches."""
 
-    mine_every: int = _option(0, "steps between searches; 0 is no offline mining", NonNegativeInt)
-    mine_start: int = _option(
+    mine_every: int = option(0, "steps between searches; 0 is no offline mining", NonNegativeInt)
+    mine_start: int = rare(
         0, "steps before the first search: a random network finds nothing", NonNegativeInt
     )
-    mine_subset: int | None = _option(
+    mine_subset: int | None = rare(
         None, "search among so many images, drawn anew each time; all by default", _AtLeastTwo
     )
-    mine_positives: str = _option("hardest", "which positives of each image", Positives)
-    mine_negatives: str = _option("semihard", "which negatives", Deterministic)
-    mined_triplets: int = _option(
-        32, "mined triplets in each batch, three images each", PositiveInt
-    )
+    mine_positives: str = rare("hardest", "which positives of each image", Positives)
+    mine_negatives: str = rare("semihard", "which negatives", Deterministic)
+    mined_triplets: int = option(32, "mined triplets in each batch, three images each", PositiveInt)
 
     def rule(self, loss: LossOptions) -> TripletRule:
         """Return the rule by which triplets are mined, for a loss of these options."""
@@ -224,40 +218,40 @@ class MiningOptions:
 class OptimizerOptions:
     """Optimizer."""
 
-    optimizer: Literal["adagrad", "sgd", "adamw"] = _option("adamw", "optimizer")
-    lr: float = _option(1e-3, "peak learning rate", PositiveFloat)
-    weight_decay: float = _option(0.0, "of weight matrices, not of biases", NonNegativeFloat)
-    momentum: float = _option(0.9, "of sgd", _Share)
-    accumulator: float = _option(
+    optimizer: Literal["adagrad", "sgd", "adamw"] = option("adamw", "optimizer")
+    lr: float = option(1e-3, "peak learning rate", PositiveFloat)
+    weight_decay: float = option(0.0, "of weight matrices, not of biases", NonNegativeFloat)
+    momentum: float = rare(0.9, "of sgd", _Share)
+    accumulator: float = rare(
         0.1,
         "of adagrad: the sum of squares it starts from; the less, the larger the first steps",
         NonNegativeFloat,
     )
-    clip: float = _option(0.0, "largest norm of the gradient; 0 is any", NonNegativeFloat)
-    schedule: Literal["constant", "cosine", "onecycle", "step"] = _option(
+    clip: float = rare(0.0, "largest norm of the gradient; 0 is any", NonNegativeFloat)
+    schedule: Literal["constant", "cosine", "onecycle", "step"] = option(
         "cosine", "learning rate over the run; step divides it by 10 at 60 and at 85 percent"
     )
-    warmup: float = _option(0.0, "share of the run in which the rate grows from 0", _Share)
-    ema: float = _option(0.0, "decay of the averaged weights that are evaluated; 0 is none", _Share)
+    warmup: float = rare(0.0, "share of the run in which the rate grows from 0", _Share)
+    ema: float = option(0.0, "decay of the averaged weights that are evaluated; 0 is none", _Share)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
     """Run."""
 
-    max_epochs: int = _option(20, "epochs: as many images as the P's identities have", PositiveInt)
-    max_steps: int | None = _option(None, "batches, in place of --max-epochs", PositiveInt)
-    max_minutes: float | None = _option(
+    max_epochs: int = option(20, "epochs: as many images as the P's identities have", PositiveInt)
+    max_steps: int | None = option(None, "batches, in place of --max-epochs", PositiveInt)
+    max_minutes: float | None = option(
         None, "end after that time: the schedule is fitted to it", PositiveFloat
     )
-    evaluations: int = _option(5, "how often to evaluate during the run", PositiveInt)
-    seed: int = _option(0, "seed of everything random", NonNegativeInt)
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = _option(
+    evaluations: int = option(5, "how often to evaluate during the run", PositiveInt)
+    seed: int = option(0, "seed of everything random", NonNegativeInt)
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = option(
         "auto", "auto is bf16-mixed where the device computes in bfloat16, else 32-true"
     )
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = _option("auto", "device to train on")
-    threads: int | None = _option(None, "CPU threads; all by default", PositiveInt)
-    output: str | None = _option(None, "folder of the run; runs/<data>-<date>-<time> by default")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = option("auto", "device to train on")
+    threads: int | None = option(None, "CPU threads; all by default", PositiveInt)
+    output: str | None = option(None, "folder of the run; runs/<data>-<date>-<time> by default")
 
 
 @dataclasses.dataclass(frozen=True)

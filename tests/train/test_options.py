@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 import subprocess
@@ -75,7 +76,7 @@ def test_help_shows_every_option_with_its_default_for_the_data(
     monkeypatch.setenv("COLUMNS", "200")
     for data in ("digits", "some/folder"):
         with pytest.raises(SystemExit, match="0"):
-            cli.main(["train", "--data", data, "--help"])
+            cli.main(["train", "--data", data, "--help-all"])
         text = capsys.readouterr().out
         assert "usage: facenet train" in text
         for name, value in options("--data", data).flat().items():
@@ -84,6 +85,25 @@ def test_help_shows_every_option_with_its_default_for_the_data(
                 line = re.search(rf"\n  --{name.replace('_', '-')} .*?default: (\w+)\)", text, re.S)
                 assert line is not None
                 assert line[1].lower() == str(value).lower()
+
+
+def test_help_leaves_out_rare_options_and_says_how_to_see_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    texts = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["train", "--data", "some/folder", flag])
+        texts[flag] = capsys.readouterr().out
+    assert "--help-all" in texts["--help"]
+    listed = {flag: set(re.findall(r"^  (--[\w-]+)", text, re.M)) for flag, text in texts.items()}
+    assert len(listed["--help"]) <= 50
+    left_out = listed["--help-all"] - listed["--help"]
+    assert {"--gamma", "--accumulator", "--mine-subset"} <= left_out
+    assert not left_out & {"--data", "--margin", "--lr", "--max-minutes", "--output"}
+    assert options("--gamma", "0.5").augmentation.gamma == 0.5
+    assert "configs" not in texts["--help"], "where the defaults lie is of no use"
 
 
 def test_help_shows_the_defaults_for_every_kind_of_data_where_none_is_named(
@@ -108,7 +128,7 @@ def test_ctrl_c_while_the_libraries_load_is_told_in_a_line(
     def interrupted(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.importlib, "import_module", interrupted)
+    monkeypatch.setattr(importlib, "import_module", interrupted)
     assert cli.main(["mine", "x"]) == 130
     assert capsys.readouterr().err == "facenet mine: stopped\n"
 
