@@ -32,7 +32,7 @@ from facenet_ext.mining import (
 from facenet_ext.mining.storage import describe, fingerprint
 from facenet_ext.recognition.store import STORE, map_array, number, read_embeddings
 from facenet_ext.train.data import load
-from facenet_ext.train.offline import embed_to_file
+from facenet_ext.train.offline_mining import embed_to_file
 
 __all__ = ["execute"]
 

@@ -2,7 +2,7 @@
 
 | file | what it does |
 |---|---|
-| `offline.py` | selects triplets over all rows, a block of anchors at a time |
+| `search.py` | selects triplets over all rows, a block of anchors at a time |
 | `storage.py` | writes them to a Parquet file, and goes on after an interruption |
 | `suspects.py` | finds images that are probably under the wrong name, or under two |
 """
@@ -13,7 +13,7 @@ from facenet_ext._lazy import lazily
 
 if TYPE_CHECKING:
     from facenet_ext._rule import TripletRule
-    from facenet_ext.mining.offline import Block, blocks, mine, mine_block
+    from facenet_ext.mining.search import Block, blocks, mine, mine_block
     from facenet_ext.mining.storage import mine_to_parquet, read_triplets
     from facenet_ext.mining.suspects import Suspect, find_duplicates, find_mislabelled
 
@@ -33,14 +33,14 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "Block": "offline",
+        "Block": "search",
         "Suspect": "suspects",
         "TripletRule": "facenet_ext._rule",
-        "blocks": "offline",
+        "blocks": "search",
         "find_duplicates": "suspects",
         "find_mislabelled": "suspects",
-        "mine": "offline",
-        "mine_block": "offline",
+        "mine": "search",
+        "mine_block": "search",
         "mine_to_parquet": "storage",
         "read_triplets": "storage",
     },

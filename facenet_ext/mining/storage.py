@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
 from facenet_ext._rule import TripletRule
 from facenet_ext._types import Triplets
-from facenet_ext.mining.offline import (
+from facenet_ext.mining.search import (
     SEMIHARD,
     blocks,
     check_embeddings,

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 
 from facenet_ext._defaults import MINING_CHUNK
 from facenet_ext.functional import pairwise_squared_distance
-from facenet_ext.mining.offline import check_embeddings
+from facenet_ext.mining.search import check_embeddings
 
 __all__ = ["Suspect", "find_duplicates", "find_mislabelled"]
 

@@ -8,7 +8,7 @@
 | `data.py` | training batches and images to verify |
 | `augmentation.py` | changes whole batches on the training device |
 | `module.py` | the training step and the validation, for Lightning |
-| `offline.py` | offline mining every n steps |
+| `offline_mining.py` | offline mining every n steps |
 | `harmonic.py` | trains a new model to match an old one |
 | `measuring.py` | measures what a checkpoint says about its training |
 | `optimization.py` | optimizers, schedules, averaged weights |

@@ -31,7 +31,7 @@ from facenet_ext.train.data import Batches, TrainVal, load
 from facenet_ext.train.fitting import Changes, fit_batches
 from facenet_ext.train.measuring import MeasureRange
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.offline import OfflineMining
+from facenet_ext.train.offline_mining import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
 from facenet_ext.train.pace import Pace, measure, plan_steps
 from facenet_ext.train.progress import show_progress

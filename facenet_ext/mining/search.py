@@ -148,7 +148,7 @@ def mine(
         >>> embeddings = np.array([[0.0], [1.0], [-1.0], [1.5]], np.float32)
         >>> for triplets in mine(embeddings, np.array([0, 0, 1, 1])):
         ...     print(torch.stack(triplets[:3], dim=1).tolist())
-        [[0, 1, 2], [1, 0, 3], [2, 3, 0], [3, 2, 1]]
+        [[0, 1, 3], [1, 0, 2]]
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 3.2: triplets generated offline every n
     steps, from the most recent checkpoint.
