@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,8 @@ with loading(_PROG):
 
     from facenet_ext.cli import command_line
     from facenet_ext.common.console import make_console
-    from facenet_ext.data.sources import Source, find, list_images
+    from facenet_ext.data.image_list import list_identities
+    from facenet_ext.data.sources import Source, find
     from facenet_ext.embedding.options import DataOptions
     from facenet_ext.evaluation import held_out
 
@@ -125,9 +127,10 @@ def unseen(source: Source, run: Path, output: Path) -> Path:
     """Return a folder of the people whom a run has not learned from, linked where need be."""
     if source.val is not None:
         return source.val
-    people, names = output / "unseen", held_out.read_names(run) or set()
+    theirs, _ = list_identities(source.train).divide(held_out.read_names(run) or set())
+    people = output / "unseen"
     people.mkdir(parents=True, exist_ok=True)
-    for folder in {i.path.parent for i in list_images(source.train) if i.identity in names}:
+    for folder in {path.parent for path in theirs.paths}:
         if not (people / folder.name).is_symlink():
             (people / folder.name).symlink_to(folder.resolve())
     return people
@@ -136,8 +139,9 @@ def unseen(source: Source, run: Path, output: Path) -> Path:
 def two_identities(people: Path) -> tuple[list[Path], list[Path]]:
     """Return the images of two identities; the first has two or more."""
     images: dict[str, list[Path]] = {}
-    for image in list_images(people):
-        images.setdefault(image.identity, []).append(image.path)
+    listed = list_identities(people)
+    for name, path in zip(listed.people, listed.paths, strict=True):
+        images.setdefault(name, []).append(path)
     several = next(name for name, paths in images.items() if len(paths) > 1)
     return images[several], next(paths for name, paths in images.items() if name != several)
 
@@ -149,20 +153,18 @@ def deal_out(people: Path, output: Path) -> tuple[Path, Path]:
     """
     gallery, probes = output / "gallery", output / "probes"
     counts: dict[str, int] = {}
-    images = list_images(people)
-    total = {image.identity: 0 for image in images}
-    for image in images:
-        total[image.identity] += 1
-    for image in images:
-        place = counts[image.identity] = counts.get(image.identity, -1) + 1
-        enrolled = min(_GALLERY, total[image.identity] // 2)
-        known = list(total).index(image.identity) % 4 != 3
+    images = list_identities(people)
+    total = Counter(images.people)
+    for name, path in zip(images.people, images.paths, strict=True):
+        place = counts[name] = counts.get(name, -1) + 1
+        enrolled = min(_GALLERY, total[name] // 2)
+        known = list(total).index(name) % 4 != 3
         if place >= 2 * _GALLERY or (place < enrolled and not known):
             continue
-        target = (gallery if place < enrolled else probes) / image.identity / image.path.name
+        target = (gallery if place < enrolled else probes) / name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.is_symlink():
-            target.symlink_to(image.path.resolve())
+            target.symlink_to(path.resolve())
     return gallery, probes
 
 

@@ -6,13 +6,14 @@ import json
 import time
 from pathlib import Path
 
-from facenet_ext.commands.model_options import load_model, tell_passed_over, warn_of_list
+from facenet_ext.commands.model_options import load_model, warn_of_list
 from facenet_ext.commands.options import EmbedOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import comparable
+from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
 

@@ -24,12 +24,10 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import without_nan, write_json
-from facenet_ext.common.text import comparable
-from facenet_ext.data.sources import find
 from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
-from facenet_ext.embedding.options import is_features
+from facenet_ext.embedding.options import DataOptions, is_features
 from facenet_ext.evaluation import held_out
-from facenet_ext.evaluation.protocols import Protocol, read_protocol
+from facenet_ext.evaluation.protocols import Protocol, make_protocol, read_protocol
 from facenet_ext.evaluation.quality import QualitySlice, measure_quality
 from facenet_ext.evaluation.table import table
 from facenet_ext.evaluation.verification import Verification, verify
@@ -48,18 +46,18 @@ def execute(options: EvaluateOptions) -> None:
         raise InputError(f"--far {options.far:g}: expected a rate in (0, 1]")
     warnings = Warnings(console)
     model = load_model(options, warnings)
-    run = model.module.options.data
-    data, pairs = options.data or run.val or run.data, options.pairs
-    if options.data is None and pairs is None:
-        pairs = run.pairs
+    trained = model.module.options.data
+    data = options.data or trained.val or trained.data
     if data == "digits" or is_features(data):
         raise InputError(f"--data {data}: has no files of images; give a folder of some")
     output = _output(options, model)
-    identities = None
-    if options.data is None and run.val is None and find(data).val is None:
-        identities = held_out.of_run(model.path.resolve().parent.parent, run)
-    protocol = read_protocol(data, pairs, identities)
-    warnings.add(*_known_people(model, protocol))
+    run = model.path.resolve().parent.parent
+    if options.data is None and options.pairs is None:
+        split = held_out.split(trained, run)
+        protocol = make_protocol(split.val, split.pairs)
+    else:
+        protocol = read_protocol(data, options.pairs)
+    warnings.add(*_known_people(trained, run, protocol))
     stored = embed_list(protocol.images, model, options.batch, warnings)
     embeddings, spread, protocol = _items(protocol, stored)
     try:
@@ -103,21 +101,15 @@ def execute(options: EvaluateOptions) -> None:
     out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)
 
 
-def _known_people(model: Model, protocol: Protocol) -> list[str]:
+def _known_people(options: DataOptions, run: Path, protocol: Protocol) -> list[str]:
     """Return a warning where people of the training's own folder are verified."""
-    options = model.module.options.data
-    unseen = held_out.read_names(model.path.resolve().parent.parent)
-    root = Path(options.data)
-    if unseen is None or not root.is_dir():  # nobody knows, or an archive or a set with its split
-        return []
-    if find(options.data).train.resolve() != protocol.images.root.resolve():
-        return []
-    names = {comparable(protocol.images.identities[row]) for item in protocol.items for row in item}
-    if not names - unseen:
+    unseen, data, names = held_out.read_names(run), Path(options.data).resolve(), protocol.people
+    known = 0 if unseen is None else len(names - unseen)
+    if not known or protocol.images.root.resolve() not in (data, data / "train"):
         return []
     return [
-        f"the model was trained on {len(names - unseen):,} of these {len(names):,} people: figures "
-        "of strangers are worse; without --data those are verified whom it has not seen"
+        f"the model was trained on {known:,} of these {len(names):,} people: figures of strangers "
+        "are worse; without --data those are verified whom it has not seen"
     ]
 
 
@@ -139,10 +131,8 @@ def _items(protocol: Protocol, stored: StoredEmbeddings) -> tuple[Tensor, Tensor
     place = {name: row for row, name in enumerate(stored.ids)}
     ids = protocol.images.ids
     items = [[row for row in item if ids[row] in place] for item in protocol.items]
-    protocol = dataclasses.replace(protocol, items=items)
     kept = [at for at, item in enumerate(items) if item]
-    if len(kept) < len(items):
-        protocol = protocol.among(kept)
+    protocol = dataclasses.replace(protocol, items=items).among(kept)
     rows = [[place[ids[row]] for row in item] for item in protocol.items]
     if all(len(item) == 1 for item in rows):
         flat = np.array([item[0] for item in rows])

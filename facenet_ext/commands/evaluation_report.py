@@ -17,7 +17,6 @@ from facenet_ext.commands.evaluation_facts import Facts
 from facenet_ext.commands.report_page import Card, Section, render
 from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure, shorten, tidy
 from facenet_ext.common.files import write_text
-from facenet_ext.common.text import comparable
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.evaluation.pictures import draw_distances, draw_mistakes, draw_roc
 from facenet_ext.evaluation.protocols import Protocol
@@ -221,7 +220,7 @@ def _map(embeddings: Tensor, protocol: Protocol) -> Section:
 
 def _draw_map(embeddings: Tensor, protocol: Protocol) -> Figure:
     """Draw the embeddings in the plane."""
-    whose = [comparable(protocol.images.identities[item[0]]) for item in protocol.items]
+    whose = [protocol.images.people[item[0]] for item in protocol.items]
     common = [name for name, count in Counter(whose).most_common(_COLOURED) if count > 1]
     # Of too many items the common identities' come first, the others as a backdrop.
     order = sorted(range(len(whose)), key=lambda item: whose[item] not in common)[:_MAPPED]

@@ -21,7 +21,6 @@ from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.embedding.options import Options, dump
-from facenet_ext.evaluation import held_out
 from facenet_ext.train.data import load
 from facenet_ext.train.fitting import fit
 from facenet_ext.train.harmonic import (
@@ -171,7 +170,7 @@ def _report(
     new: Embedder,
     console: Console,
 ) -> dict[str, Any]:
-    data = load(new.options.data, console, held_out.read_names(folder / "all"))
+    data = load(new.options.data, console, folder / "all")
     v1, before, v2 = (embed_all(module, data.val) for module in (old, independent, new))
     comparable = before.shape[1] == v1.shape[1]
     comparisons = [

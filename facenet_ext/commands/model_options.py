@@ -8,14 +8,12 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.options import CheckpointOptions, ThresholdOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
-from facenet_ext.data.listing import passed_over_in
+from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.data.sources import cache_folder
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import latest_run
@@ -43,7 +41,6 @@ __all__ = [
     "embed_list",
     "embed_or_read",
     "load_model",
-    "tell_passed_over",
     "warn_of_list",
 ]
 
@@ -149,17 +146,9 @@ def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) 
     return stored
 
 
-def tell_passed_over(images: ImageList, console: Console) -> None:
-    """Say what lies beside images and is not read."""
-    if images.passed_over:
-        line = passed_over_in(images.root, images.passed_over)
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-
 def warn_of_list(images: ImageList, model: Model, warnings: Warnings) -> None:
     """Warn where images differ from those that the model was trained on."""
-    paths = [images.path(row) for row in range(len(images))]
-    warnings.add(*warn_of_images(model.module, paths))
+    warnings.add(*warn_of_images(model.module, images.paths))
 
 
 def choose_threshold(

@@ -1,4 +1,4 @@
-"""The images under a folder, as a list that names their files and whose they are."""
+"""The images under a folder: which files are images, whose they are, and what is not read."""
 
 from __future__ import annotations
 
@@ -6,23 +6,46 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from facenet_ext.common.errors import InputError
-from facenet_ext.data.listing import entries_of, is_folder, is_image, told
+from PIL import Image, ImageFile
+from rich.console import Console
 
-__all__ = ["ImageList", "list_tree"]
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.plain_warnings import reading
+from facenet_ext.common.text import comparable, printable
+
+__all__ = [
+    "ImageList",
+    "entries_of",
+    "is_folder",
+    "is_image",
+    "list_identities",
+    "list_tree",
+    "tell_passed_over",
+    "told",
+]
+
+_TEXTS = (".csv", ".html", ".json", ".log", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml")
+_TABLES = (".npy", ".npz", ".parquet")
+_SIDE_FILES = frozenset(_TEXTS + _TABLES)
+_OF_SYSTEMS = frozenset(("desktop.ini", "thumbs.db"))
+_KINDS_TOLD = 8
+
+Entry = Path | os.DirEntry[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageList:
-    """Images to embed.
+    """Images in files.
 
     Attributes:
         root: the folder that they are under.
         ids: a name for each: the path of its file under the root.
-        identities: whose each is; "" where that is not known.
+        identities: whose each is, as its folder is called; "" where that is not known.
         passed_over: counts what lies beside them and is not read, by kind.
     """
 
@@ -38,6 +61,16 @@ class ImageList:
         """Return the path of an image."""
         return self.root / self.ids[row]
 
+    @property
+    def paths(self) -> list[Path]:
+        """The path of each image."""
+        return [self.root / name for name in self.ids]
+
+    @functools.cached_property
+    def people(self) -> list[str]:
+        """The identities in the form in which :func:`~.common.text.comparable` compares names."""
+        return [comparable(name) for name in self.identities]
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """A name for the list and for the files, as they were when this was first asked for."""
@@ -48,14 +81,33 @@ class ImageList:
             hashed.update(line.encode("utf-8", "surrogateescape"))
         return hashed.hexdigest()
 
+    def among(self, rows: Iterable[int]) -> ImageList:
+        """Return some of the images, in a given order."""
+        kept = [(self.ids[row], self.identities[row]) for row in rows]
+        ids, identities = ([pair[part] for pair in kept] for part in (0, 1))
+        return dataclasses.replace(self, ids=ids, identities=identities)
+
+    def divide(self, people: Collection[str]) -> tuple[ImageList, ImageList]:
+        """Return the images of some people, and the images of all others.
+
+        Args:
+            people: their names, as in :attr:`people`.
+        """
+        of: tuple[list[int], list[int]] = ([], [])
+        for row, name in enumerate(self.people):
+            of[name not in people].append(row)
+        return self.among(of[0]), self.among(of[1])
+
 
 def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
     """List the images under a folder, however deep, in order of their paths; or an image itself.
 
-    Links to folders are followed, but not to one that they lie in. A folder may be left out.
+    The function follows links to folders, but not to a folder that the link lies in.
     The identity of an image is the name of the folder it lies in, if that is not ``root`` itself.
 
-    What is no image is counted.
+    Args:
+        root: a folder or an image.
+        leave_out: a folder that is not listed, wherever it lies.
 
     Raises:
         InputError: there are none, or a folder cannot be read.
@@ -64,26 +116,172 @@ def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
         return ImageList(root.parent, [root.name], [""])
     if not root.is_dir():
         raise InputError(f"{root}: no such folder or image")
-    images = ImageList(root, [], [])
-    try:
-        _list_folder(images, "", "", () if leave_out is None else (leave_out.resolve(),))
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    images = _walk(root, leave_out)
     if not images.ids:
         others = f", only {told(images.passed_over)}" if images.passed_over else ""
         raise InputError(f"{root}: no images found in it{others}")
     return images
 
 
-def _list_folder(images: ImageList, name: str, identity: str, above: tuple[Path, ...]) -> None:
-    """Add the images of a folder, which has that name under the root, to a list."""
-    folder = images.root / name
-    if (real := folder.resolve()) in above:
-        return
-    for entry in entries_of(folder):
-        if is_folder(entry):
-            if not entry.name.startswith("."):
-                _list_folder(images, f"{name}{entry.name}/", entry.name, (*above, real))
-        elif is_image(entry, images.passed_over):
-            images.ids.append(name + entry.name)
-            images.identities.append(identity)
+def list_identities(root: Path) -> ImageList:
+    """List the images of each identity in ``root/<identity>/<image>``, in order of their names.
+
+    Images and folders that lie elsewhere are passed over and counted.
+
+    Raises:
+        InputError: the folder is missing or holds no images, or not those of two identities.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give one with a folder per identity")
+    images = _walk(root, by_identity=True)
+    more = f" ({told(images.passed_over)})" if images.passed_over else ""
+    if not images.ids:
+        raise InputError(f"{root}: no images found{more}; put them in {root}/<identity>/<image>")
+    if len(set(images.people)) < 2:
+        raise InputError(
+            f"{root}: all {len(images)} images are of one identity ({images.people[0]}); "
+            f"telling identities apart needs at least two folders of images{more}"
+        )
+    return images
+
+
+def _walk(root: Path, leave_out: Path | None = None, by_identity: bool = False) -> ImageList:
+    """List the images in a folder and in its folders; ``by_identity`` those one level down."""
+    images = ImageList(root, [], [])
+
+    def visit(name: str, identity: str, above: tuple[Path, ...]) -> None:
+        """Add the images of the folder that has that name under the root."""
+        if (real := (root / name).resolve()) in above:
+            return
+        for entry in entries_of(root / name):
+            if is_folder(entry):
+                if entry.name.startswith("."):
+                    continue
+                if by_identity and identity:
+                    images.passed_over["folder in an identity's folder"] += 1
+                else:
+                    visit(f"{name}{entry.name}/", entry.name, (*above, real))
+            elif is_image(entry, images.passed_over):
+                if by_identity and not identity:
+                    images.passed_over["image in no identity's folder"] += 1
+                else:
+                    images.ids.append(name + entry.name)
+                    images.identities.append(identity)
+
+    try:
+        visit("", "", () if leave_out is None else (leave_out.resolve(),))
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return images
+
+
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, in order of the names."""
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def is_folder(entry: Entry) -> bool:
+    """Whether it is a folder or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_image(entry: Entry, passed_over: Counter[str]) -> bool:
+    """Whether a file is an image that Pillow reads.
+
+    That is told by the ending; where Pillow does not know it, or there is none, by the content.
+
+    Args:
+        entry: no folder.
+        passed_over: counts by kind what is no image. Hidden files, and texts and tables, which
+            often lie beside images, are not counted.
+
+    Example:
+        >>> passed_over = Counter()
+        >>> is_image(Path("/dev/null"), passed_over), told(passed_over)
+        (False, '1 special file')
+    """
+    ending = os.path.splitext(entry.name)[1].lower().rstrip(".")
+    if entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS or ending in _SIDE_FILES:
+        return False
+    try:
+        is_file = entry.is_file()
+        is_link = entry.is_symlink()
+    except OSError:  # a link to itself, or a name that is too long for any file
+        is_file, is_link = False, True
+    if is_file and (ending in _endings(len(Image.EXTENSION)) or _has_known_content(entry)):
+        return True
+    if not is_file:
+        passed_over["dangling link" if is_link else "special file"] += 1
+    else:
+        passed_over[printable(ending) or "file without ending"] += 1
+    return False
+
+
+def tell_passed_over(images: ImageList, console: Console) -> None:
+    """Print what lies beside images and is not read.
+
+    Example:
+        >>> from facenet_ext.common.console import make_console
+        >>> images = ImageList(Path("faces"), [], [], Counter({".heic": 2}))
+        >>> tell_passed_over(images, make_console())
+        passed over in faces: 2 .heic
+    """
+    if images.passed_over:
+        line = f"passed over in {printable(images.root)}: {told(images.passed_over)}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def told(passed_over: Counter[str]) -> str:
+    """Return in words what was counted.
+
+    Example:
+        >>> told(Counter({".heic": 2, "dangling link": 1, "folder in an identity's folder": 3}))
+        "3 folders in an identity's folder, 2 .heic, 1 dangling link"
+    """
+    kinds = passed_over.most_common(_KINDS_TOLD)
+    rest = passed_over.total() - sum(count for _, count in kinds)
+    return ", ".join(f"{count:,} {_plural(kind, count)}" for kind, count in kinds) + (
+        f", {rest:,} of other kinds" if rest else ""
+    )
+
+
+def _plural(kind: str, count: int) -> str:
+    if count == 1 or kind.startswith("."):
+        return kind
+    return re.sub(r"\b(file|folder|image|link)\b", r"\1s", kind, count=1)
+
+
+def _reads_pixels(name: str) -> bool:
+    """Whether Pillow reads pixels of a format: of some it knows no more than that it is one."""
+    opener = Image.OPEN.get("JPEG" if name == "MPO" else name)  # an MPO is opened as a JPEG
+    if opener is None or name == "MPEG":
+        return False
+    return not (isinstance(opener[0], type) and issubclass(opener[0], ImageFile.StubImageFile))
+
+
+@functools.cache
+def _endings(known: int) -> frozenset[str]:
+    """Return the endings of images, once for so many as are known: plugins may add some."""
+    return frozenset(e for e, name in Image.registered_extensions().items() if _reads_pixels(name))
+
+
+@functools.cache
+def _marked_formats(known: int) -> tuple[str, ...]:
+    """Return the formats whose files begin with a mark; any bytes may pass for one of the rest."""
+    Image.init()
+    return tuple(name for name in Image.ID if Image.OPEN[name][1] and _reads_pixels(name))
+
+
+def _has_known_content(entry: Entry) -> bool:
+    try:
+        path = Path(entry)
+        with reading(path), Image.open(path, formats=_marked_formats(len(Image.OPEN))):
+            return True
+    except Image.DecompressionBombError:  # an image, which can be told when it is read
+        return True
+    except Exception:  # of many kinds: it may be anything
+        return False

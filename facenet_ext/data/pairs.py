@@ -1,20 +1,17 @@
-"""The pairs to verify: from a file in LFW's format, or all pairs of a set of images."""
+"""Pairs to verify, as tensors: all pairs of images, and folds of the people in them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable, read_lines
-from facenet_ext.data.sources import ImageFile
 
-__all__ = ["Pairs", "PairsFile", "all_pairs", "identity_folds", "read_pairs"]
+__all__ = ["Pairs", "all_pairs", "identity_folds"]
 
 _MOST_PAIRS = 4_000_000
 """Of each kind; beyond that a sample says the same."""
@@ -70,95 +67,6 @@ class Pairs:
         if labels is not None and folds.ndim == 2:
             folds = identity_folds(labels, first, second)
         return Pairs(first, second, self.same[whole], folds, self.balanced, labels)
-
-
-@dataclasses.dataclass(frozen=True)
-class PairsFile:
-    """The content of a pairs file.
-
-    Attributes:
-        images: every image it names, as (identity, number), each once; the identity as
-            :func:`facenet_ext.common.text.comparable` returns it.
-        pairs: its pairs, by position in ``images``.
-    """
-
-    images: list[tuple[str, int]]
-    pairs: Pairs
-
-    def locate(self, files: Sequence[ImageFile], path: Path) -> list[ImageFile]:
-        """Return the file of each image: ``<name>_<number>``, four digits, whatever its format.
-
-        Args:
-            files: the images there are.
-            path: the pairs file, for messages.
-
-        Raises:
-            InputError: images are missing; the message names the first.
-        """
-        by_name = {(file.identity, comparable(file.path.stem)): file for file in files}
-        names = [(name, f"{name}_{number:04d}") for name, number in self.images]
-        missing = [f"{name}/{stem}" for name, stem in names if (name, stem) not in by_name]
-        if missing:
-            raise InputError(
-                f"{path}: {len(missing)} of the {len(names)} images it names are missing or cannot "
-                f"be read, first {missing[0]}; give the pairs file that belongs to these images"
-            )
-        return [by_name[name] for name in names]
-
-
-def read_pairs(path: Path) -> PairsFile:
-    """Read a pairs file in LFW's format.
-
-    The first line is ``folds n``. Each fold has n lines ``name i j``, two images of one identity,
-    then n lines ``name1 i name2 j``, of two.
-
-    Args:
-        path: the file, see :func:`facenet_ext.common.text.read_text`; fields are separated by tabs
-            or, where names have no blanks, by blanks.
-
-    Returns:
-        A :class:`PairsFile`.
-
-    Raises:
-        InputError: the file is missing or not in that format; the message tells the line.
-    """
-    lines = map(comparable, read_lines(path, f"{path}: the pairs file"))
-    rows = [line.split("\t") if "\t" in line else line.split() for line in lines if line.strip()]
-    try:
-        n_folds, per_fold = (int(field) for field in rows[0])
-    except (IndexError, ValueError):
-        raise InputError(f"{path}: line 1 must be 'folds pairs-per-fold', as in '10 300'") from None
-    if n_folds < 2 or per_fold < 1 or len(rows) - 1 != n_folds * 2 * per_fold:
-        raise InputError(
-            f"{path}: line 1 promises {n_folds} folds of {per_fold} same and {per_fold} different "
-            f"pairs, there are {len(rows) - 1} pairs; it needs two folds or more, all complete"
-        )
-    positions: dict[tuple[str, int], int] = {}
-    first, second, same = [], [], []
-    for number, row in enumerate(rows[1:]):
-        is_same = number % (2 * per_fold) < per_fold
-        try:
-            if is_same:
-                name, i, j = row
-                pair = ((name, int(i)), (name, int(j)))
-            else:
-                name, i, other, j = row
-                pair = ((name, int(i)), (other, int(j)))
-        except ValueError:
-            form = "'name i j'" if is_same else "'name i name j'"
-            raise InputError(
-                f"{path}: pair {number + 1} must be {form}, it is {' '.join(row)!r}"
-            ) from None
-        first.append(positions.setdefault(pair[0], len(positions)))
-        second.append(positions.setdefault(pair[1], len(positions)))
-        same.append(is_same)
-    folds = torch.arange(n_folds).repeat_interleave(2 * per_fold)
-    numbers: dict[str, int] = {}
-    labels = torch.tensor([numbers.setdefault(name, len(numbers)) for name, _ in positions])
-    pairs = Pairs(
-        torch.tensor(first), torch.tensor(second), torch.tensor(same), folds, labels=labels
-    )
-    return PairsFile(list(positions), pairs)
 
 
 def all_pairs(labels: Tensor) -> Pairs:

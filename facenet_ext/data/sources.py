@@ -1,4 +1,4 @@
-"""Finds image files: ``root/<identity>/<image>``, in a folder or in an archive of one."""
+"""Finds the folders of images that ``--data`` means, and unpacks archives."""
 
 from __future__ import annotations
 
@@ -9,29 +9,13 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable
-from facenet_ext.data.listing import entries_of, is_folder, is_image, told
 from facenet_ext.data.names import ARCHIVES, data_name
 
-__all__ = ["ImageFile", "Source", "cache_folder", "find", "list_images"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageFile:
-    """An image on disk and whose it is.
-
-    Attributes:
-        identity: its folder's name as :func:`facenet_ext.common.text.comparable` returns it.
-        path: as the file system has it.
-    """
-
-    identity: str
-    path: Path
+__all__ = ["Source", "cache_folder", "find"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,58 +58,6 @@ def find(data: str) -> Source:
         pairs = root / "pairs.txt"
         return Source(root / "train", root / "val", pairs if pairs.is_file() else None)
     return Source(root, None, None)
-
-
-def list_images(root: Path, passed_over: Counter[str] | None = None) -> list[ImageFile]:
-    """List the images of each identity in ``root/<identity>/<image>``, in order of their names.
-
-    Args:
-        root: a folder.
-        passed_over: counts what is not read, by kind: see
-            :func:`facenet_ext.data.listing.is_image`; and images that lie elsewhere.
-
-    Returns:
-        An :class:`ImageFile` for each image, with one identity's together.
-
-    Raises:
-        InputError: the folder is missing or holds no images, or not those of two identities.
-    """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give one with a folder per identity")
-    passed_over = Counter() if passed_over is None else passed_over
-    images: list[ImageFile] = []
-    try:
-        for entry in entries_of(root):
-            if is_folder(entry):
-                images += _list_identity(root / entry.name, passed_over)
-            elif is_image(entry, passed_over):
-                passed_over["image in no identity's folder"] += 1
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    identities = {image.identity for image in images}
-    more = f" ({told(passed_over)})" if passed_over else ""
-    if not images:
-        raise InputError(f"{root}: no images found{more}; put them in {root}/<identity>/<image>")
-    if len(identities) < 2:
-        raise InputError(
-            f"{root}: all {len(images)} images are of one identity ({identities.pop()}); "
-            f"telling identities apart needs at least two folders of images{more}"
-        )
-    return images
-
-
-def _list_identity(folder: Path, passed_over: Counter[str]) -> list[ImageFile]:
-    """List the images of one folder; hidden ones are of nobody."""
-    if folder.name.startswith("."):
-        return []
-    images = []
-    for entry in entries_of(folder):
-        if is_folder(entry):
-            if not entry.name.startswith("."):
-                passed_over["folder in an identity's folder"] += 1
-        elif is_image(entry, passed_over):
-            images.append(ImageFile(comparable(folder.name), folder / entry.name))
-    return images
 
 
 def _unpacked(archive: Path) -> Path:

@@ -51,7 +51,9 @@ class DataOptions:
         "precomputed features: an .npz of arrays 'features' and 'labels'",
     )
     val: str | None = option(None, "folder <identity>/<image>, or .npz, to verify on")
-    pairs: str | None = option(None, "pairs to verify on, in LFW's pairs.txt format")
+    pairs: str | None = option(
+        None, "pairs to verify on: LFW's pairs.txt, or a .csv first,second,same[,fold]"
+    )
     held_out: float = option(
         0.2, "share of the identities to verify on where no folder is set apart", OpenUnitInterval
     )

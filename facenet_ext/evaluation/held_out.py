@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import comparable
-from facenet_ext.data import sources
-from facenet_ext.data.sources import ImageFile
+from facenet_ext.data.image_list import ImageList, list_identities
+from facenet_ext.data.pairs_file import PairsFile, read_pairs
+from facenet_ext.data.sources import find
 from facenet_ext.embedding.folders import HELD_OUT
 from facenet_ext.embedding.options import DataOptions
 
@@ -20,10 +25,11 @@ __all__ = [
     "choose",
     "enough_pairs",
     "in_order",
+    "kept_by",
     "number",
-    "of_run",
     "read_names",
     "split",
+    "split_labels",
     "write_names",
 ]
 
@@ -68,67 +74,78 @@ def choose(identities: Collection[_Name], share: float) -> set[_Name]:
     return set(in_order(identities)[: number(len(identities), share)])
 
 
-class Split(NamedTuple):
-    """The image files of a run.
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """What a run learns from and what it verifies.
 
     Attributes:
-        train: to learn from.
-        val: to verify on.
-        pairs: the file of the pairs to verify, or None for all pairs.
+        data: what ``--data`` says.
+        val: the images to verify on.
+        pairs: names the pairs to verify; None for all pairs.
+        others: the images that ``val`` was split off from; None where ``val`` has its own folder.
         by_share: whether ``val`` are the share of the identities that ``--held-out`` says.
     """
 
-    train: list[ImageFile]
-    val: list[ImageFile]
-    pairs: Path | None
-    by_share: bool
+    data: str
+    val: ImageList
+    pairs: PairsFile | None
+    others: ImageList | None = None
+    by_share: bool = False
+
+    @functools.cached_property
+    def train(self) -> ImageList:
+        """The images to learn from."""
+        return list_identities(find(self.data).train) if self.others is None else self.others
 
 
-def split(
-    options: DataOptions,
-    names: Collection[str] | None = None,
-    list_images: Callable[[Path], list[ImageFile]] = sources.list_images,
-) -> Split:
-    """Find the image files that the options name, and split them by identity.
+def split(options: DataOptions, run: Path | None = None) -> Split:
+    """Find the images that a run learns from, and those that it verifies on.
 
     Args:
         options: of the data.
-        names: the identities to verify on, where a run has chosen them before.
-        list_images: lists the images of a folder.
+        run: the folder of the run, which names whom it verifies on, unless an older version made
+            it; None for a new run.
 
     Raises:
         InputError: the folders, the archive or the pairs file cannot be read.
     """
-    source = sources.find(options.data)
-    pairs = Path(options.pairs) if options.pairs else source.pairs
-    images = list_images(source.train)
-    root = Path(options.val) if options.val else source.val
-    if root is not None:
-        return Split(images, list_images(root), pairs, by_share=False)
-    by_share = False
-    if pairs is not None:
-        from facenet_ext.data.pairs import read_pairs  # takes seconds to import
-
-        names = {name for name, _ in read_pairs(pairs).images}
-    elif names is None:
-        by_share, names = True, choose({image.identity for image in images}, options.held_out)
-    train = [image for image in images if image.identity not in names]
-    val = [image for image in images if image.identity in names]
-    return Split(train, val, pairs, by_share)
+    if options.val is not None:
+        return Split(options.data, list_identities(Path(options.val)), _read(options.pairs))
+    source = find(options.data)
+    pairs = _read(options.pairs or source.pairs)
+    if source.val is not None:
+        return Split(options.data, list_identities(source.val), pairs)
+    images = list_identities(source.train)
+    names = read_names(run) if pairs is None else pairs.people
+    people = choose(set(images.people), options.held_out) if names is None else names
+    val, others = images.divide(people)
+    return Split(options.data, val, pairs, others, by_share=names is None)
 
 
-def of_run(run: Path, options: DataOptions) -> set[str]:
-    """Return the identities that a run verifies on, of its folder of images.
+def split_labels(
+    labels: NDArray[Any], share: float, run: Path | None = None
+) -> tuple[NDArray[np.bool_], bool]:
+    """Return which rows of features, with a label each, a run verifies on, and if by its share.
 
-    Args:
-        run: its folder, which names them unless an older version made it.
-        options: of its data.
-
-    Raises:
-        InputError: see :func:`split`.
+    See :func:`split`.
     """
-    names = read_names(run)
-    return {image.identity for image in split(options).val} if names is None else names
+    people, names = set(labels.tolist()), read_names(run)
+    held = choose(people, share) if names is None else {p for p in people if str(p) in names}
+    return np.isin(labels, list(held)), names is None
+
+
+def kept_by(checkpoint: Path | None, given: Collection[str]) -> Path | None:
+    """Return the folder of a run that goes on with its split: a share given anew makes another."""
+    return None if checkpoint is None or "held_out" in given else checkpoint.parent.parent
+
+
+def _read(pairs: str | Path | None) -> PairsFile | None:
+    file = None if pairs is None else read_pairs(Path(pairs))
+    if file is not None and file.of == "videos":
+        raise InputError(
+            f"`pairs` {pairs}: names videos; a run verifies images, give pairs of some"
+        )
+    return file
 
 
 def enough_pairs(sizes: Sequence[int]) -> bool:
@@ -158,11 +175,13 @@ def write_names(run: Path, identities: Iterable[str]) -> None:
     unfinished.replace(run / HELD_OUT)
 
 
-def read_names(run: Path) -> set[str] | None:
-    """Return the identities that a run verifies on; None where its folder does not name them.
+def read_names(run: Path | None) -> set[str] | None:
+    """Return the identities that a run verifies on; None where no folder names them.
 
     Their names are as :func:`facenet_ext.common.text.comparable` returns them.
     """
+    if run is None:
+        return None
     try:
         text = (run / HELD_OUT).read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,15 @@ from torch.utils.data import DataLoader, Sampler
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import printable
-from facenet_ext.data import sources
 from facenet_ext.data.examples import Examples
 from facenet_ext.data.features import read_features
+from facenet_ext.data.image_list import ImageList, tell_passed_over
 from facenet_ext.data.images import decode
-from facenet_ext.data.listing import passed_over_in
-from facenet_ext.data.pairs import Pairs, all_pairs, read_pairs
-from facenet_ext.data.sources import ImageFile
+from facenet_ext.data.pairs import Pairs, all_pairs
 from facenet_ext.embedding.options import BatchOptions, DataOptions, is_features
 from facenet_ext.evaluation import held_out
+from facenet_ext.evaluation.protocols import make_protocol
+from facenet_ext.recognition.store import number
 from facenet_ext.samplers import MPerClassSampler, derive_seed
 
 __all__ = ["Batches", "MinedTriplets", "TrainVal", "load"]
@@ -55,22 +53,22 @@ class TrainVal:
     held_out: tuple[str, ...] = ()
 
 
-def load(options: DataOptions, console: Console, names: Collection[str] | None = None) -> TrainVal:
+def load(options: DataOptions, console: Console, run: Path | None = None) -> TrainVal:
     """Load the data that the options name.
 
     Args:
         options: of the data.
         console: where progress is shown.
-        names: the identities to verify on, where a run has chosen them before.
+        run: the folder of a run that has chosen before whom it verifies on.
 
     Raises:
         InputError: the data cannot be used, for any of the reasons of :mod:`.sources`,
             :mod:`.images`, :mod:`.features` and :mod:`.pairs`.
     """
     if is_features(options.data):
-        return _load_features(options, names)
+        return _load_features(options, run)
     if options.data != "digits":
-        return _load_faces(options, console, names)
+        return _load_faces(options, console, run)
     return _load_digits(options)
 
 
@@ -197,18 +195,13 @@ def _load_digits(options: DataOptions) -> TrainVal:
     )
 
 
-def _load_features(options: DataOptions, names: Collection[str] | None) -> TrainVal:
+def _load_features(options: DataOptions, run: Path | None) -> TrainVal:
     """Return precomputed features: those of two files, or of one split by identity."""
     values, labels = read_features("data", options.data)
     if options.val is not None:
         val_values, val_labels = read_features("val", options.val, values.shape[1:])
     else:
-        people = set(labels.tolist())
-        if names is None:
-            people = held_out.choose(people, options.held_out)
-        else:
-            people = {name for name in people if str(name) in names}
-        chosen = np.isin(labels, list(people))
+        chosen, _ = held_out.split_labels(labels, options.held_out, run)
         val_values, val_labels = values[chosen], labels[chosen]
         values, labels = values[~chosen], labels[~chosen]
     train, val = (
@@ -225,50 +218,37 @@ def _load_features(options: DataOptions, names: Collection[str] | None) -> Train
     return TrainVal(train, val, all_pairs(val.labels), held_out=verified)
 
 
-def _load_faces(options: DataOptions, console: Console, names: Collection[str] | None) -> TrainVal:
+def _load_faces(options: DataOptions, console: Console, run: Path | None) -> TrainVal:
     """Return the images of a folder: its own split, or one by identity."""
-    train_files, val_files, pairs_path, _ = held_out.split(
-        options, names, functools.partial(_list, console=console)
-    )
-    if len({image.identity for image in train_files}) < 2:
+    split = held_out.split(options, run)
+    train, protocol = split.train, make_protocol(split.val, split.pairs)
+    val = protocol.images  # what the pairs name and no more
+    for images in (train,) if val.root == train.root else (train, val):
+        tell_passed_over(images, console)
+    if len(set(train.people)) < 2:
         raise InputError(
             f"`data` {options.data}: fewer than two identities are left to train on; give more, "
             "or a smaller `held_out`, or a pairs file that names fewer"
         )
-    people = tuple(sorted({image.identity for image in val_files}))
-    file = read_pairs(pairs_path) if pairs_path is not None else None
-    if file is not None and pairs_path is not None:  # decode what the pairs name and no more
-        val_files = file.locate(val_files, pairs_path)
-    files = train_files + val_files
-    paths = [image.path for image in files]
+    paths = train.paths + val.paths
     pixels, kept = decode(paths, options.image_size, options.channels, options.memory, console)
-    train_count = sum(position < len(train_files) for position in kept)
-    kept_files = [files[position] for position in kept]
-    train = _images(pixels[:train_count], kept_files[:train_count])
-    val = _images(pixels[train_count:], kept_files[train_count:])
-    learned = [file.path for file in kept_files[:train_count]]
-    if file is None or pairs_path is None:
-        return TrainVal(train, val, all_pairs(val.labels), learned, people)
-    pairs = file.pairs.among([position - len(train_files) for position in kept[train_count:]])
-    left_out = len(file.pairs.same) - len(pairs.same)
-    if left_out:
+    count = sum(position < len(train) for position in kept)
+    learned, verified = kept[:count], [position - len(train) for position in kept[count:]]
+    pairs = protocol.among(verified).pairs
+    left_out = len(protocol.pairs.same) - len(pairs.same)
+    if left_out and split.pairs is not None:
         console.print(f"skipped {left_out} pairs of images that cannot be read", soft_wrap=True)
-    return TrainVal(train, val, pairs, learned, people)
+    return TrainVal(
+        _examples(pixels[:count], train.among(learned)),
+        _examples(pixels[count:], val.among(verified)),
+        pairs,
+        train.among(learned).paths,
+        tuple(sorted(set(split.val.people))),
+    )
 
 
-def _list(root: Path, console: Console) -> list[ImageFile]:
-    """List the images of a folder, and say what else lies there."""
-    passed_over: Counter[str] = Counter()
-    images = sources.list_images(root, passed_over)
-    if passed_over:
-        told = passed_over_in(root, passed_over)
-        console.print(told, soft_wrap=True, markup=False, highlight=False)
-    return images
-
-
-def _images(pixels: Tensor, files: list[ImageFile]) -> Examples:
+def _examples(pixels: Tensor, images: ImageList) -> Examples:
     """Label decoded images by the order of their identities' names."""
-    numbers = {name: i for i, name in enumerate(sorted({file.identity for file in files}))}
-    labels = torch.tensor([numbers[file.identity] for file in files])
-    names = [printable(f"{file.identity}/{file.path.name}") for file in files]
-    return Examples(pixels, labels, names)
+    labels = torch.from_numpy(number(images.identities)[1])
+    called = zip(images.people, images.paths, strict=True)
+    return Examples(pixels, labels, [printable(f"{who}/{path.name}") for who, path in called])

@@ -112,7 +112,7 @@ def fit(
 
     tell(lambda: _check_options(options))
     tell(lambda: _check_output(options, checkpoint))
-    counted = tell(lambda: _count(options.data, _names(checkpoint, given)))
+    counted = tell(lambda: _count(options.data, held_out.kept_by(checkpoint, given)))
     if counted is not None:
         shape, train, val = counted
         told = tell(lambda: _fit_to_data(options.data, train, val, changes))
@@ -237,15 +237,8 @@ def _share(number: int, total: int) -> float:
     return next(s for s in shares if 0 < s < 1 and held_out.number(total, s) == number)
 
 
-def _names(checkpoint: Path | None, given: Collection[str]) -> set[str] | None:
-    """Return whom the run that continues verifies on."""
-    if checkpoint is None or "held_out" in given:
-        return None
-    return held_out.read_names(checkpoint.parent.parent)
-
-
 def _count(
-    data: DataOptions, names: Collection[str] | None
+    data: DataOptions, run: Path | None
 ) -> tuple[tuple[int, ...], Counter[Any], Counter[Any] | None]:
     """Return the shape of an example, and how many there are of each identity.
 
@@ -254,20 +247,16 @@ def _count(
     if data.data == "digits":
         return (data.channels, 8, 8), Counter(dict(enumerate(_DIGITS * 8))), Counter()
     if not is_features(data.data):
-        split = held_out.split(data, names)
-        train, val = (
-            Counter(file.identity for file in files) for files in (split.train, split.val)
-        )
+        split = held_out.split(data, run)
+        train, val = Counter(split.train.people), Counter(split.val.people)
         size = (data.channels, data.image_size, data.image_size)
         return (size, train + val, None) if split.by_share else (size, train, val)
     labels, shape = read_labels("data", data.data)
-    train = Counter(labels.tolist())
     if data.val is not None:
-        return shape, train, Counter(read_labels("val", data.val)[0].tolist())
-    if names is None:
-        return shape, train, None
-    val = Counter({name: size for name, size in train.items() if str(name) in names})
-    return shape, train - val, val
+        return shape, Counter(labels.tolist()), Counter(read_labels("val", data.val)[0].tolist())
+    rows, by_share = held_out.split_labels(labels, data.held_out, run)
+    train, val = Counter(labels[~rows].tolist()), Counter(labels[rows].tolist())
+    return (shape, train + val, None) if by_share else (shape, train, val)
 
 
 def _check_options(options: Options) -> None:

@@ -76,8 +76,7 @@ def train(
     folder = run_folder(options.run.output, options.data.data, checkpoint)
     state = read_checkpoint(checkpoint) if checkpoint else None
     _check_device(options)
-    names = held_out.read_names(folder) if checkpoint and "held_out" not in given else None
-    data = load(options.data, console, names)
+    data = load(options.data, console, held_out.kept_by(checkpoint, given))
     batches = _batches(options, data, given, console)
     deadline = (
         math.inf if options.run.max_minutes is None else started + 60 * options.run.max_minutes

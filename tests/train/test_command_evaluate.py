@@ -190,7 +190,7 @@ def test_videos_are_at_the_mean_distance_of_their_frames(
         assert accepted[-1] == pytest.approx(point.threshold, abs=1e-4)
     names = [Path(name).name for name in protocol.images.ids[:4]]
     assert names == ["0.0.png", "0.7.png", "0.14.png", "0.21.png"], "in the order of their numbers"
-    monkeypatch.setattr("facenet_ext.evaluation.protocols._FRAMES", 2)
+    monkeypatch.setattr("facenet_ext.data.pairs_file._FRAMES", 2)
     assert len(read_protocol(str(videos), str(tmp_path / "splits.txt")).images) == 12
     assert_told(evaluate(command, world, *options, "--all-pairs"), "--all-pairs: of images")
 

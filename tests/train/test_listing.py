@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from command_runs import Command, assert_told
 from PIL import Image
+from rich.console import Console
 from small_runs import Facenet, write_faces
 
-from facenet_ext.data.listing import is_image, passed_over_in, told
-from facenet_ext.data.sources import list_images
+from facenet_ext.data.image_list import ImageList, is_image, list_identities, tell_passed_over, told
 from facenet_ext.recognition import list_tree
 
 
@@ -65,8 +65,11 @@ def test_an_ending_says_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_many_kinds_are_summed_up(tmp_path: Path) -> None:
     passed_over = Counter({f".{number}": 20 - number for number in range(10)})
     assert told(passed_over).endswith("14 .6, 13 .7, 23 of other kinds")
-    line = passed_over_in(tmp_path, Counter({"file without ending": 1200}))
-    assert line == f"passed over in {tmp_path}: 1,200 files without ending"
+    console = Console(file=io.StringIO(), width=10)
+    passed_over = Counter({"file without ending": 1200})
+    tell_passed_over(ImageList(tmp_path, [], [], passed_over), console)
+    line = console.file.getvalue()
+    assert line == f"passed over in {tmp_path}: 1,200 files without ending\n"
 
 
 def test_a_plugin_adds_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,10 +85,10 @@ def test_what_lies_elsewhere_is_counted_too(tmp_path: Path) -> None:
     shutil.copy(faces / "Ann" / "Ann_0001.png", faces)
     write_faces(faces / "Bob", {"more": 1})
     write_faces(faces, {".hidden": 1})
-    passed_over: Counter[str] = Counter()
-    assert len(list_images(faces, passed_over)) == 4
+    images = list_identities(faces)
+    assert len(images) == 4
     expected = "1 image in no identity's folder, 1 folder in an identity's folder"
-    assert told(passed_over) == expected
+    assert told(images.passed_over) == expected
 
 
 def test_every_command_that_lists_images_says_what_it_passes_over(

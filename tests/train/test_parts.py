@@ -10,11 +10,12 @@ from PIL import Image
 from rich.console import Console
 from small_runs import write_faces, write_pairs
 
+from facenet_ext.data.image_list import list_identities
 from facenet_ext.data.images import decode
-from facenet_ext.data.pairs import Pairs, all_pairs, read_pairs
-from facenet_ext.data.sources import list_images
+from facenet_ext.data.pairs import Pairs, all_pairs
 from facenet_ext.embedding.crop_resize import CropResize
 from facenet_ext.embedding.options import AugmentationOptions, OptimizerOptions
+from facenet_ext.evaluation.protocols import read_protocol
 from facenet_ext.evaluation.verification import verify
 from facenet_ext.train.augmentation import Augmentation
 from facenet_ext.train.optimization import make_optimizer, rate
@@ -97,9 +98,11 @@ def test_weight_decay_spares_biases_and_norms() -> None:
 
 
 def test_a_pairs_file_is_read_as_it_stands(tmp_path: Path) -> None:
-    file = read_pairs(write_pairs(tmp_path / "pairs.txt"))
+    faces = write_faces(tmp_path / "faces", {f"Person_{i:02d}": 2 for i in range(10)})
+    file = read_protocol(str(faces), str(write_pairs(tmp_path / "pairs.txt")))
+    images = [(path.parent.name, int(path.stem[-4:])) for path in file.images.paths]
     named = [
-        (file.images[i], file.images[j], same)
+        (images[i], images[j], same)
         for i, j, same in zip(
             file.pairs.first.tolist(),
             file.pairs.second.tolist(),
@@ -167,7 +170,7 @@ def test_only_images_in_folders_of_identities_are_listed(tmp_path: Path) -> None
     (root / "notes.txt").write_text("")
     (root / "A" / "notes.txt").write_text("")
     (root / "A" / ".A_0009.png").write_bytes(b"")
-    assert [(image.identity, image.path.name) for image in list_images(root)] == [
+    assert [(path.parent.name, path.name) for path in list_identities(root).paths] == [
         ("A", "A_0001.png"),
         ("B", "B_0001.png"),
         ("B", "B_0002.png"),

@@ -19,11 +19,11 @@ from facenet_ext.cli.train_options import parse
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import read_lines, read_text
 from facenet_ext.data.features import read_features
-from facenet_ext.data.pairs import read_pairs
-from facenet_ext.data.sources import list_images
+from facenet_ext.data.image_list import list_identities
+from facenet_ext.data.pairs_file import read_pairs
 from facenet_ext.embedding.options import DataOptions
 from facenet_ext.evaluation.held_out import split
-from facenet_ext.evaluation.protocols import read_protocol
+from facenet_ext.evaluation.protocols import make_protocol, read_protocol
 from facenet_ext.recognition import read_embeddings
 
 PAIRS = "2 1\nJosé 1 2\nJosé 1 Zoë 1\nZoë 1 2\nZoë 2 José 2\n"
@@ -117,12 +117,12 @@ def test_names_of_two_forms_are_one_person(tmp_path: Path, text_form: Callable[[
     write_faces(faces, {nfc("José"): 3})
     (faces / nfc("José") / f"{nfc('José')}_0001.png").unlink()
     (faces / nfc("José") / f"{nfc('José')}_0002.png").unlink()
-    files = list_images(faces)
-    assert len({image.identity for image in files}) == 3, "both folders are José's"
-    assert all(image.path.is_file() for image in files)
+    images = list_identities(faces)
+    assert len(set(images.people)) == 3, "both folders are José's"
+    assert all(path.is_file() for path in images.paths)
     (tmp_path / "pairs.txt").write_text(text_form(PAIRS), encoding="utf-8")
-    pairs = read_pairs(tmp_path / "pairs.txt")
-    assert all(file.path.is_file() for file in pairs.locate(files, tmp_path / "pairs.txt"))
+    located, _, _ = read_pairs(tmp_path / "pairs.txt").locate(images)
+    assert all(path.is_file() for path in located.paths)
     protocol = read_protocol(str(faces), str(tmp_path / "pairs.txt"))
     assert set(protocol.images.identities) == {nfd("José"), nfc("Zoë")}, "as the folders are called"
     assert all(protocol.images.path(row).is_file() for row in range(len(protocol.images)))
@@ -144,11 +144,12 @@ def test_all_pairs_and_who_is_held_out_go_by_the_person(tmp_path: Path) -> None:
     composed = write_faces(tmp_path / "nfc", people)
     decomposed = write_faces(tmp_path / "nfd", {nfd(name): 4 for name in people})
     held_out, again = (
-        {image.identity for image in split(DataOptions(data=str(root), held_out=0.5)).val}
+        set(split(DataOptions(data=str(root), held_out=0.5)).val.people)
         for root in (composed, decomposed)
     )
     assert held_out == again
-    protocol = read_protocol(str(decomposed), None, {nfc(name) for name in held_out})
+    theirs, _ = list_identities(decomposed).divide({nfc(name) for name in held_out})
+    protocol = make_protocol(theirs, None)
     assert len(protocol.images) == 16
     mixed = tmp_path / "mixed"
     shutil.copytree(composed, mixed)
