@@ -3,11 +3,11 @@
 | file | what it does |
 |---|---|
 | `names.py` | what archives and runs on some data are called |
-| `sources.py` | finds the image files of each identity: folders, archives |
-| `listing.py` | tells images from other files, and counts these |
-| `image_list.py` | the images under a folder, to embed |
+| `sources.py` | finds the folders that `--data` means, and unpacks archives |
+| `image_list.py` | lists the images under a folder, and counts what is no image |
 | `images.py`, `metadata.py` | decodes images, even with damaged metadata |
 | `features.py` | reads precomputed features |
 | `examples.py` | images or features in memory, with their labels |
-| `pairs.py` | the pairs to verify: LFW's file format, or all pairs |
+| `pairs_file.py` | reads files that name pairs: LFW's, YouTube Faces', `.csv` |
+| `pairs.py` | pairs to verify as tensors: all pairs of images, folds of people |
 """

@@ -1,4 +1,4 @@
-"""Which identities a run verifies on: it does not learn from them."""
+"""What a run learns from, and which identities it holds out to verify on."""
 
 from __future__ import annotations
 

@@ -62,8 +62,7 @@ def load(options: DataOptions, console: Console, run: Path | None = None) -> Tra
         run: the folder of a run that has chosen before whom it verifies on.
 
     Raises:
-        InputError: the data cannot be used, for any of the reasons of :mod:`.sources`,
-            :mod:`.images`, :mod:`.features` and :mod:`.pairs`.
+        InputError: the data cannot be read, or there is too little of it.
     """
     if is_features(options.data):
         return _load_features(options, run)
