@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "cpu/parallel.h"
@@ -133,9 +134,8 @@ void choose_by_distance(const PairSet<T>& set, const TripletRule& rule, Selectio
                                         {search.farthest.size() ? search.farthest.data() : nullptr,
                                          search.farthest_index.data()}});
 
-  search.threshold = {};
   s.negative = Buffer<int32_t>(slots);
-  s.d_an = Buffer<T>(slots);
+  s.d_an = std::move(search.threshold);  // memory at hand: nothing reads the thresholds any more
   const int32_t* order = set.candidates().order().data();
   const bool within_margin = rule.within_margin && rule.negatives == NegativeRule::kSemihard;
   parallel_rows(anchors, kAnchorGrain, 4.0 * double(slots), [&](int64_t begin, int64_t end) {
