@@ -67,4 +67,11 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "Tensor? anchor_ids, Tensor? ref_ids, str triplets, float margin, str distance, "
       "int max_per_class, bool smooth, str reduction, bool emb_grad, bool ref_grad) "
       "-> (Tensor, Tensor, Tensor)");
+
+  // the loss ("supcon", "ntxent") of a softmax over each anchor's pairs by their cosine, and its
+  // gradients
+  m.def(
+      "softmax_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
+      "Tensor? anchor_ids, Tensor? ref_ids, str loss, float temperature, str reduction, "
+      "bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor)");
 }

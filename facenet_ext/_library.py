@@ -19,6 +19,7 @@ _OPERATORS = (
     "pairs_within",
     "pairwise_squared_distance",
     "select_triplets",
+    "softmax_loss",
     "triplet_losses",
     "triplet_losses_backward",
     "triplet_margin_loss",

@@ -66,6 +66,21 @@ class TripletModule(OptionsModule):
         """The loss of a batch whose triplets are not given."""
         raise NotImplementedError
 
+    def _given(
+        self, embeddings: Tensor, indices_tuple: tuple[Tensor, ...], ref_emb: Tensor | None
+    ) -> Tensor:
+        """The loss of given triplets or pairs."""
+        return F.triplet_loss(
+            embeddings,
+            as_triplets(indices_tuple),
+            self.margin,
+            distance=self.distance,
+            smooth=self.smooth,
+            swap=self.swap,
+            reduction=self.reduction,
+            ref_emb=ref_emb,
+        )
+
     def forward(
         self,
         embeddings: Tensor,
@@ -96,16 +111,7 @@ class TripletModule(OptionsModule):
             TypeError: embeddings that are not floating point, labels that are not integers.
         """
         if indices_tuple is not None:
-            return F.triplet_loss(
-                embeddings,
-                as_triplets(indices_tuple),
-                self.margin,
-                distance=self.distance,
-                smooth=self.smooth,
-                swap=self.swap,
-                reduction=self.reduction,
-                ref_emb=ref_emb,
-            )
+            return self._given(embeddings, indices_tuple, ref_emb)
         if labels is None:
             raise ValueError("labels: expected one per row of embeddings, or indices_tuple")
         return self._mined(

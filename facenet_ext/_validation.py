@@ -37,6 +37,14 @@ _INTEGER = (
 _MOST_ROWS = 2**31 - 1 - 1024
 
 
+def check_temperature(temperature: float) -> None:
+    """Raises ValueError unless float32 holds the temperature as a number above 0."""
+    limits = torch.finfo(torch.float32)
+    number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+    if not (number and limits.tiny <= temperature <= limits.max):
+        raise ValueError(f"temperature: expected a finite number above 0, got {temperature!r}")
+
+
 def check_loss_margin(margin: float) -> None:
     """Raises ValueError unless a loss can have this margin, and warns where it is below 0."""
     check_margin(margin)

@@ -11,14 +11,17 @@ from facenet_ext import _validation as check
 from facenet_ext import ops
 from facenet_ext._rule import TripletRule
 from facenet_ext._selection import mined_loss, reduce, select
+from facenet_ext._softmax import ntxent_loss, supcon_loss
 from facenet_ext._types import Triplets
 
 __all__ = [
     "TripletRule",
     "Triplets",
     "mined_triplet_loss",
+    "ntxent_loss",
     "pairwise_squared_distance",
     "select_triplets",
+    "supcon_loss",
     "triplet_loss",
     "triplet_margin_loss",
 ]

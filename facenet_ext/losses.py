@@ -11,11 +11,14 @@ from facenet_ext import _validation as check
 from facenet_ext import functional as F  # noqa: N812
 from facenet_ext._rule import RULE_OPTIONS, TripletRule
 from facenet_ext._selection import mined_loss
+from facenet_ext._softmax_modules import NTXentLoss, SupConLoss
 from facenet_ext._triplet_module import RuleModule, TripletModule
 from facenet_ext._types import TripletCounts
 
 __all__ = [
     "HarmonicTripletLoss",
+    "NTXentLoss",
+    "SupConLoss",
     "TripletHardLoss",
     "TripletLoss",
     "TripletMarginLoss",

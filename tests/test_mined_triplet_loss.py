@@ -316,7 +316,7 @@ def test_the_number_of_threads_does_not_change_a_bit(
 
 PEAK_GROWTH = """
 import torch
-from facenet_ext.functional import mined_triplet_loss
+from facenet_ext.functional import mined_triplet_loss, supcon_loss
 
 def status(field):
     with open("/proc/self/status") as lines:
@@ -329,7 +329,7 @@ def step(n):
     with open("/proc/self/clear_refs", "w") as peak:
         peak.write("5")
     before = status("VmRSS:")
-    mined_triplet_loss(x, y, 0.2).backward()
+    LOSS.backward()
     return (status("VmHWM:") - before) / 1024
 
 torch.set_num_threads(2)
@@ -340,10 +340,14 @@ print(step(16384))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-def test_memory_is_linear_in_the_number_of_rows(cpu_only: None) -> None:
+@pytest.mark.parametrize("loss", ["mined_triplet_loss(x, y, 0.2)", "supcon_loss(x, y)"])
+def test_memory_is_linear_in_the_number_of_rows(cpu_only: None, loss: str) -> None:
     """Forward and backward at N=16384, D=128, 4 per class; the matrix alone would be 1 GiB."""
     result = subprocess.run(
-        [sys.executable, "-c", PEAK_GROWTH], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK_GROWTH.replace("LOSS", loss)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert float(result.stdout) < 96.0, f"{result.stdout} MiB"
 

@@ -33,6 +33,14 @@ struct TripletMarginLossArguments {
   bool emb_grad, ref_grad;  // as in MinedTripletLossArguments
 };
 
+struct SoftmaxLossArguments {
+  BatchArguments batch;
+  SoftmaxLoss loss;
+  double temperature;
+  Reduction reduction;
+  bool emb_grad, ref_grad;  // as in MinedTripletLossArguments
+};
+
 struct DistanceHistogramArguments {
   BatchArguments batch;
   Bins bins;
@@ -115,6 +123,22 @@ LossAndGradients triplet_margin_loss(
   batch.check();
   return kernel({batch, parse_triplets(triplets), margin, smooth, parse_reduction(reduction),
                  emb_grad, ref_grad && ref_emb.has_value()});
+}
+
+template <LossAndGradients (*kernel)(const SoftmaxLossArguments&)>
+LossAndGradients softmax_loss(const Tensor& emb, const Tensor& labels,
+                              const std::optional<Tensor>& ref_emb,
+                              const std::optional<Tensor>& ref_labels,
+                              const std::optional<Tensor>& anchor_ids,
+                              const std::optional<Tensor>& ref_ids, const std::string& loss,
+                              double temperature, const std::string& reduction, bool emb_grad,
+                              bool ref_grad) {
+  const BatchArguments batch{emb,        labels,  ref_emb,          ref_labels,
+                             anchor_ids, ref_ids, Distance::kCosine};
+  batch.check();
+  check_temperature(temperature);
+  return kernel({batch, parse_softmax_loss(loss), temperature, parse_reduction(reduction), emb_grad,
+                 ref_grad && ref_emb.has_value()});
 }
 
 template <Tensor (*kernel)(const DistanceHistogramArguments&)>

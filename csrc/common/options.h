@@ -1,11 +1,13 @@
 // The options of the operators: their spelling in the schemas, once.
 #pragma once
 
+#include <limits>
 #include <string>
 
 #include "common/checks.h"
 #include "semantics/band.h"
 #include "semantics/distance.h"
+#include "semantics/softmax.h"
 
 namespace facenet {
 
@@ -76,6 +78,18 @@ inline TripletKind parse_triplets(const std::string& given) {
                                                      {"semihard", TripletKind::kSemihard},
                                                      {"easy", TripletKind::kEasy}};
   return parse_option("triplets", given, kChoices);
+}
+
+inline SoftmaxLoss parse_softmax_loss(const std::string& given) {
+  static constexpr Choice<SoftmaxLoss> kChoices[] = {{"supcon", SoftmaxLoss::kSupCon},
+                                                     {"ntxent", SoftmaxLoss::kNtXent}};
+  return parse_option("loss", given, kChoices);
+}
+
+inline void check_temperature(double given) {
+  using Limits = std::numeric_limits<float>;
+  FACENET_CHECK(given >= Limits::min() && given <= Limits::max(),
+                "temperature: expected a number above 0 that float32 can hold, got ", given);
 }
 
 inline Reduction parse_reduction(const std::string& given) {

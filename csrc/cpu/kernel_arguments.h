@@ -8,6 +8,7 @@
 #include "semantics/bins.h"
 #include "semantics/distance.h"
 #include "semantics/random.h"
+#include "semantics/softmax.h"
 
 namespace facenet::cpu {
 
@@ -137,6 +138,30 @@ struct BandKernel {
   BandTotals<T> totals;  // of the rows' anchors
   const int32_t* order;  // [rows] the caller's row of each
   T* gradient;           // [rows, dim] in the caller's order, negatives' share; null: not wanted
+};
+
+// softmax: see semantics/softmax.h. [M] by sorted position, with room for the last panel.
+template <class T>
+struct SoftmaxAnchors {
+  T* closest;          // of the softmax; infinity before
+  double* sum;         // of exp((closest - d) / t); 0 before
+  double* terms;       // of the positives; 0 before
+  double* slopes;      // of the positives; 0 before
+  int64_t* positives;  // 0 before
+  // What the weights of a pair are made of.
+  T* log_sum;
+  T* factor;  // of exp((closest - d) / t)
+  T* share;   // of a positive's slope
+};
+
+// Rows are one side of the pairs, columns the other. In self mode both are anchors.
+template <class T>
+struct SoftmaxKernel {
+  SoftmaxLoss loss;
+  T temperature;
+  const Pairs<T>* pairs;
+  bool rows, columns;  // whether these are anchors
+  SoftmaxAnchors<T> anchors;
 };
 
 // For each row r of `rows`: out[r] = scale * (added[r] + sum over its edges of coefficient * (x[r]

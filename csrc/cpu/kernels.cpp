@@ -7,6 +7,7 @@
 #include "cpu/epilogues/nearest.h"
 #include "cpu/epilogues/positives.h"
 #include "cpu/epilogues/random.h"
+#include "cpu/epilogues/softmax.h"
 #include "cpu/epilogues/store.h"
 #include "cpu/epilogues/successor.h"
 #include "cpu/epilogues/within.h"
@@ -68,7 +69,28 @@ void successors(const Pairs<T>& pairs, Successors<T> to) {
 
 template <class T>
 void band(const BandKernel<T>& kernel) {
-  BandStream<T>(kernel).run();
+  const bool by_rows = kernel.rows.pairs != nullptr;
+  const Pairs<T>& pairs = by_rows ? *kernel.rows.pairs : *kernel.columns.pairs;
+  const Panels<T>& x = by_rows ? pairs.anchors : pairs.candidates;
+  const Panels<T>& y = by_rows ? pairs.candidates : pairs.anchors;
+  push<BandWeights<T>>(x, y, kernel, kernel.order, kernel.gradient);
+}
+
+template <class T>
+void softmax_sums(const SoftmaxKernel<T>& kernel) {
+  const SoftmaxTiles<T> tiles(kernel);
+  push<SoftmaxSums<T>>(tiles.rows(), tiles.columns(), kernel, nullptr, static_cast<T*>(nullptr));
+}
+
+template <class T>
+void softmax_positives(const SoftmaxKernel<T>& kernel) {
+  stream_pairs(*kernel.pairs, SoftmaxPositives<T>{kernel});
+}
+
+template <class T>
+void softmax_push(const SoftmaxKernel<T>& kernel, const int32_t* order, T* gradient) {
+  const SoftmaxTiles<T> tiles(kernel);
+  push<SoftmaxWeights<T>>(tiles.rows(), tiles.columns(), kernel, order, gradient);
 }
 
 template <class T>
@@ -199,6 +221,9 @@ const Kernels<T>& table() {
                                         successors<T>,
                                         random_negatives<T>,
                                         band<T>,
+                                        softmax_sums<T>,
+                                        softmax_positives<T>,
+                                        softmax_push<T>,
                                         histogram<T>,
                                         nearest<T>,
                                         within<T>,

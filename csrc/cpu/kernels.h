@@ -20,6 +20,11 @@ struct Kernels {
   void (*successors)(const Pairs<T>&, Successors<T>);
   void (*random_negatives)(const Pairs<T>&, const RandomNegatives<T>&, bool weighted);
   void (*band)(const BandKernel<T>&);
+  // Each anchor's `closest` and `sum`; the rows are anchors.
+  void (*softmax_sums)(const SoftmaxKernel<T>&);
+  void (*softmax_positives)(const SoftmaxKernel<T>&);
+  // gradient [rows, dim] in the caller's order, which `order` has
+  void (*softmax_push)(const SoftmaxKernel<T>&, const int32_t* order, T* gradient);
   void (*histogram)(const Pairs<T>&, const Histogram&);
   void (*nearest)(const Pairs<T>&, Nearest<T>);
   void (*within)(const Pairs<T>&, Within<T>);

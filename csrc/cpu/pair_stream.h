@@ -263,14 +263,4 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
   delete[] flags;
 }
 
-// The same with one writer per row and columns in ascending order, which sums of floating-point
-// numbers need to come out the same on any number of threads: f(p, q_count) is called once for
-// each panel p of rows and visits the panels of columns itself. Nothing is saved by symmetry.
-template <class F>
-void stream_rows(int64_t rows, int64_t columns, int64_t dim, F&& f) {
-  const int64_t p_count = panel_count(rows), q_count = panel_count(columns);
-  const double work = double(rows) * double(columns) * double(dim + kDepth) / 4;
-  parallel_tasks(p_count, work, [&](int64_t p) { f(p, q_count); });
-}
-
 }  // namespace facenet::FACENET_ISA

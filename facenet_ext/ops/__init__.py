@@ -9,5 +9,6 @@ from facenet_ext.ops.pairwise_squared_distance import (
     pairwise_squared_distance as pairwise_squared_distance,
 )
 from facenet_ext.ops.select_triplets import select_triplets as select_triplets
+from facenet_ext.ops.softmax_loss import softmax_loss as softmax_loss
 from facenet_ext.ops.triplet_losses import triplet_losses as triplet_losses
 from facenet_ext.ops.triplet_margin_loss import triplet_margin_loss as triplet_margin_loss

@@ -25,13 +25,16 @@ from facenet_ext.reference.distances import pairwise_distance, pairwise_squared_
 from facenet_ext.reference.losses import mined_triplet_loss, triplet_loss, triplet_margin_loss
 from facenet_ext.reference.neighbours import nearest, within
 from facenet_ext.reference.selection import select_triplets
+from facenet_ext.reference.softmax import ntxent_loss, supcon_loss
 
 __all__ = [
     "mined_triplet_loss",
     "nearest",
+    "ntxent_loss",
     "pairwise_distance",
     "pairwise_squared_distance",
     "select_triplets",
+    "supcon_loss",
     "triplet_loss",
     "triplet_margin_loss",
     "within",

@@ -7,148 +7,57 @@
 // running sums of these marks. Softplus has no closed form over a range: the epilogue computes it
 // for every pair of a positive and a negative.
 //
-// Weights, times the slope of the distance, give the gradient: row r gets minus the sum over c of
-// w (x_r - x_c). A tile serves its rows as anchors. It also serves its columns as anchors, whose
-// negatives the rows are. The epilogue adds to the sum while it has the tile, by direct
-// differences again. The sum is of floating-point numbers and needs one order, so each panel of
-// rows has one writer (stream_rows), and each pair is visited from either side.
+// Weights, times the slope of the distance, give the gradient (push.h). A tile serves its rows as
+// anchors. It also serves its columns as anchors, whose negatives the rows are.
 #pragma once
 
 #include <cstring>
 
 #include "cpu/epilogues/threshold_search.h"
-#include "cpu/pair_stream.h"
+#include "cpu/push.h"
 #include "cpu/vector_math.h"
 #include "semantics/band.h"
 
 namespace facenet::FACENET_ISA {
 
-// Registers of push_rows: kDepthRows coordinates by kPushCols vectors of rows, twice.
-#if defined(__AVX512F__)
-inline constexpr int kDepthRows = 4, kPushCols = 3;  // 24 of 32, and a weight for each vector
-#else
-inline constexpr int kDepthRows = 2, kPushCols = 2;  // 8 of 16
-#endif
-
-// g[k][r] -= sum over the given columns c of w[c][r] * (x[k][r] - y[k][c]), panels depth-major.
-template <class T, int kRowsOfDepth>
-inline void push_rows(const T* x, const T* y, const Tile<T>& w, const int* columns, int count,
-                      T* g) {
-  for (int r = 0; r < kPanel; r += kPushCols * W<T>) {
-    Vec<T> own[kRowsOfDepth][kPushCols], sum[kRowsOfDepth][kPushCols] = {};
-#pragma GCC unroll 4
-    for (int k = 0; k < kRowsOfDepth; ++k) {
-#pragma GCC unroll 3
-      for (int v = 0; v < kPushCols; ++v) own[k][v] = load(x + k * kPanel + r + v * W<T>);
-    }
-    for (int e = 0; e < count; ++e) {
-      const int c = columns[e];
-      Vec<T> weight[kPushCols];
-#pragma GCC unroll 3
-      for (int v = 0; v < kPushCols; ++v) weight[v] = load(&w.d[c][r + v * W<T>]);
-#pragma GCC unroll 4
-      for (int k = 0; k < kRowsOfDepth; ++k) {
-        const T other = y[k * kPanel + c];
-#pragma GCC unroll 3
-        for (int v = 0; v < kPushCols; ++v) sum[k][v] += weight[v] * (own[k][v] - other);
-      }
-    }
-#pragma GCC unroll 4
-    for (int k = 0; k < kRowsOfDepth; ++k) {
-#pragma GCC unroll 3
-      for (int v = 0; v < kPushCols; ++v) {
-        T* to = g + k * kPanel + r + v * W<T>;
-        store(to, load(to) - sum[k][v]);
-      }
-    }
-  }
-}
-
 template <class T>
-class BandStream {
-  static_assert(kPanel % (kPushCols * W<T>) == 0);
-
+class BandWeights {
  public:
-  explicit BandStream(const BandKernel<T>& kernel) : to_(kernel) {}
+  using Arguments = BandKernel<T>;
+  explicit BandWeights(const Arguments& kernel) : to_(kernel) {}
 
-  void run() const {
-    const bool by_rows = to_.rows.pairs != nullptr;
-    const Pairs<T>& pairs = by_rows ? *to_.rows.pairs : *to_.columns.pairs;
-    const Panels<T>& x = by_rows ? pairs.anchors : pairs.candidates;
-    const Panels<T>& y = by_rows ? pairs.candidates : pairs.anchors;
-    stream_rows(x.rows, y.rows, x.dim, [&](int64_t p, int64_t q_count) {
-      T* sum = nullptr;
-      if (to_.gradient != nullptr) {
-        sum = new T[x.dim * kPanel];
-        std::fill_n(sum, x.dim * kPanel, T(0));
-      }
-      Tile<T> tile, scratch, weights;  // the last one [column][row]
-      for (int64_t q = 0; q < q_count; ++q) {
-        bool any = false;
-        if (by_rows) {
-          compute_tile(pairs, p, q, RowRange(), tile);
-          any = weigh<true>(to_.rows, p, q, tile, scratch);
-          if (sum == nullptr) continue;
-          transpose_tile(scratch, weights);
-          if (to_.columns.pairs != nullptr) {
-            any = add_weights_of_columns(p, q, tile, scratch, weights) || any;
-          }
-        } else {
-          compute_tile(pairs, q, p, RowRange(), tile);
-          any = weigh<false>(to_.columns, q, p, tile, weights);
-        }
-        if (any) push(x.panel(p), y.panel(q), weights, x.dim, sum);
-      }
-      if (sum == nullptr) return;
-      for (int64_t r = 0; r < kPanel && p * kPanel + r < x.rows; ++r) {
-        T* row = to_.gradient + int64_t(to_.order[p * kPanel + r]) * x.dim;
-        for (int64_t k = 0; k < x.dim; ++k) row[k] = sum[k * kPanel + r];
-      }
-      delete[] sum;
-    });
+  bool weigh(int64_t p, int64_t q, Tile<T>& weights) {
+    if (to_.rows.pairs == nullptr) {
+      compute_tile(*to_.columns.pairs, q, p, RowRange(), tile_);
+      return weigh_anchors<false>(to_.columns, q, p, tile_, weights);
+    }
+    compute_tile(*to_.rows.pairs, p, q, RowRange(), tile_);
+    const bool any = weigh_anchors<true>(to_.rows, p, q, tile_, scratch_);
+    if (to_.gradient == nullptr) return false;
+    transpose_tile(scratch_, weights);
+    if (to_.columns.pairs == nullptr) return any;
+    return add_weights_of_columns(p, q, weights) || any;
   }
 
  private:
   // Where both sides have anchors: the tile read down its columns.
-  bool add_weights_of_columns(int64_t p, int64_t q, const Tile<T>& tile, Tile<T>& scratch,
-                              Tile<T>& weights) const {
+  bool add_weights_of_columns(int64_t p, int64_t q, Tile<T>& weights) {
     Tile<T> by_columns;
-    transpose_tile(tile, by_columns);
-    if (!weigh<false>(to_.columns, q, p, by_columns, scratch)) return false;
+    transpose_tile(tile_, by_columns);
+    if (!weigh_anchors<false>(to_.columns, q, p, by_columns, scratch_)) return false;
     for (int i = 0; i < kPanel; ++i) {
       for (int l = 0; l < kPanel; l += W<T>) {
-        store(&weights.d[i][l], load(&weights.d[i][l]) + load(&scratch.d[i][l]));
+        store(&weights.d[i][l], load(&weights.d[i][l]) + load(&scratch_.d[i][l]));
       }
     }
     return true;
   }
 
-  void push(const T* x, const T* y, const Tile<T>& weights, int64_t dim, T* sum) const {
-    int columns[kPanel], count = 0;
-    for (int c = 0; c < kPanel; ++c) {
-      uint32_t nonzero = 0;
-      for (int r = 0; r < kPanel; r += W<T>) {
-        const Vec<T> w = load(&weights.d[c][r]);
-        nonzero |= greater(w * w, Vec<T>{}) | ~greater_equal(w * w, Vec<T>{});  // NaN counts
-      }
-      columns[count] = c;
-      count += (nonzero & uint32_t(first_lanes(W<T>))) != 0;
-    }
-    int64_t k = 0;
-    for (; k + kDepthRows <= dim; k += kDepthRows) {
-      push_rows<T, kDepthRows>(x + k * kPanel, y + k * kPanel, weights, columns, count,
-                               sum + k * kPanel);
-    }
-    for (; k < dim; ++k) {
-      push_rows<T, 1>(x + k * kPanel, y + k * kPanel, weights, columns, count, sum + k * kPanel);
-    }
-  }
-
   // The weights of a tile's candidates, [anchor][candidate], and with kTotals what they add to
   // their anchors. Returns whether any is not 0.
   template <bool kTotals>
-  bool weigh(const BandAnchors<T>& of, int64_t p, int64_t q, const Tile<T>& tile,
-             Tile<T>& weights) const {
+  bool weigh_anchors(const BandAnchors<T>& of, int64_t p, int64_t q, const Tile<T>& tile,
+                     Tile<T>& weights) const {
     std::memset(&weights, 0, sizeof weights);
     bool any = false;
     const TileRanges<T, Which::kNegatives> ranges{*of.pairs, p, q, tile};
@@ -300,7 +209,8 @@ class BandStream {
     }
   }
 
-  const BandKernel<T> to_;
+  const Arguments& to_;
+  Tile<T> tile_, scratch_;
 };
 
 }  // namespace facenet::FACENET_ISA
