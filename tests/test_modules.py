@@ -40,6 +40,7 @@ COPIES: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
 }
 # Modules whose calls need rows beside the batch.
 NEED_ROWS = ("HarmonicTripletLoss",)
+WITH_MARGIN = [name for name, made in MODULES.items() if hasattr(made(), "margin")]
 CASES = [(name, others) for name in MODULES for others in (False, True)]
 
 
@@ -111,7 +112,7 @@ def test_a_module_inside_a_model_is_saved_with_it(name: str) -> None:
     assert [*twin.state_dict()] == [*model.state_dict()]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", WITH_MARGIN)
 def test_an_option_that_is_set_is_used_and_checked(name: str) -> None:
     """Set after the module was made: its rule is another then, and a rule that is none is not."""
     x, y = make_batch("quads", 25, 7)
