@@ -84,7 +84,7 @@ target_link_libraries(facenet_ext_cuda PRIVATE facenet_torch)
 target_compile_definitions(facenet_ext_cuda PRIVATE USE_CUDA)
 # Two architectures of a file at a time: the largest files are otherwise what the others' end waits
 # for.
-target_compile_options(facenet_ext_cuda PRIVATE -lineinfo --threads=2)
+target_compile_options(facenet_ext_cuda PRIVATE --threads=2)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0)
   # A tenth of the size. Drivers for CUDA 12.0 could not read it, and need not for this toolkit.
   target_compile_options(facenet_ext_cuda PRIVATE -compress-mode=size)
@@ -98,8 +98,4 @@ set_target_properties(
              CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
              CUDA_RUNTIME_LIBRARY Static
              CUDA_VISIBILITY_PRESET hidden)
-set(launcher sh "${CMAKE_CURRENT_SOURCE_DIR}/cmake/neutral_paths.sh" "${CMAKE_CURRENT_SOURCE_DIR}")
-set_property(TARGET facenet_ext_cuda PROPERTY CUDA_COMPILER_LAUNCHER ${launcher}
-                                              ${CMAKE_CUDA_COMPILER_LAUNCHER})
-set(CMAKE_CUDA_USE_RESPONSE_FILE_FOR_INCLUDES 0) # the launcher has to see them
 install(TARGETS facenet_ext_cuda LIBRARY DESTINATION facenet_ext)

@@ -214,7 +214,7 @@ Tensor triplet_losses(const TripletLossesArguments& arguments) {
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Tensor {
     using T = decltype(zero);
     const TripletCall<T> call(arguments, 0);
-    Tensor out = torch::stable::new_empty(emb, {call.rows.count}, kValueType<T>);
+    Tensor out = torch::stable::new_empty(emb, {arguments.anchor.numel()}, kValueType<T>);
     launch("losses_of_triplets", call.shapes(), call.device.stream(),
            {blocks_of_warps(call.rows.count), kBlock}, losses_of_triplets<T>, call.sides, call.rows,
            T(arguments.margin), arguments.smooth, arguments.swap, static_cast<T*>(out.data_ptr()));
