@@ -99,10 +99,10 @@ def run(prog: str, work: Callable[[], int | None], stopped: str = "") -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read it has seen enough
-        _drop_output()
+        _end_output()
         return 2
     except OSError as error:
-        _drop_output()
+        _end_output()
         return _end(prog, 2, f"error: {error}")
     except InputError as error:
         return _end(prog, 2, f"error: {in_flags(' '.join(str(error).split()))}")
@@ -120,6 +120,9 @@ def _end(prog: str, status: int, told: str) -> int:
     return status
 
 
-def _drop_output() -> None:
-    """Write what is left of the output nowhere: Python would try again as it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _end_output() -> None:
+    """Write what is left of the output, or nowhere if it cannot be: Python tries again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

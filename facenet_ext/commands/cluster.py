@@ -25,7 +25,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import save_picture
-from facenet_ext.common.files import write_json, write_text
+from facenet_ext.common.files import write_json, write_text, writing
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
 from facenet_ext.recognition.store import number
@@ -68,13 +68,12 @@ def execute(options: ClusterOptions) -> int:
         whose = number(stored.identities)[1].tolist()
         figures["scores"] = score_clusters(clusters.labels.tolist(), whose)._asdict()
     root = Path(options.images if options.images is not None else options.source)
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         _write_csv(output / "clusters.csv", clusters, stored)
-        figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, root, options, console)
+    figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, root, options, console)
+    with writing(output):
         write_json(output / "summary.json", figures)
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
     warnings.tell()
     if options.json:
         print(json.dumps(figures, indent=2))
@@ -129,13 +128,15 @@ def _draw_sheets(
     console: Console,
 ) -> int:
     """Draw the largest clusters of two or more, where the images are at hand; return how many."""
-    for sheet in folder.glob("cluster-[0-9][0-9][0-9][0-9].png"):  # of an earlier call
-        sheet.unlink()
+    with writing(folder):
+        for sheet in folder.glob("cluster-[0-9][0-9][0-9][0-9].png"):  # of an earlier call
+            sheet.unlink()
     count = min(options.sheets, int((clusters.sizes > 1).sum()))
     base = root if root.is_dir() else root.parent
     if not count or not (base / stored.ids[0]).is_file():
         return 0
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     with Counting("drawing", console) as progress:
         for number in range(count):
             progress(number, count)
@@ -147,7 +148,8 @@ def _draw_sheets(
                 [stored.ids[row] for row in shown],
                 f"cluster {number}: {len(rows)} images{more}",
             )
-            save_picture(figure, folder / f"cluster-{number:04d}.png")
+            with writing(folder):
+                save_picture(figure, folder / f"cluster-{number:04d}.png")
     return count
 
 

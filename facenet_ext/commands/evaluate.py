@@ -16,14 +16,14 @@ from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.evaluation_facts import Facts, find_facts
-from facenet_ext.commands.evaluation_report import AllPairs, write_report
+from facenet_ext.commands.evaluation_report import AllPairs, make_report
 from facenet_ext.commands.model_options import Model, embed_list, load_model
 from facenet_ext.commands.options import EvaluateOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import without_nan, write_json
+from facenet_ext.common.files import without_nan, write_json, write_text, writing
 from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
 from facenet_ext.embedding.options import DataOptions, is_features
 from facenet_ext.evaluation import held_out
@@ -73,22 +73,13 @@ def execute(options: EvaluateOptions) -> None:
         warnings.add(verification.few)
     facts = find_facts(options, model, protocol)
     figures = _figures(model, facts, protocol, verification, counted, slices, warnings)
-    try:
+    report = make_report(
+        model.name, facts, protocol, verification, embeddings, counted, slices, warnings.texts
+    )
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        write_report(
-            output / "report.html",
-            model.name,
-            facts,
-            protocol,
-            verification,
-            embeddings,
-            counted,
-            slices,
-            warnings.texts,
-        )
+        write_text(output / "report.html", report)
         write_json(output / METRICS, figures)
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
     warnings.tell()
     if options.json:
         print(json.dumps(figures, indent=2))

@@ -16,7 +16,6 @@ from torch import Tensor
 from facenet_ext.commands.evaluation_facts import Facts
 from facenet_ext.commands.report_page import Card, Section, render
 from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure, shorten, tidy
-from facenet_ext.common.files import write_text
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.evaluation.pictures import draw_distances, draw_mistakes, draw_roc
 from facenet_ext.evaluation.protocols import Protocol
@@ -26,7 +25,7 @@ from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import OperatingPoint
 from facenet_ext.recognition import ModelName
 
-__all__ = ["AllPairs", "write_report"]
+__all__ = ["AllPairs", "make_report"]
 
 _MAPPED = 1_500  # items of the map at most
 _COLOURED = 10  # identities of it in a colour of their own
@@ -55,8 +54,7 @@ class AllPairs(NamedTuple):
     pairs_per_second: float
 
 
-def write_report(
-    path: Path,
+def make_report(
     model: ModelName,
     facts: Facts,
     protocol: Protocol,
@@ -65,11 +63,10 @@ def write_report(
     counted: AllPairs | None,
     slices: Sequence[QualitySlice],
     warnings: Sequence[str],
-) -> None:
-    """Write the report, whole or not at all.
+) -> str:
+    """Return the report, a page of HTML.
 
     Args:
-        path: the .html file.
         model: what was evaluated.
         facts: what the evaluation was of.
         protocol: on what.
@@ -98,7 +95,7 @@ def write_report(
         sections.append(_quality(slices))
     sections += [_mistakes(verification, protocol), _map(embeddings, protocol)]
     title = f"{Path(facts.run).name} on {protocol.name}"
-    write_text(path, render(title, facts.date, verification.verdict, warnings, sections))
+    return render(title, facts.date, verification.verdict, warnings, sections)
 
 
 def _measured(

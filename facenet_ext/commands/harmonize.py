@@ -16,7 +16,7 @@ from facenet_ext.commands.options import HarmonizeOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.figures import save_picture
-from facenet_ext.common.files import write_json
+from facenet_ext.common.files import read_json, write_json
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
@@ -92,9 +92,9 @@ def _claim(folder: Path, models: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not stamp.is_file():
             write_json(stamp, models)
-        begun = json.loads(stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"--output {folder}: cannot be used ({error})") from None
+    begun = read_json(stamp)
     if not isinstance(begun, dict):
         raise InputError(f"--output {folder}: its {stamp.name} is not this command's")
     differing = [name for name in ("old", "new") if begun.get(name) != models.get(name)]

@@ -14,8 +14,7 @@ from rich.text import Text
 from torch import Tensor
 
 from facenet_ext.common.console import cut
-from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import without_nan, write_text
+from facenet_ext.common.files import without_nan, write_text, writing
 from facenet_ext.recognition import (
     Identification,
     OpenSetPoint,
@@ -281,19 +280,14 @@ def write(output: Path, identified: Identified) -> None:
             writer.writerow([name, rank, who, f"{distance:.6f}", named, about, image, same])
         if not answers:  # its own images are all that there are
             writer.writerow([name, "", "", "", 0, outcome, "", same])
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "identified.csv", text.getvalue())
-        if identified.rates is not None:
-            from facenet_ext.commands.recognition_pictures import draw_identification
-            from facenet_ext.common.figures import save_picture
+    rates = identified.rates
+    if rates is not None:
+        from facenet_ext.commands.recognition_pictures import draw_identification
+        from facenet_ext.common.figures import save_picture
 
-            figure = draw_identification(
-                identified.rates.cmc.tolist(),
-                identified.rates.curve,
-                identified.rates.known,
-                identified.rates.unknown,
-            )
+        figure = draw_identification(rates.cmc.tolist(), rates.curve, rates.known, rates.unknown)
+        with writing(output):
             save_picture(figure, output / "identification.png")
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import save_picture
-from facenet_ext.common.files import read_json, write_json, write_text
+from facenet_ext.common.files import read_json, write_json, write_text, writing
 from facenet_ext.common.text import read_lines
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
@@ -58,25 +60,22 @@ def execute(options: MineOptions) -> int:
     if (output / STORE).is_file():
         raise InputError(f"--output {output}: holds stored embeddings; choose another folder")
     device = find_device(options.device)
-    try:
-        rule = TripletRule(
-            options.margin,
-            options.positives,
-            options.negatives,
-            options.within_margin,
-            fallback="drop",
-            distance=options.distance,
-        )
+    rule = TripletRule(
+        options.margin,
+        options.positives,
+        options.negatives,
+        options.within_margin,
+        fallback="drop",
+        distance=options.distance,
+    )
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        searched = _load(options, output, device, console)
-        figures = _search(searched, rule, options, device, console)
-        if options.suspects:
-            figures |= _report_suspects(searched, options.suspects, output, console)
+    searched = _load(options, output, device, console)
+    figures = _search(searched, rule, options, device, console)
+    if options.suspects:
+        figures |= _report_suspects(searched, options.suspects, output, console)
+    with writing(output):
         write_json(finished, figures)
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from None
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written to ({error.strerror})") from None
     if options.json:
         print(json.dumps(figures, indent=2))
         return 0 if figures["triplets"] else 1
@@ -94,6 +93,15 @@ def execute(options: MineOptions) -> int:
     return 0 if figures["triplets"] else 1
 
 
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Tell what the library refuses: arrays, or to go on with others than before."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from None
+
+
 def _search(
     searched: _Set, rule: TripletRule, options: MineOptions, device: torch.device, console: Console
 ) -> dict[str, Any]:
@@ -102,9 +110,10 @@ def _search(
     stamp = target.with_name("mining.json")
     description = describe(searched.embeddings, searched.labels, rule, options.block)
     if target.is_file() and stamp.is_file() and read_json(stamp) == description:
-        count = len(read_triplets(target).anchor)
+        with _refusing():
+            count = len(read_triplets(target).anchor)
     else:
-        with Counting("mining", console) as progress:
+        with _refusing(), writing(target.parent), Counting("mining", console) as progress:
             count = mine_to_parquet(
                 searched.embeddings,
                 searched.labels,
@@ -115,19 +124,22 @@ def _search(
                 device=device,
                 progress=progress,
             )
-        write_json(stamp, description)
+        with writing(target.parent):
+            write_json(stamp, description)
     return {"rows": len(searched.labels), "triplets": count, "file": str(target)}
 
 
 def _report_suspects(searched: _Set, count: int, output: Path, console: Console) -> dict[str, Any]:
     embeddings, labels, names, examples = searched
-    with Counting("looking for mistakes", console) as progress:
+    with _refusing(), Counting("looking for mistakes", console) as progress:
         mislabelled = find_mislabelled(embeddings, labels, count, progress=progress)
-    duplicates = find_duplicates(embeddings, labels)
-    write_csv(output / "suspects.csv", mislabelled, duplicates, names)
+        duplicates = find_duplicates(embeddings, labels)
+    with writing(output):
+        write_csv(output / "suspects.csv", mislabelled, duplicates, names)
     if examples is not None and examples.are_images:
         sheet = draw_contact_sheet(mislabelled, duplicates, examples)
-        save_picture(sheet, output / "suspects.png")
+        with writing(output):
+            save_picture(sheet, output / "suspects.png")
     return {"mislabelled": len(mislabelled), "duplicates": len(duplicates)}
 
 
@@ -189,9 +201,10 @@ def _embed(options: MineOptions, output: Path, device: torch.device, console: Co
     }
     file = output / "embeddings.npy"
     if not (stamp.is_file() and file.is_file() and read_json(stamp) == described):
-        with Counting("embedding", console) as progress:
+        with writing(output), Counting("embedding", console) as progress:
             embed_to_file(module, examples, np.arange(len(examples)), file, progress)
-        write_json(stamp, described)
-    np.save(output / "labels.npy", examples.labels.numpy())
-    write_text(output / "names.txt", "\n".join(examples.names) + "\n")
+            write_json(stamp, described)
+    with writing(output):
+        np.save(output / "labels.npy", examples.labels.numpy())
+        write_text(output / "names.txt", "\n".join(examples.names) + "\n")
     return _Set(np.load(file, mmap_mode="r"), examples.labels.numpy(), examples.names, examples)

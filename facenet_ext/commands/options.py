@@ -14,6 +14,7 @@ from facenet_ext._defaults import EMBEDDING_BATCH, MINING_BLOCK, MINING_CHUNK
 from facenet_ext._rule import Deterministic, Distance, Positives
 from facenet_ext.common.options import argument, option
 from facenet_ext.embedding.folders import EVALUATION
+from facenet_ext.embedding.options import Margin
 
 __all__ = [
     "BenchOptions",
@@ -153,7 +154,7 @@ class MineOptions(CommandOptions):
     positives: str = option("hardest", "as for train", Positives)
     negatives: str = option("semihard", "as for train", Deterministic)
     distance: str = option("sqeuclidean", "as for train", Distance)
-    margin: float = option(0.2, "of --within-margin", PositiveFloat)
+    margin: float = option(0.2, "of --within-margin", Margin)
     within_margin: bool = option(False, "semi-hard negatives inside the margin only")
     suspects: int = option(48, "probable mistakes to report; 0 is none", NonNegativeInt)
     block: int = option(MINING_BLOCK, "anchors at once", PositiveInt)

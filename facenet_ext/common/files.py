@@ -5,10 +5,33 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "without_nan", "write_json", "write_text"]
+from facenet_ext.common.errors import InputError
+
+__all__ = ["read_json", "without_nan", "write_json", "write_text", "writing"]
+
+
+@contextmanager
+def writing(folder: Path, called: str = "`output` ") -> Iterator[None]:
+    """Say of what fails inside that the folder cannot be written to: only writes belong in it.
+
+    Args:
+        folder: what is written to.
+        called: the argument that names it, in backticks, and a space; or nothing.
+
+    Raises:
+        InputError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{called}{folder}: cannot be written to ({error.strerror or error})"
+        ) from None
 
 
 def write_json(path: Path, figures: dict[str, Any]) -> None:

@@ -24,6 +24,9 @@ __all__ = [
     "read_checkpoint",
 ]
 
+_FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What options and weights raise where they are not what this version writes."""
+
 
 def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
     """Read a checkpoint, as data only: nothing in the file is executed.
@@ -37,6 +40,8 @@ def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{option}{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
@@ -133,7 +138,7 @@ def load_embedder(path: Path) -> Embedder:
         embedder.load_state_dict(weights)
     except InputError:
         raise
-    except Exception as error:  # of many kinds, where options or weights are not what they were
+    except _FOREIGN as error:
         told = " ".join(str(error).split())
         raise InputError(f"{path}: not a checkpoint that this version reads ({told})") from None
     embedder.matches = _matches(kept)

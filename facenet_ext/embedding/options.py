@@ -26,11 +26,11 @@ from jsonargparse.typing import (
 from facenet_ext._rule import Deterministic, Distance, Fallback, Negatives, Positives, TripletRule
 from facenet_ext.common.options import option, rare
 
-__all__ = ["Options", "dump", "groups", "is_features", "spelled", "text_of"]
+__all__ = ["Margin", "Options", "dump", "groups", "is_features", "spelled", "text_of"]
 
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
 _CropShare = restricted_number_type("CropShare", float, [(">", 0), ("<=", 1)])
-_Margin = restricted_number_type("Margin", float, [(">", 0), ("<=", sys.float_info.max)])
+Margin = restricted_number_type("Margin", float, [(">", 0), ("<=", sys.float_info.max)])
 _AtLeastTwo = restricted_number_type("AtLeastTwo", int, (">=", 2))
 _AtLeastFour = restricted_number_type("AtLeastFour", int, (">=", 4))
 _AtLeastEight = restricted_number_type("AtLeastEight", int, (">=", 8))
@@ -168,7 +168,7 @@ class ModelOptions:
 class LossOptions:
     """Triplet loss; the rules are those of facenet_ext.losses.TripletLoss."""
 
-    margin: float = option(0.2, "how much farther a negative must be", _Margin)
+    margin: float = option(0.2, "how much farther a negative must be", Margin)
     positive_rule: str = option("all", "which positives", Positives)
     negative_rule: str = option("semihard", "which negative of each (anchor, positive)", Negatives)
     within_margin: bool = rare(False, "semi-hard negatives inside the margin only")

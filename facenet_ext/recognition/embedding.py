@@ -20,8 +20,8 @@ from torch import Tensor
 
 from facenet_ext._defaults import EMBEDDING_BATCH
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import write_json, write_text
-from facenet_ext.common.text import printable
+from facenet_ext.common.files import write_json, write_text, writing
+from facenet_ext.common.text import printable, read_text
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.embedding.embedder import Embedder
@@ -84,39 +84,35 @@ def embed_images(
         "images": len(images),
         "listed": images.fingerprint,
     }
-    try:
-        finished = _finished(output, described)
+    finished = _finished(output, described)
+    if finished is not None:
+        return finished
+    with _alone(output / _PARTS):
+        finished = _finished(output, described)  # by another command, until now
         if finished is not None:
             return finished
-        with _alone(output / _PARTS):
-            finished = _finished(output, described)  # by another command, until now
-            if finished is not None:
-                return finished
-            parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
-            _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
-            if not parts.rows:
-                first = next(iter(parts.unreadable.values()))
-                raise InputError(
-                    f"none of {len(images)} images can be read; {images.path(0)}: {first}"
-                )
-            kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
+        parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
+        _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
+        if not parts.rows:
+            first = next(iter(parts.unreadable.values()))
+            raise InputError(f"none of {len(images)} images can be read; {images.path(0)}: {first}")
+        kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
+        ids, identities = ([names[at] for at in kept] for names in (images.ids, images.identities))
+        with writing(output, ""):
             _write_unreadable(output / UNREADABLE, parts.unreadable, images.ids)
             parts.join(output / EMBEDDINGS)
-            ids, identities = (
-                [names[at] for at in kept] for names in (images.ids, images.identities)
-            )
             finish_store(output, ids, identities, model, described)
-            shutil.rmtree(parts.folder, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written to ({error.strerror})") from None
+        shutil.rmtree(parts.folder, ignore_errors=True)
     return read_embeddings(output)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes out of an unfinished folder; a lock ends with its process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    with writing(folder.parent, ""):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    with lock as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,14 +129,14 @@ def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | Non
     """Return what an earlier call has finished, None where there is none."""
     if not (output / STORE).is_file():
         return None
-    found = read_embeddings(output)
-    stored = json.loads((output / STORE).read_text(encoding="utf-8"))
-    if any(stored.get(name) != value for name, value in described.items()):
+    stored = read_embeddings(output)
+    told = json.loads(read_text(output / STORE))
+    if any(told.get(name) != value for name, value in described.items()):
         raise InputError(
             f"{output}: holds the embeddings of other images or of another model; "
             "choose another folder"
         )
-    return found
+    return stored
 
 
 def _embed_rest(
@@ -171,17 +167,18 @@ def _embed_rest(
         while parts.done < count:
             if progress is not None:
                 progress(parts.done, count)
-            found, first = waiting, parts.done
+            decoded, first = waiting, parts.done
             reading = pool.map(read, _range(first + batch, batch, count))  # meanwhile
-            errors = {first + at: e for at, e in enumerate(found) if isinstance(e, str)}
+            errors = {first + at: e for at, e in enumerate(decoded) if isinstance(e, str)}
             if errors and stop_at_unreadable:
                 position, error = next(iter(errors.items()))
                 raise InputError(f"{images.path(position)}: cannot be read ({error})")
-            pixels = [image for image in found if isinstance(image, Tensor)]
+            pixels = [image for image in decoded if isinstance(image, Tensor)]
             embeddings = torch.empty(0, module.network.embedding_dim)
             if pixels:
                 embeddings = module.embed(torch.stack(pixels), model.views)
-            parts.add(embeddings, len(found), errors)
+            with writing(parts.folder.parent, ""):
+                parts.add(embeddings, len(decoded), errors)
             waiting = list(reading)
     if progress is not None:
         progress(count, count)
@@ -211,7 +208,6 @@ class _Parts:
         self.dim = dim
         self.done = self.rows = 0
         self.unreadable: dict[int, str] = {}
-        folder.mkdir(parents=True, exist_ok=True)
         if self._state.is_file():
             self._continue()
 

@@ -163,10 +163,12 @@ def read_embeddings(folder: Path) -> StoredEmbeddings:
         rows = int(described["rows"])
         if rows < 1:
             raise ValueError("it has no rows")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder}: holds no embeddings ({STORE} is missing); make some with 'facenet embed'"
         ) from None
+    except OSError as error:
+        raise InputError(f"{folder / STORE}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{folder / STORE}: not that of embeddings ({error})") from None
     ids, identities = (_lines(folder / name, rows) for name in (_IDS, _IDENTITIES))

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError
-from facenet_ext.common.files import write_json, write_text
+from facenet_ext.common.files import write_json, write_text, writing
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
 from facenet_ext.embedding.loading import check_model, read_checkpoint
 from facenet_ext.embedding.options import Options, dump, spelled
@@ -163,12 +163,10 @@ def _fit_to_time(
 
 def _claim(folder: Path, options: Options, data: TrainVal) -> None:
     """Make the run's folder, and write into it what the run is about."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         held_out.write_names(folder, data.held_out)
         write_text(folder / CONFIG, dump(options))
-    except OSError as error:
-        raise InputError(f"`output` {folder}: cannot be written to ({error.strerror})") from None
 
 
 def _report(
@@ -238,8 +236,9 @@ def _device(options: Options) -> dict[str, Any]:
 
 def _check_device(options: Options) -> None:
     """Raise where a trainer cannot compute so, before anything is decoded."""
+    device = _device(options)
     try:
-        Trainer(logger=False, enable_checkpointing=False, **_device(options))
+        Trainer(logger=False, enable_checkpointing=False, **device)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"`accelerator`, `precision`: {error}") from None
 

@@ -273,3 +273,29 @@ def test_bench_of_few_dimensions_and_too_many_threads(command: Command) -> None:
     few = ("--rows", 60, "--batch", 50, "--repeats", 1)
     assert command("bench", *few, "--dim", 3)[0] == 0
     assert_told(command("bench", *few, "--threads", 100_000), "--threads 100000: expected at most")
+
+
+@pytest.mark.parametrize(
+    ("at", "command_line"),
+    [
+        ("recognition.embedding.read_image", "embed {faces} --checkpoint {run}"),
+        ("commands.cluster.read_image", "cluster {faces} --checkpoint {run} --threshold 1"),
+        ("commands.evaluate.make_report", "evaluate --checkpoint {run} --quality 0 --output out"),
+        ("commands.mine.load", "mine {run}"),
+        ("embedding.loading.torch.load", "verify a.png b.png --checkpoint {run}"),
+    ],
+)
+def test_what_cannot_be_read_is_told_so(
+    at: str, command_line: str, command: Command, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error", "disk")
+
+    for name in ("a.png", "b.png"):
+        shutil.copy(world / A, name)
+    monkeypatch.setattr(f"facenet_ext.{at}", unreadable)
+    words = command_line.format(faces=world / "faces/Person_00", run=world / "old").split()
+    result = command(*words)
+    assert_told(result, "Input/output error")
+    assert "cannot be written" not in result[2]
+    assert "damaged" not in result[2]

@@ -34,7 +34,7 @@ KIND = ("unlike", "outside the range", "barely trained")
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, which takes longer than everything else."""
-    monkeypatch.setattr("facenet_ext.commands.evaluate.write_report", lambda *_: None)
+    monkeypatch.setattr("facenet_ext.commands.evaluate.make_report", lambda *_: "")
 
 
 @pytest.fixture(scope="module")
