@@ -19,6 +19,7 @@ from facenet_ext.commands.options import BenchOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import counted
 from facenet_ext.neighbours import nearest, within
 
 __all__ = ["execute"]
@@ -100,8 +101,8 @@ def execute(options: BenchOptions) -> None:
     console = make_console()
     console.print(table)
     console.print(
-        f"{figures['threads']} threads, {figures['cpu_instruction_set']} kernels, float32; medians "
-        f"of {options.repeats}"
+        f"{counted(torch.get_num_threads(), 'thread')}, {figures['cpu_instruction_set']} kernels, "
+        f"float32; medians of {options.repeats}"
     )
 
 

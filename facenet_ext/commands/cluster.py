@@ -26,6 +26,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import write_json, write_text, writing
+from facenet_ext.common.text import counted
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
 from facenet_ext.recognition.store import number
@@ -91,7 +92,7 @@ def _show(figures: dict[str, Any], clusters: Clusters, output: Path) -> None:
         else (f", FAR {figures['far_at_evaluation']:.2%} at evaluation")
     )
     console.print(
-        f"{figures['images']:,} images in {figures['clusters']:,} clusters, "
+        f"{counted(figures['images'], 'image')} in {counted(figures['clusters'], 'cluster')}, "
         f"{figures['of_two_or_more']:,} of two or more; the largest have {largest} "
         f"(threshold {figures['threshold']:.3f}{told})"
     )
@@ -106,7 +107,7 @@ def _show(figures: dict[str, Any], clusters: Clusters, output: Path) -> None:
             )
         console.print(table)
         console.print(f"normalised mutual information {scores['nmi']:.3f}")
-    sheets = f"and {figures['sheets']} contact sheets are" if figures["sheets"] else "is"
+    sheets = f"and {counted(figures['sheets'], 'contact sheet')} are" if figures["sheets"] else "is"
     console.print(f"clusters.csv {sheets} in {output}", soft_wrap=True)
 
 

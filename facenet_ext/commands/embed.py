@@ -12,7 +12,7 @@ from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable
+from facenet_ext.common.text import comparable, counted
 from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
@@ -69,9 +69,8 @@ def execute(options: EmbedOptions) -> None:
         return
     out = make_console()
     rate = f", {now / seconds:,.0f} images/s" if now else ", all of it before"
-    out.print(
-        f"{len(stored):,} embeddings of {figures['embedding_dim']} numbers in {output}{rate}",
-        soft_wrap=True,
-    )
+    rows = f"{counted(len(stored), 'embedding')} of {figures['embedding_dim']} numbers"
+    out.print(f"{rows} in {output}{rate}", soft_wrap=True)
     if unreadable:
-        out.print(f"{unreadable:,} images cannot be read: {output / UNREADABLE}", soft_wrap=True)
+        told = f"{counted(unreadable, 'image')} cannot be read: {output / UNREADABLE}"
+        out.print(told, soft_wrap=True)

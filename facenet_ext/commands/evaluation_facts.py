@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from facenet_ext.commands.model_options import Model
 from facenet_ext.commands.options import EvaluateOptions
+from facenet_ext.common.text import counted
 from facenet_ext.embedding.folders import CHECKPOINTS
 from facenet_ext.embedding.provenance import Training
 from facenet_ext.evaluation.protocols import Protocol
@@ -67,11 +68,12 @@ def find_facts(options: EvaluateOptions, model: Model, protocol: Protocol) -> Fa
 def _trained(training: Training) -> str:
     parts = []
     if training.steps is not None:
-        planned = training.planned
-        of = f" of {planned:,} planned" if planned not in (None, training.steps) else ""
-        parts.append(f"{training.steps:,}{of} steps")
+        steps, planned = counted(training.steps, "step"), training.planned
+        if planned not in (None, training.steps):
+            steps = f"{training.steps:,} of {planned:,} planned steps"
+        parts.append(steps)
     if training.images is not None:
-        parts.append(f"on {training.images:,} images of {training.identities:,} people")
+        parts.append(f"on {counted(training.images, 'image')} of {training.identities:,} people")
     if training.data:
         parts.append(f"from {_whole(training.data)}")
     return " ".join(parts) or "not known"

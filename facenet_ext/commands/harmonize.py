@@ -17,6 +17,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json
+from facenet_ext.common.text import counted
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
@@ -201,7 +202,7 @@ def _report(
     console.print(table)
     for name, count in counts.items():
         console.print(
-            f"{name}: {count:,} of {probes:,} faces are recognised in the old gallery"
+            f"{name}: {count:,} of {counted(probes, 'face')} are recognised in the old gallery"
             f" ({count / max(1, probes):.1%})"
         )
     console.print(f"harmonic.json and harmonic.png are in {folder}", soft_wrap=True)

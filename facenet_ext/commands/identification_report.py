@@ -15,6 +15,7 @@ from torch import Tensor
 
 from facenet_ext.common.console import cut
 from facenet_ext.common.files import without_nan, write_text, writing
+from facenet_ext.common.text import counted
 from facenet_ext.recognition import (
     Identification,
     OpenSetPoint,
@@ -180,16 +181,16 @@ def show(identified: Identified, console: Console, output: Path | None) -> None:
     same = int((identified.itself >= 0).sum())
     if same:
         lines.append(
-            f"{same:,} of {len(probes):,} probes are in the gallery themselves, as far as "
+            f"{same:,} of {counted(len(probes), 'probe')} are in the gallery themselves, as far as "
             "embeddings tell: each is compared with the other images only"
         )
     told = "" if identified.far is None else f", FAR {identified.far:.2%} at evaluation"
     threshold = f"threshold {identified.threshold:.3f}{told}"
     if identified.rates is None:
         lines.append(
-            f"{int(identified.named.sum()):,} of {len(probes):,} probes get a name ({threshold}); "
-            "whether it is the right one is not known: for that put them into folders with the "
-            "names of the gallery's"
+            f"{int(identified.named.sum()):,} of {counted(len(probes), 'probe')} get a name "
+            f"({threshold}); whether it is the right one is not known: for that put them into "
+            "folders with the names of the gallery's"
         )
     else:
         lines += [*_rated(identified.rates), threshold]
@@ -212,12 +213,12 @@ def _rated(rates: Rates) -> list[str]:
 
     if rates.unknown:
         lines.append(
-            f"of {rates.unknown:,} probes whose identity is not in the gallery, "
+            f"of {counted(rates.unknown, 'probe')} whose identity is not in the gallery, "
             f"{share('stranger named', rates.unknown)} are taken for someone"
         )
     if rates.known:
         lines.append(
-            f"of {rates.known:,} probes whose identity is in the gallery, "
+            f"of {counted(rates.known, 'probe')} whose identity is in the gallery, "
             f"{share('wrong name', rates.known)} get a wrong name, "
             f"{share('not recognised', rates.known)} get none, "
             f"{share('recognised', rates.known)} are recognised"
@@ -243,7 +244,7 @@ def _table(identified: Identified, width: int) -> Table:
     room = max(24, width - _FRAME - _OUTCOME * judged)
     who_room = min(room // 4, max(len(cell[1]) for cell in cells))
     then_room = min(room // 3, max(len(cell[4]) for cell in cells))
-    table = Table(title=f"closest of {len(identified.people):,} identities")
+    table = Table(title=f"closest of {counted(len(identified.people), 'identity')}")
     for column in ("probe", "identity", "distance", *(["outcome"] if judged else []), "then"):
         justify: JustifyMethod = "right" if column == "distance" else "left"
         most = then_room if column == "then" else None

@@ -21,7 +21,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json, write_text, writing
-from facenet_ext.common.text import read_lines
+from facenet_ext.common.text import counted, read_lines
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.mining import (
@@ -81,13 +81,15 @@ def execute(options: MineOptions) -> int:
         return 0 if figures["triplets"] else 1
     out = make_console()
     out.print(
-        f"{figures['triplets']:,} triplets of {figures['rows']:,} rows: {figures['file']}",
+        f"{counted(figures['triplets'], 'triplet')} of {counted(figures['rows'], 'row')}: "
+        f"{figures['file']}",
         soft_wrap=True,
     )
     if options.suspects:
         out.print(
-            f"{figures['mislabelled']} rows looked at for a wrong name, the most suspicious first, "
-            f"and {figures['duplicates']} pairs under two names: {output / 'suspects.csv'}",
+            f"{counted(figures['mislabelled'], 'row')} looked at for a wrong name, the most "
+            f"suspicious first, and {counted(figures['duplicates'], 'pair')} under two names: "
+            f"{output / 'suspects.csv'}",
             soft_wrap=True,
         )
     return 0 if figures["triplets"] else 1

@@ -13,6 +13,7 @@ from facenet_ext.commands.options import CheckpointOptions, ThresholdOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import counted
 from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.data.sources import cache_folder
 from facenet_ext.embedding.embedder import Embedder
@@ -138,7 +139,7 @@ def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) 
     unreadable = len(images) - len(stored)
     if unreadable:
         console.print(
-            f"left out {unreadable} of {len(images)} images that cannot be read: see "
+            f"left out {unreadable:,} of {counted(len(images), 'image')} that cannot be read: see "
             f"{folder / UNREADABLE}",
             soft_wrap=True,
         )

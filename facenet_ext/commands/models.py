@@ -11,6 +11,7 @@ from rich.table import Table
 from facenet_ext.commands.options import ModelsOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
+from facenet_ext.common.text import counted
 from facenet_ext.models import (
     PAPER,
     EmbeddingNetwork,
@@ -50,8 +51,8 @@ def execute(options: ModelsOptions) -> None:
     console.print(table)
     if options.repeats:
         console.print(
-            f"time: {torch.get_num_threads()} threads, float32, batches of {options.batch}, the "
-            "median; 'small' is this project's own"
+            f"time: {counted(torch.get_num_threads(), 'thread')}, float32, batches of "
+            f"{options.batch}, the median; 'small' is this project's own"
         )
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, caption, new_figure, tidy
+from facenet_ext.common.text import counted
 from facenet_ext.recognition import OpenSetPoint
 
 __all__ = ["draw_identification", "draw_sheet"]
@@ -35,16 +36,18 @@ def draw_identification(
             ylim=(0, 1.02),
             xlabel="rank",
             ylabel="share of probes found by this rank",
-            title=f"{known:,} probes that are in the gallery: rank 1 {cmc[0]:.1%}",
+            title=f"{counted(known, 'probe')} in the gallery: rank 1 {cmc[0]:.1%}",
         )
     if unknown:
         axes = all_axes[-1]
         alarms = [point.false_alarms for point in curve]
         identified = [point.identified for point in curve]
-        title = f"{unknown:,} probes that are not: identification over false alarms"
+        title = f"{counted(unknown, 'probe')} not in it: identification over false alarms"
         if not known:
             alarms, identified = [point.threshold for point in curve], alarms
-            title = f"{unknown:,} probes, none in the gallery: false alarms over the threshold"
+            title = (
+                f"{counted(unknown, 'probe')}, none in the gallery: false alarms over the threshold"
+            )
         axes.plot(alarms, identified, color=DIFFERENT_COLOUR, drawstyle="steps-post")
         axes.set(ylim=(0, 1.02), title=title)
         axes.set(

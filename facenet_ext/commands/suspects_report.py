@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from facenet_ext.common.figures import caption
 from facenet_ext.common.files import write_text
+from facenet_ext.common.text import counted
 from facenet_ext.data.examples import Examples
 from facenet_ext.mining import Suspect
 
@@ -76,7 +77,8 @@ def draw_contact_sheet(
     rows = max(1, -(-len(strips) // _ACROSS))
     figure = Figure(figsize=(4.6 * _ACROSS, 2.3 * rows + 0.5), layout="constrained")
     figure.suptitle(
-        f"the {len(mislabelled)} most suspicious images, {len(duplicates)} pairs under two names"
+        f"most suspicious: {counted(len(mislabelled), 'image')}, "
+        f"{counted(len(duplicates), 'pair')} under two names"
         if strips
         else "nothing suspicious"
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from facenet_ext.common.text import printable
+from facenet_ext.common.text import counted, printable
 
 __all__ = ["reading", "tell_warnings"]
 
@@ -69,4 +69,5 @@ def tell_warnings(tell: Callable[[str], Any]) -> Iterator[None]:
             for path, message in list(heard.items())[:_NAMED]:
                 tell(f"warning: {printable(path)}: {message}")
             if len(heard) > _NAMED:
-                tell(f"warning: and {len(heard) - _NAMED:,} more files, with such messages")
+                more = counted(len(heard) - _NAMED, "more file")
+                tell(f"warning: and {more}, with such messages")

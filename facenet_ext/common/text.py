@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import re
 import unicodedata
 from pathlib import Path
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["comparable", "printable", "read_lines", "read_text"]
+__all__ = ["comparable", "counted", "printable", "read_lines", "read_text"]
+
+_PLURALS = {"person": "people", "identity": "identities"}
 
 # UTF-32's mark begins with that of UTF-16.
 _MARKS = (
@@ -82,6 +85,30 @@ def comparable(name: str) -> str:
         True
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def counted(count: int, one: str) -> str:
+    """Return a count and what it counts, in the plural but for one.
+
+    Args:
+        count: how many.
+        one: the singular. Its first noun becomes a plural; an ending of files stays as it is.
+
+    Example:
+        >>> counted(2000, "image"), counted(1, "pair of images"), counted(0, "pair of images")
+        ('2,000 images', '1 pair of images', '0 pairs of images')
+        >>> counted(2, "person"), counted(3, "file without ending"), counted(2, ".heic")
+        ('2 people', '3 files without ending', '2 .heic')
+    """
+    if count == 1 or one.startswith("."):
+        return f"{count:,} {one}"
+    plural = re.sub(
+        r"(person|identity|\w)(?= (?:in|of|under|with|without) |$)",
+        lambda noun: _PLURALS.get(noun[0], f"{noun[0]}s"),
+        one,
+        count=1,
+    )
+    return f"{count:,} {plural}"
 
 
 def printable(name: object) -> str:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from facenet_ext.common.text import counted
+
 __all__ = ["Examples"]
 
 
@@ -46,5 +48,5 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
 
     def __repr__(self) -> str:
         identities = len(set(self.labels.tolist()))
-        kind = "images" if self.are_images else "rows of features"
-        return f"{len(self)} {kind} of {identities} identities"
+        kind = "image" if self.are_images else "row of features"
+        return f"{counted(len(self), kind)} of {counted(identities, 'identity')}"

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -16,7 +15,8 @@ from rich.console import Console
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.plain_warnings import reading
-from facenet_ext.common.text import comparable, printable
+from facenet_ext.common.text import comparable, counted, printable
+from facenet_ext.data.heic import NEEDS_PLUGIN
 
 __all__ = [
     "ImageList",
@@ -119,7 +119,8 @@ def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
     images = _walk(root, leave_out)
     if not images.ids:
         others = f", only {told(images.passed_over)}" if images.passed_over else ""
-        raise InputError(f"{root}: no images found in it{others}")
+        hint = f"; {NEEDS_PLUGIN}" if images.passed_over[".heic"] else ""
+        raise InputError(f"{root}: no images found in it{others}{hint}")
     return images
 
 
@@ -136,11 +137,15 @@ def list_identities(root: Path) -> ImageList:
     images = _walk(root, by_identity=True)
     more = f" ({told(images.passed_over)})" if images.passed_over else ""
     if not images.ids:
-        raise InputError(f"{root}: no images found{more}; put them in {root}/<identity>/<image>")
+        hint = f"; {NEEDS_PLUGIN}" if images.passed_over[".heic"] else ""
+        raise InputError(
+            f"{root}: no images found{more}; put them in {root}/<identity>/<image>{hint}"
+        )
     if len(set(images.people)) < 2:
         raise InputError(
-            f"{root}: all {len(images)} images are of one identity ({images.people[0]}); "
-            f"telling identities apart needs at least two folders of images{more}"
+            f"{root}: all {counted(len(images), 'image')} are of one identity "
+            f"({images.people[0]}); telling identities apart needs at least two folders of images"
+            f"{more}"
         )
     return images
 
@@ -244,15 +249,9 @@ def told(passed_over: Counter[str]) -> str:
     """
     kinds = passed_over.most_common(_KINDS_TOLD)
     rest = passed_over.total() - sum(count for _, count in kinds)
-    return ", ".join(f"{count:,} {_plural(kind, count)}" for kind, count in kinds) + (
+    return ", ".join(counted(count, kind) for kind, count in kinds) + (
         f", {rest:,} of other kinds" if rest else ""
     )
-
-
-def _plural(kind: str, count: int) -> str:
-    if count == 1 or kind.startswith("."):
-        return kind
-    return re.sub(r"\b(file|folder|image|link)\b", r"\1s", kind, count=1)
 
 
 def _reads_pixels(name: str) -> bool:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.plain_warnings import reading, tell_warnings
-from facenet_ext.common.text import printable
+from facenet_ext.common.text import counted, printable
+from facenet_ext.data.heic import NEEDS_PLUGIN, lacks_plugin
 from facenet_ext.data.metadata import without_damage
 
 __all__ = ["UnreadableImageError", "decode", "read_image"]
@@ -81,13 +82,13 @@ def decode(
     if len(unreadable) > most:
         more = len(unreadable) - len(named)
         raise InputError(
-            f"{len(unreadable)} of {len(paths)} images cannot be read, more than the {most} that "
-            f"may be left out; repair or remove them: {'; '.join(named)}"
+            f"{len(unreadable):,} of {counted(len(paths), 'image')} cannot be read, more than the "
+            f"{most} that may be left out; repair or remove them: {'; '.join(named)}"
             + (f"; and {more} more" if more else "")
         )
     for error in named:
         tell(f"skipped, cannot be read: {error}")
-    tell(f"skipped {len(unreadable)} of {len(paths)} images that cannot be read")
+    tell(f"skipped {len(unreadable):,} of {counted(len(paths), 'image')} that cannot be read")
     kept = [position for position in range(len(paths)) if position not in unreadable]
     return images[kept], kept
 
@@ -169,7 +170,7 @@ def _read_without_damage(path: Path, error: Exception) -> Image.Image:
             return _read(io.BytesIO(content), None)
     except Exception:  # as before: the pixels are damaged
         pass
-    raise UnreadableImageError(f"{path}: {error}") from None
+    raise UnreadableImageError(f"{path}: {NEEDS_PLUGIN if lacks_plugin(path) else error}") from None
 
 
 _TURNS = {

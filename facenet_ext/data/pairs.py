@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import counted
 
 __all__ = ["Pairs", "all_pairs", "identity_folds"]
 
@@ -95,8 +96,9 @@ def all_pairs(labels: Tensor) -> Pairs:
     for kind, name in ((same, "same"), (~same, "different")):
         if int(kind.sum()) < _FEWEST_PAIRS:
             raise InputError(
-                f"the {n} images to verify on make only {int(kind.sum())} pairs of {name} "
-                f"identities; give at least {_FEWEST_PAIRS}, by more images or a larger `held_out`"
+                f"the {counted(n, 'image')} to verify on make only "
+                f"{counted(int(kind.sum()), 'pair')} of {name} identities; give at least "
+                f"{_FEWEST_PAIRS}, by more images or a larger `held_out`"
             )
     folds = identity_folds(labels, first, second)
     return Pairs(first, second, same, folds, balanced=True, labels=labels)

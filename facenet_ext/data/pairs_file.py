@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable, read_text
+from facenet_ext.common.text import comparable, counted, read_text
 from facenet_ext.data.image_list import ImageList, entries_of, is_folder, is_image
 
 __all__ = ["NamedPair", "PairsFile", "read_pairs"]
@@ -75,9 +75,9 @@ class PairsFile(NamedTuple):
         if missing := [name for name, files in found.items() if not files]:
             if self.of == "numbered images":
                 raise InputError(
-                    f"{self.path}: {len(missing)} of the {len(found)} images it names are missing "
-                    f"or cannot be read, first {missing[0]}; give the pairs file that belongs to "
-                    "these images"
+                    f"{self.path}: {len(missing):,} of the {counted(len(found), 'image')} it names "
+                    f"are missing or cannot be read, first {missing[0]}; give the pairs file that "
+                    "belongs to these images"
                 )
             kind = "frames in" if self.of == "videos" else "image"
             where = f"{self.path}: line {lines[missing[0]]}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import counted
 from facenet_ext.data.image_list import ImageList, list_identities, list_tree
 from facenet_ext.data.pairs import Pairs, all_pairs, identity_folds
 from facenet_ext.data.pairs_file import PairsFile, read_pairs
@@ -136,7 +137,8 @@ def _make_pairs(file: PairsFile, ends: Sequence[tuple[int, int]], whose: Sequenc
     for kind, name in ((same, "same"), (~same, "different")):
         if int(kind.sum()) < 2:
             raise InputError(
-                f"{file.path}: has {int(kind.sum())} pairs of {name} identities; give two or more"
+                f"{file.path}: has {counted(int(kind.sum()), 'pair')} of {name} identities; give "
+                "two or more"
             )
     first, second = torch.tensor(ends).unbind(1)
     labels = _identities(first, second, same, whose)

@@ -21,7 +21,7 @@ from torch import Tensor
 from facenet_ext._defaults import EMBEDDING_BATCH
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import write_json, write_text, writing
-from facenet_ext.common.text import printable, read_text
+from facenet_ext.common.text import counted, printable, read_text
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.embedding.embedder import Embedder
@@ -95,7 +95,9 @@ def embed_images(
         _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
         if not parts.rows:
             first = next(iter(parts.unreadable.values()))
-            raise InputError(f"none of {len(images)} images can be read; {images.path(0)}: {first}")
+            raise InputError(
+                f"none of {counted(len(images), 'image')} can be read; {images.path(0)}: {first}"
+            )
         kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
         ids, identities = ([names[at] for at in kept] for names in (images.ids, images.identities))
         with writing(output, ""):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import printable
+from facenet_ext.common.text import counted, printable
 from facenet_ext.data.examples import Examples
 from facenet_ext.data.features import read_features
 from facenet_ext.data.image_list import ImageList, tell_passed_over
@@ -236,7 +236,8 @@ def _load_faces(options: DataOptions, console: Console, run: Path | None) -> Tra
     pairs = protocol.among(verified).pairs
     left_out = len(protocol.pairs.same) - len(pairs.same)
     if left_out and split.pairs is not None:
-        console.print(f"skipped {left_out} pairs of images that cannot be read", soft_wrap=True)
+        skipped = counted(left_out, "pair of images")
+        console.print(f"skipped {skipped} that cannot be read", soft_wrap=True)
     return TrainVal(
         _examples(pixels[:count], train.among(learned)),
         _examples(pixels[count:], val.among(verified)),

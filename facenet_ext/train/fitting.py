@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import counted
 from facenet_ext.data.features import read_labels
 from facenet_ext.embedding.folders import run_folder
 from facenet_ext.embedding.options import (
@@ -152,7 +153,8 @@ def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: s
         changes.set("min_images", least, why)
     least = values["min_images"]
     able, others = having(least), total - having(least)
-    why = f"of {total} {people} to train on {able} have {least} {images} or more"
+    some = counted(least, images.removesuffix("s"))
+    why = f"of {total} {people} to train on {able} have {some} or more"
     changes.set("identities", min(values["identities"], able), why)
     if values["negatives"] and values["batch_size"] is not None:
         if "batch_size" in changes.given or "negatives" not in changes.given:
@@ -160,11 +162,11 @@ def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: s
             changes.set("negatives", 0, why)
         else:
             changes.set("batch_size", None, f"`negatives` {values['negatives']} says so already")
-    why = f"of {total} {people} to train on {others} have fewer than {least} {images}"
+    why = f"of {total} {people} to train on {others} have fewer than {some}"
     changes.set("negatives", min(values["negatives"], others), why)
     if values["batch_size"] is not None and values["repeat"]:
         _fit_batch_size(changes, images)
-    return f"{able} {people} with {least} {images} or more"
+    return f"{able} {people} with {some} or more"
 
 
 def _fit_batch_size(changes: Changes, images: str) -> None:

@@ -13,6 +13,7 @@ from rich import get_console
 from rich.console import Console
 
 from facenet_ext.common.counting import Counting
+from facenet_ext.common.text import counted
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.options import Options
@@ -97,7 +98,7 @@ class OfflineMining(Callback):
         self._step = step
         self._triplets = torch.from_numpy(rows)[torch.stack(found[:3], dim=1)[active]]
         self.console.print(
-            f"step {step}: mined {len(active):,} triplets, "
+            f"step {step}: mined {counted(len(active), 'triplet')}, "
             f"{len(self._triplets):,} inside the margin",
             soft_wrap=True,
         )

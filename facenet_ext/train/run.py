@@ -19,6 +19,7 @@ from rich.console import Console
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError
 from facenet_ext.common.files import write_json, write_text, writing
+from facenet_ext.common.text import counted
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE, METRICS, run_folder
 from facenet_ext.embedding.loading import check_model, read_checkpoint
 from facenet_ext.embedding.options import Options, dump, spelled
@@ -93,7 +94,8 @@ def train(
         if state is not None and checkpoint is not None:
             check_model(state, module, checkpoint)
         console.print(
-            f"train on {data.train!r}, verify {data.val!r}; {batches.steps} steps", soft_wrap=True
+            f"train on {data.train!r}, verify {data.val!r}; {counted(batches.steps, 'step')}",
+            soft_wrap=True,
         )
         trainer = _trainer(options, folder, batches, log_every, console, deadline)
         _claim(folder, options, data)
@@ -151,8 +153,8 @@ def _fit_to_time(
     batches.steps = done + plan.steps
     console.print(
         f"--max-minutes {options.run.max_minutes:g}: a step takes {pace.step:.3g} s and an "
-        f"evaluation {pace.evaluation:.3g} s; the schedule is fitted to {batches.steps} steps and "
-        f"{plan.evaluations} evaluation{'s' if plan.evaluations > 1 else ''}",
+        f"evaluation {pace.evaluation:.3g} s; the schedule is fitted to "
+        f"{counted(batches.steps, 'step')} and {counted(plan.evaluations, 'evaluation')}",
         soft_wrap=True,
     )
     changed = {"max_steps": batches.steps, "evaluations": plan.evaluations}

@@ -92,7 +92,7 @@ def test_pairs_of_an_unreadable_image_are_skipped(facenet: Facenet, tmp_path: Pa
     (tmp_path / "pairs.txt").write_text("\n".join(lines))
     status, out, err = facenet("--data", root, "--pairs", "pairs.txt", "--output", "run")
     assert (status, err) == (0, "")
-    assert "skipped 1 pairs" in out
+    assert "skipped 1 pair of images" in out
 
 
 def test_digits_have_their_own_split(facenet: Facenet) -> None:

@@ -78,7 +78,7 @@ def test_people_with_one_image_can_be_learned_from_where_others_are_verified(
     tmp_path: Path,
 ) -> None:
     data, val = people(tmp_path / "a", {1: 5}), people(tmp_path / "b", {9: 3})
-    line = "fitted to 5 people with 1 images or more: --min-images 1 --identities 5 --negatives 0"
+    line = "fitted to 5 people with 1 image or more: --min-images 1 --identities 5 --negatives 0"
     assert fitted("--data", data, "--val", val).told == line
     with pytest.raises(InputError, match=r"too few people or images \(5 and 5\) to train on some"):
         fitted("--data", data)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command_runs import Command, assert_told
@@ -14,7 +17,9 @@ from PIL import Image
 from rich.console import Console
 from small_runs import Facenet, write_faces
 
+from facenet_ext.data import heic
 from facenet_ext.data.image_list import ImageList, is_image, list_identities, tell_passed_over, told
+from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import list_tree
 
 
@@ -117,5 +122,23 @@ def test_where_there_are_none_it_says_what_there_is(command: Command, tmp_path: 
     Path("phone/Ann").mkdir(parents=True)
     for number in range(3):
         Path(f"phone/Ann/{number}.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    assert_told(command("embed", "phone"), "phone: no images found in it, only 3 .heic")
-    assert_told(command("train", "--data", "phone"), "phone: no images found (3 .heic); put")
+    plugin = "pip install pillow-heif"
+    assert_told(command("embed", "phone"), "phone: no images found in it, only 3 .heic", plugin)
+    assert_told(
+        command("train", "--data", "phone"), "phone: no images found (3 .heic); put", plugin
+    )
+
+
+def test_heic_is_told_with_the_plugin_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the file is called; once the plugin is there it is registered."""
+    for name in ("photo.heic", "photo.jpg"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+        with pytest.raises(UnreadableImageError, match=r"photo\..*: .*pip install pillow-heif"):
+            read_image(tmp_path / name, 32, 3)
+    registered: list[bool] = []
+    plugin = SimpleNamespace(register_heif_opener=lambda: registered.append(True))
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)  # type: ignore[arg-type]
+    importlib.reload(heic)
+    assert registered

@@ -1,0 +1,24 @@
+"""HEIC, the format of many phones' photos, which Pillow reads with a plugin."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import import_module
+from pathlib import Path
+
+from PIL import Image
+
+__all__ = ["NEEDS_PLUGIN", "lacks_plugin"]
+
+NEEDS_PLUGIN = "Pillow reads HEIC with a plugin: pip install pillow-heif"
+_MARKS = (b"ftypheic", b"ftypheix", b"ftypmif1")
+
+with contextlib.suppress(ImportError):  # it is an image from here on, where that is installed
+    import_module("pillow_heif").register_heif_opener()
+
+
+def lacks_plugin(path: Path) -> bool:
+    """Return whether a file is HEIC, whatever its name, and Pillow has no plugin for it."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(12)[4:] in _MARKS and "HEIF" not in Image.OPEN
+    return False
