@@ -85,7 +85,9 @@ def execute(options: EvaluateOptions) -> None:
         print(json.dumps(figures, indent=2))
         return
     out = make_console()
-    out.print(table(verification))
+    shown = table(verification)
+    shown.caption = None  # where there are few identities the warning says so
+    out.print(shown)
     out.print(verification.verdict, soft_wrap=True, highlight=False)
     if counted is not None:
         _show_all_pairs(out, counted)

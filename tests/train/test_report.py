@@ -124,6 +124,7 @@ def test_the_report_says_what_was_measured_and_how_to_repeat_it(
     few = "only 4 identities are verified, so these figures mean little: give 20 or more"
     assert figures["warnings"] == [few]
     assert f"warning: {few}\n" == err
+    assert few.split(",")[0] not in " ".join(out.split()), "once is enough"
     assert few in page.text
     # What it says repeats it, from any folder.
     repeats = html.unescape(re.findall(r"<pre>(.*?)</pre>", page.text, re.DOTALL)[0])
