@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from facenet_ext.commands.model_options import (
+from facenet_ext.commands.options import ClusterOptions
+from facenet_ext.commands.recognition_pictures import draw_sheet
+from facenet_ext.commands.trained_model import (
     choose_threshold,
     embed_or_read,
 )
-from facenet_ext.commands.options import ClusterOptions
-from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting

@@ -6,8 +6,8 @@ import json
 import time
 from pathlib import Path
 
-from facenet_ext.commands.model_options import load_model, warn_of_list
 from facenet_ext.commands.options import EmbedOptions
+from facenet_ext.commands.trained_model import load_model, warn_of_list
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting

@@ -17,8 +17,8 @@ from torch import Tensor
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.evaluation_facts import Facts, find_facts
 from facenet_ext.commands.evaluation_report import AllPairs, make_report
-from facenet_ext.commands.model_options import Model, embed_list, load_model
 from facenet_ext.commands.options import EvaluateOptions
+from facenet_ext.commands.trained_model import Model, embed_list, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting

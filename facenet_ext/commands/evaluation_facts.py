@@ -8,8 +8,8 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from facenet_ext.commands.model_options import Model
 from facenet_ext.commands.options import EvaluateOptions
+from facenet_ext.commands.trained_model import Model
 from facenet_ext.common.text import counted
 from facenet_ext.embedding.folders import CHECKPOINTS
 from facenet_ext.embedding.provenance import Training

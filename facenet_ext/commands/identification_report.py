@@ -62,7 +62,7 @@ class Rates(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """Who was found, and how near that is near enough.
+    """Who the probes are, and how near is near enough.
 
     Attributes:
         result: of the search.
@@ -137,7 +137,7 @@ def _thresholds(distances: Tensor) -> Tensor:
 
 
 def as_dict(identified: Identified, output: Path | None) -> dict[str, Any]:
-    """Return everything that was found, for JSON."""
+    """Return all answers, for JSON."""
     probes = []
     for row, name in enumerate(identified.probes.ids):
         answers = identified.answers(row)

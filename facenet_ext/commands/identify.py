@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facenet_ext.commands.identification_report import Identified, as_dict, rate, show, write
-from facenet_ext.commands.model_options import (
+from facenet_ext.commands.options import IdentifyOptions
+from facenet_ext.commands.trained_model import (
     choose_threshold,
     embed_or_read,
 )
-from facenet_ext.commands.options import IdentifyOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from rich.text import Text
 
-from facenet_ext.commands.model_options import choose_threshold, load_model
 from facenet_ext.commands.options import VerifyOptions
+from facenet_ext.commands.trained_model import choose_threshold, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
