@@ -10,7 +10,8 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
   m.def("pairwise_squared_distance(Tensor x, Tensor? y) -> Tensor");
 
   // emb [M, D], labels [M], ref_emb [N, D], ref_labels [N], anchor_ids [M], ref_ids [N];
-  // seed [], what random rules draw from; a tensor, so that the host need not wait for the device
+  // seed [], what random rules draw from; a tensor, so that the host need not synchronise to read
+  // it
   //   -> anchor, positive, negative, all [T] int64; d_ap, d_an, both [T]
   m.def(
       "select_triplets(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
@@ -19,21 +20,22 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "float nonzero_loss_cutoff) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
-  // Pairs by the bin of their distance: windows from each `low` on, of so many bins of 2^shift
-  // numbers, both in the bits of the distance's type. Columns: below all windows, bins, a gap,
-  // bins, ..., beyond all windows, infinity and NaN. In self mode each pair counts once.
+  // Counts pairs by the bin of their distance. A window begins at each `low` and has `bins` bins of
+  // 2^shift numbers; `low` and the width are in the bits of the distance's type. Columns: below all
+  // windows, bins, a gap, bins, ..., beyond all windows, infinity and NaN. In self mode each pair
+  // counts once.
   //   -> [2, windows * (bins + 1) + 2] int64: pairs of equal labels, and of others
   m.def(
       "distance_histogram(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
       "str distance, int[] low, int shift, int bins) -> Tensor");
 
-  // The k closest rows of ref_emb (none: of emb, but the row itself), the closest first, of equally
-  // close ones the first; infinity and -1 where there are no more
+  // The k closest rows of ref_emb (none: of emb, but the row itself), the closest first; ties by
+  // index. Places beyond the last row have infinity and -1.
   //   -> distances [M, k], indices [M, k] int64
   m.def("nearest(Tensor emb, Tensor? ref_emb, int k, str distance) -> (Tensor, Tensor)");
 
   // Pairs of rows no farther apart than the radius, in any order; in self mode each once, (i, j)
-  // with i < j. Of more than `capacity` some, and the count of all.
+  // with i < j. At most `capacity` pairs are returned; the count is of all.
   //   -> pairs [capacity, 2] int64, distances [capacity], count [] int64
   m.def(
       "pairs_within(Tensor emb, Tensor? ref_emb, float radius, str distance, int capacity) "
@@ -52,7 +54,8 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
       "-> (Tensor, Tensor)");
 
   // select_triplets, triplet_losses, the reduction and the gradient in one pass
-  // max_per_class: no label has more candidates (0: not known), so that no one need count them
+  // max_per_class: no label has more candidates (0: unknown). A GPU then need not count them, which
+  // would make the host synchronise
   //   -> loss [], its gradient in emb [M, D] and in ref_emb [N, D] (empty where not asked for)
   m.def(
       "mined_triplet_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "

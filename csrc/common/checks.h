@@ -22,7 +22,8 @@ inline bool is_embedding_type(ScalarType type) {
          type == ScalarType::BFloat16;
 }
 
-// The type of distances and losses, and of gradients until they are the caller's.
+// The type of distances, losses and gradients that the kernels compute. Python casts a gradient to
+// the embeddings' type.
 template <class T>
 constexpr ScalarType kValueType = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
 

@@ -1,4 +1,4 @@
-// The options of the operators: their spelling in the schemas, once.
+// The options that operators take as strings, and how callers spell them.
 #pragma once
 
 #include <limits>

@@ -9,7 +9,7 @@
 namespace facenet {
 
 // Triplets of rows, and the loss of each. The backend checks that the indices are rows: on a GPU
-// the host would have to wait to know.
+// the host would have to synchronise to know.
 struct TripletLossesArguments {
   const Tensor& emb;
   const std::optional<Tensor>& ref_emb;

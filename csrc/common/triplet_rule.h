@@ -15,7 +15,7 @@ struct TripletRule {
   Fallback fallback;   // of rules that are not random
   double cutoff;       // of distance-weighted negatives, as is nonzero_loss_cutoff
   double nonzero_loss_cutoff;
-  const int64_t* seed;  // [1], where the embeddings are; null: the rule draws nothing
+  const int64_t* seed;  // [1], on the device of the embeddings; null: the rule is not random
 };
 
 inline TripletRule parse_rule(const Tensor& emb, const std::optional<Tensor>& seed,

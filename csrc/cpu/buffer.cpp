@@ -17,7 +17,7 @@ constexpr int kUncached = -1;
 
 int size_class(int64_t bytes) {
 #ifdef __SANITIZE_ADDRESS__
-  return kUncached;  // so that a block ends where its array does, and is gone when it is freed
+  return kUncached;  // so that the sanitizer sees each array's end, and each use after it is freed
 #endif
   int index = 0;
   while (index < kClasses && bytes > int64_t(64) << index) ++index;

@@ -1,4 +1,5 @@
-// Uninitialised storage on a cache line: what a kernel is going to overwrite is not cleared first.
+// Uninitialised storage that begins on a cache line. Kernels overwrite it, so nothing clears it
+// first.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +7,8 @@
 
 namespace facenet::cpu {
 
-// Blocks of up to 64 KiB come from a cache of the calling thread, which holds some 2 MiB at most:
-// on a batch of 64, the system's allocator and the page faults behind it took a fifth of the time.
+// Blocks of up to 64 KiB come from a cache of the calling thread, which holds some 2 MiB at most.
+// On a batch of 64 the system's allocator and its page faults took a fifth of the time.
 void* allocate_block(int64_t bytes);
 void free_block(void* block);
 

@@ -12,9 +12,9 @@
 namespace facenet::cpu {
 namespace {
 
-// Columns that each worker has counters of its own for. More are those of windows of single
-// numbers, where few pairs lie: there the workers share counters, which need not be cleared and
-// added up for each of them.
+// Up to this many columns each worker has counters of its own. A call has more if a bin holds a
+// single number. Few pairs lie in such bins, so the workers share one set of counters, which is
+// cleared and added up once.
 constexpr int64_t kMostOfAWorker = int64_t(1) << 18;
 
 // -> [2, windows * (bins + 1) + 2]

@@ -8,7 +8,7 @@ namespace facenet::cpu {
 namespace {
 
 constexpr int64_t kRowGrain = 32;
-// Slices of a counting sort. Stable, so their number does not show in the result.
+// Slices of a counting sort. It is stable, so the result does not depend on their number.
 constexpr int64_t kSlices = 8;
 
 }  // namespace
@@ -20,25 +20,28 @@ EdgeList<T> transpose(const EdgeList<T>& edges, int64_t other_rows) {
   const int64_t slices = (edges.rows + grain - 1) / grain;
   const double work = 8.0 * double(edges.edges());
 
-  // next[s, r]: where slice s puts its next edge of row r.
-  Buffer<int64_t> next(slices * other_rows);
-  std::fill(next.begin(), next.end(), 0);
+  // counts[s, r]: edges of slice s that push row r.
+  Buffer<int64_t> counts(slices * other_rows);
+  std::fill(counts.begin(), counts.end(), 0);
   parallel_rows(edges.rows, grain, work, [&](int64_t begin, int64_t end) {
-    int64_t* counts = next.data() + begin / grain * other_rows;
-    for (int64_t e = edges.begin[begin]; e < edges.begin[end]; ++e) ++counts[edges.other[e]];
+    int64_t* count = counts.data() + begin / grain * other_rows;
+    for (int64_t e = edges.begin[begin]; e < edges.begin[end]; ++e) ++count[edges.other[e]];
   });
+  // next[s, r]: where slice s puts its next edge of row r. Each takes the place of its count, which
+  // nothing reads again.
+  int64_t* const next = counts.data();
   int64_t total = 0;
   for (int64_t r = 0; r < other_rows; ++r) {
     result.begin[r] = total;
     for (int64_t s = 0; s < slices; ++s) {
-      const int64_t count = next[s * other_rows + r];
+      const int64_t count = counts[s * other_rows + r];
       next[s * other_rows + r] = total;
       total += count;
     }
   }
   result.begin[other_rows] = total;
   parallel_rows(edges.rows, grain, work, [&](int64_t begin, int64_t end) {
-    int64_t* slot = next.data() + begin / grain * other_rows;
+    int64_t* slot = next + begin / grain * other_rows;
     for (int64_t i = begin; i < end; ++i) {
       for (int64_t e = edges.begin[i]; e < edges.begin[i + 1]; ++e) {
         const int64_t to = slot[edges.other[e]]++;

@@ -27,13 +27,14 @@ struct EdgeList {
   }
 };
 
-// The same edges grouped by their other end, [other_rows]; within a row by ascending row here.
+// The same edges grouped by their other end, [other_rows]. Those of one group ascend by their row
+// in `edges`.
 template <class T>
 EdgeList<T> transpose(const EdgeList<T>& edges, int64_t other_rows);
 
 // out[r, :] = scale * sum over the edges of row r of coefficient * (x_r - other), carried back
 // through the normalisation where the distance is the cosine. [rows, dim]
-// With `add` what out holds is part of the sum.
+// With `add` the sum includes what `out` holds before the call.
 template <class T>
 void gather(const Rows<T>& x, const std::vector<Edges<T>>& sets, Distance distance, T scale, T* out,
             bool add = false);

@@ -22,7 +22,7 @@ inline int64_t panel_count(int64_t rows) { return (rows + kPanel - 1) / kPanel; 
 template <class T>
 struct Panels {
   const T* data;            // [panel_count(rows), dim, kPanel]
-  const uint8_t* zero_row;  // [rows], 1 where a cosine has no direction; null: no such row
+  const uint8_t* zero_row;  // [rows], 1 for a row of zeros under the cosine; null: there is none
   int64_t rows;
   int64_t dim;
   const T* panel(int64_t p) const { return data + p * dim * kPanel; }
@@ -41,13 +41,13 @@ struct Pairs {
   const int64_t* anchor_ids;       // [M] or null
   const int64_t* candidate_ids;    // [N] or null; equal ids: no positive
 
-  // Of positives only: a negative is one by its label, whatever its id.
+  // Whether j may not be a positive of i. Ids decide nothing about negatives.
   bool excluded(int64_t i, int64_t j) const {
     return self ? i == j : anchor_ids != nullptr && anchor_ids[i] == candidate_ids[j];
   }
 };
 
-// Which pairs an epilogue is given. Once: all of them, but in self mode (i, j) with i < j only.
+// Which pairs an epilogue gets. kOnce: all, but in self mode only those (i, j) with i < j.
 enum class Which { kAll, kPositives, kNegatives, kOnce };
 
 // store: out[i, j] = distance, [M, N].
@@ -59,10 +59,11 @@ struct Store {
 // positives: the distances of each anchor's positives, in candidate order.
 template <class T>
 struct Positives {
-  const int64_t* offset;  // [M + 1] where the anchor's slots begin; none: it takes no part
-  int32_t* count;         // [M] slots filled
-  T* distance;            // [slots]
-  int32_t* index;         // [slots] candidate position
+  const int64_t*
+      offset;      // [M + 1] where the anchor's slots begin; an anchor without slots is left out
+  int32_t* count;  // [M] slots filled
+  T* distance;     // [slots]
+  int32_t* index;  // [slots] candidate position
 };
 
 // extremum: one candidate per anchor, the closest or the farthest.
@@ -79,7 +80,7 @@ inline constexpr int64_t kSlotPad = 16;
 template <class T>
 struct Successors {
   const int64_t* offset;  // [M] where the anchor's slots begin
-  const int32_t* count;   // [M] thresholds; 0: the anchor takes no part
+  const int32_t* count;   // [M] thresholds; an anchor with 0 is left out
   const T* threshold;     // [slots] ascending
   // [slots] A distance improves bucket k where threshold[k] < d <= bound[k]. The bound is the next
   // threshold, until the bucket has a negative; from then on it is the closest one's distance.
@@ -178,7 +179,7 @@ struct Edges {
 // histogram: pairs by the bin of their distance, those of one class and then the others.
 struct Histogram {
   Bins bins;
-  int64_t sets;             // of counters: as many as there are workers, or one that all share
+  int64_t sets;             // of counters: one for each worker, or one that all share
   std::atomic<bool>* busy;  // [sets] false before; null: shared
   int64_t* counts;          // [sets, 2, bins.columns()] 0 before
 };
@@ -191,12 +192,12 @@ struct Nearest {
   int32_t* index;  // [M, k] candidate position, -1 before
 };
 
-// within: pairs that are no farther apart than the radius, as many as there is room for.
+// within: pairs that are no farther apart than the radius, up to the capacity.
 template <class T>
 struct Within {
   T radius;
   int64_t capacity;
-  std::atomic<int64_t>* count;  // of all there are; 0 before
+  std::atomic<int64_t>* count;  // of all pairs within the radius; 0 before
   int64_t* pairs;               // [capacity, 2] positions
   T* distance;                  // [capacity]
 };

@@ -161,7 +161,7 @@ T squared_distance(const T* a, const T* b, int64_t dim) {
   return total;
 }
 
-// kColumns vectors of a row at a time, so that its sum stays in registers over all its edges.
+// Sums kColumns vectors of a row over all its edges, so that the sum stays in registers.
 template <class T, int kColumns>
 void gather_columns(const T* x, int64_t dim, int64_t r, int64_t k, const Edges<T>* sets,
                     int set_count, T scale, bool add, T* out) {

@@ -43,7 +43,7 @@ Buffer<int32_t> positions_of_rows(const SortedRows<T>& rows) {
   return position;
 }
 
-// max_per_class costs nothing to check here; the CUDA kernels answer NaN, for they do not wait.
+// The CUDA kernels return NaN instead: they do not synchronise, so they cannot raise an error.
 template <class T>
 void check_class_sizes(const PairSet<T>& set, int64_t max_per_class) {
   const Pairs<T>& pairs = set.pairs();

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kAnchorGrain = 64;
 
-// What the triplets of one anchor, or of all, add up to.
+// Sums over the triplets of one anchor, or of all.
 struct LossSum {
   double loss = 0;
   int64_t triplets = 0;
@@ -27,7 +27,7 @@ struct LossSum {
   int64_t active = 0;  // with a gradient
 };
 
-// Of the caller's anchors.
+// One entry for each of the caller's anchors.
 template <class T>
 Buffer<LossSum> sum_per_anchor(const LabelledBatch<T>& batch, const Selection<T>& s, T margin,
                                bool smooth) {

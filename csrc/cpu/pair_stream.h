@@ -245,7 +245,7 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
     for (int64_t step = 0; step < end - begin; ++step) {
       const int64_t q = begin + (step + p) % (end - begin);
       compute_tile(pairs, p, q, RowRange(), tile);
-      if constexpr (Epilogue::kWhich == Which::kOnce) {  // what counts pairs has no anchors' state
+      if constexpr (Epilogue::kWhich == Which::kOnce) {  // no anchor's state to lock
         epilogue.consume({pairs, p, q, tile});
         continue;
       }

@@ -13,7 +13,7 @@ namespace facenet::cpu {
 // instructions: below what pays for waking a thread, everything runs on the calling one.
 void run_tasks(int64_t tasks, double work, void (*task)(void*, int64_t), void* context);
 
-// Most threads that run tasks at once.
+// How many threads may run tasks at once.
 int64_t worker_count();
 
 template <class F>
@@ -24,7 +24,7 @@ void parallel_tasks(int64_t tasks, double work, F&& f) {
       const_cast<void*>(static_cast<const void*>(&f)));
 }
 
-// The same over ranges [begin, end) of `grain` rows at most; `f(begin, end)`.
+// Calls f(begin, end) for ranges that cover [0, rows), each of at most `grain` rows.
 template <class F>
 void parallel_rows(int64_t rows, int64_t grain, double work, F&& f) {
   parallel_tasks((rows + grain - 1) / grain, work, [&](int64_t i) {

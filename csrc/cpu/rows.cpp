@@ -32,9 +32,9 @@ void sort_positions(const int64_t* labels, int64_t count, int32_t* order) {
   const int64_t smallest = *low;
   const uint64_t range = uint64_t(*high) - uint64_t(smallest);
   if (range <= uint64_t(4 * count + 1024)) {
-    std::vector<int32_t> next(range + 2, 0);
-    for (int64_t i = 0; i < count; ++i) ++next[labels[i] - smallest + 1];
-    std::partial_sum(next.begin(), next.end(), next.begin());
+    std::vector<int32_t> size(range + 1, 0), next(range + 1);  // of each label
+    for (int64_t i = 0; i < count; ++i) ++size[labels[i] - smallest];
+    std::exclusive_scan(size.begin(), size.end(), next.begin(), 0);
     for (int64_t i = 0; i < count; ++i) order[next[labels[i] - smallest]++] = int32_t(i);
     return;
   }
@@ -49,19 +49,19 @@ void sort_positions(const int64_t* labels, int64_t count, int32_t* order) {
 template <class T>
 Rows<T>::Rows(const Tensor& embeddings, Distance distance)
     : count_(embeddings.size(0)), dim_(embeddings.size(1)) {
-  contiguous_ = embeddings.is_contiguous() ? embeddings : torch::stable::contiguous(embeddings);
+  borrowed_ = embeddings.is_contiguous() ? embeddings : torch::stable::contiguous(embeddings);
   const ScalarType type = embeddings.scalar_type();
   if (type == ScalarType::Float || type == ScalarType::Double) {
-    values_ = static_cast<const T*>(contiguous_->data_ptr());
+    values_ = static_cast<const T*>(borrowed_->data_ptr());
   } else {
-    converted_ = Buffer<T>(count_ * dim_);
+    owned_ = Buffer<T>(count_ * dim_);
     if (type == ScalarType::Half) {
-      convert<torch::headeronly::Half>(*contiguous_, count_, dim_, converted_.data());
+      convert<torch::headeronly::Half>(*borrowed_, count_, dim_, owned_.data());
     } else {
-      convert<torch::headeronly::BFloat16>(*contiguous_, count_, dim_, converted_.data());
+      convert<torch::headeronly::BFloat16>(*borrowed_, count_, dim_, owned_.data());
     }
-    values_ = converted_.data();
-    contiguous_.reset();
+    values_ = owned_.data();
+    borrowed_.reset();
   }
 
   std::atomic<bool> finite{true};
@@ -94,9 +94,9 @@ Rows<T>::Rows(const Tensor& embeddings, Distance distance)
     }
   });
   has_zero_row_ = zero;
-  converted_ = std::move(normalised);
-  values_ = converted_.data();
-  contiguous_.reset();
+  owned_ = std::move(normalised);
+  values_ = owned_.data();
+  borrowed_.reset();
 }
 
 template <class T>

@@ -11,8 +11,8 @@
 
 namespace facenet::cpu {
 
-// A matrix [count, dim] in the caller's order, as T: borrowed where the tensor is that already.
-// For the cosine its rows are normalised, and rows of zeros stay zeros.
+// A matrix [count, dim] in the caller's order, as T. It borrows the tensor's memory if the values
+// are used as they are. For the cosine its rows are normalised, and rows of zeros stay zeros.
 template <class T>
 class Rows {
  public:
@@ -31,15 +31,15 @@ class Rows {
 
  private:
   int64_t count_, dim_;
-  std::optional<Tensor> contiguous_;
-  Buffer<T> converted_;
-  const T* values_;
+  std::optional<Tensor> borrowed_;  // the caller's values, contiguous
+  Buffer<T> owned_;                 // or converted or normalised ones
+  const T* values_;                 // of either
   Buffer<T> inverse_norm_;
   bool finite_ = true;
   bool has_zero_row_ = false;
 };
 
-// Rows in panels, in the order of their labels (stable), or in the caller's where there are none.
+// Rows in panels. They are sorted by label (stably), or, without labels, in the caller's order.
 template <class T>
 class SortedRows {
  public:

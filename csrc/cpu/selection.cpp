@@ -118,7 +118,7 @@ struct SuccessorSearch {
   }
 };
 
-// The closest beyond each positive, or of all; where there is none, what the fallback says.
+// The closest negative beyond each positive, or of all negatives. Without one the fallback decides.
 template <class T>
 void choose_by_distance(const PairSet<T>& set, const TripletRule& rule, Selection<T>& s) {
   const int64_t anchors = set.anchors().count(), slots = s.offset[anchors];
@@ -201,7 +201,7 @@ void rank_values(const T* values, int64_t count, int32_t* rank) {
   if (count <= kRankByCounting) return kernels<T>().rank(values, count, rank);
   std::vector<int32_t> sorted(count);
   std::iota(sorted.begin(), sorted.end(), 0);
-  // NaN is put last, so that this stays an order.
+  // NaN compares as the largest value: std::stable_sort needs a strict weak order.
   std::stable_sort(sorted.begin(), sorted.end(), [&](int32_t a, int32_t b) {
     return values[a] < values[b] || (values[a] == values[a] && values[b] != values[b]);
   });

@@ -19,7 +19,7 @@ struct PositiveSlots {
   explicit PositiveSlots(int64_t anchors) : offset(anchors + 1), count(anchors) {}
 };
 
-// rank[k] becomes the position of value k in ascending order; equal ones keep theirs.
+// rank[k] becomes the position of value k in ascending order. Equal values keep their order.
 template <class T>
 void rank_values(const T* values, int64_t count, int32_t* rank);
 
@@ -40,7 +40,8 @@ struct Selection : PositiveSlots<T> {
   }
 };
 
-// All positives of every anchor that has a negative, with room for `spare` slots more.
+// Finds all positives of every anchor that has a negative. Each such anchor gets `spare` more
+// slots.
 template <class T>
 void find_all_positives(const PairSet<T>& set, int64_t spare, PositiveSlots<T>& s);
 

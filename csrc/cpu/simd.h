@@ -1,7 +1,7 @@
 // Vectors of the instruction set this translation unit is compiled for.
 //
-// Arithmetic is the compiler's vector extension (g++ and clang). Only what it cannot say well is
-// spelled in intrinsics: comparisons as bit masks, permutations and gathers. `W` lanes of `T` fill
+// Arithmetic uses the vector extension of g++ and clang. Intrinsics serve only what the extension
+// lacks: comparisons as bit masks, permutations and gathers. `W` lanes of `T` fill
 // one register; an `Index` has an integer of T's size in each lane.
 #pragma once
 
@@ -141,7 +141,7 @@ inline uint32_t greater_equal(V a, V b) {
 }
 #endif
 
-// 32-bit words, as many as fill a register.
+// A register of 32-bit words.
 typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
 inline constexpr int kWords = W<float>;
 
@@ -162,7 +162,7 @@ inline uint32_t less_equal(Words a, Words b) {
 #endif
 }
 
-// The lowest `count` lanes, count >= 1; the rest of a vector or group is not there.
+// A mask of the lowest `count` lanes of a vector or group, count >= 1.
 inline uint64_t first_lanes(int count) {
   return count >= 64 ? ~uint64_t(0) : (uint64_t(1) << count) - 1;
 }

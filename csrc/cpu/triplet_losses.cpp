@@ -75,13 +75,14 @@ class IndexedTriplets {
   const Distance distance_;
 };
 
-// Room for `each` edges of every triplet, grouped by the row that they push: triplets may come in
-// any order. Returns where each triplet's own begin.
+// Makes room for `each` edges of every triplet, grouped by the row that they push. Triplets may
+// come in any order. Returns, for each triplet, where its edges begin.
 template <class T>
 Buffer<int64_t> group_edges(const int64_t* row, int64_t count, int64_t each, EdgeList<T>& edges) {
-  std::fill(edges.begin.begin(), edges.begin.end(), 0);
-  for (int64_t t = 0; t < count; ++t) edges.begin[row[t] + 1] += each;
-  for (int64_t r = 0; r < edges.rows; ++r) edges.begin[r + 1] += edges.begin[r];
+  std::vector<int64_t> size(edges.rows, 0);
+  for (int64_t t = 0; t < count; ++t) size[row[t]] += each;
+  edges.begin[0] = 0;
+  for (int64_t r = 0; r < edges.rows; ++r) edges.begin[r + 1] = edges.begin[r] + size[r];
   std::vector<int64_t> next(edges.begin.data(), edges.begin.data() + edges.rows);
   Buffer<int64_t> slot(count);
   for (int64_t t = 0; t < count; ++t) {

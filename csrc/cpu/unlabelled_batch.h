@@ -1,4 +1,4 @@
-// All pairs of rows in the caller's order, owned in one place: what neighbours are found among.
+// All pairs of rows in the caller's order, owned in one place, for operators that see no classes.
 #pragma once
 
 #include "common/neighbours.h"

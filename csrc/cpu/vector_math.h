@@ -1,4 +1,4 @@
-// exp and log1p of the lanes of a vector, where a hinge needs them: std:: has them one at a time.
+// exp and log1p for all lanes of a vector at once, over the ranges that a softplus needs.
 //
 // Their relative error is a few eps over the ranges given; tests hold softplus of a loss against
 // semantics/hinge.h.

@@ -24,7 +24,7 @@ struct CompensatedSum {
     add(other.sum);
     rest += other.rest;
   }
-  // Of an infinite sum the rest is not a number.
+  // If the sum is infinite, the rest is NaN.
   __device__ T value() const { return rest == rest ? sum + rest : sum; }
 };
 

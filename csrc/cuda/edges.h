@@ -12,7 +12,7 @@
 
 namespace facenet::cuda {
 
-// What pushes a row: `weight` times (row - other).
+// An edge adds weight * (row - other) to the gradient of the row that it pushes.
 template <class T>
 struct Edge {
   int32_t other;  // the caller's row
@@ -29,7 +29,7 @@ struct EdgeList {
 
 constexpr uint32_t kNoRow = 0x7fffffffu;
 
-// Sorts edges by the row that they push; `rows` bounds those that do push one.
+// Sorts edges by the row that they push. Rows are below `rows`, or kNoRow for an unused edge.
 template <class T>
 void sort_edges(const Device& device, const Tensor& like, int64_t rows, const EdgeList<T>& from,
                 uint32_t* row, Edge<T>* edge);
@@ -46,7 +46,7 @@ struct SlotEdges {
   const int32_t* class_begin;  // [M] of the anchor among the candidates
 };
 
-// Which edges push the rows of a gradient.
+// The edges that make up the gradient of some rows.
 template <class T>
 struct Gathered {
   Rows<T> rows;        // whose gradient, in sorted order

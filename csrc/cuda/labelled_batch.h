@@ -12,7 +12,7 @@
 
 namespace facenet::cuda {
 
-// One tensor's rows and what was found out about them.
+// The rows of one tensor: their order by label, and what prepare_rows computes of them.
 template <class T>
 struct SideArrays {
   int64_t count = 0;
@@ -49,7 +49,7 @@ struct BatchArrays {
 template <class T>
 class LabelledBatch {
  public:
-  // Waits for the device once, to learn the number of slots, unless max_per_class bounds it.
+  // Synchronises with the device once, to read the number of slots, unless max_per_class bounds it.
   // `products`: its pairs may be searched by products.
   LabelledBatch(const BatchArguments& arguments, bool products);
 

@@ -8,8 +8,8 @@
 namespace facenet::cuda {
 namespace {
 
-// Up to here counting the rows that come before costs less than a radix sort's passes over the
-// eight bytes of a label.
+// Up to this many rows, counting for each row those that come before it costs less than the passes
+// of a radix sort over the eight bytes of a label.
 #ifndef FACENET_COUNT_LABELS_UP_TO
 #define FACENET_COUNT_LABELS_UP_TO 4096
 #endif

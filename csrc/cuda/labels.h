@@ -16,7 +16,7 @@ struct LabelOrder {
   void place(Workspace& w);
 };
 
-// Where the rows of one side find their class on the other: sorted positions, [count].
+// Where the class of each of one side's rows lies on the other side: sorted positions, [count].
 struct ClassRanges {
   int64_t count = 0;
   int32_t* begin = nullptr;
@@ -25,7 +25,7 @@ struct ClassRanges {
   void place(Workspace& w);
 };
 
-// What the host learns of a batch, in one copy.
+// What the host reads of a batch, in one copy.
 struct ClassSizes {
   int64_t slots;           // in all
   int32_t largest;         // the most slots of an anchor
@@ -48,13 +48,13 @@ void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& 
                   const ClassRanges& to);
 
 // Finds the anchors' classes and makes slots for every anchor that has a positive and a negative.
-// With a bound every anchor gets `bound` slots, so the host need not wait for a sum. The anchors of
-// a larger class get none, and to.sizes says that there is one. It is zero at first.
+// With a bound every anchor gets `bound` slots, so the host need not synchronise to read a sum. The
+// anchors of a larger class get none, and to.sizes records that there is one. It is zero at first.
 void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
                 const LabelOrder& among, bool self, int64_t bound, const ClassRanges& classes,
                 const SlotTable& to);
 
-// Waits for the device: the one time that a call without a bound does.
+// Synchronises with the device: the only time that a call without a bound does.
 ClassSizes read_sizes(const Device& device, const SlotTable& slots);
 
 }  // namespace facenet::cuda

@@ -32,8 +32,9 @@ void launch(const char* name, const std::string& sizes, cudaStream_t stream, Lau
                   " bytes of shared memory failed: ", cudaGetErrorName(status), ", ",
                   cudaGetErrorString(status));
   };
-  // More than 48 KiB has to be asked for: always the most that there is, so that threads which
-  // launch the same kernel with other sizes do not take it from each other.
+  // A launch with more than 48 KiB needs an attribute of the kernel. It is always set to the most
+  // that the device has, so that threads which launch the same kernel with other sizes do not lower
+  // it for each other.
   if (shape.shared_bytes > 48 * 1024) {
     int device = 0, most = 0;
     check(cudaGetDevice(&device), "finding the device");

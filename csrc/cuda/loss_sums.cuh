@@ -1,4 +1,4 @@
-// From the anchors' losses to the batch's: the reduction, and what gradients are multiplied by.
+// The reduction: from the losses of anchors to the batch's loss, and the factor of its gradients.
 #pragma once
 
 #include "common/options.h"
@@ -9,7 +9,7 @@
 
 namespace facenet::cuda {
 
-// What the triplets of the anchors add up to, [M] each.
+// Sums over the triplets of each anchor, [M] each.
 template <class T, class Count>
 struct LossSums {
   T* loss;
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kReduceThreads)
   triplets = warp_sum(there ? triplet_counts[lane()] : 0);
   nonzero = warp_sum(there ? nonzero_counts[lane()] : 0);
   if (lane() != 0) return;
-  // Without triplets the sum is 0, whatever it is divided by.
+  // Without triplets the sum is 0, so any divisor but 0 will do.
   T divisor = 1;
   if (how == Reduction::kMean) divisor = T(triplets > 0 ? triplets : 1);
   if (how == Reduction::kMeanNonzero) divisor = T(nonzero > 0 ? nonzero : 1);

@@ -207,7 +207,7 @@ class MmaLoop {
     tile.d[2 * i + 1][2 * j + 1] = c[3];
   }
 
-  // From products to distances. Rows and columns beyond the last keep whatever they have.
+  // Turns products into distances. The values of rows and columns beyond the last are undefined.
   __device__ void finish(int32_t first_anchor, int32_t first_candidate,
                          ThreadTile<float>& tile) const {
     const Pairs<float>& pairs = arguments_.pairs;

@@ -21,7 +21,7 @@
 namespace facenet::cuda {
 
 // Distances as keys compare them. A pair that does not count gets bits that lose every contest:
-// -1 as a signed number, and not a number as a float.
+// -1 as a signed integer, and NaN as a float.
 constexpr uint32_t kNoPair = 0xffffffffu;
 constexpr uint32_t kInfinity = 0x7f800000u;  // bits beyond are no distance
 

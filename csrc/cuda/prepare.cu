@@ -12,13 +12,14 @@ std::string sizes_of(const Rows<T>& rows) {
   return "rows=" + std::to_string(rows.count) + " D=" + std::to_string(rows.dim);
 }
 
-// Multiply-adds below which the products' further kernels cost more than they save.
+// With fewer multiply-adds the further kernels of a search by products cost more than they save.
 #ifndef FACENET_LEAST_WORK_FOR_PRODUCTS
 #define FACENET_LEAST_WORK_FOR_PRODUCTS 4e6
 #endif
 constexpr double kLeastWorkForProducts = FACENET_LEAST_WORK_FOR_PRODUCTS;
 
-// Squares beyond might overflow in a product, or below vanish in it, though not in a difference.
+// Beyond the largest, squares may overflow in a product; below the smallest they may vanish in it.
+// In a difference they do neither.
 constexpr float kLargest = 1e37f, kSmallest = 1e-30f;
 
 // A warp per sorted position.
@@ -119,7 +120,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     offset += load_relaxed(partial + 2 * b);
     spread += load_relaxed(partial + 2 * b + 1);
   }
-  // Not a number fails the comparison, and gets differences.
+  // NaN fails the comparison, and so leads to differences.
   const bool products = offset <= kMostOffset * spread && load_relaxed(&flags->unfit) == 0;
   flags->needs_direct = products ? 0 : 1;
 }

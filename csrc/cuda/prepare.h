@@ -1,4 +1,4 @@
-// What is found out about the rows of a call before any pair is looked at.
+// What a call computes of its rows before it looks at any pair.
 #pragma once
 
 #include "cuda/device.h"
@@ -9,10 +9,10 @@ namespace facenet::cuda {
 
 // On the device, zero at first.
 struct RowFlags {
-  int32_t not_finite;       // 1: some embedding is infinite or not a number
+  int32_t not_finite;       // 1: some embedding is infinite or NaN
   int32_t unfit;            // 1: some square is too large or too small for products
   uint32_t largest_square;  // of a row, as bits
-  int32_t needs_direct;     // 1: products would lose too many digits, so differences must do
+  int32_t needs_direct;  // 1: products would lose too many digits, so the search uses differences
   int32_t blocks_done;
 };
 

@@ -1,7 +1,8 @@
 // A batch as the kernels read it: rows in the caller's memory and type, found through the order
 // that sorts them by label. No sorted or converted copy is ever made.
 //
-// T is the arithmetic's type, float or double; rows hold float, half or bfloat16 under a float.
+// T is the type of the arithmetic, float or double. If T is float, rows hold float, half or
+// bfloat16.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -29,7 +30,7 @@ struct Rows {
   __device__ int32_t row(int32_t position) const {
     return order == nullptr ? position : order[position];
   }
-  // What a row is multiplied by: it makes a unit vector of it where the distance is the cosine.
+  // What a row is multiplied by: 1 / its norm for the cosine, else 1.
   __device__ T factor(int32_t row) const {
     return inverse_norms == nullptr ? T(1) : inverse_norms[row];
   }
@@ -121,7 +122,7 @@ __device__ T squared_difference(const Rows<T>& x, int32_t i, const Rows<T>& y, i
   return sum;
 }
 
-// A row of zeros is at distance 1 from everything; not a number stays one.
+// A row of zeros is at distance 1 from every row. NaN stays NaN.
 template <class T>
 __device__ __forceinline__ T distance_or_one(Distance kind, T squares, bool zero) {
   return zero ? T(1) + (squares - squares) : distance_from_squares(kind, squares);

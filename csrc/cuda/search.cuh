@@ -1,4 +1,4 @@
-// Launching the pair stream: stripes that fill the device, shared memory that fits it.
+// Launches of the pair stream, with stripes that fill the device and shared memory that fits it.
 #pragma once
 
 #include <algorithm>
@@ -65,7 +65,8 @@ void stream_by_products(const char* name, const Device& device, const Pairs<floa
          arguments, to, stripes, guard, loop_bytes);
 }
 
-// The main loop that the plan names; where it is the one by products, the other stands by.
+// Launches the main loop that the plan names. With products it launches the loop by differences
+// too: on the device a guard lets one of the two run.
 template <class Epilogue>
 void stream(const char* name, const Device& device, const Pairs<float>& pairs,
             const SearchPlan& plan, const typename Epilogue::Arguments& to) {

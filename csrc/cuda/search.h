@@ -1,4 +1,4 @@
-// The pass over all pairs, on the pair stream.
+// The search for negatives: a pass over all pairs, by the pair stream.
 #pragma once
 
 #include "cuda/epilogues/extremum.cuh"
@@ -7,7 +7,8 @@
 
 namespace facenet::cuda {
 
-// Fills the keys of `to` (buckets, and the farthest where wanted) from all negatives.
+// Fills the keys of `to` from all negatives: those of buckets, and the farthest's if the rule has
+// that fallback.
 void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
             int64_t most_thresholds, const TripletRule& rule, const SearchPlan& plan,
             const SearchArrays<float>& work, const SelectionArrays<float>& to);
@@ -20,17 +21,17 @@ void search_successor_few(const Device& device, const Pairs<float>& pairs, const
 void search_successor_many(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
                            const SuccessorArguments& to);
 
-// The same for a random rule: fills buckets and choices, one of either for each slot.
+// The same for a random rule: gives each slot a choice, a bucket of its own.
 template <class T>
 void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slots,
                    const TripletRule& rule, const SearchArrays<T>& work,
                    const SelectionArrays<T>& to);
 
-// The distances of each anchor's own class, to its slots.
+// Writes the distances of each anchor's own class to its slots.
 template <class T>
 void find_positives(const Device& device, const Pairs<T>& pairs, const Slots& slots, T* d_ap);
 
-// [M, N], every distance.
+// Writes every distance, [M, N].
 template <class T>
 void store_distances(const Device& device, const Pairs<T>& pairs, T* out);
 

@@ -6,8 +6,8 @@
 namespace facenet::cuda {
 namespace {
 
-// A warp per anchor: every slot that takes part gets its positive's word and no key; the distance
-// of one that does not becomes NaN.
+// A warp per anchor: every slot gets its positive's word, and no key yet. The d_ap of a slot that
+// the rule leaves out becomes NaN.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     begin_draws(const Pairs<T> pairs, const Slots slots, const PositiveRule positives,

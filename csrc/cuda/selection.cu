@@ -13,7 +13,8 @@
 namespace facenet::cuda {
 namespace {
 
-// Passes over the candidates that double needs: its distances fill a word, indices want another.
+// Passes over the candidates: double needs two, since its distance fills a word and the index needs
+// another.
 template <class T>
 constexpr int kPasses = sizeof(T) == 4 ? 1 : 2;
 
@@ -50,21 +51,21 @@ __global__ void __launch_bounds__(kBlock, 2)
       }
     } else if (there && d != d && rule.positives == PositiveRule::kAll &&
                !pairs.excluded(int32_t(i), pairs.class_begin[i] + k)) {
-      rank = kFarthest;  // comparable with nothing: it falls back
+      rank = kFarthest;  // it compares with nothing, so the fallback decides
     }
     if (there) work.rank[offset + k] = rank;
     if (counts && rule.negatives == NegativeRule::kSemihard) work.threshold[offset + rank] = d;
     thresholds += __popc(__ballot_sync(kAllLanes, counts));
   }
   if (lane() == 0) {
-    // The closest negative is the successor of nothing in particular: one bucket for all.
+    // The closest negative is the same for every positive: one bucket for all.
     const bool one = rule.negatives == NegativeRule::kHardest && thresholds > 0;
     to.bucket_count[i] = one ? 1 : thresholds;
   }
 }
 
 // Measures the winners of a search by products again, by differences. Where one is not beyond its
-// threshold after all, or there was no room for undecided pairs, the anchor's keys are cleared and
+// threshold after all, or undecided pairs exceeded the capacity, the anchor's keys are cleared and
 // its search is repeated.
 __global__ void __launch_bounds__(kBlock, 2)
     verify_winners(const Pairs<float> pairs, const Slots slots, const bool semihard,
@@ -130,7 +131,7 @@ __device__ void offer(const Winners<T>& to, int64_t at, bool farthest, T d, uint
 }
 
 // The search by differences, a block per anchor: for the anchors whose search is repeated, or (with
-// `all`) for every one, which is how double is served. The meaning of every other search.
+// `all`, for double) for every anchor. Every other search has to find what this one finds.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     search_rows(const Pairs<T> pairs, const Slots slots, const bool semihard,
@@ -292,7 +293,7 @@ void SearchArrays<T>::place(Workspace& w) {
   winning_bucket = w.take<int32_t>(slots);
   to_repeat = w.take<int32_t>(anchors);
   repeat_count = w.take<int32_t>(1);
-  // At random a pair or two of an anchor are undecided; many are where rows are equal.
+  // With random rows a pair or two of each anchor are undecided. With equal rows there are many.
   const int64_t room = by_products ? 2 * slots + 4 * anchors : 0;
   undecided.capacity = uint32_t(std::min<int64_t>(room, std::numeric_limits<int32_t>::max()));
   undecided.pair = w.take<UndecidedPair>(undecided.capacity);
@@ -322,7 +323,7 @@ Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
     plan.anchor_terms = batch.arrays().anchors.terms;
     plan.candidate_terms = batch.candidate_side().terms;
     if (plan.by_products) {
-      // Matrix units cut a little off at each step, of which float32 takes three in one's place.
+      // Matrix units truncate at each step. float32 takes three steps in place of one.
       const float steps = float(pairs.anchors.dim) / 32;
       const bool split = pairs.anchors.element == Element::kFloat;
       plan.rounding = (4 + (split ? 3 * steps : steps)) * std::numeric_limits<float>::epsilon();

@@ -1,4 +1,4 @@
-// Selecting triplets: thresholds, the search, fallbacks. Everything stays on the device.
+// Selects triplets: thresholds, the search, fallbacks. Everything stays on the device.
 #pragma once
 
 #include "common/triplet_rule.h"
@@ -11,11 +11,12 @@
 
 namespace facenet::cuda {
 
-// What a slot chose, where it is not a bucket of its anchor.
+// The choices of a slot that are no bucket of its anchor.
 constexpr int32_t kNotSelected = -1;  // no positive, or its negative does not qualify
 constexpr int32_t kFarthest = -2;
 
-// The winners of contests: for float one key holds distance and index, for double two words do.
+// The closest or farthest candidates so far. For float one key holds distance and index, for double
+// two words do.
 template <class T>
 struct Winners {
   uint64_t* key;    // kNoKey: none
@@ -101,7 +102,7 @@ struct SearchPlan {
   const RowFlags* flags = nullptr;
   const float* anchor_terms = nullptr;
   const float* candidate_terms = nullptr;
-  float rounding = 0;  // of a product's distance, relative to the squares of both rows
+  float rounding = 0;  // error of a distance from products, relative to the squares of both rows
 };
 
 // The triplets of a batch by a rule: launches the kernels that select them, and owns their arrays.

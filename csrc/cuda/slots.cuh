@@ -1,4 +1,4 @@
-// Room for what belongs to pairs (anchor, positive): slot k of sorted anchor i is offset[i] + k.
+// Slots of pairs (anchor, positive): slot k of sorted anchor i is offset[i] + k.
 #pragma once
 
 #include <cuda_runtime.h>

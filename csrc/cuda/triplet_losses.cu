@@ -14,7 +14,7 @@
 namespace facenet::cuda {
 namespace {
 
-// [T] each; rows of the embeddings, of the candidates, of the candidates.
+// [T] each. Anchors are rows of the embeddings, positives and negatives rows of the candidates.
 struct TripletRows {
   const int64_t* anchor;
   const int64_t* positive;
@@ -43,7 +43,7 @@ __device__ T warp_distance(const Rows<T>& x, int32_t i, const Rows<T>& y, int32_
   return finish_distance(x, i, y, j, warp_sum(sum));
 }
 
-// An index that is no row is never read from: its triplet is not a number.
+// Whether the indices of a triplet are rows. If not, nothing is read and its loss is NaN.
 template <class T>
 __device__ bool in_range(const Sides<T>& sides, const TripletRows& t, int64_t k) {
   const auto inside = [](int64_t row, int32_t count) { return row >= 0 && row < count; };
@@ -52,8 +52,8 @@ __device__ bool in_range(const Sides<T>& sides, const TripletRows& t, int64_t k)
          inside(t.negative[k], sides.candidates.count);
 }
 
-// A thread per triplet. The host does not wait to hear of one that is none: every gradient will be
-// not a number, as where an embedding is not finite.
+// A thread per triplet. The host does not synchronise to learn of an index that is no row. Instead
+// every gradient becomes NaN, as it does if an embedding is not finite.
 template <class T>
 __global__ void __launch_bounds__(kBlock)
     look_at_triplets(const Sides<T> sides, const TripletRows t, RowFlags* flags) {
@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(kBlock, 2)
 }
 
 // A warp per triplet -> its four edges: 2k and 2k+1 push the anchor, 2T + 2k and 2T + 2k + 1 the
-// positive and the negative. Swapping, 4T + 2k and 4T + 2k + 1 are those of these two to each
-// other.
+// positive and the negative. With swap, 4T + 2k and 4T + 2k + 1 are the edges between positive and
+// negative.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     edges_of_triplets(const Sides<T> sides, const TripletRows t, const T margin, const bool smooth,

@@ -1,4 +1,5 @@
-// All pairs of rows in the caller's order, with what a cosine needs: for what sees no classes.
+// All pairs of rows in the caller's order, with the norms that a cosine needs, for operators that
+// see no classes.
 #pragma once
 
 #include <optional>

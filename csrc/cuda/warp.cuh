@@ -1,4 +1,4 @@
-// Small things that the kernels of one warp per row share.
+// What kernels with a warp per row share.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -28,7 +28,7 @@ __device__ __forceinline__ T pick(const T (&x)[n], int at) {
   return picked;
 }
 
-// The same pairs are added whatever the values: the same bits every time.
+// Adds the same lanes in the same order every time, so the result has the same bits.
 template <class T>
 __device__ T warp_sum(T value) {
 #pragma unroll

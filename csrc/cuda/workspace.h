@@ -35,7 +35,7 @@ class Workspace {
 template <class Arrays>
 class Scratch : public Arrays {
  public:
-  // `like` says where: the memory is on its device, and on the current stream.
+  // The memory is on the device of `like`, for the current stream.
   Scratch(const Tensor& like, Arrays sizes) : Arrays(sizes), memory_(allocate(like, *this)) {
     Workspace carve(begin());
     this->place(carve);

@@ -3,12 +3,12 @@
 //
 // The bits of a float ascend with its value. A bin holds the numbers whose bits agree but for the
 // last `shift`, so bins have nearly one relative width, 2^(shift - 23) for a float32. With a shift
-// of 0 every number has its own bin. Bins lie in windows, and each window has as many. Pairs
-// between two windows are counted as one gap. If it is roughly known where several order statistics
-// are, one pass finds all of them exactly, without keeping a pair.
+// of 0 every number has its own bin. Bins lie in windows, and all windows have the same number of
+// bins. Pairs between two windows are counted as one gap. If it is roughly known where several
+// order statistics are, one pass finds all of them exactly, without keeping a pair.
 //
 // The columns are: below all windows, the bins of the first window, the gap behind it, the bins of
-// the second window, ..., beyond all windows, and what is no number: infinity and NaN.
+// the second window, ..., beyond all windows, and what is not finite: infinity and NaN.
 #pragma once
 
 #include <type_traits>

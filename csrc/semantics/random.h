@@ -31,8 +31,8 @@ FACENET_HD uint64_t mix64(uint64_t x) {
   return x ^ x >> 31;
 }
 
-// The inner half of a 32-bit finaliser with Wellons' constants: all that a word needs which is
-// random already. Of words or of vectors of them; a bijection, as is mix32.
+// The inner half of a 32-bit finaliser with Wellons' constants. It is enough for a word that is
+// random already. Word is an integer or a vector of them. This and mix32 are bijections.
 template <class Word>
 FACENET_HD Word scramble(Word x) {
   x *= 0x7feb352du;
@@ -46,7 +46,7 @@ FACENET_HD Word mix32(Word x) {
   return x ^ x >> 16;
 }
 
-// What the draws of one anchor begin with.
+// The words that all draws of one anchor share.
 struct AnchorWords {
   uint32_t positives, negatives;
 };
@@ -56,13 +56,13 @@ FACENET_HD AnchorWords anchor_words(uint64_t seed, uint32_t anchor) {
   return {uint32_t(word >> 32), uint32_t(word)};
 }
 
-// An anchor's positive or negative: of the caller's row and the anchor's word for those.
+// The word of a positive or a negative: from its row in the caller's order and the anchor's word.
 template <class Word>
 FACENET_HD Word row_word(uint32_t anchor_word, Word row) {
   return mix32(row + anchor_word);
 }
 
-// All that is left to do for each pair of an anchor's positive and negative.
+// The draw of a triplet, from the words of its positive and negative. It runs N^2 P times.
 template <class Word>
 FACENET_HD Word draw(Word negative, Word positive) {
   return scramble(negative ^ positive);
@@ -102,7 +102,7 @@ struct DistanceWeights {
   float dim;     // of the embeddings
 };
 
-// The Euclidean distance of rows, of normalised ones for the cosine, in float32 whatever T is.
+// The Euclidean distance of two rows, or of the normalised rows for the cosine, always in float32.
 template <class T>
 FACENET_HD float euclidean(Distance kind, T distance) {
   const float d = float(distance);
@@ -128,8 +128,8 @@ FACENET_HD float race_score(float log_weight, uint32_t draw) {
 }
 
 // An upper bound of the score in a few instructions: E >= u, and the bits of a float as a number
-// are a logarithm that is nowhere above the true one. The allowance makes up for all rounding; not
-// a number, which is greater than nothing, where the negative does not take part.
+// are a logarithm that is nowhere above the true one. The allowance makes up for all rounding. It
+// is NaN if the negative does not take part, and NaN is greater than nothing.
 FACENET_HD float score_allowance(float log_weight) {
   return log_weight + (1e-4f + 1e-6f * std::abs(log_weight));
 }

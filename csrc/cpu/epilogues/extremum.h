@@ -1,6 +1,7 @@
 // extremum: the closest or the farthest candidate of each anchor.
 //
-// Most vectors hold no improvement and cost one comparison; a record is rare (about ln N of N).
+// Most vectors hold no improvement and cost one comparison. About ln N of N candidates improve on
+// all before them.
 #pragma once
 
 #include "cpu/pair_stream.h"
@@ -38,7 +39,7 @@ struct ExtremumEpilogue {
   }
 
   void offer(int64_t anchor, int64_t j, T d) {
-    // Most lanes of the first vectors were ahead of what an earlier lane has set since.
+    // The vector was compared with an older result: an earlier lane may have improved it since.
     if (kFarthest ? d < to.distance[anchor] : d > to.distance[anchor]) return;
     if (kWhich == Which::kPositives && pairs.excluded(anchor, j)) return;
     const int32_t best = to.index[anchor];

@@ -29,7 +29,7 @@ class HistogramEpilogue {
     is_dense_ = bins.windows == 1 && to.busy != nullptr;
   }
 
-  // The stream copies its prototype once for each task: the copy takes a set.
+  // The stream copies its prototype once for each task. The copy takes a set of counters.
   HistogramEpilogue(const HistogramEpilogue& prototype)
       : pairs_(prototype.pairs_),
         to_(prototype.to_),
@@ -42,7 +42,7 @@ class HistogramEpilogue {
   }
   HistogramEpilogue& operator=(const HistogramEpilogue&) = delete;
   ~HistogramEpilogue() {
-    if (counts_ == nullptr) return;  // the prototype
+    if (counts_ == nullptr) return;  // this is the prototype, which counts nothing
     for (int gap = 0; gap <= to_.bins.windows; ++gap) {
       add(counts_ + to_.bins.gap(gap), gaps_[0][gap]);
       add(counts_ + to_.bins.columns() + to_.bins.gap(gap), gaps_[1][gap]);
@@ -74,8 +74,8 @@ class HistogramEpilogue {
     }
   }
 
-  // kind: 0 of one class, 1 of two. One window and counters that nobody shares: column_of, a vector
-  // at a time.
+  // kind: 0 of one class, 1 of two. column_of for a vector at a time, where there is one window and
+  // the task has counters of its own.
   void count_dense(const T* d, int count, int kind) {
     using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
     const auto all = [](int64_t value) { return Integer(value) - Index<T>{}; };
@@ -87,7 +87,7 @@ class HistogramEpilogue {
       const Vec<T> x = load(d + at);
       const Index<T> bits = (Index<T>)x & mask;
       Index<T> column = (bits - low) >> to_.bins.shift;
-      column = column > bins ? bins : column;  // before one is added to the largest there is
+      column = column > bins ? bins : column;  // first, so that adding 1 below cannot overflow
       column = column < none ? none : column + 1;
       column = bits >= infinite ? bins + 2 : column;
       const int there = std::min(count - at, W<T>);

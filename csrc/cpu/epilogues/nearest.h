@@ -1,7 +1,7 @@
 // nearest: the k closest candidates of each anchor.
 //
 // As in extremum, most vectors hold nothing closer than the last entry of the anchor's list, and
-// cost one comparison. Of N candidates some k ln(N / k) enter the list.
+// cost one comparison. Of N candidates about k ln(N / k) enter the list.
 #pragma once
 
 #include "cpu/pair_stream.h"

@@ -11,8 +11,8 @@
 
 namespace facenet::FACENET_ISA {
 
-// Candidates that are tested together: as many as one may read of a row, see TileRanges. Words
-// beyond them, which only double has, are masked.
+// Candidates that are tested together: the group of vectors that TileRanges allows to read. For
+// double a group of distances is shorter than its words; the words beyond it are masked.
 template <class T>
 inline constexpr int kDrawLanes = kGroup * W<T>;
 template <class T>
@@ -33,7 +33,7 @@ struct DrawGroup {
   }
 };
 
-// Those in an interval, all alike.
+// The uniform rules: every negative in an interval is equally likely.
 template <class T>
 struct UniformDraws {
   const RandomNegatives<T>& to;
@@ -64,7 +64,7 @@ inline Vec<float> draw_bits(Words drawn) {
   return __builtin_convertvector((Index<float>)half, Vec<float>);
 }
 
-// Those near enough, by their weights.
+// The weighted rule: negatives up to a distance, by their weights.
 template <class T>
 struct WeightedDraws {
   const RandomNegatives<T>& to;
@@ -108,7 +108,8 @@ struct RandomEpilogue {
   void consume(const TileRanges<T, kWhich>& ranges) {
     const int64_t first_candidate = ranges.first_candidate();
     const int64_t there = std::min<int64_t>(kPanel, pairs.candidates.rows - first_candidate);
-    alignas(64) uint32_t rows[2 * kPanel] = {};  // the caller's; a group may begin in the last
+    alignas(64) uint32_t rows[2 * kPanel] =
+        {};  // the caller's; padded, since a group may begin at the last one
     for (int64_t c = 0; c < there; ++c)
       rows[c] = uint32_t(pairs.candidate_order[first_candidate + c]);
     ranges.for_each([&](int64_t anchor, int64_t first, int count, const T* d) {

@@ -1,10 +1,10 @@
 // successor: the closest negative beyond each of an anchor's sorted positive distances.
 //
-// semantics/successor.h defines a bucket. A distance improves its
-// own bucket where t[k] < d <= bound[k]; bound[k] is the bucket's upper end t[k+1] until the bucket
-// has a negative, and the distance of its closest one from then on. These intervals never overlap.
-// Few distances lie in one: 0.4 to 14 % of the negatives, as measured. The hot loop therefore only
-// finds the lanes that improve a bucket, and a scalar step settles those.
+// semantics/successor.h defines a bucket. A distance improves its own bucket where t[k] < d <=
+// bound[k]. The bound is the bucket's upper end t[k+1] until the bucket has a negative, and the
+// distance of its closest one from then on. These intervals never overlap. Few distances lie in
+// one: 0.4 to 14 % of the negatives, as measured. The hot loop therefore only finds the lanes that
+// improve a bucket, and a scalar step settles those.
 //
 //   up to kLinear thresholds   two comparisons per threshold
 //   more                       a binary search of all lanes at once: threshold_search.h
@@ -87,9 +87,9 @@ struct SuccessorEpilogue {
     });
   }
 
-  // Bucket k of the anchor meets candidate j at distance d. Whether it wins is a coin toss, so
-  // that is a selection, not a branch; an equal distance is rare: a tie, or a first negative at
-  // the very end of its bucket.
+  // Offers candidate j at distance d to bucket k of the anchor. No branch could predict whether it
+  // wins, so that is a selection. An equal distance is rare: it is a tie, or that of a first
+  // negative at the very end of its bucket.
   void offer(int64_t anchor, int64_t k, int64_t j, T d) {
     T& bound = to.bound[to.offset[anchor] + k];
     int32_t& index = to.index[to.offset[anchor] + k];

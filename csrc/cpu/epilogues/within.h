@@ -1,7 +1,7 @@
 // within: every pair that is no farther apart than a radius, in any order.
 //
-// A row of a tile claims places for all of its pairs at once. When the room is used up, pairs are
-// only counted. From this count the caller knows how much room to provide in a second call.
+// A row of a tile claims places for all of its pairs at once. Beyond the capacity pairs are
+// only counted. The count tells the caller which capacity a second call needs.
 #pragma once
 
 #include "cpu/pair_stream.h"

@@ -2,8 +2,8 @@
 //
 // A *key* (semantics/key.h) in global memory decides, by an atomic minimum. A *bound* for each
 // anchor in shared memory rejects nearly every pair with one comparison. The bound may lag behind
-// the key. The result is the minimum of all keys, whatever pairs the bounds let through and in
-// whatever order.
+// the key. The result is the minimum of all keys. It does not depend on the order of the pairs,
+// nor on which of them the bounds let through.
 //
 // Shared memory: one word per row of the tile.
 #pragma once

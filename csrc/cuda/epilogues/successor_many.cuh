@@ -8,7 +8,7 @@
 // through, and never rejects a pair that a new one would accept.
 //
 // Where distances come from products, a pair in the band around a threshold is left undecided. The
-// cells of the bands therefore stay open, whatever the keys.
+// cells of the bands therefore stay open, even if the keys are smaller.
 //
 // Shared memory, per row of the tile: kCells cells; the lower end of the first threshold's band,
 // the cells' scale, half a band's width and the farthest's bound.
@@ -73,7 +73,7 @@ class SuccessorManyEpilogue {
           uint32_t passing = 0;
 #pragma unroll
           for (int c = 0; c < 8; ++c) {
-            const float d = value_of(bits[c]);  // not a number fails both comparisons
+            const float d = value_of(bits[c]);  // NaN fails both comparisons
             const bool passes = d > first && d <= cells[cell(d, first, scale)];
             passing |= uint32_t(passes) << c;
           }

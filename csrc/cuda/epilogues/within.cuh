@@ -1,7 +1,7 @@
 // within: every pair that is no farther apart than a radius, in any order.
 //
-// Such pairs are few. Each claims its place by an atomic addition. When the room is used up, pairs
-// are only counted. No shared memory.
+// Such pairs are few. Each claims its place by an atomic addition. Beyond the capacity
+// pairs are only counted. No shared memory.
 #pragma once
 
 #include "cuda/pair_stream.cuh"
