@@ -10,6 +10,7 @@ FILES = (
     "test_random_draws.py",
     "test_select_triplets.py",
     "test_pairwise.py",
+    "test_softmax_losses.py",
     "test_triplet_loss.py",
     "test_triplet_margin_loss.py",
     "test_all_pairs.py",

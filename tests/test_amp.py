@@ -26,6 +26,8 @@ LOSSES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
     ),
     "mined, none": lambda m, x, c: m.mined_triplet_loss(x, Y, reduction="none").sum(),
     "over all triplets": lambda m, x, c: m.triplet_margin_loss(x, Y, 0.3),
+    "supcon": lambda m, x, c: m.supcon_loss(x, Y),
+    "ntxent from a bank": lambda m, x, c: m.ntxent_loss(x, Y, ref_emb=c, ref_labels=Z),
     "given": lambda m, x, c: m.triplet_loss(x, functional.select_triplets(x, Y), 0.3),
     "given from a bank": lambda m, x, c: m.triplet_loss(
         x, functional.select_triplets(x, Y, ref_emb=c, ref_labels=Z), ref_emb=c

@@ -60,6 +60,8 @@ def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]
         (OPS.mined_triplet_loss, (*with_ids, *RULE, 0, False, "mean_nonzero", False, grad)),
         (OPS.triplet_margin_loss, (*batch, *BAND, 0, False, "mean_nonzero", grad, False)),
         (OPS.triplet_margin_loss, (*with_ids, *BAND, 0, True, "mean", grad, grad)),
+        (OPS.softmax_loss, (*batch, "supcon", 0.1, "mean_nonzero", grad, False)),
+        (OPS.softmax_loss, (*with_ids, "ntxent", 0.07, "mean", grad, grad)),
         (OPS.distance_histogram, (x, y, None, None, "cosine", [0], 20, 100)),
         (OPS.distance_histogram, (x, y, c, z, "sqeuclidean", [2**29, 2**30], 14, 7)),
         (OPS.nearest, (x, None, 3, "euclidean")),
@@ -143,6 +145,7 @@ def test_a_compiled_random_rule_draws_anew_in_each_call() -> None:
         losses.TripletSemiHardLoss(),
         losses.TripletHardLoss(soft=True),
         losses.TripletMarginLoss(triplets="hard"),
+        losses.SupConLoss(),
     ],
 )
 def test_modules_compile(loss: torch.nn.Module) -> None:

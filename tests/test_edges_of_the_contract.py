@@ -33,6 +33,7 @@ WAYS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 LOSSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mined": lambda x: functional.mined_triplet_loss(x, LABELS, 1.0),
     "over all triplets": lambda x: functional.triplet_margin_loss(x, LABELS, 1.0),
+    "supcon": lambda x: functional.supcon_loss(x, LABELS),
     "against a bank": lambda c: functional.mined_triplet_loss(
         rows(c.dtype), LABELS, 1.0, ref_emb=c, ref_labels=LABELS
     ),

@@ -33,6 +33,7 @@ OPERATORS = (
     "test_anchor_swap.py",
     "test_mined_triplet_loss.py",
     "test_triplet_margin_loss.py",
+    "test_softmax_losses.py",
     "test_all_pairs.py",
     "test_neighbours.py",
     "test_memory.py",
@@ -47,7 +48,8 @@ QUICK = (
     "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds "
     "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows "
     "or every_random_rule or first_of_all_sorted or within_are_those "
-    "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank"
+    "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank "
+    "or softmax_against_a_bank"
 )
 # "far" is an offset too, and a larger one. 72 rows cross a tile's edge as 520 do, in less time.
 QUICK = f"({QUICK}) and not offset and not 520"

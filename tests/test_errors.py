@@ -16,12 +16,15 @@ from helpers import RANDOM, on_cuda_kernels
 
 from facenet_ext.functional import (
     mined_triplet_loss,
+    ntxent_loss,
     pairwise_squared_distance,
     select_triplets,
     triplet_loss,
     triplet_margin_loss,
 )
 from facenet_ext.losses import (
+    NTXentLoss,
+    SupConLoss,
     TripletHardLoss,
     TripletLoss,
     TripletMarginLoss,
@@ -46,6 +49,8 @@ SELECTORS: dict[str, Call] = {
     "TripletLoss": lambda *args, **kwargs: TripletLoss()(*args, **kwargs),
     "TripletHardLoss": lambda *args, **kwargs: TripletHardLoss()(*args, **kwargs),
     "TripletMarginLoss": lambda *args, **kwargs: TripletMarginLoss()(*args, **kwargs),
+    "ntxent_loss": ntxent_loss,
+    "SupConLoss": lambda *args, **kwargs: SupConLoss()(*args, **kwargs),
     "TripletMiner": lambda *args, **kwargs: TripletMiner()(*args, **kwargs),
 }
 BAD_INPUT: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], list[str]]] = [
@@ -264,7 +269,8 @@ def test_an_index_out_of_range_is_refused_and_reads_nothing(position: int, index
 
 
 @pytest.mark.parametrize(
-    "make", [TripletLoss, TripletSemiHardLoss, TripletHardLoss, TripletMarginLoss]
+    "make",
+    [TripletLoss, TripletSemiHardLoss, TripletHardLoss, TripletMarginLoss, SupConLoss, NTXentLoss],
 )
 def test_a_loss_needs_labels_or_an_indices_tuple(make: Call) -> None:
     assert_refused(lambda: make()(X), ValueError, ["labels", "indices_tuple"])

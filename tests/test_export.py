@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from facenet_ext.functional import mined_triplet_loss, pairwise_squared_distance
 from facenet_ext.losses import (
+    NTXentLoss,
+    SupConLoss,
     TripletHardLoss,
     TripletLoss,
     TripletMarginLoss,
@@ -64,6 +66,7 @@ OF_A_BATCH: dict[str, Callable[[], torch.nn.Module]] = {
     "bounded": lambda: TripletLoss(max_per_class=4, reduction="mean_nonzero"),
     "none": lambda: TripletLoss(reduction="none", within_margin=True),
     "over all triplets": TripletMarginLoss,
+    "supcon": SupConLoss,
     "miner": TripletMiner,
     "miner and loss": Mining,
     "model and loss": Training,
@@ -74,6 +77,7 @@ OF_A_BATCH: dict[str, Callable[[], torch.nn.Module]] = {
 OF_A_BANK: dict[str, Callable[[], torch.nn.Module]] = {
     "semi-hard from a bank": lambda: FromBank(TripletSemiHardLoss()),
     "bounded from a bank": lambda: FromBank(TripletHardLoss(max_per_class=4)),
+    "ntxent from a bank": lambda: FromBank(NTXentLoss()),
     "miner from a bank": lambda: FromBank(TripletMiner()),
     "distances to a bank": lambda: Function(lambda x, y, c, z: pairwise_squared_distance(x, c)),
 }

@@ -47,6 +47,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "distance": DISTANCES,
     "reduction": REDUCTIONS[:3],
     "triplets": KINDS,
+    "loss": ("supcon", "ntxent"),
+    "temperature": (0.07, 1.0, 1e-30),
     "low": ([0], [1], [2**29 + 2**23], [0, 2**30], [5, 2**29, 2**30]),
     "shift": (0, 14, 16),
     "bins": (1, 3, 5000),
@@ -324,6 +326,7 @@ RULES = {
         *(0, False, "sum"),
     ),
     "triplet_margin_loss": ("all", 0.2, "euclidean", 0, False, "sum"),
+    "softmax_loss": ("supcon", 0.1, "sum"),
 }
 
 

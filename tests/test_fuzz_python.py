@@ -42,6 +42,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "smooth": st.booleans(),
     "swap": st.booleans(),
     "margin": st.integers(0, 9).map(float),
+    "temperature": st.sampled_from((0.5, 1, 8.0)),
     "max_per_class": st.sampled_from((None, 60, 2**70)),
     "radius": st.integers(0, 9),
 }
@@ -93,6 +94,16 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[str, ..
         functional.triplet_margin_loss,
         reference.triplet_margin_loss,
         ("embeddings", "labels", "margin", "distance", *BANK, "smooth", "max_per_class"),
+    ),
+    "supcon_loss": (
+        functional.supcon_loss,
+        reference.supcon_loss,
+        ("embeddings", "labels", "temperature", *BANK),
+    ),
+    "ntxent_loss": (
+        functional.ntxent_loss,
+        reference.ntxent_loss,
+        ("embeddings", "labels", "temperature", *BANK),
     ),
     "triplet_loss": (
         functional.triplet_loss,

@@ -15,8 +15,10 @@ from torch import Tensor
 from facenet_ext import reference
 from facenet_ext.functional import (
     mined_triplet_loss,
+    ntxent_loss,
     pairwise_squared_distance,
     select_triplets,
+    supcon_loss,
     triplet_loss,
     triplet_margin_loss,
 )
@@ -32,6 +34,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "mined, none": lambda x, y: mined_triplet_loss(x, y, reduction="none"),
     "mined from a bank": lambda x, y: mined_triplet_loss(x, y, ref_emb=x, ref_labels=y),
     "over all triplets": lambda x, y: triplet_margin_loss(x, y, 1.0),
+    "supcon": supcon_loss,
+    "ntxent": ntxent_loss,
     "given": lambda x, y: triplet_loss(x, select_triplets(x, y, positives="easiest"), 1.0),
 }
 

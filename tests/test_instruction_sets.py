@@ -19,6 +19,7 @@ FILES = (
     "test_mined_triplet_loss.py",
     "test_triplet_margin_loss.py",
     "test_random_rules.py",
+    "test_softmax_losses.py",
 )
 
 

@@ -18,6 +18,7 @@ X, Y = make_batch("quads", 12, 5)
 CALLS = {
     "mined": lambda m, x: m.mined_triplet_loss(x, Y, 1.0),
     "all": lambda m, x: m.triplet_margin_loss(x, Y, 1.0),
+    "supcon": lambda m, x: m.supcon_loss(x, Y),
     "given": lambda m, x: m.triplet_loss(x, m.select_triplets(x.detach(), Y), 1.0),
     "distances": lambda m, x: m.pairwise_squared_distance(x).sum(),
 }

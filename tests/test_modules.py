@@ -40,7 +40,6 @@ COPIES: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
 }
 # Modules whose calls need rows beside the batch.
 NEED_ROWS = ("HarmonicTripletLoss",)
-WITH_MARGIN = [name for name, made in MODULES.items() if hasattr(made(), "margin")]
 CASES = [(name, others) for name in MODULES for others in (False, True)]
 
 
@@ -112,13 +111,16 @@ def test_a_module_inside_a_model_is_saved_with_it(name: str) -> None:
     assert [*twin.state_dict()] == [*model.state_dict()]
 
 
-@pytest.mark.parametrize("name", WITH_MARGIN)
+@pytest.mark.parametrize("name", MODULES)
 def test_an_option_that_is_set_is_used_and_checked(name: str) -> None:
     """Set after the module was made: its rule is another then, and a rule that is none is not."""
     x, y = make_batch("quads", 25, 7)
     rows = {"ref_emb": x + 1, "ref_labels": y + 100} if name in NEED_ROWS else {}
-    module, expected = make(name, False), MODULES[name](margin=0.575, distance="euclidean")
-    module.margin, module.distance = 0.575, "euclidean"
+    settings = {"margin": 0.575, "distance": "euclidean", "temperature": 0.5}
+    options = {k: v for k, v in settings.items() if k in parameters_of(MODULES[name])}
+    module, expected = make(name, False), MODULES[name](**options)
+    for option, value in options.items():
+        setattr(module, option, value)
     assert repr(module) == repr(expected)
     for actual, wanted in zip(
         tree_leaves(module(x, y, **rows)), tree_leaves(expected(x, y, **rows)), strict=True

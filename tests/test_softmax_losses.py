@@ -122,7 +122,7 @@ def test_every_temperature_and_reduction(
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("with_ids", [False, True])
-def test_every_loss_against_a_bank(with_ids: bool, reduction: str, loss: Loss) -> None:
+def test_softmax_against_a_bank(with_ids: bool, reduction: str, loss: Loss) -> None:
     x, y, references = bank(49, 97, 19, "gaussian", "uneven")
     if not with_ids:
         references = without_ids(references)

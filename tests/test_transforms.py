@@ -41,6 +41,8 @@ MINED: dict[str, Callable[[Any], Function]] = {
     "over all triplets of a bank": lambda m: (
         lambda x, c: m.triplet_margin_loss(x, Y, 1.0, ref_emb=c, **BANK)
     ),
+    "supcon": lambda m: lambda x, c: m.supcon_loss(x, Y),
+    "ntxent from a bank": lambda m: lambda x, c: m.ntxent_loss(x, Y, ref_emb=c, **BANK),
 }
 GIVEN: dict[str, Callable[[Any], Function]] = {
     "given": lambda m: lambda x, c: m.triplet_loss(x, T, 1.0, distance="euclidean"),

@@ -30,6 +30,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "mined, swap": lambda *a, **k: facenet_ext.mined_triplet_loss(*a, swap=True, **k),
     "mined, smooth": lambda *a, **k: facenet_ext.mined_triplet_loss(*a, smooth=True, **k),
     "all": facenet_ext.triplet_margin_loss,
+    "supcon": facenet_ext.supcon_loss,
+    "ntxent": facenet_ext.ntxent_loss,
     "selection": facenet_ext.select_triplets,
     "loss": facenet_ext.TripletSemiHardLoss(),
     "miner": facenet_ext.TripletMiner(),
