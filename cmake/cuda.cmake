@@ -73,6 +73,7 @@ add_library(
   csrc/cuda/pairwise_squared_distance.cu
   csrc/cuda/prepare.cu
   csrc/cuda/search.cu
+  csrc/cuda/softmax_loss.cu
   csrc/cuda/select_triplets.cu
   csrc/cuda/selection.cu
   csrc/cuda/triplet_losses.cu

@@ -37,17 +37,6 @@ struct SoftmaxArrays {
   }
 };
 
-// Whether any pair is one: rows are sorted by label, so it is enough to ask the first and the last.
-template <class T>
-bool has_negatives(const Pairs<T>& pairs) {
-  const int64_t rows = pairs.anchors.rows, candidates = pairs.candidates.rows;
-  if (rows == 0 || candidates == 0) return false;
-  const auto meets_all = [&](int64_t i) {
-    return pairs.class_begin[i] == 0 && pairs.class_end[i] == candidates;
-  };
-  return !meets_all(0) || !meets_all(rows - 1);
-}
-
 struct LossTotals {
   double loss = 0;
   int64_t counted = 0, nonzero = 0;
@@ -59,7 +48,8 @@ LossTotals finish_anchors(const SoftmaxKernel<T>& kernel) {
   const Pairs<T>& pairs = *kernel.pairs;
   const SoftmaxAnchors<T>& a = kernel.anchors;
   LossTotals totals;
-  if (!has_negatives(pairs)) return totals;
+  if (!has_negatives(pairs.class_begin, pairs.class_end, pairs.anchors.rows, pairs.candidates.rows))
+    return totals;
   for (int64_t i = 0; i < pairs.anchors.rows; ++i) {
     const int64_t positives = a.positives[i];
     const int64_t negatives = pairs.candidates.rows - (pairs.class_end[i] - pairs.class_begin[i]);

@@ -74,7 +74,7 @@ BatchArrays<T> LabelledBatch<T>::sizes_of(const BatchArguments& arguments, const
 }
 
 template <class T>
-LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products)
+LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, bool slots)
     : device(arguments.emb),
       emb_(packed(arguments.emb)),
       labels_(packed(arguments.labels)),
@@ -105,6 +105,10 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products)
                  flags());
   }
   if (!self) find_classes(device, candidate_side.order, anchor_side.order, arrays_.anchor_classes);
+  if (!slots) {
+    find_classes(device, anchor_side.order, candidate_side.order, arrays_.classes);
+    return;
+  }
   const int64_t bound = std::min(arguments.max_per_class, candidates.size(0));
   make_slots(device, emb_, anchor_side.order, candidate_side.order, self, bound, arrays_.classes,
              arrays_.slots);

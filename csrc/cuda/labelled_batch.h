@@ -50,8 +50,9 @@ template <class T>
 class LabelledBatch {
  public:
   // Synchronises with the device once, to read the number of slots, unless max_per_class bounds it.
-  // `products`: its pairs may be searched by products.
-  LabelledBatch(const BatchArguments& arguments, bool products);
+  // `products`: its pairs may be searched by products. Without `slots` there are none, and the host
+  // does not synchronise.
+  LabelledBatch(const BatchArguments& arguments, bool products, bool slots = true);
 
   const Device device;
 

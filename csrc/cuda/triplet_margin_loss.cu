@@ -134,62 +134,6 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-// The band pass of one side's rows, and its stripes of the gradient.
-template <class T>
-class BandPass {
- public:
-  using Loop = FmaLoop<T>;
-
-  BandPass(const Device& device, const Rows<T>& rows, const Rows<T>& columns)
-      : device_(device), pairs_{} {
-    pairs_.anchors = rows;
-    pairs_.candidates = columns;
-    grid_ = dim3(0, 0, 1);
-    if (rows.count > 0 && columns.count > 0) {
-      // A few stripes: each has a gradient of its own.
-      grid_ = grid_of<Loop>(device, rows.count, columns.count, 2, stripes_);
-    }
-  }
-
-  int64_t stripes() const { return grid_.y; }
-
-  // `partial`, empty where no gradient is wanted, stays until the gradient was gathered.
-  void run(const TripletMarginLossArguments& arguments, const BandAnchors<T>& rows,
-           const BandAnchors<T>& columns, const BandTotals<T>& totals,
-           const Tensor& partial) const {
-    T* const gradient = partial.numel() > 0 ? static_cast<T*>(partial.data_ptr()) : nullptr;
-    if (gradient != nullptr) {
-      check_cuda(
-          cudaMemsetAsync(gradient, 0, size_t(partial.numel()) * sizeof(T), device_.stream()),
-          "clearing gradients");
-    }
-    using Epilogue = BandEpilogue<T>;
-    const BandArguments<T> band{arguments.kind,
-                                T(arguments.margin),
-                                arguments.smooth,
-                                arguments.reduction == Reduction::kMean,
-                                rows,
-                                columns,
-                                totals,
-                                gradient};
-    launch("band", sizes_of(pairs_), device_.stream(),
-           {grid_, dim3(Loop::kThreads),
-            size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
-           pair_stream<Loop, Epilogue>, pairs_, band, stripes_, Guard{}, Loop::kSharedBytes);
-  }
-
-  Tensor partial_gradient(const Tensor& like, bool wanted) const {
-    const int64_t size = int64_t(pairs_.anchors.count) * pairs_.anchors.dim;
-    return torch::stable::new_empty(like, {wanted ? stripes() * size : 0}, kValueType<T>);
-  }
-
- private:
-  const Device& device_;
-  Pairs<T> pairs_;
-  Stripes stripes_{};
-  dim3 grid_;
-};
-
 LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments) {
   const Tensor& emb = arguments.batch.emb;
   const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
@@ -198,7 +142,7 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
     const LabelledBatch<T> batch(arguments.batch, false);
     const Device& device = batch.device;
     const Pairs<T>& pairs = batch.pairs;
-    const BandPass<T> pass(device, pairs.anchors, pairs.candidates);
+    const PushPass<T> pass(device, pairs.anchors, pairs.candidates);
     BandArrays<T> sizes;
     sizes.anchors = emb.size(0);
     sizes.slots = batch.slot_count;
@@ -216,12 +160,20 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
         true,           batch.slots().offset, arrays.count, arrays.threshold, pairs.class_begin,
         pairs.class_end};
     const BandAnchors<T> none{};
+    const auto run = [&](const PushPass<T>& over, const Rows<T>& rows, const BandAnchors<T>& own,
+                         const BandAnchors<T>& others, const Tensor& partial) {
+      const bool counts = arguments.reduction == Reduction::kMean;
+      const BandArguments<T> band{
+          arguments.kind, T(arguments.margin), arguments.smooth, counts,       own,
+          others,         arrays.totals,       rows.count,       rows.distance};
+      over.template run<BandWeights<T>>("band", band, over.data(partial));
+    };
     const Tensor emb_partial = pass.partial_gradient(emb, arguments.emb_grad);
-    pass.run(arguments, anchors, pairs.self ? anchors : none, arrays.totals, emb_partial);
+    run(pass, pairs.anchors, anchors, pairs.self ? anchors : none, emb_partial);
     const bool of_candidates = arguments.ref_grad;
-    const BandPass<T> other_pass(device, pairs.candidates, pairs.anchors);
+    const PushPass<T> other_pass(device, pairs.candidates, pairs.anchors);
     const Tensor ref_partial = other_pass.partial_gradient(emb, of_candidates);
-    if (of_candidates) other_pass.run(arguments, none, anchors, arrays.totals, ref_partial);
+    if (of_candidates) run(other_pass, pairs.candidates, none, anchors, ref_partial);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     launch("finish_anchors", shapes, device.stream(), by_anchor, finish_anchors<T>, batch.slots(),
@@ -240,22 +192,15 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
     g.anchors_begin = batch.anchor_classes().begin;
     g.anchors_end = batch.anchor_classes().end;
     g.scale = arrays.scale;
-    const auto gather_side = [&](const Rows<T>& rows, const Rows<T>& others, bool as_candidates,
-                                 const BandPass<T>& from, const Tensor& partial, Tensor& out) {
-      g.rows = rows;
-      g.others = others;
+    const auto gather_side = [&](const PushPass<T>& from, const Tensor& partial, bool as_candidates,
+                                 Tensor& out) {
+      from.add_to(g, partial);
       g.as_candidates = as_candidates;
       g.as_anchors = !as_candidates || pairs.self;
-      g.partials = partial.numel() > 0 ? int32_t(from.stripes()) : 0;
-      g.partial = g.partials > 0 ? static_cast<const T*>(partial.data_ptr()) : nullptr;
       gather(device, g, static_cast<T*>(out.data_ptr()));
     };
-    if (arguments.emb_grad) {
-      gather_side(pairs.anchors, pairs.candidates, pairs.self, pass, emb_partial, emb_out);
-    }
-    if (of_candidates) {
-      gather_side(pairs.candidates, pairs.anchors, true, other_pass, ref_partial, ref_out);
-    }
+    if (arguments.emb_grad) gather_side(pass, emb_partial, pairs.self, emb_out);
+    if (of_candidates) gather_side(other_pass, ref_partial, true, ref_out);
     return {loss, emb_out, ref_out};
   });
 }

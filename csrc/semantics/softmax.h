@@ -57,4 +57,12 @@ FACENET_HD int64_t softmax_counted(SoftmaxLoss loss, int64_t positives) {
   return loss == SoftmaxLoss::kSupCon ? 1 : positives;
 }
 
+// Whether the batch has any negative pair. Classes [begin, end) of the anchors among the
+// candidates, both sorted by label, so that the first and the last anchor tell.
+FACENET_HD bool has_negatives(const int32_t* begin, const int32_t* end, int64_t anchors,
+                              int64_t candidates) {
+  const int64_t last = anchors - 1;
+  return anchors > 0 && (end[0] - begin[0] < candidates || end[last] - begin[last] < candidates);
+}
+
 }  // namespace facenet

@@ -1,0 +1,136 @@
+// softmax: losses of a softmax over an anchor's pairs; see semantics/softmax.h and push.cuh.
+//
+// SoftmaxSums keeps each anchor's streaming log-sum-exp in the registers of its thread, one for
+// each stripe of candidates. SoftmaxWeights pushes: an anchor's factor times exp((closest - d) / t)
+// for each pair of its softmax, less the share of its positives.
+#pragma once
+
+#include "cuda/compensated_sum.cuh"
+#include "cuda/push.cuh"
+#include "semantics/softmax.h"
+
+namespace facenet::cuda {
+
+// Of a part of an anchor's softmax.
+template <class T>
+struct SoftmaxSum {
+  T closest = T(INFINITY);
+  CompensatedSum<T> sum;  // of exp((closest - d) / t)
+
+  __device__ void add(T other_closest, const CompensatedSum<T>& other, T temperature) {
+    if (!(other_closest < T(INFINITY))) return;
+    const T least = other_closest < closest ? other_closest : closest;
+    const T kept = exp((least - closest) / temperature);
+    const T added = exp((least - other_closest) / temperature);
+    sum = {sum.sum * kept, sum.rest * kept};
+    sum.add({other.sum * added, other.rest * added});
+    closest = least;
+  }
+};
+
+// What the weights of an anchor's pairs are made of, [M] each.
+template <class T>
+struct SoftmaxAnchors {
+  T* closest;
+  T* log_sum;
+  T* factor;  // of exp((closest - d) / t)
+  T* share;   // of a positive's slope
+};
+
+template <class T>
+struct SoftmaxArguments {
+  SoftmaxLoss loss;
+  T temperature;
+  Pairs<T> pairs;      // anchors and candidates, whichever of them the rows are
+  bool rows, columns;  // whether these are anchors; in self mode both
+  SoftmaxAnchors<T> anchors;
+  SoftmaxSum<T>* sums;  // [stripes, M]
+
+  __device__ int32_t row_count() const {
+    return rows ? pairs.anchors.count : pairs.candidates.count;
+  }
+  // Whether a row and a column have one class; sorted positions.
+  __device__ bool are_of_one_class(int32_t row, int32_t column) const {
+    const int32_t i = rows ? row : column, j = rows ? column : row;
+    return j >= pairs.class_begin[i] && j < pairs.class_end[i];
+  }
+  __device__ bool are_excluded(int32_t row, int32_t column) const {
+    return pairs.excluded(rows ? row : column, rows ? column : row);
+  }
+};
+
+template <class T>
+class SoftmaxSums {
+ public:
+  using Value = T;
+  using Arguments = SoftmaxArguments<T>;
+  __device__ SoftmaxSums(const Arguments& to, int32_t row) : to_(to), row_(row) {}
+
+  __device__ bool weigh(int32_t first_column, int32_t columns, RowOfTile<T> tile) {
+    if (row_ >= to_.row_count()) return false;
+    T least = T(INFINITY), sum = 0;
+#pragma unroll 1
+    for (int32_t c = 0; c < columns; ++c) {
+      const int32_t j = first_column + c;
+      const bool out =
+          to_.are_of_one_class(row_, j) && (!sums_positives(to_.loss) || to_.are_excluded(row_, j));
+      if (out) tile[c] = T(INFINITY);
+      least = tile[c] < least ? tile[c] : least;
+    }
+    if (!(least < T(INFINITY))) return false;
+#pragma unroll 1
+    for (int32_t c = 0; c < columns; ++c) sum += exp((least - tile[c]) / to_.temperature);
+    state_.add(least, {sum, T(0)}, to_.temperature);
+    to_.sums[int64_t(blockIdx.y) * to_.row_count() + row_] = state_;
+    return false;
+  }
+
+ private:
+  const Arguments& to_;
+  const int32_t row_;
+  SoftmaxSum<T> state_;
+};
+
+template <class T>
+class SoftmaxWeights {
+ public:
+  using Value = T;
+  using Arguments = SoftmaxArguments<T>;
+  __device__ SoftmaxWeights(const Arguments& of, int32_t row) : of_(of), row_(row) {}
+
+  __device__ bool weigh(int32_t first_column, int32_t columns, RowOfTile<T> tile) {
+    const bool is_row = row_ < of_.row_count();
+#pragma unroll 1
+    for (int32_t c = 0; c < columns; ++c) {
+      const int32_t j = first_column + c;
+      const T d = tile[c];
+      T weight = 0;
+      if (is_row) {
+        const bool positive = of_.are_of_one_class(row_, j);
+        if (!positive || !of_.are_excluded(row_, j)) {
+          if (of_.rows) weight += weight_of(row_, d, positive);
+          if (of_.columns) weight += weight_of(j, d, positive);
+        }
+      }
+      tile[c] = weight;
+    }
+    return is_row;
+  }
+
+ private:
+  __device__ T weight_of(int32_t anchor, T d, bool positive) const {
+    const SoftmaxAnchors<T>& a = of_.anchors;
+    const T beyond = (d - a.closest[anchor]) / of_.temperature;
+    T weight = 0;
+    if (!positive || sums_positives(of_.loss)) weight = a.factor[anchor] * exp(-beyond);
+    if (positive) {
+      weight -= a.share[anchor] * softmax_slope(of_.loss, a.log_sum[anchor] + beyond);
+    }
+    return weight;
+  }
+
+  const Arguments& of_;
+  const int32_t row_;
+};
+
+}  // namespace facenet::cuda
