@@ -91,14 +91,15 @@ def _check_options(line: str, command: tuple[str, ...], words: list[str]) -> Non
 
 @functools.cache
 def _help(command: tuple[str, ...]) -> str:
-    """What a module says with --help."""
+    """What a module says with --help: of all options, also of those that training shows last."""
     module, *words = command
+    of_training = words == ["train"] or module == "facenet_ext.train"
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(io.StringIO()) as said,
         contextlib.suppress(SystemExit),
     ):
-        patch.setattr(sys, "argv", [module, *words, "--help"])
+        patch.setattr(sys, "argv", [module, *words, "--help-all" if of_training else "--help"])
         patch.syspath_prepend(ROOT)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     return said.getvalue()
