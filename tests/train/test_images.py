@@ -20,6 +20,7 @@ from torch import Tensor
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.plain_warnings import reading, tell_warnings
+from facenet_ext.common.text import counted
 from facenet_ext.data.images import UnreadableImageError, decode, read_image
 
 RNG = np.random.default_rng(0)
@@ -320,7 +321,7 @@ def test_few_damaged_images_are_left_out(decoded: Decoded, count: int, damaged: 
     kept, said = decoded(count, damaged)
     assert kept == count - damaged
     assert said.count("skipped, cannot be read: ") == min(damaged, 10)
-    assert f"skipped {damaged} of {count} images that cannot be read" in said
+    assert f"skipped {damaged} of {count:,} images that cannot be read" in said
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_few_damaged_images_are_left_out(decoded: Decoded, count: int, damaged: 
 def test_too_many_damaged_images_are_all_named(
     decoded: Decoded, count: int, damaged: int, most: int
 ) -> None:
-    told = f"{damaged} of {count} images cannot be read, more than the {most} that"
+    told = f"{damaged} of {counted(count, 'image')} cannot be read, more than the {most} that"
     with pytest.raises(InputError, match=told) as caught:
         decoded(count, damaged)
     assert str(caught.value).count("bad.png: cannot identify image file") == min(damaged, 10)
