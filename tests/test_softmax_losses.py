@@ -124,6 +124,8 @@ def test_every_temperature_and_reduction(
 @pytest.mark.parametrize("with_ids", [False, True])
 def test_softmax_against_a_bank(with_ids: bool, reduction: str, loss: Loss) -> None:
     x, y, references = bank(49, 97, 19, "gaussian", "uneven")
+    # A copy by its id, not by its numbers: one that is not left out shows in the gradient.
+    references["ref_emb"] = references["ref_emb"].roll(1, dims=1)
     if not with_ids:
         references = without_ids(references)
     check(loss, x, y, reduction=reduction, **references)
@@ -163,7 +165,6 @@ def test_a_row_alone_in_its_class_is_only_a_negative(loss: Loss) -> None:
     y[::4] = torch.arange(100, 112)
     check(loss, x, y)
     alone = y >= 100
-    assert torch.equal(loss(x, y, reduction="sum"), loss(x, y, reduction="sum", ref_emb=None))
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(loss(x, y), x)
     assert gradient[alone].any(1).all()

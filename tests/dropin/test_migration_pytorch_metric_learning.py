@@ -16,6 +16,8 @@ from torch.nn.functional import normalize
 
 from facenet_ext import (
     MPerClassSampler,
+    NTXentLoss,
+    SupConLoss,
     TripletHardLoss,
     TripletLoss,
     TripletMarginLoss,
@@ -146,6 +148,18 @@ def test_objects_as_options(theirs: str, ours: str, option: str) -> None:
     assert ours.startswith("TypeError: `reduction=`")
     with pytest.raises(TypeError, match=option):
         TripletLoss(**{option: MeanReducer()})
+
+
+@section.differs("a miner's pairs in `SupConLoss`")
+def test_pairs_of_a_miner(theirs: str, ours: str) -> None:
+    x, y = batch("gaussian")
+    pairs = miners.PairMarginMiner()(x, y)
+    assert theirs == "only these pairs count"
+    assert losses.SupConLoss()(x, y, pairs) != losses.SupConLoss()(x, y)
+    assert ours == "ValueError: every pair counts"
+    for loss in (SupConLoss(), NTXentLoss()):
+        with pytest.raises(ValueError, match="every pair of the batch"):
+            loss(x, y, pairs)
 
 
 @section.differs("labels that are not integers")
