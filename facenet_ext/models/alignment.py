@@ -8,9 +8,9 @@ from torch.nn.functional import affine_grid, grid_sample
 
 __all__ = ["Alignment"]
 
-_ZOOM = 0.3  # logarithm of the scale, at most
-_TURN = 0.4  # radians, at most
-_SHIFT = 0.3  # half sides of the image, at most
+_ZOOM = 0.3  # largest logarithm of the scale
+_TURN = 0.4  # largest angle, radians
+_SHIFT = 0.3  # largest shift, in half sides of the image
 
 
 class Alignment(nn.Module):
@@ -20,9 +20,9 @@ class Alignment(nn.Module):
         (s, \varphi, t) = \left(0.3\,p_1,\ 0.4\,p_2,\ (0.3\,p_3, 0.3\,p_4)\right), \quad
         p = \tanh g(x)
 
-    with positions u in [-1, 1] both ways and a small convolutional network g at half the
-    resolution. What it learns it learns from the loss of the embeddings: no landmarks are needed.
-    It starts with the central window of every image, of a share w of its height and width.
+    Positions u run from -1 to 1 across and down, and g is a small convolutional network that sees
+    the image at half the resolution. It learns from the loss of the embeddings alone and needs no
+    landmarks. Before training it cuts out the central window, a share w of height and width.
 
     Args:
         channels: 1 for grey images, 3 for colour.
@@ -31,7 +31,7 @@ class Alignment(nn.Module):
         window: w, in (0, 1].
 
     Raises:
-        ValueError: ``window`` is no such share.
+        ValueError: ``window`` is not in (0, 1].
 
     Example:
         >>> align = Alignment(1, 32, 24).eval()
@@ -65,7 +65,7 @@ class Alignment(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return [N, C, aligned_size, aligned_size] of [N, C, size, size]."""
         pose = self.pose(images)
-        with torch.autocast(images.device.type, enabled=False):  # positions need the mantissa
+        with torch.autocast(images.device.type, enabled=False):  # half precision blurs positions
             x = images.to(torch.promote_types(images.dtype, torch.float32))
             zoom, turn, right, down = torch.tanh(pose.to(x.dtype)).unbind(1)
             scale = self.window * torch.exp(_ZOOM * zoom)

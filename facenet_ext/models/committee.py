@@ -14,7 +14,7 @@ __all__ = ["Committee"]
 
 
 class Committee(nn.Module):
-    r"""Embed inputs with several networks, and join what they say.
+    r"""Embed inputs with several networks, and join their embeddings.
 
     .. math:: f(x) = \frac{1}{\sqrt{k}} \left(f_1(x), \ldots, f_k(x)\right)
 
@@ -23,7 +23,7 @@ class Committee(nn.Module):
     by its own loss: with one loss over the joined embedding they would learn as one network.
 
     Args:
-        members: of one input shape.
+        members: networks with the same input shape.
 
     Example:
         >>> from facenet_ext.models import SmallNet
@@ -49,6 +49,6 @@ class Committee(nn.Module):
         return embeddings / math.sqrt(len(self.members))
 
     def parts(self, embeddings: Tensor) -> list[Tensor]:
-        """Take joined embeddings apart: each member's, rows of length 1."""
+        """Split joined embeddings into each member's, rows of length 1."""
         scale = math.sqrt(len(self.members))
         return [part * scale for part in torch.split(embeddings, self.sizes, 1)]

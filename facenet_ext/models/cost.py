@@ -18,9 +18,9 @@ class LayerCost(NamedTuple):
     """What one layer of a network costs for one image.
 
     Attributes:
-        name: of the layer.
-        output: shape of what it makes of one image.
-        parameters: weights and biases.
+        name: the layer's name.
+        output: shape of its output for one image.
+        parameters: number of weights and biases.
         macs: multiply-adds, as the FaceNet paper counts them: (weights + biases) of convolutions
             and linear layers times the positions they are applied at.
     """
@@ -35,7 +35,7 @@ def layer_costs(network: EmbeddingNetwork) -> list[LayerCost]:
     """Count what each layer costs, by running the network without data.
 
     Args:
-        network: any of :mod:`facenet_ext.models`; it is left as it is.
+        network: any of :mod:`facenet_ext.models`; it is not changed.
 
     Returns:
         One entry for each child of ``network.features``, and one for the embedding layer.
@@ -89,9 +89,9 @@ def milliseconds_per_image(network: EmbeddingNetwork, batch: int = 8, repeats: i
     """Measure how long embedding takes, on the network's device.
 
     Args:
-        network: put into evaluation mode and back.
+        network: measured in evaluation mode; its mode is restored.
         batch: inputs embedded at once.
-        repeats: how often to measure; the median counts.
+        repeats: how often to measure; the median is returned.
 
     Returns:
         Milliseconds per input.
@@ -105,7 +105,7 @@ def milliseconds_per_image(network: EmbeddingNetwork, batch: int = 8, repeats: i
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        network(inputs).cpu()  # waits for a device
+        network(inputs).cpu()  # cpu() waits for a GPU to finish
         times.append(time.perf_counter() - began)
     network.train(training)
     return 1000 * sorted(times[1:])[repeats // 2] / batch

@@ -21,7 +21,7 @@ def export_onnx(network: EmbeddingNetwork | Committee, path: str | Path) -> None
     The file holds the weights.
 
     Args:
-        network: put into evaluation mode and back.
+        network: exported in evaluation mode; its mode is restored.
         path: of the .onnx file.
 
     Raises:
@@ -46,7 +46,7 @@ def export_onnx(network: EmbeddingNetwork | Committee, path: str | Path) -> None
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's own innards
+            warnings.simplefilter("ignore")  # the exporter warns of its own internals
             torch.onnx.export(
                 network,
                 (example,),

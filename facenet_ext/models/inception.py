@@ -16,13 +16,13 @@ __all__ = ["Inception", "nn2", "nn3", "nn4", "nns1", "nns2"]
 
 
 class _Filters(NamedTuple):
-    """One row of the paper's table 2: numbers of filters, 0 for a branch that is not there.
+    """One row of the paper's table 2: numbers of filters, 0 for a missing branch.
 
     Attributes:
         one: 1x1.
         three: 1x1 before 3x3, and 3x3.
         five: 1x1 before 5x5, and 5x5.
-        project: 1x1 after the pooling; 0: it is passed on as it is.
+        project: 1x1 after the pooling; 0 passes the pooled channels on unchanged.
         l2: pool by L2 in place of the maximum.
         stride: of the 3x3, the 5x5 and the pooling.
     """
@@ -56,12 +56,12 @@ _NN4 = _NN2 | {name: _NN2[name]._replace(five=(0, 0)) for name in ("4e", "5a", "
 
 
 class Inception(nn.Module):
-    """Convolutions of several sizes side by side, their outputs one after the other.
+    """Convolutions of several sizes side by side, their outputs concatenated.
 
     Args:
         inputs: channels in.
         filters: how many of each size.
-        batch_norm: normalise each convolution.
+        batch_norm: add batch normalisation to each convolution.
 
     Source: Szegedy et al., *Going Deeper with Convolutions*, CVPR 2015, with the L2 pooling and
     strided modules of FaceNet's table 2.
@@ -107,8 +107,8 @@ def nn2(
         embedding_dim: D, the length of an embedding.
         in_channels: 1 for grey images, 3 for colour.
         input_size: height and width of the images, pixels. The weights do not depend on it.
-        batch_norm: batch normalisation in place of response normalisation, which is not the
-            paper's, but trains far more easily.
+        batch_norm: use batch normalisation, which trains far more easily, in place of the paper's
+            response normalisation.
         dropout: share of the last features that training drops; the paper names none.
 
     Returns:
@@ -193,8 +193,8 @@ def nns1(
 ) -> EmbeddingNetwork:
     """Return a network of NNS1's budget: 26 million parameters, 220 million MACs at 165x165.
 
-    The paper gives the budget and not the layers. These are this project's: a narrow NN2 with one
-    hidden layer in place of the average, where most of the parameters are.
+    The paper gives the budget and not the layers. These are this project's: a narrow NN2 that ends
+    in a hidden layer, with most of the parameters, in place of the average.
 
     Args:
         embedding_dim: see :func:`nn2`, as every argument.
@@ -268,7 +268,7 @@ def nns2(
 
 
 class _Stem(NamedTuple):
-    """What comes before the modules: the first convolution and "inception (2)"."""
+    """The layers before the modules: the first convolution and the paper's "inception (2)"."""
 
     conv1: int = 64
     size: int = 7
@@ -290,7 +290,7 @@ def _inception(
     stem: _Stem = _STEM,
     hidden: int = 0,
 ) -> EmbeddingNetwork:
-    """Stem, modules, then the average of all positions or, with ``hidden``, a maxout layer."""
+    """Join stem, modules, and the average of all positions or, with ``hidden``, a maxout layer."""
     features = OrderedDict[str, nn.Module](
         conv1=conv(in_channels, stem.conv1, stem.size, 2, batch_norm=batch_norm),
         pool1=MaxPool(),

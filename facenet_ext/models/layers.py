@@ -32,11 +32,11 @@ class L2Pool(nn.Module):
 
 
 class Maxout(nn.Module):
-    """A linear layer of ``pieces`` times as many outputs, of which each takes the largest.
+    """A layer in which each output is the largest of ``pieces`` linear functions of the input.
 
     Args:
-        inputs: numbers in.
-        outputs: numbers out.
+        inputs: length of an input.
+        outputs: length of an output.
         pieces: linear functions for each output.
 
     Example:
@@ -66,14 +66,14 @@ class MaxPool(nn.MaxPool2d):
 
 
 def norm(batch_norm: bool) -> nn.Module:
-    """Return the paper's response normalisation, which batch normalisation replaces."""
+    """Return the paper's response normalisation; nothing with batch normalisation in its place."""
     return nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
 
 
 def conv(
     inputs: int, outputs: int, size: int, stride: int = 1, *, batch_norm: bool
 ) -> nn.Sequential:
-    """Return a convolution that keeps the size (up to its stride), and its ReLU.
+    """Return a convolution and its ReLU; padding keeps the image's size, but for the stride.
 
     Args:
         inputs: channels in.

@@ -20,13 +20,13 @@ class EmbeddingNetwork(nn.Module):
     Each image is standardised by itself, so exposure and contrast do not matter.
 
     Args:
-        features: from ``[N, *input_shape]`` to anything ``[N, ...]`` of ``width`` numbers each.
-        width: numbers that ``features`` makes of an input.
+        features: maps ``[N, *input_shape]`` to ``[N, ...]``.
+        width: numbers that ``features`` returns for each input.
         embedding_dim: D, the length of an embedding.
-        input_shape: of one input: (channels, height, width) of an image.
-        standardize: whether inputs are standardised as above; what are no images is not.
+        input_shape: shape of one input; (channels, height, width) for an image.
+        standardize: standardise each input as above; False where inputs are not images.
         dropout: share of the features that training drops, in [0, 1).
-        bias: whether the last layer has one.
+        bias: give the last layer a bias.
 
     Example:
         >>> network = EmbeddingNetwork(nn.Flatten(), 4, 2, input_shape=(1, 2, 2), bias=False)
@@ -72,7 +72,7 @@ class EmbeddingNetwork(nn.Module):
             inputs = (inputs - mean) / (std + 0.03)
         # The last feature map is flattened channel by channel, whatever the memory format.
         embeddings = self.embedding(self.dropout(self.features(inputs).flatten(1)))
-        # Mixed precision ends here: distances near zero need the mantissa.
+        # Mixed precision ends here: half precision blurs distances near zero.
         return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
 
 
@@ -81,8 +81,9 @@ def initialize(network: nn.Module) -> None:
 
     .. math:: w \sim U\left(-\sqrt{3 / n},\ \sqrt{3 / n}\right)
 
-    with n the inputs of one output, and biases of 0. In ReLU networks of this depth without
-    normalisation layers, this keeps the scale of the activations similar up to the embedding.
+    where n is the number of inputs of one output. Biases become 0. In ReLU networks of this depth
+    without normalisation layers, this keeps the scale of the activations similar up to the
+    embedding.
 
     Args:
         network: changed in place.

@@ -20,7 +20,7 @@ class SmallNet(EmbeddingNetwork):
     halves the resolution and doubles the width, then one linear layer over all positions: aligned
     images have the same feature at the same place, which pooling would throw away.
 
-    This network is facenet_ext's own; it is none of the networks of the FaceNet paper.
+    This network is facenet_ext's own; it is not one of the FaceNet paper's.
 
     Args:
         channels: 1 for grey images, 3 for colour.
@@ -29,9 +29,9 @@ class SmallNet(EmbeddingNetwork):
         width: channels of the first stage.
         stages: residual blocks in each stage.
         dropout: share of the last feature map that training drops, in [0, 1).
-        aligned_size: pixels of a window that is cut out of each image first and straightened: see
-            :class:`.Alignment`; None: no such thing.
-        aligned_window: share of the image's height and width that such a window begins with.
+        aligned_size: height and width, pixels, of the straightened window that
+            :class:`.Alignment` cuts out of each image first; None takes the image as it is.
+        aligned_window: share of the image's height and width in this window before training.
 
     Raises:
         ValueError: the images, or the windows, are too small for that many stages, or the windows
@@ -96,7 +96,7 @@ class SmallNet(EmbeddingNetwork):
 
 
 class _ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; starts as the identity."""
+    """Two 3x3 convolutions beside a shortcut; before training only the shortcut counts."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

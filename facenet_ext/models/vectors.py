@@ -1,4 +1,4 @@
-"""Networks for what are no images: vectors of features, and sequences of them."""
+"""Networks for vectors of features, and for sequences of them, in place of images."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def mlp(
     layers: int = 2,
     dropout: float = 0.2,
 ) -> EmbeddingNetwork:
-    """Return a multi-layer perceptron over precomputed features, of whatever shape.
+    """Return a multi-layer perceptron over precomputed features of any shape.
 
-    Each feature is standardised over the training batches, as batch normalisation does it.
+    Batch normalisation standardises each feature over the training batches.
 
     Args:
-        input_shape: of one input.
+        input_shape: shape of one input.
         embedding_dim: D, the length of an embedding.
-        width: of each hidden layer.
-        layers: hidden layers.
+        width: width of each hidden layer.
+        layers: number of hidden layers.
         dropout: share of the last hidden layer that training drops.
 
     Returns:
@@ -67,8 +67,8 @@ def conv1d(
     """Return a convolutional network over sequences, such as spectrograms: [channels, length].
 
     Convolutions of size 5, in stages that each halve the length and, after the first, double the
-    width; then the mean and the standard deviation of each channel over the length, which may
-    differ from that of training.
+    width; then the mean and the standard deviation of each channel over the length. Sequences may
+    be longer or shorter than in training.
 
     Args:
         input_shape: (channels, length), or (length,) of one channel.

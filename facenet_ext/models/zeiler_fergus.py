@@ -28,8 +28,8 @@ def nn1(
         embedding_dim: D, the length of an embedding.
         in_channels: 1 for grey images, 3 for colour.
         input_size: height and width of the images, pixels; fc1 depends on it.
-        batch_norm: batch normalisation in place of response normalisation, which is not the
-            paper's, but trains far more easily.
+        batch_norm: use batch normalisation, which trains far more easily, in place of the paper's
+            response normalisation.
         dropout: share of the last features that training drops; the paper names none.
 
     Returns:

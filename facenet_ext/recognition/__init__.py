@@ -1,4 +1,4 @@
-"""What a trained embedding is for: embed, recognise and cluster images, out of core."""
+"""Uses a trained embedding: embeds, recognises and clusters images, out of core."""
 
 from typing import TYPE_CHECKING
 

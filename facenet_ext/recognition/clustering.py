@@ -21,7 +21,7 @@ __all__ = ["LINKAGES", "ClusterScores", "Clusters", "cluster", "score_clusters"]
 LINKAGES = ("average", "single")
 
 _ROUNDING = 1e-12
-"""Distances of which the share that differs is smaller are equal."""
+"""Distances count as equal if their relative difference is at most this."""
 
 
 class Clusters(NamedTuple):
@@ -37,7 +37,7 @@ class Clusters(NamedTuple):
 
 
 class ClusterScores(NamedTuple):
-    """How clusters compare with the true identities; each in [0, 1], 1 for the same.
+    """How well clusters match the true identities; each score is in [0, 1], and 1 is best.
 
     Attributes:
         pair_precision: of pairs in one cluster, the share of one identity.
@@ -85,18 +85,18 @@ def cluster(
         embeddings: [N, D] floating point.
         threshold: squared Euclidean distance up to which clusters are merged.
         linkage: ``"average"`` or ``"single"``.
-        progress: called with the rows whose cluster is finished and all there are.
+        progress: called with how many rows are done, and how many there are.
 
     Returns:
         :class:`Clusters`.
 
     Raises:
-        ValueError: another linkage, a negative threshold, no matrix, or one that holds NaN or
-            infinity.
+        ValueError: another linkage, a negative threshold, or embeddings that are not a matrix of
+            finite numbers.
 
     Example:
-        >>> found = cluster(np.array([[0.0], [0.1], [1.0], [0.2]]), 0.05)
-        >>> found.labels.tolist(), found.sizes.tolist()
+        >>> clusters = cluster(np.array([[0.0], [0.1], [1.0], [0.2]]), 0.05)
+        >>> clusters.labels.tolist(), clusters.sizes.tolist()
         ([0, 0, 1, 0], [3, 1])
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 5.7 (agglomerative clustering); Murtagh,
@@ -107,34 +107,34 @@ def cluster(
         raise ValueError(f"linkage: expected one of {', '.join(LINKAGES)}, got {linkage!r}")
     if not threshold >= 0:
         raise ValueError(f"threshold: expected a number from 0, got {threshold!r}")
-    embeddings = np.asarray(embeddings)  # a tensor has no NumPy's methods
+    embeddings = np.asarray(embeddings)  # accepts tensors and lists too
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings: expected a matrix [N, D], got shape {embeddings.shape}")
     wrong = np.flatnonzero(~np.isfinite(embeddings).all(1))
     if len(wrong):
         raise ValueError(f"embeddings: expected numbers, got NaN or infinity in row {wrong[0]}")
-    rows, copies, place = _different(embeddings)
+    rows, copies, place = _distinct(embeddings)
     if linkage == "single":
-        found = _components(rows, threshold, progress)[place]
+        groups = _components(rows, threshold, progress)[place]
     else:
-        found = _average(rows, copies, threshold, progress)[place]
-    names, sizes = np.unique(found, return_counts=True)
-    # The largest is first; of equally large ones the one that has the first row.
-    first = np.full(len(names), len(found))
-    np.minimum.at(first, np.searchsorted(names, found), np.arange(len(found)))
+        groups = _average(rows, copies, threshold, progress)[place]
+    names, sizes = np.unique(groups, return_counts=True)
+    # Larger clusters come first, and of equally large ones that with the lowest row.
+    first = np.full(len(names), len(groups))
+    np.minimum.at(first, np.searchsorted(names, groups), np.arange(len(groups)))
     order = np.lexsort((first, -sizes))
-    place = np.empty(len(names), np.int64)
-    place[order] = np.arange(len(names))
-    labels = place[np.searchsorted(names, found)]
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    labels = rank[np.searchsorted(names, groups)]
     return Clusters(labels.astype(np.int64), sizes[order].astype(np.int64))
 
 
-def _different(
+def _distinct(
     embeddings: NDArray[Any],
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the different rows in order, how often each is there, and each row's place there."""
-    rows = np.ascontiguousarray(embeddings) + 0  # -0.0 is 0.0
-    if not rows.shape[1]:  # nothing tells them apart
+    """Return the distinct rows in order, how often each occurs, and each row's place in them."""
+    rows = np.ascontiguousarray(embeddings) + 0  # -0.0 becomes 0.0
+    if not rows.shape[1]:  # rows without columns are all equal
         rows = np.zeros((len(rows), 1), rows.dtype)
     as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
     _, first, place, copies = np.unique(
@@ -163,7 +163,7 @@ def _average(
     threshold: float,
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.int64]:
-    """Return for each row, of which there are so many copies, one that stands for its cluster."""
+    """Return for each row one that stands for its cluster; ``copies`` is how often it occurs."""
     means = torch.from_numpy(np.array(embeddings, np.float64))
     total = len(means)
     spread = torch.zeros(total, dtype=torch.float64)  # v
@@ -185,7 +185,8 @@ def _average(
         means[into] += share[:, None] * step
         sizes[into] = n + m
         parent[gone] = into
-        close[merged] = False  # no more; and what has nobody close will never have
+        close[merged] = False
+        # What has no other within the threshold is finished: merging brings none closer.
         active = active[close]
     if progress is not None:
         progress(total, total)
@@ -196,13 +197,14 @@ def _average(
 def _closest(means: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """Return each cluster's distance to the closest other one, and which that is.
 
-    Another coordinate, 0 of the one and sqrt(v) of the other, adds v to a squared distance.
+    One more coordinate, 0 for the query and sqrt(v) for the candidate, makes the search add the
+    candidate's v to the squared distance.
     """
     candidates = torch.cat([means, spread.sqrt()[:, None]], 1).float()
     queries = torch.cat([means, torch.zeros_like(spread)[:, None]], 1).float()
-    found = nearest(queries, 2, ref_emb=candidates).indices
-    itself = found[:, 0] == torch.arange(len(means))
-    other = torch.where(itself, found[:, 1], found[:, 0])
+    two_closest = nearest(queries, 2, ref_emb=candidates).indices
+    itself = two_closest[:, 0] == torch.arange(len(means))
+    other = torch.where(itself, two_closest[:, 1], two_closest[:, 0])
     return _distances(means, spread, torch.arange(len(means)), other), other
 
 
@@ -213,14 +215,14 @@ def _distances(means: Tensor, spread: Tensor, first: Tensor, second: Tensor) -> 
 def _pairs(
     means: Tensor, spread: Tensor, distances: Tensor, other: Tensor, close: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return pairs to merge, none of them with a cluster of another pair, the lower one first.
+    """Return pairs of clusters to merge, the lower one first; no cluster is in two pairs.
 
     A pair is merged if neither of its clusters has a closer one. Of equally close clusters the
     search names only the first. If only mutual closest pairs were merged, then on a lattice nearly
     all clusters would wait for the one before them. Two rules avoid this. It is enough that the
     distance of the pair is the smallest of both clusters. And two clusters with the same closest
-    cluster, equally close, are tried as a pair too: among points that are all equally far apart
-    every second is such a pair.
+    cluster, equally close, are tried as a pair too: this pairs points that are all equally far
+    apart two by two.
     """
     most = distances * (1 + _ROUNDING)
     first = (close & (distances <= most[other])).nonzero().flatten()
@@ -258,11 +260,11 @@ def score_clusters(labels: Sequence[Any], identities: Sequence[Any]) -> ClusterS
 
     Args:
         labels: N clusters, of any type.
-        identities: N true ones.
+        identities: N true identities, of any type.
 
     Returns:
-        :class:`ClusterScores`. Where there is no pair in one cluster, or none of one identity,
-        precision or recall is 1: nothing is wrong, or nothing is missing.
+        :class:`ClusterScores`. Pair precision is 1 where no cluster has two rows, as nothing is
+        wrong; pair recall is 1 where no identity has two rows, as nothing is missing.
 
     Example:
         >>> scores = score_clusters([0, 0, 0, 1], ["a", "a", "b", "b"])

@@ -1,4 +1,4 @@
-"""Embeds a folder of images in constant memory, and goes on after a kill where it was."""
+"""Embeds a folder of images in constant memory; a killed call can be continued."""
 
 from __future__ import annotations
 
@@ -60,24 +60,25 @@ def embed_images(
 ) -> StoredEmbeddings:
     """Embed images into a folder.
 
-    What is finished is on disk after every batch: after a kill the same call goes on behind the
-    last one. Images that cannot be read are left out and listed in ``unreadable.csv``.
+    Each batch is written to disk when it is done, so after a kill the same call continues behind
+    the last finished batch. Images that cannot be read are left out and listed in
+    ``unreadable.csv``.
 
     Args:
-        module: what embeds, in evaluation mode.
+        module: the embedder, in evaluation mode.
         model: its name.
         images: what to embed; see :func:`list_tree`.
         output: the folder of the embeddings: see :func:`facenet_ext.recognition.read_embeddings`.
         stop_at_unreadable: give up at the first image that cannot be read.
-        batch: images at once.
-        progress: called with the images that are done and all there are.
+        batch: images embedded at once.
+        progress: called with how many images are done, and how many there are.
 
     Returns:
         The :class:`StoredEmbeddings`.
 
     Raises:
-        InputError: there are none that can be read, or the folder was begun with other images or
-            another model, or cannot be written to.
+        InputError: no image can be read, or the folder was begun with other images or another
+            model, or cannot be written to.
     """
     described = {
         "model": dataclasses.asdict(model),
@@ -88,7 +89,7 @@ def embed_images(
     if finished is not None:
         return finished
     with _alone(output / _PARTS):
-        finished = _finished(output, described)  # by another command, until now
+        finished = _finished(output, described)  # another command may have just finished it
         if finished is not None:
             return finished
         parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
@@ -110,7 +111,7 @@ def embed_images(
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out of an unfinished folder; a lock ends with its process."""
+    """Lock an unfinished folder against other processes; the lock ends with this process."""
     with writing(folder.parent, ""):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
@@ -128,7 +129,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | None:
-    """Return what an earlier call has finished, None where there is none."""
+    """Return the embeddings if an earlier call has finished them, else None."""
     if not (output / STORE).is_file():
         return None
     stored = read_embeddings(output)
@@ -170,7 +171,8 @@ def _embed_rest(
             if progress is not None:
                 progress(parts.done, count)
             decoded, first = waiting, parts.done
-            reading = pool.map(read, _range(first + batch, batch, count))  # meanwhile
+            # The next batch is read while this one is embedded.
+            reading = pool.map(read, _range(first + batch, batch, count))
             errors = {first + at: e for at, e in enumerate(decoded) if isinstance(e, str)}
             if errors and stop_at_unreadable:
                 position, error = next(iter(errors.items()))
@@ -191,17 +193,17 @@ def _range(first: int, count: int, end: int) -> range:
 
 
 class _Parts:
-    """What is finished of an unfinished folder: rows, one after the other, and how far they go.
+    """The finished rows of an unfinished folder, and how many images they cover.
 
     Args:
-        folder: of the parts.
-        described: what they are of.
-        dim: numbers of a row.
+        folder: the folder of the unfinished files.
+        described: the model and the images, to be compared when a call continues.
+        dim: length of a row.
 
     Attributes:
-        done: images that were looked at.
-        rows: of them, embedded.
-        unreadable: of them, not, with the reason.
+        done: how many images were tried.
+        rows: how many of them are embedded.
+        unreadable: the positions of the others, each with the reason.
     """
 
     def __init__(self, folder: Path, described: dict[str, Any], dim: int) -> None:
@@ -228,7 +230,7 @@ class _Parts:
             done, rows = int(state["done"]), int(state["rows"])
             unreadable = {int(position): why for position, why in state["unreadable"].items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return  # damaged: begin anew
+            return  # the file is damaged: begin anew
         if described != self.described:
             raise InputError(
                 f"{self.folder.parent}: was begun with other images or another model; "
@@ -237,20 +239,20 @@ class _Parts:
         if self._file.is_file() and self._file.stat().st_size >= rows * self.dim * 4:
             self.done, self.rows, self.unreadable = done, rows, unreadable
 
-    def add(self, embeddings: Tensor, looked_at: int, unreadable: dict[int, str]) -> None:
-        """Write the rows of a batch, and then that they are there."""
+    def add(self, embeddings: Tensor, tried: int, unreadable: dict[int, str]) -> None:
+        """Write the rows of a batch, and then how far they go."""
         with self._file.open("r+b" if self._file.is_file() else "w+b") as file:
-            file.truncate(self.rows * self.dim * 4)  # what a killed call had begun
+            file.truncate(self.rows * self.dim * 4)  # drop what a killed call had begun
             file.seek(0, os.SEEK_END)
             file.write(embeddings.contiguous().numpy().tobytes())
-        self.done += looked_at
+        self.done += tried
         self.rows += len(embeddings)
         self.unreadable |= unreadable
         state = {"done": self.done, "rows": self.rows, "unreadable": self.unreadable}
         write_json(self._state, self.described | state)
 
     def join(self, path: Path) -> None:
-        """Write all rows as an .npy file, without having them in memory."""
+        """Write all rows as an .npy file, without reading them into memory."""
         header = io.BytesIO()
         shape = (self.rows, self.dim)
         described = {"descr": "<f4", "fortran_order": False, "shape": shape}

@@ -1,4 +1,4 @@
-"""Whose are these: probes against a gallery, closed and open set."""
+"""Finds out whose probes are: searches in a gallery, closed and open set."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ __all__ = [
 ]
 
 SAME_IMAGE = 1e-6
-"""Squared distance up to which two embeddings are of one image, or of a copy of it."""
+"""Squared distance up to which two embeddings count as those of an image and its copy."""
 
-_PROBES = 4096
-_CHUNK = 65_536
+_PROBES = 4096  # searched for at once
+_CHUNK = 65_536  # rows of the gallery in memory at once
+_MOST_NEIGHBOURS = 1024  # that one search returns
 
 
 class Identification(NamedTuple):
@@ -35,8 +36,8 @@ class Identification(NamedTuple):
     Attributes:
         distances: [M, k] float32, squared Euclidean, to the identity's closest row; infinity where
             the gallery has fewer than k identities.
-        identities: [M, k] int64, by number; -1 there.
-        rows: [M, k] int64, that closest row of the gallery; -1 there.
+        identities: [M, k] int64, the identities' numbers; -1 where the distance is infinite.
+        rows: [M, k] int64, each identity's closest row of the gallery; -1 where it is infinite.
     """
 
     distances: Tensor
@@ -78,22 +79,22 @@ def identify(
         gallery: [N, D] float32.
         identities: [N] integers from 0.
         probes: [M, D] float32.
-        k: how many, 1 to 100.
+        k: identities to find for each probe, 1 to 100.
         leave_out: squared distance up to which a row of the gallery is left out of a probe's
             search: ``SAME_IMAGE`` leaves out the probe itself and its copies.
-        progress: called with the probes that are done and all there are.
+        progress: called with how many probes are done, and how many there are.
 
     Returns:
         An :class:`Identification`.
 
     Raises:
-        ValueError: the gallery is empty, shapes do not fit, identities are no integers, or ``k`` is
-            out of range.
+        ValueError: the gallery is empty, shapes do not fit, identities are not integers, or ``k``
+            is out of range.
 
     Example:
         >>> gallery = np.array([[0.0], [0.1], [2.0]], np.float32)
-        >>> found = identify(gallery, np.array([0, 0, 1]), np.array([[0.2]], np.float32), k=2)
-        >>> found.identities.tolist(), found.rows.tolist()
+        >>> closest = identify(gallery, np.array([0, 0, 1]), np.array([[0.2]], np.float32), k=2)
+        >>> closest.identities.tolist(), closest.rows.tolist()
         ([[0, 1]], [[1, 2]])
         >>> itself = identify(gallery, np.array([0, 0, 1]), gallery, k=1, leave_out=SAME_IMAGE)
         >>> itself.rows.tolist()
@@ -103,7 +104,7 @@ def identify(
     """
     if not 1 <= k <= 100:
         raise ValueError(f"k: expected 1 to 100, got {k!r}")
-    # Tensors and lists too; a mapped file stays one.
+    # Accepts tensors and lists too, and leaves a mapped file on disk.
     gallery, identities, probes = map(np.asanyarray, (gallery, identities, probes))
     if len(gallery) == 0 or len(gallery) != len(identities):
         raise ValueError(
@@ -116,7 +117,7 @@ def identify(
         )
     if identities.dtype.kind not in "iu":
         raise ValueError(f"identities: expected integers from 0, got {identities.dtype}")
-    # The rows of each identity side by side, so that a chunk of them has few identities twice.
+    # Rows of one identity lie side by side, so that few identities are in two chunks.
     order = np.argsort(identities, kind="stable")
     sorted_identities = torch.from_numpy(np.ascontiguousarray(identities[order])).long()
     parts = []
@@ -134,14 +135,14 @@ def identify(
 
 
 def have_other_images(gallery: NDArray[Any], identities: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return for each identity whether a gallery has two images of it that are no copies.
+    """Return for each identity whether a gallery has two different images of it, not just copies.
 
     Args:
         gallery: [N, D] float32.
         identities: [N] integers from 0, each of them at least once.
 
     Returns:
-        [C]: False for those that nothing is left of when an image is left out.
+        [C] bool: False where leaving out an image and its copies leaves the identity no row.
 
     Example:
         >>> gallery = np.array([[0.0], [0.1], [2.0], [2.0]], np.float32)
@@ -165,51 +166,50 @@ def _identify_block(
     k: int,
     leave_out: float | None,
 ) -> Identification:
-    """Search chunk by chunk: within one, for more and more neighbours until k identities differ."""
+    """Search the gallery chunk by chunk, and merge the closest identities of each."""
     best: Identification | None = None
     for begin in range(0, len(order), _CHUNK):
         rows = order[begin : begin + _CHUNK]
         candidates = torch.from_numpy(np.array(gallery[np.sort(rows)], np.float32))
         place = np.argsort(np.argsort(rows))  # of each row among the sorted ones
         candidates = candidates[torch.from_numpy(place)]
-        of = identities[begin : begin + _CHUNK]
-        found = _closest_identities(probes, candidates, of, k, leave_out)
-        named = Identification(
-            found.distances,
-            found.identities,
-            torch.where(found.rows < 0, -1, torch.from_numpy(rows)[found.rows.clamp(min=0)]),
-        )
-        best = named if best is None else _merge(best, named, k)
+        owners = identities[begin : begin + _CHUNK]
+        closest = _closest_identities(probes, candidates, owners, k, leave_out)
+        in_gallery = torch.from_numpy(rows)[closest.rows.clamp(min=0)]
+        closest = closest._replace(rows=torch.where(closest.rows < 0, -1, in_gallery))
+        best = closest if best is None else _merge(best, closest, k)
     assert best is not None
     return best
 
 
 def _closest_identities(
-    probes: Tensor, candidates: Tensor, of: Tensor, k: int, leave_out: float | None
+    probes: Tensor, candidates: Tensor, owners: Tensor, k: int, leave_out: float | None
 ) -> Identification:
-    available = int(torch.unique(of).numel())
+    """Search for more and more neighbours until those of every probe are of k identities."""
+    available = int(torch.unique(owners).numel())
     wanted = min(k, available)
-    count = min(len(candidates), max(2 * k, 8), 1024)
+    count = min(len(candidates), max(2 * k, 8), _MOST_NEIGHBOURS)
     while True:
         distances, rows = nearest(probes, count, ref_emb=candidates)
-        names = of[rows]
+        names = owners[rows]
         if leave_out is not None:
             names = names.masked_fill(distances <= leave_out, -1)
-        found = _first_of_each(distances, names, rows, k)
-        enough = bool((found.identities[:, wanted - 1] >= 0).all())
+        closest = _first_of_each(distances, names, rows, k)
+        enough = bool((closest.identities[:, wanted - 1] >= 0).all())
         if enough or count == len(candidates):
-            return found
-        if count == 1024:  # someone has more than a thousand rows: one identity after the other
-            return _all_identities(probes, candidates, of, k, leave_out)
-        count = min(len(candidates), 4 * count, 1024)
+            return closest
+        if count == _MOST_NEIGHBOURS:  # a few identities own all of them
+            return _one_by_one(probes, candidates, owners, k, leave_out)
+        count = min(len(candidates), 4 * count, _MOST_NEIGHBOURS)
 
 
-def _all_identities(
-    probes: Tensor, candidates: Tensor, of: Tensor, k: int, leave_out: float | None
+def _one_by_one(
+    probes: Tensor, candidates: Tensor, owners: Tensor, k: int, leave_out: float | None
 ) -> Identification:
+    """Search the rows of one identity after the other."""
     parts = []
-    for identity in torch.unique(of).tolist():
-        own = (of == identity).nonzero().flatten()
+    for identity in torch.unique(owners).tolist():
+        own = (owners == identity).nonzero().flatten()
         if leave_out is None:
             distances, rows = nearest(probes, 1, ref_emb=candidates[own])
         else:
@@ -222,21 +222,20 @@ def _all_identities(
 
 
 def _nearest_beyond(probes: Tensor, candidates: Tensor, leave_out: float) -> tuple[Tensor, Tensor]:
-    """Return the closest row that is not left out: its distance, infinity where there is none."""
-    found = []
-    for block in torch.split(
-        probes, 64
-    ):  # however many are left out, of which a search has a limit
+    """Return the distance of the closest row that is not left out, infinity if none is, and it."""
+    parts = []
+    # By torch.cdist: more rows may have to be left out than `nearest` returns.
+    for block in torch.split(probes, 64):
         d = torch.cdist(block, candidates, compute_mode="donot_use_mm_for_euclid_dist").square()
-        found.append(d.masked_fill(d <= leave_out, torch.inf).min(1, keepdim=True))
-    distances, rows = (torch.cat(field) for field in zip(*found, strict=True))
+        parts.append(d.masked_fill(d <= leave_out, torch.inf).min(1, keepdim=True))
+    distances, rows = (torch.cat(field) for field in zip(*parts, strict=True))
     return distances, rows
 
 
 def _first_of_each(distances: Tensor, identities: Tensor, rows: Tensor, k: int) -> Identification:
-    """Keep each probe's first row of each identity, of rows in ascending order of distance.
+    """Keep each probe's first row of each of the first k identities; -1 is not an identity.
 
-    Rows of identity -1 are no one's.
+    A probe's rows come in ascending order of distance.
     """
     _, order = identities.sort(dim=1, stable=True)
     in_order = identities.gather(1, order)
@@ -262,23 +261,23 @@ def _merge(a: Identification, b: Identification, k: int) -> Identification:
     distances, identities, rows = (torch.cat(pair, 1) for pair in zip(a, b, strict=True))
     order = distances.argsort(dim=1, stable=True)
     distances, identities, rows = (f.gather(1, order) for f in (distances, identities, rows))
-    return _first_of_each(distances, identities, rows, k)  # those that are missing are the last
+    return _first_of_each(distances, identities, rows, k)
 
 
 def cumulative_matches(found: Identification, truth: Sequence[int] | Tensor) -> Tensor:
-    """Return the cumulative match characteristic: the share of probes found by each rank.
+    """Return the cumulative match characteristic: the share of probes identified by each rank.
 
     Args:
-        found: what was found.
-        truth: [M] integers, the identity of each probe; -1 where it is not in the gallery: such
-            probes have no part.
+        found: what :func:`identify` returned.
+        truth: [M] integers, the identity of each probe. Probes with -1 are not in the gallery and
+            do not count.
 
     Returns:
-        [k] float64, ascending; the first is the rank-1 rate. NaN where no probe has a part.
+        [k] float64, ascending; the first is the rank-1 rate. NaN where no probe counts.
 
     Example:
-        >>> found = Identification(*(torch.tensor([[1, 2], [2, 1]]),) * 3)
-        >>> cumulative_matches(found, [1, 1]).tolist()
+        >>> closest = Identification(*(torch.tensor([[1, 2], [2, 1]]),) * 3)
+        >>> cumulative_matches(closest, [1, 1]).tolist()
         [0.5, 1.0]
 
     Source: Grother, Phillips, *Models of large population recognition performance*, CVPR 2004.
@@ -292,19 +291,20 @@ def cumulative_matches(found: Identification, truth: Sequence[int] | Tensor) -> 
 def open_set_rates(
     found: Identification, truth: Sequence[int] | Tensor, thresholds: Sequence[float] | Tensor
 ) -> list[OpenSetPoint]:
-    """Return how an open-set search does at each threshold.
+    """Return the rates of an open-set search at each threshold.
 
     Args:
-        found: what was found.
-        truth: [M] integers, the identity of each probe; -1: not in the gallery.
+        found: what :func:`identify` returned.
+        truth: [M] integers, the identity of each probe; -1 for those not in the gallery.
         thresholds: squared Euclidean distances.
 
     Returns:
-        An :class:`OpenSetPoint` for each; a rate is NaN where there are no such probes.
+        An :class:`OpenSetPoint` for each threshold. ``identified`` is NaN without known probes,
+        ``false_alarms`` without unknown ones.
 
     Example:
-        >>> found = Identification(torch.tensor([[0.1], [0.7]]), *(torch.tensor([[3], [3]]),) * 2)
-        >>> open_set_rates(found, [3, -1], [0.5])
+        >>> closest = Identification(torch.tensor([[0.1], [0.7]]), *(torch.tensor([[3], [3]]),) * 2)
+        >>> open_set_rates(closest, [3, -1], [0.5])
         [OpenSetPoint(threshold=0.5, identified=1.0, false_alarms=0.0)]
 
     Source: Phillips, Grother, Micheals, *Evaluation methods in face recognition*, Handbook of Face

@@ -43,13 +43,13 @@ FORMAT = "facenet_ext embeddings, 1"
 
 @dataclasses.dataclass(frozen=True)
 class ModelName:
-    """What made embeddings, and so what they can be compared with.
+    """The model that made embeddings: it decides what they can be compared with.
 
     Attributes:
-        network: as ``--model`` of ``facenet train`` has it.
+        network: its name, as ``--model`` of ``facenet train`` takes it.
         checkpoint: SHA-256 of the checkpoint's file.
-        views: passes through the network that an image's embedding is the mean direction of:
-            "all" that the run verified with, or "one".
+        views: "all" where an image's embedding is the mean direction over its shifted and mirrored
+            views, as in the run's own verification; "one" where it is one pass of the network.
         matches: SHA-256 of the checkpoint of an older model that this one was trained to match
             (``facenet harmonize``), or None.
     """
@@ -78,14 +78,14 @@ class ModelName:
 
 @dataclasses.dataclass(frozen=True)
 class StoredEmbeddings:
-    """Embeddings with what they are of.
+    """Embeddings, and which images and model they are of.
 
     Attributes:
         embeddings: [N, D] float32, mapped to its file.
         ids: a name for each row: the path of its image under the folder that was embedded.
-        identities: whose each is: the name of the folder that the image lies in; "" where that is
-            not known.
-        model: what made them.
+        identities: the identity of each row: the name of its image's folder; "" where it is not
+            known.
+        model: the model that made them.
     """
 
     embeddings: NDArray[np.float32]
@@ -105,7 +105,7 @@ class StoredEmbeddings:
         """Check that every row's identity is known.
 
         Args:
-            source: what the message says they are from.
+            source: what the message calls these embeddings.
 
         Raises:
             InputError: one is not.
@@ -125,7 +125,7 @@ def write_embeddings(
     Args:
         folder: made where it is missing.
         stored: what to write.
-        more: goes into ``store.json`` too.
+        more: further entries of ``store.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{EMBEDDINGS}"
@@ -142,7 +142,7 @@ def finish_store(
     model: ModelName,
     more: dict[str, Any] | None = None,
 ) -> None:
-    """Write what belongs to embeddings that are in the folder already."""
+    """Write the other files of a folder that has its ``embeddings.npy`` already."""
     write_text(folder / _IDS, "".join(f"{name}\n" for name in ids))
     write_text(folder / _IDENTITIES, "".join(f"{name}\n" for name in identities))
     described = {"format": FORMAT, "rows": len(ids), "model": dataclasses.asdict(model)}
@@ -153,7 +153,8 @@ def read_embeddings(folder: Path) -> StoredEmbeddings:
     """Read what :func:`write_embeddings` or ``facenet embed`` wrote; the rows stay on disk.
 
     Raises:
-        InputError: it is no such folder, or unfinished, or damaged; the message tells which file.
+        InputError: the folder has no embeddings, or unfinished or damaged ones; the message names
+            the file.
     """
     try:
         described = json.loads((folder / STORE).read_text(encoding="utf-8"))
@@ -179,10 +180,10 @@ def check_one_model(**sets: StoredEmbeddings) -> None:
     """Check that sets of embeddings can be compared.
 
     Args:
-        sets: by the names that the message gives them.
+        sets: the embeddings; a message calls each by its keyword, in capitals.
 
     Raises:
-        InputError: two models made them.
+        InputError: distances between embeddings of two of their models mean nothing.
     """
     (first_name, first), *others = sets.items()
     for name, other in others:
@@ -205,7 +206,7 @@ def map_array(path: Path) -> NDArray[Any]:
     """Map an array to its file; nothing in the file is executed.
 
     Raises:
-        InputError: it is no ``.npy`` file of numbers.
+        InputError: it is not an ``.npy`` file of numbers.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -217,10 +218,10 @@ def map_array(path: Path) -> NDArray[Any]:
 
 
 def number(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the different names in order, and the place of each one's name among them.
+    """Return the distinct names in order, and for each name its place among them.
 
-    Names are different as :func:`facenet_ext.common.text.comparable` tells; of several spellings of
-    one the first is returned.
+    Names are the same if :func:`facenet_ext.common.text.comparable` makes them equal; of several
+    spellings of a name the first is returned.
 
     Example:
         >>> number(["Zoe\u0308", "Ann", "Zo\u00eb"])[1]
