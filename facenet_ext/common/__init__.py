@@ -1,8 +1,9 @@
-"""What several rooms use.
+"""What several packages use.
 
 | file | what it does |
 |---|---|
-| `errors.py` | what ends a command: told in one line, without a traceback |
+| `errors.py` | errors that end a command with one line, without a traceback |
+| `options.py` | declares the options of commands |
 | `interrupts.py` | Ctrl-C while libraries load |
 | `text.py` | reads a user's text files, and compares names |
 | `files.py` | writes files whole or not at all, and JSON |

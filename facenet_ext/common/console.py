@@ -1,4 +1,4 @@
-"""The consoles that commands print to: names and paths come out as they are."""
+"""The consoles that commands print to; they print names and paths unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["cut", "make_console"]
 
 _WIDE = 10_000
-"""Columns of a file or a pipe, where a broken line is hard to search."""
+"""Columns of a file or a pipe, where a wrapped line is hard to search."""
 
 
 def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -22,7 +22,7 @@ def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
 
     Args:
         stderr: print to standard error in place of standard output.
-        width: columns; by default those of the terminal, or as many as a line has.
+        width: columns; by default those of the terminal, and elsewhere enough for any line.
 
     Example:
         >>> make_console().print("runs/faces[old]")
@@ -37,7 +37,7 @@ def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 
 def cut(name: str, length: int) -> str:
-    """Cut a name that is too long in the middle: both ends tell it from others.
+    """Shorten a long name in its middle, as both ends tell it from others.
 
     Example:
         >>> cut("Person_with_a_long_name/0001.png", 15)

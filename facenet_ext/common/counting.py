@@ -1,4 +1,4 @@
-"""A bar for work that says how far it is."""
+"""A progress bar for work that reports how far it is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["Counting"]
 
 
 class Counting(Progress):
-    """A bar for work that says how far it is, with the time it will take.
+    """A progress bar for work that reports how far it is, with the time that is left.
 
-    Where the output is no terminal nothing is shown.
+    It shows nothing where the output is not a terminal.
 
     Args:
-        what: is done.
+        what: what is being done.
         console: where to print.
 
     Example:

@@ -1,4 +1,4 @@
-"""What ends a run early: each is told to the user in one line, without a traceback."""
+"""Errors that end a run early. Commands print each in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def in_flags(message: str) -> str:
 
 
 class InterruptedRunError(Exception):
-    """The user stopped the run; ``checkpoint`` is where it continues, if it got that far."""
+    """The user stopped the run; it can continue from ``checkpoint``, unless that is None."""
 
     def __init__(self, checkpoint: Path | None) -> None:
         super().__init__(checkpoint)

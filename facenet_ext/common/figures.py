@@ -50,12 +50,12 @@ def caption(name: str, length: int = 22, between: str = "\n") -> str:
 
 
 def shorten(name: str, length: int = 30) -> str:
-    """Return a name as a picture shows it: cut where it is too long; a $ begins no formula."""
+    """Return a name as a picture shows it: cut if it is long, and with any $ escaped."""
     return cut(drawable(name), length).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of so many inches with one plot in it."""
+    """Return a figure of this size in inches, and its one plot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     tidy(axes)

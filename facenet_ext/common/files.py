@@ -17,7 +17,7 @@ __all__ = ["read_json", "without_nan", "write_json", "write_text", "writing"]
 
 @contextmanager
 def writing(folder: Path, called: str = "`output` ") -> Iterator[None]:
-    """Say of what fails inside that the folder cannot be written to: only writes belong in it.
+    """Report a failure inside as one of writing to a folder; so do nothing but write inside.
 
     Args:
         folder: what is written to.
@@ -40,7 +40,7 @@ def write_json(path: Path, figures: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file of JSON holds; None where it is damaged, or not there."""
+    """Return the content of a JSON file; None where it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -48,14 +48,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that it is whole or not there."""
+    """Write a file under a temporary name and rename it, so that it is never half written."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
 
 
 def without_nan(value: Any) -> Any:
-    """Return data with None in place of what is no number, as JSON has it."""
+    """Return data with None in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Draws names in any script: with the fonts that are there, and readably without."""
+"""Draws names in any script with the installed fonts; escapes what none of them has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 __all__ = ["draw_png", "drawable"]
 
-# Of CJK scripts, which Matplotlib's own font has not: those that systems come with.
+# Fonts that systems come with for Chinese, Japanese and Korean, which Matplotlib's own lacks.
 _FALLBACKS = (
     *(f"Noto Sans CJK {region}" for region in ("SC", "TC", "JP", "KR")),
     *("Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans"),
@@ -23,7 +23,7 @@ _FALLBACKS = (
 
 
 def drawable(text: str) -> str:
-    r"""Return a text in characters that can be drawn; for others there are Python's escapes.
+    r"""Return a text with Python's escapes in place of characters that cannot be drawn.
 
     Example:
         >>> drawable("Zoë"), drawable("\U000f0000.png")
@@ -50,21 +50,21 @@ def draw_png(figure: Figure, dpi: float) -> bytes:
             text.set_fontfamily(families)
     png = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of places too narrow for all, and the like
+        warnings.simplefilter("ignore", UserWarning)  # such as: no room for all labels
         figure.savefig(png, format="png", dpi=dpi)
     return png.getvalue()
 
 
 @functools.cache
 def _families() -> list[str]:
-    """Return Matplotlib's family, and after it the others that are installed."""
+    """Return Matplotlib's own font families, then those of _FALLBACKS that are installed."""
     installed = set(font_manager.get_font_names())
     return [*rcParams["font.family"], *(name for name in _FALLBACKS if name in installed)]
 
 
 @functools.cache
 def _characters() -> frozenset[int]:
-    """Return the characters that one of the fonts has."""
+    """Return the characters that at least one of the fonts has."""
     paths = (
         font_manager.findfont(font_manager.FontProperties(family=[name])) for name in _families()
     )

@@ -14,10 +14,10 @@ __all__ = ["loading"]
 
 @contextmanager
 def loading(prog: str) -> Iterator[None]:
-    """End the process in one line, with status 130, if Ctrl-C is pressed meanwhile.
+    """Let Ctrl-C end the process with one line and status 130 while the block runs.
 
-    An import that is cut short raises anything, of NumPy an AttributeError, and what it leaves
-    behind does not work: there is nothing to clean up, nor to go on with.
+    An interrupted import may raise anything, NumPy's an AttributeError, and leaves broken modules
+    behind. There is nothing to clean up yet, so the process ends at once.
 
     Args:
         prog: the command's name.
@@ -26,7 +26,7 @@ def loading(prog: str) -> Iterator[None]:
         >>> with loading("facenet train"):
         ...     import torch
     """
-    if threading.current_thread() is not threading.main_thread():  # which has no say in signals
+    if threading.current_thread() is not threading.main_thread():  # only it can handle signals
         yield
         return
 
@@ -35,7 +35,7 @@ def loading(prog: str) -> Iterator[None]:
         os._exit(130)
 
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:  # as of a command that runs in the background
+    if before is not signal.SIG_IGN:  # a command in the background ignores Ctrl-C
         signal.signal(signal.SIGINT, stop)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Tells what libraries warn of in plain lines, and of an image with the name of its file."""
+"""Prints libraries' warnings as plain lines, and with them the file that they are about."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _thread = threading.local()
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say that this thread reads a file meanwhile: what is warned of is about it."""
+    """Attribute this thread's warnings to a file while the block runs."""
     _thread.path = path
     try:
         yield
@@ -31,11 +31,11 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def tell_warnings(tell: Callable[[str], Any]) -> Iterator[None]:
-    """Tell what is warned of meanwhile, in any thread.
+    """Report the warnings of all threads as plain lines while the block runs.
 
-    What is about a file is told at the end: each file is named once, with the first warning about
-    it, and from the sixth on they are counted. Other warnings are told at once, each once; those
-    for developers are left as they are.
+    Warnings about files come at its end: each file once, with its first warning; from the sixth
+    file on they are only counted. Other warnings come at once, each once. Warnings for developers
+    (neither UserWarning nor RuntimeWarning) are left to Python.
 
     Args:
         tell: called with each line.
@@ -48,7 +48,7 @@ def tell_warnings(tell: Callable[[str], Any]) -> Iterator[None]:
     heard: dict[Path, str] = {}
     others: set[str] = set()
     with warnings.catch_warnings():
-        warnings.filterwarnings("always", module="PIL")  # else only the first file's is heard
+        warnings.filterwarnings("always", module="PIL")  # by default, only for the first file
         show = warnings.showwarning
 
         def hear(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

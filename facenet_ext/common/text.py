@@ -1,4 +1,4 @@
-"""What people write: text files, and names that look alike and are other bytes."""
+"""Reads text files that people wrote; compares, counts and prints names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_text(path: Path, called: str | None = None) -> str:
         Its text, with ``\n`` at each line's end.
 
     Raises:
-        InputError: there is no such file, or it is no text in UTF-8; the message tells which.
+        InputError: the file cannot be read, or is not text in UTF-8; the message says which.
 
     Example:
         >>> import tempfile
@@ -73,9 +73,9 @@ def read_lines(path: Path, called: str | None = None) -> list[str]:
 
 
 def comparable(name: str) -> str:
-    """Return the form of a name in which it is equal to what looks the same: Unicode's NFC.
+    """Return a name in Unicode's form NFC, in which names that look the same are equal.
 
-    An é is one character or an e and an accent. File systems hand out either, people type one.
+    An é is one character, or an e and an accent. File systems use either, people type the first.
 
     Args:
         name: of a person, or of a file.
@@ -88,11 +88,11 @@ def comparable(name: str) -> str:
 
 
 def counted(count: int, one: str) -> str:
-    """Return a count and what it counts, in the plural but for one.
+    """Return a count and what it counts, in the plural unless the count is 1.
 
     Args:
         count: how many.
-        one: the singular. Its first noun becomes a plural; an ending of files stays as it is.
+        one: the singular. Its first noun becomes a plural; a file's ending, as ".heic", does not.
 
     Example:
         >>> counted(2000, "image"), counted(1, "pair of images"), counted(0, "pair of images")
@@ -112,7 +112,7 @@ def counted(count: int, one: str) -> str:
 
 
 def printable(name: object) -> str:
-    r"""Return a name as it can be printed in a line of UTF-8: with escapes for what cannot.
+    r"""Return a name with escapes for what cannot be printed in a line of UTF-8.
 
     Example:
         >>> print(printable("caf\udce9\n.png"))

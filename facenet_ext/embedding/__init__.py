@@ -1,13 +1,13 @@
-"""A trained model: what a run leaves on disk, and what embeds with it.
+"""A trained model: its options, its files on disk, and the network that embeds.
 
 | file | what it does |
 |---|---|
 | `options.py` | the options of a run |
-| `folders.py` | where a run and its checkpoints lie |
-| `loading.py` | reads checkpoints, and takes the network out of one |
-| `embedder.py` | the network, and all that is done to an example before it |
+| `folders.py` | finds the folders of runs and their checkpoints |
+| `loading.py` | reads checkpoints, and builds their embedders |
+| `embedder.py` | prepares examples and embeds them |
 | `crop_resize.py` | cuts and scales whole batches on the device |
 | `provenance.py` | what a checkpoint says about its training |
-| `operating_points.py` | the thresholds that an evaluation measured |
-| `suitability.py` | warns where a model cannot judge what it is given |
+| `operating_points.py` | looks up the thresholds that an evaluation measured |
+| `suitability.py` | warns where a model is a bad judge of its images |
 """

@@ -26,7 +26,7 @@ class CropResize(nn.Module):
     Args:
         crop: central share of height and width to keep, in (0, 1].
         size: height and width to return, pixels.
-        augment: how far to move at most, or None.
+        augment: the largest random changes; None makes none.
     """
 
     def __init__(self, crop: float, size: int, augment: AugmentationOptions | None = None) -> None:
@@ -38,7 +38,7 @@ class CropResize(nn.Module):
     def forward(self, images: Tensor, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
         """Return [N, C, size, size] float32 in [0, 1] from [N, C, H, W] uint8.
 
-        The crop's centre is moved by ``shift``, right and down, shares of the image.
+        ``shift`` moves the crop's centre right and down, by shares of the image.
         """
         pixels = images.float() / 255
         n, channels = images.shape[:2]

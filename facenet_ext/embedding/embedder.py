@@ -1,4 +1,4 @@
-"""What embeds: a network with all that is done to an example before it, in plain torch."""
+"""Prepares examples and embeds them with a network, in plain torch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Embedder(nn.Module):
 
     Args:
         options: of the run that trains it.
-        shape: of one example: [C, H, W] of images, anything else of features.
+        shape: of one example: [C, H, W] for images, anything else for features.
 
     Attributes:
-        network: takes prepared examples.
-        prepare: cuts and scales images to what the network takes.
+        network: embeds prepared examples.
+        prepare: cuts and scales images to the network's input.
         images: whether the examples are images.
         matches: the SHA-256 of an older model's checkpoint whose embeddings these can be compared
             with, or None.
@@ -63,8 +63,8 @@ class Embedder(nn.Module):
     def forward(self, examples: Tensor) -> Tensor:
         """Embed examples as they are, without augmentation: [N, D] float32.
 
-        Of [N, C, H, W] uint8 images the mean direction over nine shifted crops, where
-        ``--test-shift`` asks for them, and over mirror images, where the network trained on these.
+        Images are [N, C, H, W] uint8. Their embedding is the mean direction over nine shifted crops
+        if ``--test-shift`` is above 0, and over mirror images if the run trained with ``--flip``.
         """
         if not self.images:
             return self.embed_once(examples)
@@ -79,7 +79,7 @@ class Embedder(nn.Module):
         return views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Whether it embeds examples of a shape: images of any size, sequences of any length."""
+        """Whether it embeds examples of a shape; images and sequences may have any size."""
         if len(shape) != len(self.shape):
             return False
         any_length = self.images or (self.options.model.model == "conv1d" and len(shape) == 2)
@@ -87,11 +87,11 @@ class Embedder(nn.Module):
 
     @torch.no_grad()
     def embed(self, examples: Tensor, views: str = "all") -> Tensor:
-        """Embed a batch for what comes after the network, without gradients.
+        """Embed a batch without gradients, and check the embeddings.
 
         Args:
             examples: [B, ...], on any device.
-            views: "all" embeds as ``forward`` does, "one" by one pass through the network.
+            views: "all" embeds as ``forward`` does, "one" as :meth:`embed_once` does.
 
         Returns:
             [B, D] float32 on the CPU.
@@ -110,7 +110,7 @@ class Embedder(nn.Module):
         return embeddings
 
     def embed_once(self, examples: Tensor) -> Tensor:
-        """Embed examples by one pass through the network, of images the central crop."""
+        """Embed examples by one pass through the network; of images it sees the central crop."""
         if self.images:
             examples = self.prepare(examples).to(memory_format=torch.channels_last)
         embeddings: Tensor = self.network(examples)
@@ -118,11 +118,11 @@ class Embedder(nn.Module):
 
 
 def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork | Committee:
-    """Build the network that the options describe, or several that differ in their first weights.
+    """Build the network that the options describe, or a committee of networks.
 
     Args:
         options: of the run.
-        shape: of one example as the data has it: [C, H, W] of images, anything else of features.
+        shape: of one example of the data: [C, H, W] for images, anything else for features.
 
     Raises:
         InputError: the network does not fit its input.
@@ -169,5 +169,5 @@ def _build_member(options: Options, shape: tuple[int, ...], member: int) -> Embe
 
 
 def _of_member(values: _T | tuple[_T, ...], member: int) -> _T:
-    """Return what an option says of one member: they take several values in turn."""
+    """Return an option's value for one member; members take several values in turn."""
     return values[member % len(values)] if isinstance(values, tuple) else values

@@ -30,9 +30,9 @@ LAST_FILE = "last.ckpt"
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
 EVALUATION = "evaluation"
-"""The folder in a run's that ``facenet evaluate`` writes to."""
+"""The folder inside a run's folder that ``facenet evaluate`` writes to."""
 HELD_OUT = "held_out.txt"
-"""The file in a run's folder that names the identities that it verifies on, one a line."""
+"""The file in a run's folder with the names of the identities that it verifies on, one a line."""
 
 _RUNS = Path("runs")
 
@@ -48,7 +48,7 @@ def find_checkpoint(resume: str, output: str | None) -> Path:
         The path of a file ``<run>/checkpoints/<name>.ckpt``.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such checkpoint.
     """
     if resume != LAST:
         path = Path(resume)
@@ -71,8 +71,8 @@ def find_checkpoint(resume: str, output: str | None) -> Path:
 
 def latest_run() -> Path | None:
     """Return the folder of the run in ``runs/`` that saved a checkpoint last, if there is one."""
-    found = _RUNS.glob(f"*/{CHECKPOINTS}/{LAST_FILE}")
-    last = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    checkpoints = _RUNS.glob(f"*/{CHECKPOINTS}/{LAST_FILE}")
+    last = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
     return None if last is None else last.parent.parent
 
 
@@ -81,8 +81,8 @@ def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
 
     Args:
         output: the folder that ``--output`` names.
-        data: what ``--data`` says, which gives a run its name.
-        checkpoint: where the run continues, or None.
+        data: the value of ``--data``; a new folder is named after it.
+        checkpoint: the checkpoint that the run continues, or None.
 
     Raises:
         InputError: the folder holds another run already, or has no name.

@@ -1,4 +1,4 @@
-"""Reads checkpoints, and takes what embeds out of one."""
+"""Reads checkpoints, and builds their embedders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What options and weights raise where they are not what this version writes."""
+"""Errors that options and weights of another version may raise."""
 
 
 def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
@@ -33,10 +33,11 @@ def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
 
     Args:
         path: the file.
-        option: what named it, for messages.
+        option: the option that named it, with a space, for messages.
 
     Raises:
-        InputError: the file is damaged or was not written by this script.
+        InputError: the file cannot be read, is damaged, or is not a checkpoint of
+            ``facenet train``.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,7 +50,7 @@ def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
             f"try the other one in {path.parent}"
         ) from None
     if not isinstance(checkpoint, dict) or "facenet_ext" not in checkpoint:
-        raise InputError(f"{option}{path}: not a checkpoint of this script; give one it wrote")
+        raise InputError(f"{option}{path}: not a checkpoint that 'facenet train' wrote")
     return checkpoint
 
 
@@ -60,9 +61,9 @@ def check_model(
 
     Args:
         checkpoint: what :func:`read_checkpoint` returned.
-        module: of the same network.
+        module: the module that is to have the weights.
         path: of the checkpoint, for messages.
-        option: what named it, for messages.
+        option: the option that named it, with a space, for messages.
 
     Raises:
         InputError: a weight is missing, left over, or of another shape; the message names one.
@@ -83,10 +84,11 @@ def checkpoint_path(given: str) -> Path:
     """Return the checkpoint that an argument means.
 
     Args:
-        given: a checkpoint, or a run's folder for its best one, or for its last.
+        given: a checkpoint, or a run's folder: that means its best checkpoint, or its last one
+            where it has no best.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such checkpoint.
     """
     path = Path(given)
     if path.is_dir():
@@ -98,7 +100,7 @@ def checkpoint_path(given: str) -> Path:
 
 
 def file_hash(path: Path) -> str:
-    """Return a name for what a file holds: its SHA-256."""
+    """Return the SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -115,13 +117,14 @@ def _matches(kept: dict[str, Any]) -> str | None:
 def load_embedder(path: Path) -> Embedder:
     """Build the network of a checkpoint, with its weights, to embed with.
 
-    With averaged weights (``--ema``) these are the averaged ones.
+    If the run averaged its weights (``--ema``), these are the averaged ones. torch's random state
+    is not changed.
 
     Args:
         path: a checkpoint that ``facenet train`` wrote.
 
     Returns:
-        The embedder, in evaluation mode. torch's random state is as it was.
+        The embedder, in evaluation mode.
 
     Raises:
         InputError: the file is damaged, foreign, or of another version.
@@ -130,9 +133,9 @@ def load_embedder(path: Path) -> Embedder:
     kept = state["facenet_ext"]
     try:
         options = Options.from_flat(kept["options"])
-        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and not used
+        with torch.random.fork_rng(devices=[]):  # a new network draws weights, to be replaced
             embedder = Embedder(options, tuple(kept["shape"]))
-        # The training's own, such as what augmentation draws from, is not needed here.
+        # The state of training alone, such as that of augmentation, is left out.
         weights = {n: w for n, w in state["state_dict"].items() if n.startswith("network.")}
         check_model(state | {"state_dict": weights}, embedder, path, "")
         embedder.load_state_dict(weights)

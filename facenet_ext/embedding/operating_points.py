@@ -1,4 +1,4 @@
-"""The thresholds that an evaluation measured, as commands that decide look them up."""
+"""Looks up the thresholds that an evaluation measured, for commands that decide by one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ class OperatingPoints(NamedTuple):
     """VAL and FAR by threshold, as an evaluation measured them.
 
     Attributes:
-        threshold: what accuracy was measured with.
+        threshold: the threshold that accuracy was measured with.
         thresholds: ascending.
-        val: at each.
-        far: at each.
+        val: VAL at each of them.
+        far: FAR at each of them.
         source: the file they are from.
-        accuracy: of the evaluation, where both kinds of pair weigh the same; None if not known.
+        accuracy: the evaluation's accuracy, both kinds of pair weighing the same; None if it is
+            not known.
     """
 
     threshold: float
@@ -35,11 +36,11 @@ class OperatingPoints(NamedTuple):
 
     @property
     def resolution(self) -> float:
-        """The smallest rate above 0 that the evaluation tells; NaN where there is none."""
+        """The smallest FAR above 0 that the evaluation measured; NaN where all are 0."""
         return min((far for far in self.far if far > 0), default=math.nan)
 
     def far_at(self, threshold: float) -> float:
-        """Return the FAR of a threshold; where it lies between two, that of the upper one."""
+        """Return the FAR at a threshold; between two measured ones, that at the upper one."""
         for at, far in zip(self.thresholds, self.far, strict=True):
             if at >= threshold:
                 return far
@@ -49,11 +50,11 @@ class OperatingPoints(NamedTuple):
         """Return the largest threshold with at most this FAR.
 
         Raises:
-            InputError: the evaluation had too few pairs to tell.
+            InputError: the evaluation had too few pairs to measure such a FAR.
         """
         if not far >= self.resolution:
             raise InputError(
-                f"`far` {far:g}: the evaluation in {self.source} tells no rate below "
+                f"`far` {far:g}: the evaluation in {self.source} measured no rate below "
                 f"{self.resolution:g}; evaluate more pairs, or give `threshold`"
             )
         allowed = [t for t, f in zip(self.thresholds, self.far, strict=True) if f <= far]
@@ -63,21 +64,22 @@ class OperatingPoints(NamedTuple):
 def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoints:
     """Find what the evaluation of a checkpoint measured.
 
+    Of several evaluations the first of these counts: that of ``facenet evaluate`` of just this
+    file, the run's own of just these weights, the run's last one before them.
+
     Args:
-        checkpoint: a file in a run's ``checkpoints/``. ``facenet evaluate`` of just this file
-            counts first, then an evaluation of just its weights during its run or after it, then
-            the last one before them.
-        views: that images are embedded by: an evaluation by others does not count. A run ends
-            with one by all.
+        checkpoint: a file in a run's ``checkpoints/``.
+        views: "all" or "one": how images are embedded. Evaluations by the other do not count; a
+            run's own are by all.
 
     Raises:
         InputError: there is no evaluation.
     """
     run = checkpoint.resolve().parent.parent
     evaluated = run / EVALUATION / METRICS
-    found = _read(evaluated)
-    if (found.get("checkpoint"), found.get("views")) == (file_hash(checkpoint), views):
-        points = _points(found, evaluated)
+    figures = _read(evaluated)
+    if (figures.get("checkpoint"), figures.get("views")) == (file_hash(checkpoint), views):
+        points = _points(figures, evaluated)
         if points is not None:
             return points
     if views == "all":
@@ -98,20 +100,21 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the figures in a file; none where it is missing or damaged."""
-    found = read_json(path) if path.is_file() else None
-    return found if isinstance(found, dict) else {}
+    """Return the figures in a file; {} where it is missing or damaged."""
+    figures = read_json(path)
+    return figures if isinstance(figures, dict) else {}
 
 
-def _points(found: Any, path: Path) -> OperatingPoints | None:
+def _points(figures: Any, path: Path) -> OperatingPoints | None:
+    """Return the operating points among figures; None where they are incomplete."""
     try:
-        curve = found["curve"]
+        curve = figures["curve"]
         thresholds, val, far = (
             [float(value) for value in curve[name]] for name in ("thresholds", "val", "far")
         )
-        accuracy = found.get("accuracy", {}).get("mean")
+        accuracy = figures.get("accuracy", {}).get("mean")
         points = OperatingPoints(
-            float(found["threshold"]),
+            float(figures["threshold"]),
             thresholds,
             val,
             far,

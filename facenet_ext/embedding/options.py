@@ -1,9 +1,9 @@
 """The options of a training run: one field each, with its default and its help.
 
-Defaults depend on the kind of data. In ``cli/configs``, ``digits.yaml``, ``faces.yaml`` or
-``features.yaml`` overlays the fields' own, or another one that ``--preset`` names; ``--config``
-overlays those, and the command line everything. What came out of it is shown by ``--help`` and
-``--print_config`` and saved with the run.
+An option's value is from the first of these that has one: the command line; the file that
+``--config`` names; the preset in ``cli/configs``, which ``--preset`` names or the kind of data
+chooses (``digits.yaml``, ``faces.yaml``, ``features.yaml``); the field's default. ``--help`` and
+``--print_config`` show the values, and a run saves them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class DataOptions:
         None, "pairs to verify on: LFW's pairs.txt, or a .csv first,second,same[,fold]"
     )
     held_out: float = option(
-        0.2, "share of the identities to verify on where no folder is set apart", OpenUnitInterval
+        0.2, "share of the identities to verify on, unless val/ or --val has some", OpenUnitInterval
     )
     channels: Literal[1, 3] = option(1, "1 for grey, 3 for colour")
     image_size: int = option(96, "pixels that images are decoded to", _AtLeastEight)
@@ -72,7 +72,7 @@ class DataOptions:
     )
 
     def of(self, data: str) -> DataOptions:
-        """Return the options with which other data is read the same way."""
+        """Return options that read other data in the same way."""
         return dataclasses.replace(self, data=data, val=None, pairs=None)
 
 
@@ -84,24 +84,32 @@ class BatchOptions:
     images_per_identity: int = option(4, "images of each (K)", _AtLeastTwo)
     min_images: int = option(2, "images an identity needs to be one of the P", PositiveInt)
     size_cap: int = rare(
-        1, "identities are drawn in proportion to their images, up to so many", PositiveInt
+        1,
+        "draw identities in proportion to their number of images, which counts up to this; 1 draws "
+        "all equally often",
+        PositiveInt,
     )
     repeat: bool = rare(
-        True, "repeat images of an identity that has fewer than K; else it shows what it has"
+        True,
+        "repeat images of an identity that has fewer than K; false: it has fewer in the batch too",
     )
     negatives: int = option(
-        0, "images per batch of identities with fewer images, as negatives", NonNegativeInt
+        0,
+        "images per batch, as negatives, of identities with fewer than --min-images",
+        NonNegativeInt,
     )
     batch_size: int | None = option(
         None, "images per batch, in place of --negatives: negatives fill it up", PositiveInt
     )
     negative_copies: int = rare(
-        1, "copies of each, differently augmented: from 2 on they are positives too", PositiveInt
+        1,
+        "copies of each negative, differently augmented; from 2 on they are each other's positives",
+        PositiveInt,
     )
     micro_batch: int | None = option(
         None,
-        "images that are embedded at once: a batch of more takes memory for so many only, and one "
-        "more forward in time; the gradient is that of the whole batch",
+        "images embedded at once: a larger batch takes the memory of this many, and the time of "
+        "one more forward; the gradient is that of the whole batch",
         _AtLeastFour,
     )
 
@@ -110,17 +118,19 @@ class BatchOptions:
 class AugmentationOptions:
     """Augmentation of training images; 0 turns one off."""
 
-    flip: bool = option(False, "mirror half of the images, and average over the mirror image")
-    rotation: float = rare(0.0, "degrees, at most", NonNegativeFloat)
-    translation: float = rare(0.0, "share of the image, at most", _Share)
-    scale: float = rare(0.0, "share of the size, at most", _Share)
-    aspect: float = rare(0.0, "share of width over height, at most", _Share)
-    shear: float = rare(0.0, "share of the size, at most", _Share)
-    brightness: float = rare(0.0, "share of full white, at most", _Share)
-    contrast: float = rare(0.0, "share of the contrast, at most", _Share)
-    gamma: float = rare(0.0, "share of the exponent, at most", _Share)
-    illumination: float = rare(0.0, "strength of a gradient of light, at most", _Share)
-    blur: float = rare(0.0, "probability", ClosedUnitInterval)
+    flip: bool = option(
+        False, "mirror half of the images, and embed an image as the mean with its mirror image"
+    )
+    rotation: float = rare(0.0, "largest angle, degrees", NonNegativeFloat)
+    translation: float = rare(0.0, "largest shift, share of the image", _Share)
+    scale: float = rare(0.0, "largest change, share of the size", _Share)
+    aspect: float = rare(0.0, "largest change, share of width over height", _Share)
+    shear: float = rare(0.0, "largest shear, share of the size", _Share)
+    brightness: float = rare(0.0, "largest change, share of full white", _Share)
+    contrast: float = rare(0.0, "largest change, share of the contrast", _Share)
+    gamma: float = rare(0.0, "largest change, share of the exponent", _Share)
+    illumination: float = rare(0.0, "largest strength of a gradient of light", _Share)
+    blur: float = rare(0.0, "probability of a blur", ClosedUnitInterval)
     noise: float = rare(0.0, "standard deviation, share of full white", _Share)
     erasing: float = option(0.0, "probability of blanking a rectangle", ClosedUnitInterval)
 
@@ -131,35 +141,37 @@ class ModelOptions:
 
     model: Literal["small", "nn1", "nn2", "nn3", "nn4", "nns1", "nns2", "mlp", "conv1d"] = option(
         "small",
-        "network: 'small' is this project's own, nn1 to nns2 are the paper's, of --input-size; "
+        "network: 'small' is this project's own; nn1 to nns2 are the paper's, for --input-size; "
         "mlp and conv1d are for features",
     )
     batch_norm: bool = option(
-        False, "batch normalisation in the paper's networks, which have none, but train better so"
+        False, "add batch normalisation to the paper's networks, which train better with it"
     )
     embedding_dim: int = option(128, "length of an embedding (D)", PositiveInt)
     width: int = option(
         32, "channels of the first stage of small and conv1d, of all layers of mlp", PositiveInt
     )
     stages: tuple[PositiveInt, ...] = option(
-        (1, 1, 1, 1), "blocks in each stage of small and conv1d; as many layers has mlp"
+        (1, 1, 1, 1),
+        "blocks in each stage of small and conv1d; for mlp, one hidden layer for each number",
     )
     dropout: float = option(0.2, "share of the last features that training drops", _Share)
     aligned_size: int | tuple[int, ...] | None = option(
         None,
-        "small learns to straighten the images: it cuts a window of so many pixels out of each, "
-        "turned, scaled and shifted as a network of its own says; several are the members' in turn",
+        "let small learn to straighten images: a layer cuts a turned, scaled and shifted window of "
+        "this many pixels out of each; members take several numbers in turn",
         _one_or_more(_AtLeastEight),
     )
     aligned_window: float | tuple[float, ...] = rare(
         0.875,
-        "share of the image's height and width that the window begins with; of the members in turn",
+        "share of the image's height and width in the window before training; members take several "
+        "numbers in turn",
         _one_or_more(_CropShare),
     )
     members: int = option(
         1,
-        "networks that are trained side by side, each by a loss of its own; an embedding is theirs "
-        "joined, and --embedding-dim is of each",
+        "networks trained side by side, each by its own loss; an embedding joins those of all, "
+        "--embedding-dim numbers each",
         PositiveInt,
     )
 
@@ -168,11 +180,11 @@ class ModelOptions:
 class LossOptions:
     """Triplet loss; the rules are those of facenet_ext.losses.TripletLoss."""
 
-    margin: float = option(0.2, "how much farther a negative must be", Margin)
-    positive_rule: str = option("all", "which positives", Positives)
+    margin: float = option(0.2, "how much farther than a positive a negative must be", Margin)
+    positive_rule: str = option("all", "which positives of each anchor", Positives)
     negative_rule: str = option("semihard", "which negative of each (anchor, positive)", Negatives)
     within_margin: bool = rare(False, "semi-hard negatives inside the margin only")
-    fallback: str = rare("farthest", "where no negative is semi-hard", Fallback)
+    fallback: str = rare("farthest", "what to take where no negative is semi-hard", Fallback)
     distance: str = option("sqeuclidean", "distance", Distance)
     smooth: bool = rare(False, "softplus in place of the hinge")
     reduction: Literal["mean", "mean_nonzero", "sum"] = rare("mean", "over triplets")
@@ -199,10 +211,10 @@ class MiningOptions:
         0, "steps before the first search: a random network finds nothing", NonNegativeInt
     )
     mine_subset: int | None = rare(
-        None, "search among so many images, drawn anew each time; all by default", _AtLeastTwo
+        None, "search among this many images, drawn anew each time; all by default", _AtLeastTwo
     )
     mine_positives: str = rare("hardest", "which positives of each image", Positives)
-    mine_negatives: str = rare("semihard", "which negatives", Deterministic)
+    mine_negatives: str = rare("semihard", "which negative of each pair", Deterministic)
     mined_triplets: int = option(32, "mined triplets in each batch, three images each", PositiveInt)
 
     def rule(self, loss: LossOptions) -> TripletRule:
@@ -222,14 +234,14 @@ class OptimizerOptions:
 
     optimizer: Literal["adagrad", "sgd", "adamw"] = option("adamw", "optimizer")
     lr: float = option(1e-3, "peak learning rate", PositiveFloat)
-    weight_decay: float = option(0.0, "of weight matrices, not of biases", NonNegativeFloat)
-    momentum: float = rare(0.9, "of sgd", _Share)
+    weight_decay: float = option(0.0, "decay of weight matrices, not of biases", NonNegativeFloat)
+    momentum: float = rare(0.9, "momentum of sgd", _Share)
     accumulator: float = rare(
         0.1,
-        "of adagrad: the sum of squares it starts from; the less, the larger the first steps",
+        "adagrad's initial sum of squared gradients; the smaller, the larger the first steps",
         NonNegativeFloat,
     )
-    clip: float = rare(0.0, "largest norm of the gradient; 0 is any", NonNegativeFloat)
+    clip: float = rare(0.0, "largest norm of the gradient; 0 does not clip", NonNegativeFloat)
     schedule: Literal["constant", "cosine", "onecycle", "step"] = option(
         "cosine", "learning rate over the run; step divides it by 10 at 60 and at 85 percent"
     )
@@ -241,10 +253,12 @@ class OptimizerOptions:
 class RunOptions:
     """Run."""
 
-    max_epochs: int = option(20, "epochs: as many images as the P's identities have", PositiveInt)
+    max_epochs: int = option(
+        20, "epochs; in one, each image of the P's identities comes once on average", PositiveInt
+    )
     max_steps: int | None = option(None, "batches, in place of --max-epochs", PositiveInt)
     max_minutes: float | None = option(
-        None, "end after that time: the schedule is fitted to it", PositiveFloat
+        None, "end the run after this time; the schedule is fitted to it", PositiveFloat
     )
     evaluations: int = option(5, "how often to evaluate during the run", PositiveInt)
     seed: int = option(0, "seed of everything random", NonNegativeInt)
@@ -258,7 +272,7 @@ class RunOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Every option of a run, in groups; ``resume`` is none, it belongs to one command only."""
+    """Every option of a run, in groups; ``--resume`` belongs to one command, not to the run."""
 
     data: DataOptions = DataOptions()
     batch: BatchOptions = BatchOptions()
@@ -278,7 +292,7 @@ class Options:
 
     @classmethod
     def from_flat(cls, flat: dict[str, Any]) -> Options:
-        """Return the options that :meth:`flat` returned, with defaults for what was none then."""
+        """Return the options of :meth:`flat`'s result, with defaults for those it lacks."""
         return cls(
             **{
                 name: group(
@@ -304,7 +318,7 @@ def groups() -> dict[str, type[Any]]:
 
 
 def spelled(name: str, value: Any) -> str:
-    """Return an option and its value as a command line has them.
+    """Return an option and its value as one writes them on a command line.
 
     Example:
         >>> spelled("aligned_size", [72, 48]), spelled("max_steps", None)
@@ -314,7 +328,7 @@ def spelled(name: str, value: Any) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as a command line has it."""
+    """Return a value as one writes it on a command line."""
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(text_of, value))}]"
     if value is None:

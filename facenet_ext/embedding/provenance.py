@@ -1,4 +1,4 @@
-"""What a model was trained on, as its checkpoint tells, and whether other images are like that."""
+"""What a checkpoint says about its training, and whether other images are like those of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DIGITS", "FeatureRange", "ImageKind", "Look", "Training", "look_at", "spread_out"]
 
 _SAMPLE = 200
-"""Images of the training that are looked at: their kind is seen in few."""
+"""Most training images that are looked at: a few show their kind."""
 
 _COMPONENTS = 64
 _SHRINKAGE = 0.05
@@ -48,13 +48,13 @@ class Look(NamedTuple):
 
 
 class ImageKind(NamedTuple):
-    """What the image files of a training are like: the range that 98 of 100 lie in.
+    """What the image files of a training are like: ranges that hold 98 of 100 of them.
 
     Attributes:
         width: pixels, smallest and largest.
         height: the same.
         aspect: width over height, smallest and largest.
-        colour: share that has colours.
+        colour: share of the images that has colours.
     """
 
     width: tuple[float, float]
@@ -86,7 +86,7 @@ class ImageKind(NamedTuple):
         return f"{width} x {height} pixels" + (f", {colours}" if colours else "")
 
     def fits(self, look: Look) -> bool:
-        """Whether an image is of this kind: of such a size and shape, and as colourful.
+        """Whether an image is like these in size and shape, and in having colours or none.
 
         Example:
             >>> kind = ImageKind.of([Look(96, 96, False)])
@@ -116,7 +116,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def spread_out(count: int, most: int) -> list[int]:
-    """Return so many positions at most, evenly over all of them.
+    """Return at most ``most`` of ``count`` positions, evenly spread.
 
     Example:
         >>> spread_out(100, 4)
@@ -131,12 +131,12 @@ def look_at(path: Path) -> Look | None:
     """Return what an image file is like; None where it cannot be read."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # reading it properly tells what is wrong
+            warnings.simplefilter("ignore")  # they are shown when the image is used
             with Image.open(path) as file:
                 width, height = file.size
                 try:
                     turned = file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-                except Exception:  # of many kinds: damaged
+                except Exception:  # a damaged file may raise any kind
                     turned = False
             pixels = read_image(path, 32, 3).float()
     except (OSError, ValueError, SyntaxError, UnreadableImageError, Image.DecompressionBombError):
@@ -146,7 +146,7 @@ def look_at(path: Path) -> Look | None:
 
 
 def _features(embedder: Embedder, examples: Tensor) -> Tensor:
-    """Return what the last layers of the networks see of images, [N, F]: means over the plane."""
+    """Return the inputs of the networks' last layers, averaged over positions: [N, F]."""
     network = embedder.network
     members = network.members if isinstance(network, Committee) else [network]
     seen: list[Tensor] = []
@@ -169,7 +169,7 @@ def _features(embedder: Embedder, examples: Tensor) -> Tensor:
 
 
 class FeatureRange(NamedTuple):
-    r"""The range of a network's features, beyond which it has learned nothing.
+    r"""The range of a network's features for images of its training; it knows nothing outside.
 
     How far features lie outside is their Mahalanobis distance from those of the training images:
 
@@ -183,9 +183,10 @@ class FeatureRange(NamedTuple):
         mean: [F] float32.
         directions: [K, F] float32, of length 1 each, of the largest components.
         variances: [K] float32, along each, with lambda.
-        rest: the variance along all others.
-        usual: a distance that 99 of 100 images of people keep to whom the training did not show.
-        largest: the largest of theirs.
+        rest: the variance along every other direction.
+        usual: the distance up to which 99 of 100 held-out images lie, of people that are not in
+            the training.
+        largest: the largest distance of a held-out image.
 
     Source: Lee et al., *A Simple Unified Framework for Detecting Out-of-Distribution Samples and
     Adversarial Attacks*, NeurIPS 2018.
@@ -231,17 +232,18 @@ class FeatureRange(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What is known of a training; what is not, as of an older checkpoint, is None.
+    """What is known of a training. None stands for what is not, as in older checkpoints.
 
     Attributes:
-        data: as ``--data`` named it.
-        images: that it learned from.
-        identities: whose they are.
+        data: the value of ``--data``.
+        images: how many images it learned from.
+        identities: how many identities these are of.
         kind: what their files are like.
-        features: their range.
-        steps: made.
+        features: the range of the network's features.
+        steps: steps that were made.
         planned: steps of the whole schedule.
-        measured: the step at which the range was; of weights of another step it says nothing.
+        measured: the step at which the range was measured. It says nothing of the weights of
+            another step.
     """
 
     data: str
@@ -258,25 +260,25 @@ class Training(NamedTuple):
         """Return what is known of a training before its first step.
 
         Args:
-            data: as ``--data`` named it.
-            labels: of what it learns from.
-            files: the image files; none where there are none.
+            data: the value of ``--data``.
+            labels: of the examples that it learns from.
+            files: the image files; empty where the data has no files.
         """
         looks = [look_at(files[row]) for row in spread_out(len(files), _SAMPLE)]
-        found = [look for look in looks if look is not None]
-        kind = ImageKind.of(found) if found else DIGITS if data == "digits" else None
+        readable = [look for look in looks if look is not None]
+        kind = ImageKind.of(readable) if readable else DIGITS if data == "digits" else None
         return cls(data, len(labels), len(set(labels.tolist())), kind)
 
     def with_range(
         self, embedder: Embedder, train: Tensor, held_out: Tensor, step: int
     ) -> Training:
-        """Return it with the range of the features of some images, as the network is at a step."""
+        """Return it with the range of the network's features at a step, measured on a sample."""
         parts = [part[spread_out(len(part), _SAMPLE)] for part in (train, held_out)]
         features = FeatureRange.measure(embedder, *parts)
         return self._replace(features=features, measured=step)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as a checkpoint keeps it: plain data and tensors."""
+        """Return it as plain data and tensors, for a checkpoint."""
         kept = self._asdict()
         kept["kind"] = None if self.kind is None else self.kind._asdict()
         kept["features"] = None if self.features is None else self.features._asdict()
@@ -284,23 +286,23 @@ class Training(NamedTuple):
 
     @classmethod
     def read(cls, kept: dict[str, Any], steps: Any = None) -> Training:
-        """Return what a checkpoint tells, whatever it lacks.
+        """Return what a checkpoint says about its training; entries may be missing or damaged.
 
         Args:
             kept: the checkpoint's entry ``facenet_ext``.
-            steps: that it was written after.
+            steps: the step after which it was written.
         """
         data = str(kept.get("options", {}).get("data", ""))
         steps = steps if isinstance(steps, int) else None
         plain = cls(data, kind=DIGITS if data == "digits" else None, steps=steps)
-        found = kept.get("training")
+        entry = kept.get("training")
         try:
-            if not isinstance(found, dict):
+            if not isinstance(entry, dict):
                 return plain
-            kind, features = found["kind"], found["features"]
-            if found["measured"] != steps:
+            kind, features = entry["kind"], entry["features"]
+            if entry["measured"] != steps:
                 features = None
-            return cls(**found)._replace(
+            return cls(**entry)._replace(
                 kind=None if kind is None else ImageKind(**kind),
                 features=None if features is None else FeatureRange(**features),
                 steps=steps,

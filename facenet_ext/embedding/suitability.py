@@ -1,4 +1,4 @@
-"""Whether a model can judge images, and by a threshold: one-line warnings where it cannot."""
+"""Warns in one line where a model, or a threshold, is a bad judge of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOKED_AT = 64
 _SEVERAL = 10
 _MARGIN = 1.25
 _SHARE = 0.2
-"""Of the images looked at, that may be odd: of the training's own a few are, too."""
+"""From this share of odd images on there is a warning: a few training images are odd too."""
 
 _ADVICE = "expect wrong answers, or cut faces out as there (README, 'Prepare your photos')"
 _DIGITS_ADVICE = "it knows handwritten digits and no faces; train one on faces"
@@ -34,8 +34,8 @@ def warn_of_training(training: Training, checkpoint: Path | None = None) -> list
 
     Args:
         training: what is known of it.
-        checkpoint: the file. If its run went on, this step was the best one, and there is no
-            warning.
+        checkpoint: its file. If its run went on after it, to half of the schedule or more, there is
+            no warning: this step was the best one.
 
     Example:
         >>> warn_of_training(Training("faces", steps=25, planned=1200))
@@ -57,11 +57,11 @@ def warn_of_training(training: Training, checkpoint: Path | None = None) -> list
 
 
 def warn_of_threshold(points: OperatingPoints, threshold: float) -> list[str]:
-    """Return warnings where a threshold, or any of a model, tells people apart badly.
+    """Return warnings where a threshold, or any threshold, would tell people apart badly.
 
     Args:
         points: what an evaluation measured.
-        threshold: to decide by.
+        threshold: the threshold to decide by.
 
     Returns:
         A sentence where the evaluation's accuracy is near chance, and one where more than 5 % of
@@ -91,12 +91,12 @@ def warn_of_threshold(points: OperatingPoints, threshold: float) -> list[str]:
 def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
     """Return warnings where images differ from those that a model was trained on.
 
-    Some of them are looked at, evenly over all. Their files may differ in kind: size, shape,
-    colour. And what the network sees in them may lie outside the range of what it has learned.
+    An evenly spread sample is looked at. Its files may differ in size, shape or colour, and the
+    network's features of them may lie outside the range of the training.
 
     Args:
         embedder: the model, in evaluation mode.
-        paths: of the images; what cannot be read is passed over.
+        paths: of the images; those that cannot be read are skipped.
 
     Returns:
         Two sentences at most.
@@ -125,7 +125,7 @@ def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
             images.append(pixels)
         if images:
             distances = training.features.distances(embedder, torch.stack(images))
-            few = len(images) < _SEVERAL  # of which none may be odd by chance
+            few = len(images) < _SEVERAL  # one odd by chance could decide: a wider limit
             limit = _MARGIN * training.features.largest if few else training.features.usual
             outside = [path for path, d in zip(seen, distances.tolist(), strict=True) if d > limit]
             if outside and len(outside) >= _SHARE * len(images):
@@ -137,7 +137,7 @@ def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
 
 
 def _subject(example: str, odd: int, count: int) -> str:
-    """Return which images, of those looked at, and a verb."""
+    """Return the subject of a warning and its verb, as "3 of 9 images ..., are"."""
     example = printable(example)
     if count == 1:
         return f"{example} is"

@@ -1,7 +1,7 @@
-"""What random rules draw: a word of 32 bits for each (anchor, positive, negative), a hash of them.
+"""What random rules draw: a word of 32 bits, hashed from the seed, anchor, positive and negative.
 
-Of the negatives that qualify for an anchor and its positive the one whose word is the smallest is
-selected: each is as likely as the others, and nothing but the seed and the rows decides.
+Of the negatives that qualify for an anchor and its positive, the one with the smallest word is
+selected. So each is equally likely, and the result depends on the seed and the row numbers alone.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def _scramble(x: Tensor) -> Tensor:
 
 
 def _mix32(x: Tensor) -> Tensor:
-    """A hash of 32-bit words that leaves no two alike."""
+    """A hash that maps different 32-bit words to different ones."""
     x = x & _WORD
     x = _scramble(x ^ x >> 16)
     return x ^ x >> 16
 
 
 class RandomOptions(NamedTuple):
-    """What random rules are told besides distances and draws."""
+    """The options of random rules."""
 
     margin: float
     distance: str

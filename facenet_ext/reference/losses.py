@@ -77,7 +77,7 @@ def triplet_loss(
     gap = d_ap - d_an + margin
     h = torch.logaddexp(gap, torch.zeros_like(gap)) if smooth else torch.relu(gap)
     if smooth and reduction == "mean_nonzero":
-        reduction = "mean"  # softplus is positive, whatever it rounds to
+        reduction = "mean"  # softplus is positive, even where it rounds to 0
     return _REDUCTIONS[reduction](h + 0.0 * (x.sum() + candidates.sum()))
 
 
@@ -130,7 +130,7 @@ def mined_triplet_loss(
         max_per_class: a promise that no anchor's class has more candidates; it changes no result.
         generator: as in :func:`select_triplets`.
         smooth: as in :func:`triplet_loss`.
-        swap: as in :func:`triplet_loss`; selection does not know of it.
+        swap: as in :func:`triplet_loss`; selection ignores it.
         reduction: as in :func:`triplet_loss`.
 
     Returns:
@@ -248,16 +248,16 @@ def triplet_margin_loss(
     d = pairwise_distance(embeddings, candidates, distance)
     z = z.to(d.device)
     poison = 0.0 * (embeddings.double().sum() + candidates.double().sum())
-    found = [poison.reshape(1)[:0]]
+    losses = [poison.reshape(1)[:0]]
     for i in range(len(embeddings)):
         is_negative = z != y[i]
         is_positive = positives_of(i, y[i], z, ref_emb is None, anchor_ids, ref_ids)
         gap = (d[i, is_negative] - d[i, is_positive].unsqueeze(1)).flatten()
         v = margin - gap[is_of_kind(gap.detach(), margin)]
-        found.append(torch.logaddexp(v, torch.zeros_like(v)) if smooth else torch.relu(v))
+        losses.append(torch.logaddexp(v, torch.zeros_like(v)) if smooth else torch.relu(v))
     if smooth and reduction == "mean_nonzero":
-        reduction = "mean"  # softplus is positive, whatever it rounds to
-    return _REDUCTIONS[reduction](torch.cat(found)) + poison
+        reduction = "mean"  # softplus is positive, even where it rounds to 0
+    return _REDUCTIONS[reduction](torch.cat(losses)) + poison
 
 
 # --- the kinds of triplets, by the gap d(a, n) - d(a, p) ----------------------------------------

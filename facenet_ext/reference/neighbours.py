@@ -14,12 +14,13 @@ def nearest(
     ref_emb: Tensor | None = None,
     distance: str = "sqeuclidean",
 ) -> tuple[Tensor, Tensor]:
-    """Return the k closest rows of a gallery for each row, of equally close ones the first.
+    """Return the k closest rows of a gallery for each row; of equally close ones the first.
 
     Args:
         embeddings: [M, D].
         k: at most the number of candidates.
-        ref_emb: [N, D]; without, the rows themselves, where none is its own neighbour.
+        ref_emb: the gallery, [N, D]; when None the rows themselves, and a row is not its own
+            neighbour.
         distance: as of :func:`pairwise_distance`.
 
     Returns:
@@ -48,13 +49,13 @@ def within(
     ref_emb: Tensor | None = None,
     distance: str = "sqeuclidean",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all pairs of rows that are no farther apart than a radius.
+    """Return all pairs of rows that are at most a radius apart.
 
     Args:
         embeddings: [M, D].
         radius: in the unit of the distance.
-        ref_emb: [N, D]: pairs of a row here with a row there; without, each pair of rows once, the
-            lower row first.
+        ref_emb: candidates, [N, D]: each pair is a row of ``embeddings`` and one of these. When
+            None, each pair of rows of ``embeddings`` once, the lower row first.
         distance: as of :func:`pairwise_distance`.
 
     Returns:

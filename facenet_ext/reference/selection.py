@@ -48,8 +48,8 @@ def select_triplets(
     | ``"semihard"`` | argmin d(i, n) over n in N(i) with d(i, n) > d(i, p), strictly |
     | ``"hardest"`` | argmin d(i, n) over N(i) |
 
-    where ``within_margin`` asks of a semi-hard n that d(i, n) < d(i, p) + margin too, strictly. Or
-    ``negatives`` draws n:
+    With ``within_margin`` a semi-hard n must also have d(i, n) < d(i, p) + margin, strictly.
+    Random rules draw n:
 
     | ``negatives`` | which n |
     |---|---|
@@ -69,8 +69,8 @@ def select_triplets(
         within_margin: bounds "semihard" from above; other rules ignore it.
         fallback: "farthest" or "drop".
         distance: "sqeuclidean", "euclidean" or "cosine".
-        cutoff: distances below weigh as this one, by "distance_weighted".
-        nonzero_loss_cutoff: see above; at most 2.
+        cutoff: "distance_weighted" weighs smaller distances as this one.
+        nonzero_loss_cutoff: "distance_weighted" draws from distances below this one; at most 2.
         ref_emb: candidates, [N, D]; the anchors themselves when None.
         ref_labels: integers, [N]; given exactly when ``ref_emb`` is.
         anchor_ids: integers, [M]; with ``ref_ids``, excludes the anchor's own copy from P(i).
@@ -105,7 +105,7 @@ def select_triplets(
     options = RandomOptions(margin, distance, embeddings.shape[1], cutoff, nonzero_loss_cutoff)
     seed = draw_seed(negatives, generator, embeddings.device)
 
-    found: list[tuple[int, int, int]] = []
+    selected: list[tuple[int, int, int]] = []
     with torch.no_grad():
         d = pairwise_distance(embeddings, candidates, distance)
         z = z.to(d.device)
@@ -125,8 +125,8 @@ def select_triplets(
                     if n is None:
                         n = _FALLBACKS[fallback](d[i], is_negative)
                 if n is not None:
-                    found.append((i, p, n))
-        indices = torch.tensor(found, dtype=torch.int64, device=d.device).reshape(-1, 3)
+                    selected.append((i, p, n))
+        indices = torch.tensor(selected, dtype=torch.int64, device=d.device).reshape(-1, 3)
         anchor, positive, negative = indices.unbind(1)
         return Triplets(anchor, positive, negative, d[anchor, positive], d[anchor, negative])
 
@@ -161,18 +161,18 @@ def positives_of(
 
 
 def _first_min(d: Tensor, mask: Tensor) -> int | None:
-    """Index of the smallest masked entry, the lowest index among equals; None of an empty mask."""
+    """Index of the smallest masked entry, the lowest of equal ones; None without masked entries."""
     indices = mask.nonzero().flatten()
     if len(indices) == 0:
         return None
     values = d[indices]
     at_min = indices[values == values.min()]
-    # NaN equals nothing: any candidate will do, the loss is poisoned anyway.
+    # The minimum is NaN, which equals nothing. Any candidate will do: the loss is NaN anyway.
     return int(at_min[0] if len(at_min) else indices[0])
 
 
 def _first_max(d: Tensor, mask: Tensor) -> int | None:
-    """Index of the largest masked entry, the lowest index among equals; None of an empty mask."""
+    """Index of the largest masked entry, the lowest of equal ones; None without masked entries."""
     return _first_min(-d, mask)
 
 

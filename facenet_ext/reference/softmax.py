@@ -33,7 +33,7 @@ def supcon_loss(
             all anchors) or "sum".
         ref_emb: as in :func:`select_triplets`.
         ref_labels: as in :func:`select_triplets`.
-        anchor_ids: as in :func:`select_triplets`; what is excluded is not in the sum.
+        anchor_ids: as in :func:`select_triplets`; excluded candidates are not in the sum.
         ref_ids: as in :func:`select_triplets`.
 
     Returns:
@@ -118,7 +118,7 @@ def _anchors(
     anchor_ids: Tensor | None,
     ref_ids: Tensor | None,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Of each anchor the cosine distances [N], P(a) and N(a); nothing of a batch of one class."""
+    """Each anchor's cosine distances [N], P(a) and N(a); [] where the batch has no negative."""
     y, z = same_codes(labels, labels if ref_labels is None else ref_labels)
     d = pairwise_distance(embeddings, ref_emb, "cosine")
     z = z.to(d.device)

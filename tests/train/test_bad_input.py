@@ -265,7 +265,9 @@ def test_a_truncated_checkpoint(facenet: Facenet, finished: Path) -> None:
 
 def test_a_file_of_weights_that_is_no_checkpoint(facenet: Facenet, finished: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, finished / "checkpoints" / "last.ckpt")
-    assert_told(facenet("--resume", "finished", tiny=False), "not a checkpoint of this script")
+    assert_told(
+        facenet("--resume", "finished", tiny=False), "not a checkpoint that 'facenet train' wrote"
+    )
 
 
 def test_a_checkpoint_that_would_run_code(facenet: Facenet, finished: Path) -> None:
