@@ -95,7 +95,7 @@ class BatchOptions:
     )
     negatives: int = option(
         0,
-        "images per batch, as negatives, of identities with fewer than --min-images",
+        "images per batch, as negatives, of identities with too few images to be one of the P",
         NonNegativeInt,
     )
     batch_size: int | None = option(
