@@ -3,15 +3,15 @@
 | file | what it does |
 |---|---|
 | `run.py` | the run from options to report |
-| `fitting.py` | fits options that were not given to the data, and refuses what cannot be |
+| `fitting.py` | fits options to the data where nobody gave them, and refuses unfit given ones |
 | `pace.py` | how many steps fit into `--max-minutes` |
 | `data.py` | training batches and images to verify |
 | `augmentation.py` | changes whole batches on the training device |
 | `module.py` | the training step and the validation, for Lightning |
 | `offline_mining.py` | offline mining every n steps |
 | `harmonic.py` | trains a new model to match an old one |
-| `measuring.py` | measures what a checkpoint says about its training |
+| `measuring.py` | measures the range of the network's features, for checkpoints |
 | `optimization.py` | optimizers, schedules, averaged weights |
 | `checkpoints.py` | writes checkpoints, stops between two steps at Ctrl-C |
-| `progress.py` | the progress bar or lines of a log, and a line at each evaluation |
+| `progress.py` | a progress bar or the lines of a log, and a line at each evaluation |
 """

@@ -12,13 +12,13 @@ __all__ = ["Augmentation"]
 
 
 class Augmentation(nn.Sequential):
-    """Make a training batch's images differ from how they were taken.
+    """Change each image of a training batch at random.
 
-    First :class:`CropResize`, then light and noise by kornia, each image by itself. Randomness is
-    torch's global generator.
+    First :class:`CropResize`, then light and noise by kornia. Random numbers are from torch's
+    global generator.
 
     Args:
-        options: how much of each; what is 0 is left out.
+        options: how strong each change is; 0 leaves it out.
         crop: central share of the images to keep, in (0, 1].
         size: height and width of the network's input, pixels.
 
@@ -29,7 +29,7 @@ class Augmentation(nn.Sequential):
         >>> augment(images).shape
         torch.Size([2, 1, 64, 64])
 
-    Source: the geometry is that of the FaceNet paper's "scaled and translated", widened.
+    Source: the geometry extends the FaceNet paper's "scaled and translated" crops.
     """
 
     def __init__(self, options: AugmentationOptions, crop: float, size: int) -> None:

@@ -57,14 +57,14 @@ class GracefulStop(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due, and stop where it is wanted."""
+        """Save and stop if the user or the time limit asks for it, or after the last step."""
         out_of_time = time.monotonic() > self.deadline
         if out_of_time or self._interrupted:
             trainer.save_checkpoint(self.path)
         if self._interrupted:
             raise InterruptedRunError(self.path)
         if out_of_time or trainer.global_step == self.steps:
-            trainer.should_stop = True  # an evaluation follows, and the checkpoint of the last step
+            trainer.should_stop = True  # an evaluation follows, which saves the last checkpoint
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, with the thresholds that were just measured."""
@@ -72,7 +72,7 @@ class GracefulStop(Callback):
             trainer.save_checkpoint(self.path)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
+        """Give Ctrl-C back to its handler of before."""
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
             self._handler = None

@@ -1,4 +1,4 @@
-"""Fits the options that were not given to the data, and refuses at once those that cannot be.
+"""Fits options that were not given to the data, and refuses at once given ones that cannot be.
 
 One error names all given options that the data does not allow. The check decodes no image and does
 not import Lightning. It imports torch only to check an option that needs it. So an error comes
@@ -38,11 +38,11 @@ _NETWORK = {"preset", "model", "stages", "input_size", "aligned_size", "aligned_
 
 
 class Changes:
-    """What options must be for the data, and why.
+    """Changes to options that the data makes necessary, and the reasons.
 
     Args:
         options: of the run.
-        given: the names of those that a person gave; these are changed last.
+        given: the names of the options that a person gave. To change one of them is an error.
     """
 
     def __init__(self, options: Options, given: Collection[str] = ()) -> None:
@@ -52,17 +52,17 @@ class Changes:
         self._why: dict[str, str] = {}
 
     def set(self, name: str, value: Any, why: str) -> None:
-        """Change an option, if it is not so already; ``why`` says what is wrong with what it is."""
+        """Change an option to a value; ``why`` says what is wrong with another value."""
         if self.values[name] != value:
             self.values[name] = value
             self._why.setdefault(name, why)
 
     def changed(self, *, given: bool) -> dict[str, Any]:
-        """Return what is changed, by name: of what a person gave, or of what nobody gave."""
+        """Return the changed options that a person gave, or those that nobody gave, by name."""
         return {n: self.values[n] for n in self._why if (n in self.given) == given}
 
     def problems(self) -> list[str]:
-        """Return for each option that a person gave and cannot be what is wrong with it."""
+        """Return what is wrong with each of the changed options that a person gave."""
         wrong = self.changed(given=True)
         return [f"{spelled(name, self.before[name])}: {self._why[name]}" for name in wrong]
 
@@ -86,13 +86,13 @@ def fit(
     command: Sequence[str] = (),
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Fit to the data those options that nobody gave.
+    """Fit the options that nobody gave to the data.
 
     Args:
         options: of the run.
         given: the names of the options that a person gave. They are not changed.
-        command: the command line as it was given, from which one is made that works.
-        checkpoint: where a run continues, or None: it goes on with the split it has.
+        command: the command line as it was given; the error shows a corrected one.
+        checkpoint: the checkpoint from which a run continues, with its split; None starts one.
 
     Returns:
         The options, and a line that tells what was fitted.
@@ -113,9 +113,9 @@ def fit(
 
     tell(lambda: _check_options(options))
     tell(lambda: _check_output(options, checkpoint))
-    counted = tell(lambda: _count(options.data, held_out.kept_by(checkpoint, given)))
-    if counted is not None:
-        shape, train, val = counted
+    examples = tell(lambda: _count(options.data, held_out.kept_by(checkpoint, given)))
+    if examples is not None:
+        shape, train, val = examples
         told = tell(lambda: _fit_to_data(options.data, train, val, changes))
         tell(lambda: _check_network(options, given, shape))
     wrong = changes.changed(given=True)
@@ -130,13 +130,13 @@ def fit(
 
 
 def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: str) -> str:
-    """Fit the shape of a batch to identities with so many images each.
+    """Fit the shape of a batch to the identities to train on.
 
     Args:
         changes: of the run's options.
-        sizes: images of each identity to train on.
-        people: what identities are called.
-        images: what is theirs.
+        sizes: the number of images of each identity.
+        people: the word for identities in messages, "people" for instance.
+        images: the word for their images.
 
     Returns:
         What it was fitted to, in words.
@@ -161,7 +161,7 @@ def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: s
             why = f"`batch_size` {values['batch_size']} says how many there are; give one of them"
             changes.set("negatives", 0, why)
         else:
-            changes.set("batch_size", None, f"`negatives` {values['negatives']} says so already")
+            changes.set("batch_size", None, f"`negatives` {values['negatives']} decides the size")
     why = f"of {total} {people} to train on {others} have fewer than {some}"
     changes.set("negatives", min(values["negatives"], others), why)
     if values["batch_size"] is not None and values["repeat"]:
@@ -170,7 +170,7 @@ def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: s
 
 
 def _fit_batch_size(changes: Changes, images: str) -> None:
-    """Let a batch of a given size have room for the images of its identities."""
+    """Fit the identities' images into ``batch_size`` if that was given, else enlarge it."""
     values = changes.values
     names = ("identities", "images_per_identity")
     for name, other in (names, names[::-1]):
@@ -189,7 +189,7 @@ def _fit_batch_size(changes: Changes, images: str) -> None:
 def _fit_to_data(
     data: DataOptions, train: Counter[Any], val: Counter[Any] | None, changes: Changes
 ) -> str:
-    """Fit the split and the batches, and return what to, in words."""
+    """Fit the split and the batches, and return what they were fitted to, in words."""
     people, images = ("identities", "rows") if is_features(data.data) else ("people", "images")
     if data.data == "digits":
         people = "digits"
@@ -209,23 +209,23 @@ def _fit_to_data(
 def _held_out_number(
     data: DataOptions, sizes: Sequence[int], changes: Changes, people: str, images: str
 ) -> int:
-    """Return how many to hold out of identities with so many images each, in that order."""
+    """Return how many of the first identities to hold out; ``sizes`` counts the images of each."""
     total = len(sizes)
     wanted = held_out.number(total, data.held_out)
-    able = [
+    possible = [
         number
         for number in range(2, total - 1)
         if (number <= max(2, total // 2) or number == wanted)
         and held_out.enough_pairs(sizes[:number])
     ]
-    if not able:
+    if not possible:
         raise InputError(
             f"`data` {data.data}: too few {people} or {images} ({total} and {sum(sizes)}) to train "
             f"on some {people} and to verify others, whose {images} must make 10 pairs of the same "
             "and 10 of different identities; give more, or others to verify on (`val`)"
         )
-    # That number if it will do, else the next larger one that does, else the next smaller one.
-    number = min(able, key=lambda number: (number < wanted, abs(number - wanted)))
+    # The wanted number if it is possible, else the next larger one that is, else the next smaller.
+    number = min(possible, key=lambda number: (number < wanted, abs(number - wanted)))
     left = "too few to verify on" if number > wanted else "which leaves too few to train on"
     why = f"that is {wanted} of the {total} {people}, {left}"
     if number != wanted:
@@ -234,7 +234,7 @@ def _held_out_number(
 
 
 def _share(number: int, total: int) -> float:
-    """Return the shortest share by which that number is held out."""
+    """Return the share with the fewest digits that holds out this number."""
     shares = (round(number / total, digits) for digits in range(1, 17))
     return next(s for s in shares if 0 < s < 1 and held_out.number(total, s) == number)
 
@@ -242,9 +242,10 @@ def _share(number: int, total: int) -> float:
 def _count(
     data: DataOptions, run: Path | None
 ) -> tuple[tuple[int, ...], Counter[Any], Counter[Any] | None]:
-    """Return the shape of an example, and how many there are of each identity.
+    """Return the shape of an example, and the number of examples of each identity.
 
-    First of those to train on, then of those to verify on: None where these are to be held out.
+    The first numbers are of identities to train on, the second of those to verify on. The second
+    are None where a share of the first is to be held out.
     """
     if data.data == "digits":
         return (data.channels, 8, 8), Counter(dict(enumerate(_DIGITS * 8))), Counter()
@@ -262,14 +263,14 @@ def _count(
 
 
 def _check_options(options: Options) -> None:
-    """Raise for what can be seen to be wrong without a look at the data."""
+    """Raise where options are wrong whatever the data holds."""
     data, problems = options.data, []
     if not data.data:
         problems.append("`data` '': an empty name; give 'digits', a folder, an archive or an .npz")
     for name in ("val", "pairs"):
         given = getattr(data, name)
         if given is not None and data.data == "digits":
-            problems.append(f"--{name} {given}: the digits have their own split; leave it out")
+            problems.append(f"`{name}` {given}: the digits have their own split; leave it out")
     if is_features(data.data):
         if data.pairs is not None:
             problems.append(f"`pairs` {data.pairs}: for images; features have all their pairs")
@@ -295,7 +296,7 @@ def _check_output(options: Options, checkpoint: Path | None) -> None:
 
 
 def _check_network(options: Options, given: Collection[str], shape: tuple[int, ...]) -> None:
-    """Raise where the network that was asked for does not fit its input, or is for no device."""
+    """Raise where options of the network were given and it does not fit its input."""
     if _NETWORK.isdisjoint(given):
         return
     import torch
@@ -307,7 +308,7 @@ def _check_network(options: Options, given: Collection[str], shape: tuple[int, .
 
 
 def _corrected(command: Sequence[str], options: dict[str, Any]) -> str:
-    """Return a command line with other values of some options."""
+    """Return a command line in which these options have these values."""
     new = {name: spelled(name, value).split(" ", 1) for name, value in options.items()}
     kept, tokens = [], iter(command)
     for token in tokens:
@@ -315,5 +316,5 @@ def _corrected(command: Sequence[str], options: dict[str, Any]) -> str:
         if option not in {option for option, _ in new.values()}:
             kept.append(token)
         elif not equals:
-            next(tokens, None)  # its value
+            next(tokens, None)  # drop its value too
     return shlex.join([*kept, *(part for parts in new.values() for part in parts)])

@@ -44,10 +44,10 @@ class HarmonicModule(EmbeddingModule):
         pairs: see there.
         log_every: see there.
         old: the old model.
-        old_checkpoint: the name of its file, for who is to know what the new embeddings match.
+        old_checkpoint: the SHA-256 of its file, which the new model's checkpoints keep.
         start: the new model to start from. With ``layer_only`` it gets a new random last layer.
-        layer_only: train the last layer alone, the first stage of the procedure; its features are
-            then as they are at evaluation.
+        layer_only: train the last layer alone, the first stage of the procedure. The layers before
+            it then compute as in evaluation.
 
     Source: FaceNet (Schroff et al., CVPR 2015), appendix "Harmonic Embedding".
     """
@@ -72,7 +72,7 @@ class HarmonicModule(EmbeddingModule):
                 "see the same; train the new one on data of that shape"
             )
         weights = start.network.state_dict()
-        if layer_only:  # the last layers stay as they were drawn
+        if layer_only:  # the last layers keep their random weights
             drawn = self.network.state_dict()
             weights |= {name: drawn[name] for name in drawn if "embedding" in name.split(".")}
             self.network.requires_grad_(False)
@@ -81,18 +81,18 @@ class HarmonicModule(EmbeddingModule):
         self.network.load_state_dict(weights)
         self.layer_only = layer_only
         self.matches = old_checkpoint
-        # In a list, so that it is no part of this module: not of its state, nor its parameters.
+        # In a list, as torch would make an attribute a part of this module's parameters and state.
         self._old = [old.eval().requires_grad_(False)]
         self.loss = HarmonicTripletLoss(
             **{name: getattr(self.loss, name) for name in self.loss._options}
         )
 
     def on_fit_start(self) -> None:
-        """Bring the old model to where this one is."""
+        """Move the old model to this one's device."""
         self._old[0].to(self.device)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Keep the features of the first stage as they are at evaluation."""
+        """In the first stage, keep the layers before the last in evaluation mode."""
         super().on_train_batch_start(batch, batch_idx)
         if self.layer_only:
             for member in self._members:
@@ -115,12 +115,12 @@ class HarmonicModule(EmbeddingModule):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How well pairs are told apart whose first image one model embedded and whose second another.
+    """How well pairs are told apart when one model embeds the first image and another the second.
 
     Attributes:
         name: what is compared.
-        distances: [N] squared distances.
-        same: [N] whether they are of one identity.
+        distances: [N] squared distances of the pairs.
+        same: [N] whether a pair is of one identity.
     """
 
     name: str
@@ -128,14 +128,14 @@ class Comparison:
     same: Tensor
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON has them."""
+        """Return the figures, for JSON."""
         point = val_far(self.distances, self.same, 1e-2)
         figures = {"auc": auc(self.distances, self.same), "val_at_far_1e-2": point.val}
         return dict(without_nan(figures))
 
 
 def compare(name: str, probes: Tensor, gallery: Tensor, pairs: Pairs) -> Comparison:
-    """Compare pairs both ways round: each image of a pair is the probe once.
+    """Compare pairs in both orders: each image of a pair is the probe once.
 
     Args:
         name: what is compared.
@@ -156,10 +156,10 @@ def recognised(probes: Tensor, gallery: Tensor, labels: Tensor) -> tuple[int, in
     Args:
         probes: [N, D] embeddings of the images by one model.
         gallery: [N, D] of the same images by another.
-        labels: [N] whose they are.
+        labels: [N] the images' identities.
 
     Returns:
-        How many are recognised, and of how many.
+        The number of probes recognised, and the number of probes.
     """
     seen: dict[int, int] = {}
     for row, label in enumerate(labels.tolist()):

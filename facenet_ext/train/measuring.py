@@ -11,17 +11,17 @@ __all__ = ["MeasureRange"]
 
 
 class MeasureRange(Callback):
-    """Measure it before each evaluation, with the weights that are evaluated, averaged or not.
+    """Measure the range before each evaluation, with the weights that it evaluates.
 
     Args:
-        data: images to learn from, and others.
+        data: images to train on, and held-out ones.
     """
 
     def __init__(self, data: TrainVal) -> None:
         self.data = data
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the range into what is known of the training."""
+        """Store the range in the module's ``provenance``."""
         if isinstance(pl_module, EmbeddingModule):
             pl_module.provenance = pl_module.provenance.with_range(
                 pl_module, self.data.train.values, self.data.val.values, trainer.global_step

@@ -1,4 +1,4 @@
-"""How many steps fit into ``--max-minutes``: the first ones are measured, on a copy."""
+"""Plans how many steps fit into ``--max-minutes``: some are measured first, on a copy."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _PAIRS = 100_000
 
 
 class Pace(NamedTuple):
-    """What was measured, in seconds.
+    """Measured times, in seconds.
 
     Attributes:
-        step: a training step, with its share of offline mining.
-        evaluation: one evaluation.
+        step: of a training step, with its share of offline mining.
+        evaluation: of one evaluation.
     """
 
     step: float
@@ -47,11 +47,11 @@ class Pace(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What fits.
+    """What fits into the time.
 
     Attributes:
-        steps: training steps.
-        evaluations: how many of them there are, the last one after the last step.
+        steps: number of training steps.
+        evaluations: number of evaluations; the last one comes after the last step.
     """
 
     steps: int
@@ -62,10 +62,10 @@ def plan_steps(pace: Pace, seconds: float, evaluations: int, most: int | None = 
     """Return the steps and evaluations that fit into some time.
 
     Args:
-        pace: what was measured.
-        seconds: that are left.
-        evaluations: that are wanted; fewer where they take more than a quarter of the time.
-        most: steps that are wanted, or None for as many as fit.
+        pace: the measured times.
+        seconds: the time that is left.
+        evaluations: the wanted number; fewer where they would take more than a quarter of the time.
+        most: the largest number of steps, or None for as many as fit.
 
     Example:
         >>> plan_steps(Pace(step=1.0, evaluation=5.0), seconds=100, evaluations=4)
@@ -89,10 +89,10 @@ def measure(
     """Measure some steps and a part of an evaluation.
 
     Args:
-        module: a copy of what is to be trained, without pairs: it is trained, and of no use then.
+        module: a copy of the module to train, without pairs. Measuring trains it: discard it then.
         batches: of the run.
-        seconds: that the run may take; a small share of it goes into measuring.
-        callbacks: what else takes time before an evaluation.
+        seconds: the time that the run may take; a small share of it goes into measuring.
+        callbacks: callbacks of the run that take time before an evaluation.
         trainer_options: of the run: device and precision.
     """
     most = min(seconds * _MEASURING, _MOST_MEASURING)
@@ -118,7 +118,7 @@ def measure(
 
 
 def _measure_metrics(dim: int, images: int, pairs: Pairs) -> float:
-    """Return about how long the metrics of pairs take, measured with some of them."""
+    """Estimate the time that the metrics of all pairs take, from some of them."""
     every = max(1, len(pairs.same) // _PAIRS)
     some: dict[str, Any] = {
         field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)
@@ -133,9 +133,9 @@ def _measure_metrics(dim: int, images: int, pairs: Pairs) -> float:
 
 
 class _StopWatch(Callback):
-    """Time steps until that has taken so long, and then embedding what is verified.
+    """Time training steps, for ``most`` seconds, and then a part of an evaluation.
 
-    The first step does not count: it fills caches, and libraries choose their algorithms in it.
+    The first step is a warm-up: it fills caches, and libraries choose their algorithms in it.
 
     Attributes:
         steps: seconds of each step.
@@ -154,13 +154,13 @@ class _StopWatch(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock, at the first step; later on it runs from the end of the one before."""
+        """Start the clock at the first step; that of a later step starts as the last one ends."""
         self._start = self._start or time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop the clock, and the steps where that is enough."""
+        """Note the step's time, and stop training when ``most`` is reached."""
         outputs["loss"].item()  # waits for the device
         now = time.perf_counter()
         self.steps.append(now - self._start)
@@ -180,7 +180,7 @@ class _StopWatch(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop the clock, and start it again."""
+        """Note the time of what comes before the first batch, and start the clock again."""
         now = time.perf_counter()
         self.preparing, self._start = now - self._start, now
 
@@ -193,7 +193,7 @@ class _StopWatch(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop it, and measure one pass where that is what is mined with."""
+        """Note the time of the batch; with offline mining, also measure embedding by one pass."""
         self.evaluating = (time.perf_counter() - self._start) / len(batch[0])
         if self.mining:
             assert isinstance(pl_module, EmbeddingModule)

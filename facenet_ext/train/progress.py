@@ -1,4 +1,4 @@
-"""Shows how a run comes along: a bar in a terminal, and a line at each evaluation."""
+"""Shows the progress of a run: a bar in a terminal, and a line at each evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIGURES = ("loss", "active_triplets", "accuracy", "auc", "eer")
 
 
 def show_progress(steps: int, console: Console) -> list[Callback]:
-    """Return what shows the steps: Lightning's bar in a terminal, and lines.
+    """Return callbacks that show progress: lines, and in a terminal Lightning's bar.
 
     Args:
         steps: steps of the whole run.
@@ -34,7 +34,7 @@ def show_progress(steps: int, console: Console) -> list[Callback]:
 
 
 class _Bar(RichProgressBar):
-    """Lightning's bar, without what a run has one of: its epoch and its version."""
+    """Lightning's bar without epoch and version, of which a run has one."""
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         return super().configure_columns(trainer)[1:]
@@ -47,8 +47,8 @@ class _Bar(RichProgressBar):
 class _Lines(Callback):
     """Print a line at each evaluation.
 
-    Where the output is no terminal there are only the lines, which is what a log file wants, and
-    one with the step, the loss and the time left every 20 seconds.
+    Where the output is not a terminal, also print a line with the step, the loss and the time left
+    every 20 seconds, for a log.
     """
 
     def __init__(self, steps: int, console: Console) -> None:
@@ -59,7 +59,7 @@ class _Lines(Callback):
         self._latest: tuple[int, Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the lines of a log."""
+        """Start printing the lines of a log."""
         self._began = (trainer.global_step, time.monotonic())
         if not self.console.is_terminal:
             self._ended = threading.Event()
@@ -68,7 +68,7 @@ class _Lines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember what the next line says."""
+        """Keep the step and the loss for the next line."""
         self._latest = (trainer.global_step, outputs["loss"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,7 +90,7 @@ class _Lines(Callback):
         self._ended.set()
 
     def _tell(self, ended: threading.Event) -> None:
-        """Print a line every so often; a step or an evaluation may take longer than that."""
+        """Print a line every _EVERY seconds, in a thread, as one step may take longer."""
         while not ended.wait(_EVERY):
             self.console.print(self._line(), soft_wrap=True)
 
@@ -105,7 +105,7 @@ class _Lines(Callback):
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words, to two digits or so.
+    """Return a time in words, in minutes from 60 s and in hours from 60 min.
 
     Example:
         >>> duration(40), duration(260), duration(9000)
@@ -120,7 +120,7 @@ def duration(seconds: float) -> str:
 
 
 def quiet() -> None:
-    """Silence what Lightning and its kin tell their own developers; errors stay."""
+    """Silence messages of Lightning and others that are for developers; errors stay."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

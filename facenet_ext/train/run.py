@@ -53,12 +53,12 @@ def train(
 ) -> Path:
     """Train, evaluate and report.
 
-    Nothing is written before everything that can be wrong with the input has been looked at.
+    All of the input is checked before anything is written.
 
     Args:
         options: of the run, fitted to its data: see :func:`.fitting.fit`.
         checkpoint: where to continue, or None to start.
-        make_module: makes what is trained, of the arguments of :class:`EmbeddingModule`.
+        make_module: makes the module to train; it takes the arguments of :class:`EmbeddingModule`.
         console: where progress and figures are shown; by default standard output.
         given: the names of the options that a person gave.
         started: when ``--max-minutes`` began, by ``time.monotonic``; by default now.
@@ -87,7 +87,7 @@ def train(
             done = 0 if state is None else int(state["global_step"])
             copy = make_module(options, data.train.shape, batches.steps)
             options, pace = _fit_to_time(options, given, copy, batches, done, deadline, console)
-            deadline -= pace.evaluation  # the last one
+            deadline -= pace.evaluation  # leaves time for the last one
         log_every = max(1, batches.steps // _LOGGED_STEPS)
         module = make_module(options, data.train.shape, batches.steps, data.pairs, log_every)
         module.provenance = Training.start(options.data.data, data.train.labels, data.files)
@@ -108,14 +108,14 @@ def train(
         if module.verification is None or module.evaluated_at != trainer.global_step:
             trainer.validate(module, batches, verbose=False)
         _report(folder, module, batches, trainer.global_step, console)
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C outside the steps: Lightning makes it an exit
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes Ctrl-C outside a step a SystemExit
         last = folder / CHECKPOINTS / LAST_FILE
         raise InterruptedRunError(last if last.is_file() else None) from None
     return folder
 
 
 def _batches(options: Options, data: TrainVal, given: Collection[str], console: Console) -> Batches:
-    """Return the batches; images that cannot be read may have left fewer identities than listed."""
+    """Return the batches, fitted again: unreadable images may have left fewer identities."""
     changes = Changes(options, given)
     told = fit_batches(
         changes, Counter(data.train.labels.tolist()).values(), "identities", "images"
@@ -144,7 +144,7 @@ def _fit_to_time(
     deadline: float,
     console: Console,
 ) -> tuple[Options, Pace]:
-    """Return the options of a run that ends in time, and what was measured for that."""
+    """Return the options of a run that ends in time, and its measured pace."""
     wanted = batches.steps
     seconds = deadline - time.monotonic()
     pace = measure(copy, batches, seconds, _measuring(batches), **_device(options))
@@ -158,13 +158,13 @@ def _fit_to_time(
         soft_wrap=True,
     )
     changed = {"max_steps": batches.steps, "evaluations": plan.evaluations}
-    if "ema" not in given:  # as much of the run as before is averaged over
+    if "ema" not in given:  # so that weights are averaged over the same share of the run
         changed["ema"] = round(options.optimizer.ema ** (wanted / batches.steps), 6)
     return Options.from_flat(options.flat() | changed), pace
 
 
 def _claim(folder: Path, options: Options, data: TrainVal) -> None:
-    """Make the run's folder, and write into it what the run is about."""
+    """Make the run's folder, and write the options and the held-out identities into it."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         held_out.write_names(folder, data.held_out)
@@ -208,7 +208,7 @@ def _trainer(
         callbacks.append(OfflineMining(folder, options, batches, console))
     callbacks.append(checkpoints.save_best(saved))
     return Trainer(
-        max_epochs=1,  # of `steps` batches: one stretch, to stop and continue anywhere in it
+        max_epochs=1,  # of `steps` batches, so that a run can stop and continue anywhere
         val_check_interval=interval,
         num_sanity_val_steps=0,
         log_every_n_steps=log_every,
@@ -220,12 +220,12 @@ def _trainer(
 
 
 def _measuring(batches: Batches) -> list[Callback]:
-    """Return what measures something at each evaluation."""
+    """Return the callbacks that measure something at each evaluation."""
     return [MeasureRange(batches.data)] if batches.data.train.are_images else []
 
 
 def _device(options: Options) -> dict[str, Any]:
-    """Return the options of a trainer that say where and how it computes."""
+    """Return the trainer's options for device, precision and clipping; it prints nothing."""
     return {
         "accelerator": options.run.accelerator,
         "devices": 1,
@@ -237,7 +237,7 @@ def _device(options: Options) -> dict[str, Any]:
 
 
 def _check_device(options: Options) -> None:
-    """Raise where a trainer cannot compute so, before anything is decoded."""
+    """Raise where the trainer refuses device or precision, before images are decoded."""
     device = _device(options)
     try:
         Trainer(logger=False, enable_checkpointing=False, **device)
