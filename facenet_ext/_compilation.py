@@ -1,4 +1,4 @@
-"""What ``torch.compile`` leaves alone."""
+"""Keeps functions out of ``torch.compile``."""
 
 import functools
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def outside_graphs(function: _F) -> _F:
-    """A function that ``torch.compile`` runs as it is, between the graphs of what is around.
+    """Decorates a function so that ``torch.compile`` runs it uncompiled, between two graphs.
 
-    ``torch.compiler.disable`` does the same and imports the compiler at once, which takes longer
-    than torch itself. Here it is imported by whoever compiles.
+    ``torch.compiler.disable`` does the same, but imports the compiler at once, which takes longer
+    than to import torch. Here it is imported only in a compilation.
     """
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""What to install where a package is missing that not everything here needs."""
+"""Says what to install where an optional package is missing."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ __all__ = ["how_to_install"]
 
 
 def how_to_install(missing: str, extra: str) -> str:
-    """Return what to do where a package of an extra is missing.
+    """Return how to install a missing package of an extra.
 
-    The command names packages, not the extra: that works however this one was installed, from its
-    source folder or from a repository, and ``facenet-ext[train]`` only from an index that has it.
+    The command names packages. To name the extra, ``facenet-ext[train]``, would fail where
+    facenet-ext was installed from its source folder and no index has it.
 
     Args:
         missing: the module that could not be imported.
         extra: a name under ``[project.optional-dependencies]`` in pyproject.toml.
 
     Returns:
-        Half a sentence, with the command.
+        The end of a sentence, with the command.
 
     Example:
         >>> how_to_install("onnx", "onnx").partition(" is ")[0]
         'needs onnx, which'
     """
-    from importlib import metadata  # as long to import as all else that --help needs
+    from importlib import metadata  # here, as --help would take twice as long with it
 
     missing = missing.partition(".")[0]
     needs = f"needs {missing}, which is not installed"

@@ -10,15 +10,15 @@ from facenet_ext._types import Triplets
 
 
 def as_triplets(indices_tuple: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """(anchor, positive, negative) of three tensors, of a :class:`Triplets`, or of four: pairs.
+    """(anchor, positive, negative) from such a tuple, a :class:`Triplets`, or pairs.
 
     Pairs (a1, p, a2, n) become every (a1, p) with every (a2, n) of the same anchor, in the order
-    of the positive pairs and, for each of them, of the negative pairs. Memory is linear in what
-    comes out: no table of positive by negative pairs.
+    of the positive pairs and, for each of them, of the negative pairs. Memory is linear in the
+    result: no table of positive by negative pairs is made.
 
     Raises:
-        ValueError: another number of tensors, or two of a pair that differ in length.
-        TypeError: no tuple at all, or pairs that are not integers.
+        ValueError: another number of tensors, or pairs whose two tensors differ in length.
+        TypeError: not a tuple or list, or pairs that are not integers.
     """
     if not isinstance(indices_tuple, (tuple, list)):
         raise TypeError(
@@ -46,8 +46,8 @@ def as_triplets(indices_tuple: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor
     a2, order = a2.sort(stable=True)
     first = torch.searchsorted(a2, a1)
     count = torch.searchsorted(a2, a1, right=True) - first
-    # Runs one after the other: triplet t is of positive pair k[t], and where it is within the run
-    # follows from where the run of its pair starts.
+    # Triplets come run by run: triplet t is of positive pair k[t], and its place in the run follows
+    # from where the run of its pair starts.
     k = torch.repeat_interleave(count)
     within = torch.arange(k.shape[0], device=k.device) - (count.cumsum(0) - count)[k]
     return a1[k], p[k], n[order[first[k] + within]]

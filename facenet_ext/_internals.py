@@ -1,6 +1,6 @@
-"""What torch has no public name for, each with what does where a torch lacks it.
+"""Private names of torch that have no public counterpart, each with a fallback.
 
-A private name may go with any version of torch, so nothing else in this package uses one.
+A private name may disappear in any version of torch, so nothing else in this package uses one.
 """
 
 from collections.abc import Callable
@@ -12,27 +12,27 @@ from torch import Tensor
 
 
 def internal(name: str) -> Any:
-    """The object of torch of a dotted name, such as "_C._functorch"; None where there is none."""
-    found: Any = torch
+    """The object of a dotted name in torch, such as "_C._functorch"; None if it is missing."""
+    value: Any = torch
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
-# Without it every call counts as being in a transform: slower, and right. torch.compile cannot tell
-# then why it does not compile a transform.
+# If it is missing, every call is handled as inside a transform, which is correct but slower, and
+# torch.compile cannot say why it does not compile a transform.
 transforms_active: Callable[[], bool] | None = internal("_C._are_functorch_transforms_active")
 
-# Without it torch.func.functionalize refuses what has a gradient, with an error of its own.
+# If it is missing, torch.func.functionalize raises for tensors that require a gradient.
 is_functional: Callable[[Tensor], bool] = internal("_is_functional_tensor") or (lambda _: False)
 
-# Calls an operator without its autograd. Without it the operator is called with its autograd, in
-# an autograd.Function, where no gradient is recorded: 15 microseconds more.
+# Calls an operator below its autograd. If it is missing, the operator is called with its autograd.
+# An autograd.Function does so, where no gradient is recorded, so this only costs 15 microseconds.
 below_autograd: Callable[[], AbstractContextManager[Any]] = (
     internal("_C._AutoDispatchBelowAutograd") or nullcontext
 )
 
-# torch.compile leaves a function alone. The public name loads the compiler at once: 2 seconds.
+# Keeps torch.compile from a function. The public name would load the compiler at once: 2 seconds.
 never_compiled: Callable[[Any], Any] = (
     internal("_compile._disable_dynamo") or torch.compiler.disable
 )

@@ -19,8 +19,8 @@ def lazily(
 
     Args:
         package: its name.
-        homes: the module that each of its names is from: in the package, or where it begins with
-            ``facenet_ext.``, elsewhere.
+        homes: for each of its names the module that has it, by its name inside the package, or by
+            its full name, which begins with ``facenet_ext.``.
         modules: those of its modules that are attributes too.
     """
 

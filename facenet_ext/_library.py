@@ -11,7 +11,7 @@ import torch
 from facenet_ext import _info
 
 _DRIVER = "libcuda.so.1"
-# Those that tensors reach. torch has no public list of them.
+# The operators that take tensors. torch has no public list of them.
 _OPERATORS = (
     "distance_histogram",
     "mined_triplet_loss",
@@ -52,7 +52,7 @@ def _load(name: str) -> None:
 def _driver_version() -> int:
     """The newest CUDA that the driver serves, as 1000 * major + 10 * minor; 0 without a driver.
 
-    The driver itself is asked: torch has no public function for it. This makes no context.
+    Asks the driver itself, as torch has no public function for it. This makes no CUDA context.
     """
     version = ctypes.c_int()
     try:
@@ -63,10 +63,10 @@ def _driver_version() -> int:
 
 
 def _load_cuda() -> str | None:
-    """Loads the CUDA operators where they can work; returns why they are not loaded.
+    """Loads the CUDA operators where they can work, and else returns the reason.
 
-    What was chosen (a torch without CUDA, a machine without a GPU, a build without nvcc) is kept
-    for ``build_info``; what is broken is warned about.
+    ``build_info`` shows the reason. There is also a warning, unless somebody chose so: a torch
+    without CUDA, a machine without a GPU, a build without nvcc.
     """
     if torch.version.hip is not None:
         return f"torch {torch.__version__} is a ROCm build and the CUDA kernels are for NVIDIA GPUs"
@@ -81,8 +81,8 @@ def _load_cuda() -> str | None:
     if driver == 0:
         return "there is no NVIDIA driver on this machine"
     problem = None
-    # Within a major version drivers serve the toolkits to come, so that it alone counts. The
-    # runtime inside the library is its own: the CUDA that torch was built with does not matter.
+    # Only major versions count: a driver serves later toolkits of its major version too. torch's
+    # own CUDA version does not matter, as the library has a runtime of its own.
     major = int(_info.cuda.split(".")[0])
     if driver // 1000 < major:
         problem = (
@@ -103,7 +103,7 @@ def _load_cuda() -> str | None:
 
 
 def _refuse_cuda_tensors(problem: str) -> torch.library.Library:
-    """Registers operators for CUDA tensors that say why there are none, while the result lives."""
+    """Registers CUDA operators that raise with the reason, for as long as the result lives."""
 
     def refuse(*arguments: Any) -> NoReturn:
         raise NotImplementedError(f"facenet_ext does not work on CUDA tensors here: {problem}")

@@ -3,10 +3,10 @@
 The module reads a distance as a whole number, the bits of its type, which ascends with it. It puts
 a narrow window of columns around each number that it seeks. A pass over all pairs counts the pairs
 in each column, and the pairs between the windows. The counts say which column holds the number of
-some rank. If the column has a single number, this is the number.
+some rank. A column that holds a single number gives this number.
 
 A sample of the rows says where to put the windows. With it float32 needs one pass or two. A window
-that misses its number costs another pass, and nothing else.
+that misses its number costs one more pass.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ __all__ = ["Format", "PairCounts", "Threshold"]
 Progress = Callable[[int, int], None]
 
 _BLOCK = 16_384
-"""Rows that meet each other in one call: a fraction of a second on two cores, between which there
-is progress and Ctrl-C."""
+"""Rows on each side in one call of the operator. A call takes a fraction of a second on two cores;
+progress is reported, and Ctrl-C is served, between calls."""
 
 _SAMPLE = 16_384
-"""Rows that tell where to look, at most; their pairs are a few percent of those of 100,000."""
+"""Most rows of a sample: their pairs are a few percent of those of 100,000 rows."""
 
 _FEW = 4096
-"""Rows of which no sample is taken."""
+"""Up to this many rows no sample is taken."""
 
 _SAMPLE_BITS = 9
-"""Digits of the sample's bins: a fifth of a percent wide at most."""
+"""Binary digits of the sample's bins, which are a fifth of a percent wide at most."""
 
 _MOST_WINDOWS = 16
 _MOST_BINS = 2**21
-"""Of all windows: counters that a call clears and adds up in a few percent of its time."""
+"""Most bins of all windows: a call clears and adds up these counters in a few percent of its
+time."""
 
 _DIFFERENT = 1
 
 
 class Format(NamedTuple):
-    """How a floating-point type's bits are read as whole numbers, which ascend with its values."""
+    """How to read a floating-point type's bits as whole numbers that ascend with its values."""
 
     value: torch.dtype
     integer: torch.dtype
@@ -55,13 +56,13 @@ class Format(NamedTuple):
 
     @classmethod
     def of(cls, embeddings: torch.dtype) -> Format:
-        """Return that of the distances of embeddings."""
+        """Return the format of distances between embeddings of this type."""
         if embeddings == torch.float64:
             return cls(torch.float64, torch.int64, 52)
         return cls(torch.float32, torch.int32, 23)
 
     def bits_of(self, value: float, up: bool = False) -> int:
-        """Return a number's bits; of one between two of the type those of the lower, or upper."""
+        """Return a number's bits, rounded to the type: down, or up if ``up``."""
         rounded = torch.tensor(value, dtype=self.value, device="cpu")
         bits = int(rounded.view(self.integer))
         return bits + (rounded.item() < value) if up else bits - (rounded.item() > value)
@@ -72,7 +73,7 @@ class Format(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """The largest distance there is up to which few enough pairs of two labels lie.
+    """The largest observed distance up to which no more pairs of two labels lie than allowed.
 
     Attributes:
         value: the distance.
@@ -87,11 +88,11 @@ class Threshold(NamedTuple):
 
 @dataclasses.dataclass
 class _Sought:
-    """The first pair that is too much, and then the last one before it.
+    """The search for a threshold: for the first pair too many, and then for the pair before it.
 
     Attributes:
-        rank: of the pair, from 1, among those of two labels or, with ``of_all``, among all.
-        intervals: of bits, each with its end: one of them has the pair, or is guessed to.
+        rank: of the pair, from 1, among pairs of two labels or, with ``of_all``, among all pairs.
+        intervals: of bits, [low, high). The pair is in one of them, or is guessed to be.
     """
 
     rank: int
@@ -99,12 +100,12 @@ class _Sought:
     intervals: list[tuple[int, int]]
 
     def narrow(self, counted: _Counted, format: Format) -> tuple[bool, Threshold | None]:
-        """Take in what a pass has counted, and return whether the search is over with it."""
+        """Narrow the search by what a pass counted; return whether it is over, and the result."""
         column = counted.column_of(self.rank, self.of_all)
         if not self.of_all:
             before = int(counted.upto[:, column - 1].sum()) if column else 0
             last = [counted.column_of(before, of_all=True)] if before else []
-            if not counted.is_number(column):  # it has the last one before, or is the next to it
+            if not counted.is_number(column):  # the pair before may be in it, or else in `last`
                 self.intervals = [counted.interval(place) for place in (column, *last)]
                 return False, None
             if not last:
@@ -118,7 +119,7 @@ class _Sought:
 
 
 class _Counted(NamedTuple):
-    """What a pass has counted: columns in ascending order.
+    """What a pass has counted, in columns in ascending order.
 
     Attributes:
         edges: [C + 1] int64, the bits at which columns begin, and at which the last ends.
@@ -138,19 +139,20 @@ class _Counted(NamedTuple):
         return int(self.edges[column]), int(self.edges[column + 1])
 
     def is_number(self, column: int) -> bool:
-        """Whether a column is of a single number."""
+        """Whether a column holds a single number."""
         low, high = self.interval(column)
         return high - low == 1
 
 
 def _guess(sought: _Sought, total: int, sample: _Counted, error: float) -> tuple[int, int]:
-    """Return where a sample of the rows has the pairs of about that rank.
+    """Return the interval in which a pair should be, from the counts of a sample of the rows.
 
     Args:
         sought: the pair.
-        total: pairs of its kind there are.
-        sample: what the sample has counted.
-        error: of a count in it, as a share: pairs that share rows are not independent.
+        total: how many pairs of its kind there are.
+        sample: the sample's counts.
+        error: the relative error of these. It is large, as pairs that share rows are not
+            independent.
     """
     upto = sample.upto.sum(0) if sought.of_all else sample.upto[_DIFFERENT]
     most = int(upto[-1])
@@ -158,7 +160,7 @@ def _guess(sought: _Sought, total: int, sample: _Counted, error: float) -> tuple
     fewer = min(expected, most - expected)
     slack = error * fewer + 6 * math.sqrt(fewer) + 2
     first, last = int(expected - slack), int(expected + slack)
-    low, high = 0, int(sample.edges[-1])  # where the sample has no such pairs
+    low, high = 0, int(sample.edges[-1])  # kept where the sample has too few pairs to tell
     if first >= 1:
         low = int(sample.edges[torch.searchsorted(upto, first)])
     if last <= most:
@@ -167,17 +169,17 @@ def _guess(sought: _Sought, total: int, sample: _Counted, error: float) -> tuple
 
 
 class PairCounts:
-    """All pairs of a batch, to be counted.
+    """Counts the pairs of a batch: of a set with itself each pair once.
 
     Args:
-        batch: whose pairs; of a set with itself each pair once.
+        batch: the rows and labels.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        progress: called with the pairs that are done and all there are, in each pass.
+        progress: called in each pass with how many pairs are done, and how many there are.
 
     Attributes:
-        same: pairs of one label.
-        different: pairs of two labels.
-        total: of both.
+        same: number of pairs of one label.
+        different: number of pairs of two labels.
+        total: number of all pairs.
     """
 
     def __init__(self, batch: check.Batch, distance: str, progress: Progress | None) -> None:
@@ -190,10 +192,10 @@ class PairCounts:
         self.different = self.total - self.same
 
     def thresholds(self, allowed: Sequence[int]) -> list[Threshold | None]:
-        """Find each threshold up to which at most so many pairs of two labels lie.
+        """Find thresholds: the largest distances with at most this many pairs of two labels.
 
         Args:
-            allowed: how many, for each threshold.
+            allowed: the number of these pairs, for each threshold.
 
         Returns:
             The thresholds; None where even the closest pair is one too many.
@@ -201,11 +203,11 @@ class PairCounts:
         Raises:
             ValueError: a distance is not finite.
         """
-        found: list[Threshold | None] = [None] * len(allowed)
+        thresholds: list[Threshold | None] = [None] * len(allowed)
         sought = {
             position: _Sought(count + 1, False, [(0, self.infinity)])
             if count < self.different
-            else _Sought(self.total, True, [(0, self.infinity)])  # all are allowed: the last of all
+            else _Sought(self.total, True, [(0, self.infinity)])  # all allowed: seek the last pair
             for position, count in enumerate(allowed)
         }
         if max(self.shape) > _FEW:
@@ -217,10 +219,10 @@ class PairCounts:
             now = list(sought.items())[: _MOST_WINDOWS // 2]  # of two intervals each
             counted = self.count([interval for _, one in now for interval in one.intervals])
             for position, one in now:
-                finished, found[position] = one.narrow(counted, self.format)
+                finished, thresholds[position] = one.narrow(counted, self.format)
                 if finished:
                     del sought[position]
-        return found
+        return thresholds
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -240,11 +242,11 @@ class PairCounts:
         return int((here * there).sum()), rows * columns
 
     def sample(self) -> tuple[_Counted, float]:
-        """Count the pairs of some rows, in all bins, and return how wrong that may be.
+        """Count the pairs of a sample of the rows in all bins; return the counts and their error.
 
         Each row is in some share of all close pairs. This share varies from row to row by about its
         own size. A count over m rows of a side then varies by 1 / sqrt(m) of itself. Four times as
-        much is returned.
+        much is returned, as a relative error.
         """
         generator = torch.Generator("cpu").manual_seed(0)
         emb, labels, ref_emb, ref_labels = self.tensors
@@ -267,7 +269,7 @@ class PairCounts:
         return self._counted(counts, [0], shift, bins), error
 
     def count(self, intervals: Sequence[tuple[int, int]]) -> _Counted:
-        """Count all pairs, with bins in the intervals as narrow as there is room for."""
+        """Count all pairs, with the narrowest bins in the intervals that _MOST_BINS allows."""
         shift = 0
         while (bins := max(_bins(one, shift) for one in intervals)) * len(intervals) > _MOST_BINS:
             shift += 1
@@ -299,7 +301,7 @@ class PairCounts:
         return _Counted(torch.cat([ends[0], edges, ends[1]]), upto)
 
     def blocks(self) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor | None, Tensor | None], int]]:
-        """All blocks of pairs, and how many each has; of a set with itself each pair once."""
+        """Yield the blocks of pairs, each with its number of pairs."""
         emb, labels, ref_emb, ref_labels = self.tensors
         rows, columns = self.shape
         for i in range(0, rows, _BLOCK):

@@ -1,4 +1,4 @@
-"""What random rules draw from."""
+"""The seed of random rules."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from facenet_ext._rule import RANDOM
 def draw_seed(
     negatives: str, generator: torch.Generator | None, device: torch.device
 ) -> Tensor | None:
-    """One int64 ``[]`` on ``device`` from the generator, by default that device's own.
+    """Draws a seed, int64 ``[]`` on ``device``, from the generator, by default the device's own.
 
-    None for rules that are not random: they leave the generator as it is. The seed is a tensor, so
-    the host need not wait for the device, and a graph draws a new seed each time it is replayed.
+    Other rules draw nothing and get None. The seed is a tensor, so that the host need not wait for
+    the device, and a graph draws a new seed each time it is replayed.
 
     Raises:
-        TypeError: a generator that is none.
+        TypeError: ``generator`` is neither a generator nor None.
     """
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(

@@ -8,11 +8,11 @@ from facenet_ext import _internals
 
 
 def transforms_active() -> bool:
-    """Whether this is called under ``grad``, ``vjp``, ``functionalize`` and the like.
+    """Whether this is called inside ``grad``, ``vjp``, ``functionalize`` or another transform.
 
     Raises:
-        RuntimeError: torch.compile traces a transform. It runs that part eagerly then, or with
-            ``fullgraph=True`` says so.
+        RuntimeError: torch.compile traces a transform. It then runs that part eagerly, or shows
+            this error with ``fullgraph=True``.
     """
     active = _internals.transforms_active
     if torch.compiler.is_compiling():
@@ -28,8 +28,8 @@ def transforms_active() -> bool:
 def needs_function(emb: Tensor, ref_emb: Tensor | None) -> bool:
     """Whether an operator of these embeddings has to be called through an ``autograd.Function``.
 
-    Transforms refuse what ``register_autograd`` makes, and forward mode passes by it in silence.
-    ``functionalize`` takes the operator as it is, and no ``autograd.Function``.
+    Transforms raise for an operator of ``register_autograd``, and forward mode ignores its
+    gradient. ``functionalize`` takes the operator itself, and no ``autograd.Function``.
     """
     if transforms_active():
         return not _internals.is_functional(emb)
@@ -43,10 +43,10 @@ def _has_tangent(tensor: Tensor) -> bool:
 
 
 def values_readable(*tensors: Tensor | None) -> bool:
-    """Whether tensors have values that can be read, and do not stand for others.
+    """Whether tensors have values that can be read.
 
-    As they do for a tracer, in a fake mode and in torch.func's transforms. Ask first whether
-    torch.compile is at work: it cannot pass on tensors of a transform, not even to this function.
+    Tensors of a tracer, of a fake mode and of torch.func's transforms only stand for others. Do not
+    call this in a compilation: torch.compile cannot pass on tensors of a transform.
     """
     if torch.jit.is_tracing() or transforms_active():  # type: ignore[attr-defined, no-untyped-call]
         return False

@@ -1,4 +1,4 @@
-"""Warnings of what gives no error and no result either, each once in a process."""
+"""Warnings about calls that are no errors but have no effect, each once in a process."""
 
 import sys
 import warnings
@@ -18,7 +18,7 @@ _told: set[Hashable] = set()
 
 
 def warn_once(key: Hashable, message: str) -> None:
-    """Warns at the line outside of this package and torch that led here, once for each key."""
+    """Warns once for each key, at the calling line outside of this package and torch."""
     if key in _told:
         return
     _told.add(key)
@@ -33,10 +33,9 @@ def _package(variables: dict[str, object]) -> str:
 
 
 def warn_without_triplets(result: Tensor, labels: Tensor, ref_labels: Tensor | None) -> None:
-    """Warns of a batch whose labels allow no triplet, where that is known without waiting.
+    """Warns of a batch whose labels allow no triplet, unless to know that would wait for a GPU.
 
-    The labels have to be on the CPU. They are read only where the result is 0, is empty, or is on
-    a device.
+    Labels are read only on the CPU, and only if the result is 0, is empty, or is on a GPU.
 
     Args:
         result: a loss [], or an entry for each triplet [T].
@@ -48,8 +47,8 @@ def warn_without_triplets(result: Tensor, labels: Tensor, ref_labels: Tensor | N
     if "triplets" in _told or not values_readable(result, labels, ref_labels):
         return
     # tolist() reads memory; item() is an operator, which a dispatch mode may record or refuse.
-    found = result.numel() if result.dim() else result.is_cpu and bool(result.tolist())
-    if found:
+    has_triplets = result.numel() if result.dim() else result.is_cpu and bool(result.tolist())
+    if has_triplets:
         return
     reason = _no_triplet(labels, ref_labels)
     if reason is not None:
@@ -57,7 +56,7 @@ def warn_without_triplets(result: Tensor, labels: Tensor, ref_labels: Tensor | N
 
 
 def _no_triplet(labels: Tensor, ref_labels: Tensor | None) -> str | None:
-    """Why labels allow no triplet; None where they may, or where they are on a device."""
+    """Why labels allow no triplet; None where they may allow one, or are on a GPU."""
     if not labels.is_cpu or not (ref_labels is None or ref_labels.is_cpu):
         return None
     own = set(labels.tolist())

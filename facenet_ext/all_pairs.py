@@ -33,23 +33,23 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
-"""Called with the pairs that are done and all there are."""
+"""Called with how many pairs are done, and how many there are."""
 
 _BITS = 9
-"""Of the bins' edges: a fifth of a percent apart at most."""
+"""Binary digits of the bins' edges, which are a fifth of a percent apart at most."""
 
 _MOST_BINS = 2**22
 
 
 class DistanceHistogram(NamedTuple):
-    """Pairs by distance, those of one label and those of two.
+    """The number of pairs by distance, of those with one label and of those with two.
 
     Attributes:
         edges: ``[B + 1]`` float64, ascending. Bin k has distances from ``edges[k]`` to below
             ``edges[k + 1]``.
-        same: ``[B + 2]`` int64, pairs of one label: below all bins, in each, and beyond them, where
-            infinite and NaN distances are too.
-        different: ``[B + 2]`` int64, the same of pairs of two labels.
+        same: ``[B + 2]`` int64, pairs of one label: below all bins, in each bin, and beyond all
+            bins. Infinite and NaN distances count as beyond.
+        different: ``[B + 2]`` int64, the same for pairs of two labels.
     """
 
     edges: Tensor
@@ -57,7 +57,7 @@ class DistanceHistogram(NamedTuple):
     different: Tensor
 
     def roc(self) -> Roc:
-        """Return VAL and FAR at every edge: of accepting what lies below it."""
+        """Return VAL and FAR at every edge, where distances below it are accepted."""
         same, different = self.same.cumsum(0), self.different.cumsum(0)
         return Roc(
             self.edges.clone(),
@@ -70,9 +70,9 @@ class SplitVal(NamedTuple):
     """VAL at a wanted FAR over several splits.
 
     Attributes:
-        mean: of VAL.
+        mean: the mean of VAL.
         standard_error: the standard deviation over splits divided by sqrt(splits).
-        points: of each split.
+        points: the operating point of each split.
     """
 
     mean: float
@@ -102,11 +102,11 @@ def distance_histogram(
         labels: ``[M]`` integers.
         low: the first edge, a distance; rounded down to one of ``bits`` digits.
         high: the last edge; rounded up.
-        bits: digits of an edge: 0 to 23, of float64 embeddings to 52. With all of them each number
-            has a bin of its own.
+        bits: binary digits of an edge: 0 to 23, or to 52 for float64 embeddings. With all of them
+            each floating-point number has a bin of its own.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        ref_emb: ``[N, D]``: count the pairs of a row here with a row there. Without, each pair of
-            rows of ``embeddings`` counts once.
+        ref_emb: ``[N, D]``: count the pairs of a row of ``embeddings`` with one of these. If None,
+            each pair of rows of ``embeddings`` counts once.
         ref_labels: ``[N]``
 
     Returns:
@@ -120,10 +120,10 @@ def distance_histogram(
     Example:
         >>> embeddings = torch.tensor([[0.0], [0.5], [2.0]])
         >>> labels = torch.tensor([0, 0, 1])
-        >>> found = distance_histogram(embeddings, labels, low=0.25, high=8, bits=0)
-        >>> found.edges.tolist()
+        >>> histogram = distance_histogram(embeddings, labels, low=0.25, high=8, bits=0)
+        >>> histogram.edges.tolist()
         [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
-        >>> found.same.tolist(), found.different.tolist()
+        >>> histogram.same.tolist(), histogram.different.tolist()
         ([0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 0])
 
     Source: FaceNet, section 4.
@@ -147,7 +147,7 @@ def distance_histogram(
     check.check_values("embeddings", embeddings)
     counts = ops.distance_histogram(*batch.tensors()[:4], distance, [first << shift], shift, bins)
     edges = format.values_of((first + torch.arange(bins + 1, device="cpu")) << shift)
-    counts[:, -2] += counts[:, -1]  # what is no number is beyond all bins
+    counts[:, -2] += counts[:, -1]  # NaN counts as beyond all bins
     return DistanceHistogram(edges, *counts[:, :-1])
 
 
@@ -170,14 +170,15 @@ def val_far_all_pairs(
     it takes three.
 
     Args:
-        embeddings: ``[M, D]``, on any device; a memory-mapped file's too.
+        embeddings: ``[M, D]``, on any device or mapped to a file.
         labels: ``[M]`` integers.
         far: wanted false accept rates, each in (0, 1].
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        ref_emb: ``[N, D]``: the pairs of a row here with a row there. Without, each pair of rows
-            of ``embeddings`` once.
+        ref_emb: ``[N, D]``: the pairs of a row of ``embeddings`` with one of these. If None, each
+            pair of rows of ``embeddings`` once.
         ref_labels: ``[N]``
-        progress: called with the pairs done and all there are, several times a second.
+        progress: called with how many pairs are done and how many there are, several times a
+            second.
 
     Returns:
         An :class:`facenet_ext.metrics.OperatingPoint` for each rate.
@@ -208,15 +209,15 @@ def val_far_all_pairs(
             "there must be pairs of the same and of different identities, "
             f"got {same} same and {different} different"
         )
-    # Compared as counts, and with a hair's breadth: 0.07 * 100 is a little more than 7.
+    # Counts are compared, with room for rounding: in floating point 0.29 * 100 is less than 29.
     allowed = [math.floor(rate * different * (1 + 1e-12)) for rate in far]
     points = []
     for rate, most, threshold in zip(far, allowed, pairs.thresholds(allowed), strict=True):
         if threshold is None:
             points.append(OperatingPoint(rate, False, math.nan, math.nan, math.nan))
             continue
-        val, found_far = threshold.same / same, threshold.different / different
-        points.append(OperatingPoint(rate, most >= 1, val, found_far, threshold.value))
+        val, reached_far = threshold.same / same, threshold.different / different
+        points.append(OperatingPoint(rate, most >= 1, val, reached_far, threshold.value))
     return tuple(points)
 
 
@@ -232,16 +233,16 @@ def val_far_over_splits(
 ) -> SplitVal:
     """Find VAL at a wanted FAR in each of several splits, over all pairs of each.
 
-    The identities are dealt out at random: no one is in two splits.
+    The identities are dealt out at random: none is in two splits.
 
     Args:
         embeddings: ``[N, D]``
         labels: ``[N]`` integers.
         far: the wanted false accept rate, in (0, 1].
-        splits: how many, 2 or more.
-        seed: of the dealing.
+        splits: number of splits, 2 or more.
+        seed: of the random split.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        progress: called with the pairs done and all of the split there are.
+        progress: called with how many pairs of a split are done, and how many there are.
 
     Returns:
         A :class:`SplitVal`.
@@ -253,8 +254,8 @@ def val_far_over_splits(
 
     Example:
         >>> labels = torch.arange(20).repeat(2)
-        >>> found = val_far_over_splits(labels.float().unsqueeze(1), labels, far=0.01, splits=2)
-        >>> found.mean, found.standard_error
+        >>> val = val_far_over_splits(labels.float().unsqueeze(1), labels, far=0.01, splits=2)
+        >>> val.mean, val.standard_error
         (1.0, 0.0)
 
     Source: FaceNet, section 5: five splits, mean and standard error.

@@ -6,8 +6,8 @@ same identity. A pair is *accepted* when its distance is at most the threshold:
     VAL(t) = accepted same pairs / same pairs            (the true accept rate)
     FAR(t) = accepted different pairs / different pairs  (the false accept rate)
 
-Pairs at equal distances are accepted together or not at all, whichever kind they are, and no
-rate is read between two measured ones.
+Pairs at equal distances are accepted together or not at all, of either kind, and rates are not
+interpolated between two measured ones.
 
 Source: Schroff, Kalenichenko, Philbin, *FaceNet: A Unified Embedding for Face Recognition and
 Clustering*, CVPR 2015, section 4.
@@ -59,8 +59,8 @@ class OperatingPoint(NamedTuple):
         far: the share of different pairs really accepted at ``threshold``, at most ``wanted_far``.
         threshold: the largest observed distance whose FAR is at most ``wanted_far``.
 
-    When the rate is not reachable the last three describe the nearest stricter point there is,
-    or are NaN when there is none; they are not an answer to what was asked.
+    If the rate is not reachable, the last three describe the closest stricter point, or are NaN
+    where there is none. They do not say what VAL is at the wanted rate.
     """
 
     wanted_far: float
@@ -99,7 +99,7 @@ class KFoldAccuracy(NamedTuple):
 
 
 def roc(distances: Tensor, same: Tensor) -> Roc:
-    """Compute VAL and FAR at every threshold that makes a difference.
+    """Compute VAL and FAR at every observed distance.
 
     Args:
         distances: [N] floating point, the distance of each pair; smaller means more alike.
@@ -161,7 +161,7 @@ def val_far(distances: Tensor, same: Tensor, far: float = 1e-3) -> OperatingPoin
         raise ValueError(f"far must be in (0, 1], got {far}")
     thresholds, same_accepted, different_accepted = _count(*_check_pairs(distances, same))
     n_same, n_different = int(same_accepted[-1]), int(different_accepted[-1])
-    # Compared as counts, and with a hair's breadth: 0.07 * 100 is a little more than 7.
+    # Counts are compared, with room for rounding: in floating point 0.29 * 100 is less than 29.
     allowed = math.floor(far * n_different * (1 + 1e-12))
     last = int((different_accepted <= allowed).sum()) - 1
     if last == 0:  # even the smallest observed distance accepts too much
@@ -203,9 +203,9 @@ def auc(distances: Tensor, same: Tensor) -> float:
 def eer(distances: Tensor, same: Tensor) -> EqualErrorRate:
     """Compute the equal error rate: where FAR(t) = 1 - VAL(t).
 
-    ``FAR + VAL - 1`` grows strictly from -1 to 1 along the ROC, so there is one crossing. Where it
-    falls inside a block of pairs that enter together, a share of that block is taken, which is
-    what accepting its pairs at random would give.
+    ``FAR + VAL - 1`` grows strictly from -1 to 1 along the ROC, so there is one crossing. If it
+    falls among pairs at equal distances, a share of these counts as accepted, which is what
+    accepting them at random would give.
 
     Args:
         distances: [N] floating point, the distance of each pair; smaller means more alike.
@@ -243,17 +243,17 @@ def kfold_accuracy(
     there are. Of thresholds that are equally good the smallest is taken, half-way to the next
     observed distance.
 
-    Pairs that share an identity are not independent, so folds must not share one either: else
-    the threshold is chosen on the people that it is judged on, and the standard error comes out too
-    small. Folds of identities are given as two numbers for each pair.
+    Pairs that share an identity are not independent, so folds must not share one either. Else the
+    threshold is chosen on the people that it is judged on, and the standard error is too small. So
+    folds may be given for identities, as two numbers for each pair.
 
     Args:
         distances: [N] floating point, the distance of each pair; smaller means more alike.
         same: [N] bool, whether the pair is of one identity.
         folds: [N] integer, the fold of each pair; or [N, 2] integer, the folds of the two
-            identities of each pair: a fold is then judged on the pairs that are within it, with the
-            threshold that is best on the pairs with nobody of it; or, where no two pairs share an
-            identity, a number of folds, over which each kind of pair is dealt out in turn.
+            identities of each pair: a fold is then judged on the pairs with both identities in it,
+            by the threshold that is best on the pairs with neither in it; or a number of folds,
+            over which each kind of pair is dealt out in turn, where no two pairs share an identity.
         balanced: weigh the two kinds of pair equally.
 
     Returns:

@@ -26,8 +26,8 @@ def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Ten
     Args:
         network: from ``[B, ...]`` to ``[B, D]``.
         inputs: ``[N, ...]``
-        size: inputs of a part at most; parts are as even as they can be. From N on, and where no
-            gradient is wanted, nothing is computed twice.
+        size: most inputs in a part; the parts are of about equal size. If ``size`` is N or more, or
+            gradients are off, nothing is computed twice.
 
     Returns:
         ``[N, D]``
@@ -65,7 +65,7 @@ def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Ten
 
 @contextlib.contextmanager
 def _frozen_averages(network: nn.Module) -> Iterator[None]:
-    """Leave the running averages of batch normalisation as they are: the forward moved them."""
+    """Keep the running averages of batch normalisation, which the forward has updated already."""
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     layers = [m for m in network.modules() if isinstance(m, kinds) and m.track_running_stats]
     before = [(m.momentum, m.num_batches_tracked) for m in layers]

@@ -14,14 +14,14 @@ from facenet_ext import ops
 __all__ = ["Neighbours", "PairsWithin", "nearest", "within"]
 
 Progress = Callable[[int, int], None]
-"""Called with the pairs that are done and all there are."""
+"""Called with how many pairs are done, and how many there are."""
 
 _MOST = 1024
-"""Neighbours of a row."""
+"""Most neighbours that can be asked for."""
 
 _BLOCK = 16_384
-"""Rows that meet each other in one call: a fraction of a second on two cores, between which there
-is progress and Ctrl-C."""
+"""Rows on each side in one call of the operator. A call takes a fraction of a second on two cores;
+progress is reported, and Ctrl-C is served, between calls."""
 
 
 class Neighbours(NamedTuple):
@@ -62,12 +62,12 @@ def nearest(
     .. math:: i_1(a), \ldots, i_k(a) = \text{the first } k \text{ of all } i
         \text{ in ascending order of } (d(a, i),\ i)
 
-    Of equally close rows the first ones are taken, whatever the number of threads.
+    Of equally close rows the first ones are taken, with any number of threads.
 
     Args:
         embeddings: ``[M, D]``, float32, float64, float16 or bfloat16.
-        k: how many, 1 to 1024.
-        ref_emb: ``[N, D]``, the gallery. Without, the rows themselves, where none is its own
+        k: neighbours of each row, 1 to 1024.
+        ref_emb: ``[N, D]``, the gallery. If None, the rows themselves; a row is not its own
             neighbour.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
 
@@ -75,14 +75,14 @@ def nearest(
         The :class:`Neighbours`; they carry no gradient.
 
     Raises:
-        ValueError: ``k`` is no such number or there are fewer candidates; shapes that do not fit;
-            a distance is not a number.
+        ValueError: ``k`` is out of range or above the number of candidates; shapes that do not
+            fit; a distance is NaN.
         TypeError: the embeddings are not floating point.
 
     Example:
         >>> gallery = torch.tensor([[0.0], [1.0], [5.0]])
-        >>> found = nearest(torch.tensor([[4.0], [0.4]]), 2, ref_emb=gallery)
-        >>> found.indices.tolist(), found.distances[0].tolist()
+        >>> neighbours = nearest(torch.tensor([[4.0], [0.4]]), 2, ref_emb=gallery)
+        >>> neighbours.indices.tolist(), neighbours.distances[0].tolist()
         ([[2, 1], [0, 1]], [1.0, 9.0])
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 1: recognition is a k-NN classification.
@@ -115,31 +115,30 @@ def within(
     distance: str = "sqeuclidean",
     progress: Progress | None = None,
 ) -> PairsWithin:
-    r"""Find all pairs of rows that are no farther apart than a radius.
+    r"""Find all pairs of rows that are at most a radius apart.
 
     .. math:: \{ (i, j) : d(i, j) \le r \}
 
-    Memory goes to the pairs that are found and to nothing else: the graph over which faces are
-    clustered.
+    Only the result takes memory. Its pairs are the graph over which faces are clustered.
 
     Args:
         embeddings: ``[M, D]``, float32, float64, float16 or bfloat16.
-        radius: r, in the unit of the distance; rounded to its type.
-        ref_emb: ``[N, D]``: pairs of a row here with a row there. Without, each pair of two rows
-            of ``embeddings`` once, the lower row first.
+        radius: r, in the unit of the distance; rounded to the distances' type.
+        ref_emb: ``[N, D]``: pairs of a row of ``embeddings`` with one of these. If None, each pair
+            of two rows of ``embeddings`` once, the lower row first.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
-        progress: called with the pairs that are done and all there are.
+        progress: called with how many pairs are done, and how many there are.
 
     Returns:
         The :class:`PairsWithin`; they carry no gradient.
 
     Raises:
-        ValueError: a negative radius or none, shapes that do not fit.
+        ValueError: a radius that is not a number from 0, shapes that do not fit.
         TypeError: the embeddings are not floating point.
 
     Example:
-        >>> found = within(torch.tensor([[0.0], [1.0], [5.0]]), 1.0)
-        >>> found.first.tolist(), found.second.tolist(), found.distances.tolist()
+        >>> pairs = within(torch.tensor([[0.0], [1.0], [5.0]]), 1.0)
+        >>> pairs.first.tolist(), pairs.second.tolist(), pairs.distances.tolist()
         ([0], [1], [1.0])
 
     Source: this project; the radius graph of FaceNet's clustering, section 5.7.
@@ -154,21 +153,20 @@ def within(
     columns = embeddings if ref_emb is None else ref_emb
     rows, n = embeddings.shape[0], columns.shape[0]
     total = rows * (rows - 1) // 2 if ref_emb is None else rows * n
-    done, room, parts = 0, _BLOCK, []
+    done, capacity, parts = 0, _BLOCK, []
     for i in range(0, rows, _BLOCK):
         for j in range(0 if ref_emb is not None else i, n, _BLOCK):
             a, b = embeddings[i : i + _BLOCK], columns[j : j + _BLOCK]
             itself = ref_emb is None and i == j
-            pairs, distances, count = ops.pairs_within(
-                a, None if itself else b, float(radius), distance, room
+            others = None if itself else b
+            pairs, distances, total_close = ops.pairs_within(
+                a, others, float(radius), distance, capacity
             )
-            found = int(count)
-            if found > room:  # once more, with room for all; later blocks will be much like this
-                room = found
-                pairs, distances, _ = ops.pairs_within(
-                    a, None if itself else b, float(radius), distance, room
-                )
-            parts.append((pairs[:found, 0] + i, pairs[:found, 1] + j, distances[:found].clone()))
+            count = int(total_close)
+            if count > capacity:  # again, with enough: later blocks will have about as many pairs
+                capacity = count
+                pairs, distances, _ = ops.pairs_within(a, others, float(radius), distance, capacity)
+            parts.append((pairs[:count, 0] + i, pairs[:count, 1] + j, distances[:count].clone()))
             done += len(a) * (len(a) - 1) // 2 if itself else len(a) * len(b)
             if progress is not None:
                 progress(done, total)

@@ -48,7 +48,7 @@ def quantize(embeddings: Tensor) -> Tensor:
 
 
 def dequantize(codes: Tensor) -> Tensor:
-    r"""Return the embeddings, of length 1, that codes stand for.
+    r"""Return the embeddings, of length 1, of codes.
 
     .. math:: \hat x = \frac{q}{\lVert q \rVert_2}
 

@@ -29,11 +29,11 @@ class MPerClassSampler(Sampler[list[int]]):
     negatives. ``negatives`` of them join each batch with one image each, or as many as fill the
     batch up to ``batch_size``.
 
-    A batch is a pure function of (``seed``, its position in the run). Each pass goes on where the
-    one before it ended, so no two show the same batches, and training that stopped after ``s``
-    batches continues with the same ones from ``start=s``.
+    A batch is a pure function of ``seed`` and its position in the run. Each pass continues where
+    the one before it ended, so no two have the same batches. Training that stopped after ``s``
+    batches continues with ``start=s``.
 
-    A ``DataLoader`` takes it either way:
+    A ``DataLoader`` takes it in two ways:
 
         DataLoader(dataset, batch_sampler=sampler)
         DataLoader(dataset, sampler=sampler, batch_size=batch_size)
@@ -54,13 +54,12 @@ class MPerClassSampler(Sampler[list[int]]):
             each copy under another augmentation also learns from them as positives.
         min_images: how many images a class must have to be drawn as one of the P.
         repeat: show images of a class with fewer than ``m`` more than once.
-        batch_size: rows of a batch. With ``classes``, in place of ``negatives``: the classes'
-            images, and then as many negatives as there is room for. Where the classes alone have
-            more, no negatives.
+        batch_size: rows of a batch, in place of ``negatives``: after the images of ``classes``
+            come as many negatives as fit, or none if these images alone are more.
         size_cap: 1 draws every class equally often; the larger it is, the more often those with
             many images.
         seed: chooses the batches; not negative.
-        start: batches of the run that are over; the first pass is what is left of its own.
+        start: how many batches of the run are done; the first pass has what is left of a pass.
 
     Raises:
         TypeError: the labels are not integers.
@@ -147,13 +146,13 @@ class MPerClassSampler(Sampler[list[int]]):
             )
         sizes = torch.tensor([len(rows) for rows in self._classes], dtype=torch.float64)
         self._weights = sizes.clamp(max=size_cap)
-        # What a batch shows of the classes, on average, if it draws them in proportion to weights.
+        # Average number of images of a class in a batch that draws classes by these weights.
         shown = m if repeat else (self._weights * sizes.clamp(max=m)).sum() / self._weights.sum()
         room = negatives
         if batch_size is not None:
             room = max(0, batch_size - m * classes) // negative_copies
         single = min(room, len(self._others))
-        # Of each batch; None where they differ.
+        # Rows of each batch; None where batches differ in size.
         self._rows = m * classes + single * negative_copies if repeat else None
         self.m = m
         self.classes = classes
@@ -178,10 +177,11 @@ class MPerClassSampler(Sampler[list[int]]):
         return batches
 
     def _joins_rows(self, frame: FrameType | None) -> bool:
-        """Tell whether a BatchSampler asks, which puts single rows together.
+        """Return whether the caller is a BatchSampler, which builds batches from single rows.
 
-        A DataLoader does not say whether it was given a sampler or a batch_sampler, so this is
-        decided by who calls. A BatchSampler may call from an iterator of its own, one frame deeper.
+        A DataLoader does not say whether it uses this as its sampler or its batch_sampler, so the
+        calling frames are searched. A BatchSampler may call from its own iterator, one frame
+        deeper.
         """
         for _ in range(2):
             reader = frame.f_locals.get("self") if frame else None
@@ -236,7 +236,7 @@ class MPerClassSampler(Sampler[list[int]]):
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> list[int]:
-    """Draw different rows in proportion to weights: as torch.multinomial, of more than 2**24 too.
+    """Draw distinct rows in proportion to weights, also of more than torch.multinomial's 2**24.
 
     Source: Efraimidis, Spirakis, *Weighted random sampling with a reservoir*, 2006.
     """
@@ -257,7 +257,7 @@ def _members(labels: Tensor) -> list[list[int]]:
 
 
 def _choose(rows: list[int], m: int, generator: torch.Generator) -> list[int]:
-    """Return m of the rows in random order, taking all of them before one again."""
+    """Return m of the rows in random order; a row repeats only after all have been taken."""
     chosen: list[int] = []
     while len(chosen) < m:
         chosen += [rows[i] for i in _permutation(len(rows), generator)[: m - len(chosen)]]

@@ -1,7 +1,7 @@
 """Triplet losses for ``SentenceTransformerTrainer``, in place of sentence-transformers' own.
 
-The classes named as the peer's take its arguments and give its values, without its N x N matrices.
-Nothing here imports sentence-transformers.
+Classes with the names of sentence-transformers' own take their arguments and return their values,
+without N x N matrices. Nothing here imports sentence-transformers.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ __all__ = [
 
 Metric = str | Callable[..., Tensor]
 
-# Its functions of all pairwise distances, by name, and the distances that they are.
+# Names of sentence-transformers' distance functions, and ours of the same distances.
 _THEIRS = {
     "cosine_distance": "cosine",
     "eucledian_distance": "euclidean",
@@ -77,7 +77,7 @@ class BatchTripletLoss(nn.Module):
 
     def __init__(self, model: nn.Module, loss: nn.Module | None = None) -> None:
         super().__init__()
-        # The trainer puts a model that it wrapped (distributed, compiled) where this name is.
+        # The trainer replaces this attribute by its wrapped (distributed, compiled) model.
         self.model = model
         self.loss = TripletSemiHardLoss() if loss is None else loss
 
@@ -99,7 +99,7 @@ class BatchTripletLoss(nn.Module):
         return self.compute_loss_from_embeddings([embeddings], labels)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """The loss of embeddings computed before, a list of one ``[N, D]``."""
+        """The loss of embeddings that exist already: a list of one tensor ``[N, D]``."""
         loss: Tensor = self.loss(embeddings[0], labels.reshape(-1))
         return loss
 
@@ -114,7 +114,7 @@ class BatchTripletLoss(nn.Module):
 
 
 class _NamedTripletLoss(BatchTripletLoss):
-    """One loss with the peer's options: its distance and its margin."""
+    """A loss with the options of sentence-transformers' own: distance and margin."""
 
     loss: TripletLoss | TripletMarginLoss
 
@@ -128,7 +128,7 @@ class BatchSemiHardTripletLoss(_NamedTripletLoss):
 
     Args:
         model: a ``SentenceTransformer``.
-        distance_metric: ``"euclidean"``, ``"cosine"``, ``"sqeuclidean"``, or the peer's
+        distance_metric: ``"euclidean"``, ``"cosine"``, ``"sqeuclidean"``, or sentence-transformers'
             ``BatchHardTripletLossDistanceFunction.euclidean_distance`` or ``.cosine_distance``.
         margin: the margin, in units of the distance.
 
@@ -152,7 +152,8 @@ class BatchSemiHardTripletLoss(_NamedTripletLoss):
 class BatchHardTripletLoss(_NamedTripletLoss):
     """sentence-transformers' loss of this name: hardest positive, hardest negative.
 
-    An anchor without a positive or without a negative counts for nothing; the peer counts it.
+    An anchor without a positive or without a negative does not count; in sentence-transformers it
+    does.
 
     Args:
         model: a ``SentenceTransformer``.
@@ -244,7 +245,7 @@ class BatchHardSoftMarginTripletLoss(_NamedTripletLoss):
 
 
 def _distance(metric: Metric) -> str:
-    """The distance by this project's name: the peer's functions are known, others are not."""
+    """This project's name of a distance, which may be a function of sentence-transformers."""
     if not isinstance(metric, str):
         module, name = getattr(metric, "__module__", None), getattr(metric, "__name__", None)
         if name not in _THEIRS or (module or "").partition(".")[0] != "sentence_transformers":
