@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from importlib import metadata
 
@@ -68,15 +69,31 @@ def test_of_this_installation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_without_its_packages(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The core alone cannot run ``facenet models``, and says what would."""
+    """The core alone reads no options, and says what would."""
     lacking(monkeypatch, "jsonargparse", "rich")
     monkeypatch.delitem(sys.modules, "facenet_ext.cli.parsers", raising=False)
     monkeypatch.delitem(sys.modules, "facenet_ext.cli.command_line", raising=False)
-    assert main(["models"]) == 2
+    assert main(["models", "--json"]) == 2
     assert capsys.readouterr().err == (
         "facenet models: error: needs jsonargparse, which is not installed: "
         "pip install 'jsonargparse[signatures]' 'rich<16'\n"
     )
+
+
+def test_the_core_alone_says_what_networks_cost() -> None:
+    """``facenet models`` where torch and NumPy are all that is installed."""
+    code = """
+import sys
+for name in ("jsonargparse", "rich", "lightning", "PIL", "kornia", "matplotlib", "scipy", "yaml"):
+    sys.modules[name] = None
+import facenet_ext.models.cost
+facenet_ext.models.cost.milliseconds_per_image = lambda *_: 1.5
+from facenet_ext.cli import main
+sys.exit(main(["models"]))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for figure in ("nn2", "7,456,304", "6,607,888", "1.50 ms"):
+        assert figure in shown.stdout
 
 
 def test_a_module_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import runpy
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -63,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from facenet_ext.cli.parsers import run_command
         return run_command(name, rest)
     except ModuleNotFoundError as missing:
+        if arguments == ["models"]:  # all that its options need: without any it needs torch alone
+            runpy.run_module("facenet_ext.models", run_name="__main__")
+            return 0
         what = how_to_install(missing.name or "a package", "train")
         print(f"{prog}: error: {what}", file=sys.stderr)
         return 2
