@@ -4,7 +4,7 @@ cases.py        the batches that are measured
 peers.py        the mined loss, ours and others': what each computes, where it is left out
 plain_torch.py  the plain torch among them
 distances.py    peers for pairwise distances
-agreement.py    peers that claim the same result have the same result, and gradient
+agreement.py    checks that peers that claim the same result have it, and the same gradient
 conftest.py     how a call is timed
 bench_*.py      time, as pytest-benchmark groups: `pytest benchmarks/bench_*.py --benchmark-only`
 memory.py       peak memory, each point in a process of its own

@@ -1,4 +1,4 @@
-"""Peers that claim the same result have the same result, checked before anything is measured."""
+"""Checks that peers that claim the same result have it, before anything is measured."""
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def _check_same(peer: peers.Peer, case: Case, loss: Tensor, gradient: Tensor) ->
     torch.testing.assert_close(
         got.detach().double(), loss, rtol=1e-5, atol=0, msg=lambda text: f"{message}\n{text}"
     )
-    # Norms, not entries: a near tie may choose another negative, which leaves the loss as it is.
+    # By norm, not by entry: a near tie may choose another negative, with almost the same loss.
     error = float((embeddings.grad - gradient).norm() / gradient.norm())
     assert error < 0.05, f"{message} ({error:.2g} of its norm)"
 

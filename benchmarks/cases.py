@@ -36,7 +36,7 @@ class Case:
 
     @property
     def triplets(self) -> int:
-        """How many (anchor, positive, negative) there are, about."""
+        """About how many (anchor, positive, negative) there are."""
         return self.n * (self.per_class - 1) * (self.n - self.per_class)
 
     def batch(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
@@ -66,8 +66,8 @@ NAMED = (
 SWEEP = tuple(Case(n, 4) for n in (256, 1024, 2048, 4096, 8192, 16384))
 
 TIMED = tuple(sorted({*NAMED, *SWEEP}))
-# Below 1024 rows a batch's memory is lost in the noise of the allocator.
-WEIGHED = (Case(1800, 40), *(case for case in SWEEP if case.n >= 1024))
+# Whose memory is measured. Below 1024 rows it is lost in the noise of the allocator.
+IN_MEMORY = (Case(1800, 40), *(case for case in SWEEP if case.n >= 1024))
 
 # What only a GPU measures. The paper's batch is 1800 with 40 per face.
 PAPER = Case(1800, 40)
@@ -95,5 +95,5 @@ QUICK_N = 1024
 
 
 def within(cases: tuple[Case, ...], quick: bool) -> tuple[Case, ...]:
-    """All of the cases, or the small ones."""
+    """The cases, or if ``quick`` the small ones among them."""
     return tuple(case for case in cases if not quick or case.n <= QUICK_N)

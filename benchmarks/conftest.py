@@ -1,4 +1,4 @@
-"""How a call is timed, and what pytest prints while it does."""
+"""Times calls, and prints a line for each."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from benchmarks.cases import QUICK_N, Case, within
 from benchmarks.peers import Peer
 
 BUDGET = 0.8  # seconds for each benchmark that is not slow
-SLOW = 4.0  # seconds: such a call is measured once, and needs no warming
+SLOW = 4.0  # seconds; a call that takes longer is measured once, without a warm-up
 
 Measure = Callable[[str, Case, Peer], None]
 
@@ -92,12 +92,12 @@ class Lines:
         if report.when != "call":
             return
         self.done += 1
-        found = dict(report.user_properties)
-        if "median" in found:
-            result = f"{found['median'] * 1e3:11.3f} ms"
+        properties = dict(report.user_properties)
+        if "median" in properties:
+            result = f"{properties['median'] * 1e3:11.3f} ms"
         elif report.skipped and isinstance(report.longrepr, tuple):
             result = f"   left out: {report.longrepr[2].removeprefix('Skipped: ')}"
         else:
             result = "   failed"
-        terminal = self.config.get_terminal_writer()
-        terminal.line(f"  {self.done:3}/{self.total}  {found.get('line', '')} {result}", flush=True)
+        line = f"  {self.done:3}/{self.total}  {properties.get('line', '')} {result}"
+        self.config.get_terminal_writer().line(line, flush=True)

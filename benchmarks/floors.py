@@ -16,18 +16,18 @@ def bytes_moved(operator: str, case: Case) -> int:
 
 
 def operations(case: Case) -> int:
-    """Of all products of rows, a multiplication and an addition each."""
+    """One multiplication and one addition for each pair of numbers in the products of all rows."""
     return 2 * case.n * case.n * case.dim
 
 
 def floor(operator: str, case: Case, ceilings: Mapping[str, float]) -> float | None:
-    """Seconds for the bytes or for the operations, whichever takes longer, as far as is known.
+    """Seconds for the bytes or for the operations, whichever take longer; None if neither is known.
 
     ``ceilings`` are bytes a second of a "copy", and operations a second by dtype.
     """
-    found = []
+    times = []
     if "copy" in ceilings:
-        found.append(bytes_moved(operator, case) / ceilings["copy"])
+        times.append(bytes_moved(operator, case) / ceilings["copy"])
     if case.dtype in ceilings:
-        found.append(operations(case) / ceilings[case.dtype])
-    return max(found, default=None)
+        times.append(operations(case) / ceilings[case.dtype])
+    return max(times, default=None)

@@ -1,4 +1,4 @@
-"""What the measurements were made on and with; the GPU: `python -m benchmarks.machine`."""
+"""Describes the machine and the versions; `python -m benchmarks.machine` prints the GPU."""
 
 import json
 import os
@@ -47,15 +47,15 @@ def gpu() -> dict[str, Any] | None:
 
     if not torch.cuda.is_available():
         return None
-    found = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(0)
     query = "driver_version,power.limit,clocks.max.sm,clocks.max.mem"
     asked = _output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
     driver, *settings = asked.splitlines()[0].split(", ") if asked else ("",)
     return {
-        "name": found.name,
-        "capability": f"{found.major}.{found.minor}",
-        "processors": found.multi_processor_count,
-        "memory": found.total_memory,
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "processors": properties.multi_processor_count,
+        "memory": properties.total_memory,
         "driver": driver,
         "power_and_clocks": settings,
         "cuda": torch.version.cuda,
@@ -67,7 +67,7 @@ def cuda_tool(name: str) -> str | None:
     """A tool of the CUDA toolkit: on PATH, in CUDA_HOME, or where toolkits usually are."""
     folders = (os.environ.get("CUDA_HOME", "/usr/local/cuda"), "/usr/local/cuda")
     return shutil.which(name) or next(
-        (found for folder in folders if (found := shutil.which(f"{folder}/bin/{name}"))), None
+        (path for folder in folders if (path := shutil.which(f"{folder}/bin/{name}"))), None
     )
 
 
@@ -81,7 +81,7 @@ def _output(*command: str) -> str:
 
 
 def _cpu() -> str:
-    """The model's name; with its family, since a virtual machine's name may say little."""
+    """The model's name and its family, as the name alone may say little on a virtual machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -10,7 +10,7 @@ OPERATOR = "triplet_margin_loss"
 SAME = "the same loss over all triplets"
 
 CASES = (Case(64, 8), Case(512, 8), Case(1800, 40), Case(8192, 4))
-WEIGHED = (Case(512, 8), Case(1800, 40))
+IN_MEMORY = (Case(512, 8), Case(1800, 40))
 
 
 def _ours() -> Function:

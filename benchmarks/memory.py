@@ -4,7 +4,7 @@
 
 prints the growth in bytes. The process first runs the peer on a tiny batch (torch.compile: on the
 batch itself, so that the compiler's memory is not counted), gives free memory back to the system,
-resets the kernel's mark of the peak, and then runs once.
+resets the kernel's record of the peak, and then runs once.
 """
 
 import ctypes
@@ -23,11 +23,11 @@ from benchmarks.cases import Case
 from benchmarks.machine import ROOT
 from benchmarks.results import Peak
 
-# What is weighed of each operator: cases and peers.
-WEIGHED = {
-    # Compiled sort + searchsorted holds what the uncompiled one holds.
+# Whose memory is measured: cases and peers of each operator.
+MEASURED = {
+    # Without compiled sort + searchsorted, which takes the memory of the uncompiled one.
     "mined_triplet_loss": (
-        cases.WEIGHED,
+        cases.IN_MEMORY,
         (
             peers.OURS,
             peers.MM,
@@ -37,7 +37,7 @@ WEIGHED = {
             peers.METRIC_LEARNING,
         ),
     ),
-    margin.OPERATOR: (margin.WEIGHED, margin.PEERS),
+    margin.OPERATOR: (margin.IN_MEMORY, margin.PEERS),
 }
 TINY = Case(32, 4)
 LONGEST = 180.0  # seconds
@@ -47,26 +47,26 @@ def measure(quick: bool, threads: int, report: Callable[[str], None]) -> list[Pe
     """The peaks of all peers on all cases, two processes at a time."""
     points = [
         (operator, peer, case)
-        for operator, (weighed, of) in WEIGHED.items()
-        for case in cases.within(weighed, quick)
-        for peer in of
+        for operator, (of_operator, its_peers) in MEASURED.items()
+        for case in cases.within(of_operator, quick)
+        for peer in its_peers
         if peer.left_out(case) is None
     ]
 
     def point(number: int) -> Peak | None:
         operator, peer, case = points[number]
-        found = _in_process_of_its_own(operator, peer, case, threads)
-        shown = "failed" if found is None else f"{found / 2**20:11.1f} MiB"
+        peak = _in_process_of_its_own(operator, peer, case, threads)
+        shown = "failed" if peak is None else f"{peak / 2**20:11.1f} MiB"
         report(f"  {number + 1:3}/{len(points)}  {case!s:<24} {peer!s:<32} {shown}")
         return (
             None
-            if found is None
+            if peak is None
             else Peak(
                 operator=operator,
                 peer=peer.name,
                 n=case.n,
                 per_class=case.per_class,
-                growth=found,
+                growth=peak,
             )
         )
 
@@ -82,7 +82,7 @@ def _in_process_of_its_own(operator: str, peer: peers.Peer, case: Case, threads:
             command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=LONGEST
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        # A process that the system ended for want of memory says nothing on its own.
+        # A process that the system killed for lack of memory prints nothing itself.
         print(f"{peer} on {case}: {error}\n{error.stderr or ''}", file=sys.stderr)
         return None
     return int(done.stdout.splitlines()[-1])
@@ -105,7 +105,7 @@ def _rest() -> int:
     if not sys.platform.startswith("linux"):
         return _peak()
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the mark of the peak falls to the present
+    Path("/proc/self/clear_refs").write_text("5")  # sets the recorded peak to the present use
     return _status("VmRSS")
 
 
@@ -123,7 +123,7 @@ def _status(field: str) -> int:
 def main() -> None:
     operator, name, n, per_class, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    peer = next(peer for peer in WEIGHED[operator][1] if peer.name == name)
+    peer = next(peer for peer in MEASURED[operator][1] if peer.name == name)
     print(growth(peer, Case(int(n), int(per_class))))
 
 

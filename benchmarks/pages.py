@@ -27,24 +27,26 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _BEGIN = re.compile(r"^<!-- figures: (.+) -->$", re.MULTILINE)
 _END = "<!-- /figures -->"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
-FIRST = "mined_triplet_loss"  # what files without a name for the operator are about
-# Left out of the tables: what says nothing more than the column beside it.
+FIRST = "mined_triplet_loss"  # the operator of entries that name none
+# Left out of the tables, as their figures are about those of the column beside them.
 TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 
 
 def figures(what: str) -> str:
-    """What a page asks for: "machine", "targets", "training", "study", "study-machine", "use",
-    "use-in-short"; or of one operator its "times", "peaks" or "peers".
+    """The figures that a page's mark names.
+
+    They are "machine", "targets", "training", "study", "study-machine", "use", "use-in-short", or
+    of one operator its "times", "peaks" or "peers".
     """
-    found = json.loads(RESULTS.read_text())
+    results = json.loads(RESULTS.read_text())
     kind, _, operator = what.partition(" ")
     makers: dict[str, Callable[[], str]] = {
-        "machine": lambda: _machine(found["machine"]),
-        "targets": lambda: _targets(found["targets"]),
-        "times": lambda: _matrix(found["times"], operator, "median", seconds),
-        "peaks": lambda: _matrix(found["peaks"], operator, "growth", mebibytes),
+        "machine": lambda: _machine(results["machine"]),
+        "targets": lambda: _targets(results["targets"]),
+        "times": lambda: _matrix(results["times"], operator, "median", seconds),
+        "peaks": lambda: _matrix(results["peaks"], operator, "growth", mebibytes),
         "peers": lambda: _peers(operator),
-        "training": lambda: _training(found.get("training", [])),
+        "training": lambda: _training(results.get("training", [])),
         "study": lambda: _table(study.COLUMNS, study.rows(study.recorded()), words=2),
         "study-machine": _study_machine,
         "use": _use,
@@ -69,7 +71,7 @@ def filled(page: str) -> str:
 
 
 def without_figures(page: str) -> str:
-    """What is written on a page by hand."""
+    """A page without its figures: the text that is written by hand."""
     before, *parts = _BEGIN.split(page)
     return before + "".join(after.partition(_END)[2] for after in parts[1::2])
 
@@ -132,8 +134,8 @@ def _matrix(
 
 def _peers(operator: str) -> str:
     """What each peer computes."""
-    (found,) = (entry for entry in OPERATORS if entry.name == operator)
-    rows = [[f"`{peer}`", peer.computes] for peer in found.peers if str(peer) not in TWINS]
+    (entry,) = (entry for entry in OPERATORS if entry.name == operator)
+    rows = [[f"`{peer}`", peer.computes] for peer in entry.peers if str(peer) not in TWINS]
     return _table(["peer", "computes"], rows, words=2)
 
 

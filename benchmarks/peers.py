@@ -58,7 +58,7 @@ class Peer:
     def step(self, embeddings: Tensor, labels: Tensor) -> Callable[[], None]:
         """What is measured: one forward, and one backward into a fresh gradient.
 
-        A CUDA graph can hold it.
+        A CUDA graph can record it.
         """
         function = self.build()
 
@@ -132,7 +132,7 @@ BOUNDED = "facenet_ext, max_per_class"
 
 
 def bounded(per_class: int) -> Peer:
-    """Ours, told the largest class size: it waits for nothing that the GPU finds out."""
+    """Ours, given the largest class size, so that the host does not wait for the GPU."""
 
     def build() -> Function:
         import facenet_ext

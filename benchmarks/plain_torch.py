@@ -123,10 +123,10 @@ def tensorflow_addons() -> Function:
         same = labels[:, None] == labels[None, :]
         tiled = d.repeat(n, 1)
         mask = (~same).repeat(n, 1) & (tiled > d.T.reshape(-1, 1))
-        found = mask.any(1).view(n, n).T
+        has_outside = mask.any(1).view(n, n).T
         outside = masked_minimum(tiled, mask).view(n, n).T
         inside = masked_maximum(d, ~same).expand(n, n)
-        h = d - torch.where(found, outside, inside) + MARGIN
+        h = d - torch.where(has_outside, outside, inside) + MARGIN
         positives = same.float() - torch.eye(n, device=labels.device)
         return torch.relu(h * positives).sum() / positives.sum()
 

@@ -29,8 +29,9 @@ class Style:
 
 
 # From the slowest to the fastest. pytorch-metric-learning lists triplets by an N x N x N mask while
-# that has fewer than 2^31 entries, anchor by anchor beyond: hence its dip. The same sort compiled
-# lies on the sort; TensorFlow-Addons' algorithm ends before the curves begin to tell.
+# that has fewer than 2^31 entries, anchor by anchor beyond: hence its dip. Two peers are left out:
+# the compiled sort, whose curve lies on the sort's, and TensorFlow-Addons' algorithm, whose curve
+# would end too early to show anything.
 STYLES = (
     Style(peers.METRIC_LEARNING, "pytorch-metric-learning", "#8250df"),
     Style(peers.SENTENCE_TRANSFORMERS, "sentence-transformers", "#bf8700"),
@@ -55,7 +56,7 @@ SETTINGS = {
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write both pictures and return where."""
+    """Write both pictures and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     machine = results.machine
     setting = f"float32, D = {cases.DIMENSIONS}, 4 per class, {machine['threads']} CPU threads"
@@ -83,8 +84,8 @@ Curve = list[tuple[int, float]]
 def _curve(
     sweep: Sequence[Case], peer: Peer, measured: Callable[[str, Case], float | None], unit: float
 ) -> Curve:
-    found = [(case.n, measured(peer.name, case)) for case in sweep]
-    return [(n, value * unit) for n, value in found if value]
+    points = [(case.n, measured(peer.name, case)) for case in sweep]
+    return [(n, value * unit) for n, value in points if value]
 
 
 def _picture(

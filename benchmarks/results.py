@@ -12,7 +12,7 @@ from benchmarks.cases import DIMENSIONS, Case
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """What was measured: measurements of the same thing are equal, whatever they found."""
+    """What was measured. Measurements of the same thing are equal, whatever their figures."""
 
     operator: str
     peer: str
@@ -94,12 +94,12 @@ class Results:
         return _only(float(p.growth) for p in self.peaks if (p.operator, p.peer, p.case) == wanted)
 
     def add(self, measured: Timing | Peak) -> None:
-        """Take a measurement in, in place of an earlier one of the same thing."""
+        """Add a measurement; it replaces an earlier one of the same thing."""
         of: list[Any] = self.times if isinstance(measured, Timing) else self.peaks
         of[:] = [*(other for other in of if other != measured), measured]
 
     def save(self, path: Path, targets: list[dict[str, Any]]) -> None:
-        """Write all of it, and what came of the targets, in one step: never half a file."""
+        """Write the results and the verdicts on the targets in one step: never half a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(json.dumps({**asdict(self), "targets": targets}, indent=1) + "\n")
@@ -108,11 +108,11 @@ class Results:
     @classmethod
     def load(cls, path: Path) -> "Results":
         """Read what :meth:`save` wrote."""
-        found = json.loads(path.read_text())
-        del found["targets"]  # made from the rest
+        content = json.loads(path.read_text())
+        del content["targets"]  # made from the rest
         for name, kind in (("times", Timing), ("peaks", Peak), ("training", TrainingStep)):
-            found[name] = [kind(**entry) for entry in found.get(name, [])]
-        return cls(**found)
+            content[name] = [kind(**entry) for entry in content.get(name, [])]
+        return cls(**content)
 
 
 def _only(values: Iterable[float]) -> float | None:

@@ -1,8 +1,8 @@
 """Trains every run of study.yaml and records what each reached: `python -m benchmarks.study`.
 
-Nothing is measured on the people of val/, who are for the final figure: the runs learn from the
-training people who are not in FOLDS of pairs_train.txt, and verify those folds. What is recorded is
-not run again, and a run that was stopped goes on where it was.
+The people of val/ are kept for the final figure. The runs train on the training people who are not
+in FOLDS of pairs_train.txt, and verify those folds. Recorded runs are not run again, and a run that
+was stopped continues.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FOLDS = (2, 4)  # of five, the two with the fewest images
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training: the preset with what ``options`` change, the study's start among it."""
+    """One training: the preset with ``options``, which include those that every run has."""
 
     choice: str
     variant: str
@@ -62,21 +62,21 @@ class Outcome(Run):
 
 def plan(path: Path = PLAN) -> tuple[str, list[Run]]:
     """Read the preset's name and every run."""
-    found = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text())
 
     def runs() -> Iterator[Run]:
-        choices = {BASE: {"": found["base"]}} | found["choices"]
+        choices = {BASE: {"": content["base"]}} | content["choices"]
         for choice, variants in choices.items():
             for variant, given in variants.items():
-                options = {**found["every"], **given}
+                options = {**content["every"], **given}
                 for seed in options.pop("seeds", [0]):
                     yield Run(choice, variant, seed, {**options, "seed": seed})
 
-    return found["preset"], list(runs())
+    return content["preset"], list(runs())
 
 
 def recorded() -> list[Outcome]:
-    """Read the outcomes there are."""
+    """Read the recorded outcomes."""
     if not RESULTS.is_file():
         return []
     return [Outcome(**entry) for entry in json.loads(RESULTS.read_text())["outcomes"]]
@@ -91,7 +91,7 @@ def outcome_of(run: Run, outcomes: list[Outcome]) -> Outcome | None:
 
 
 def split(root: Path, folder: Path) -> Path:
-    """Lay out, by links, the training people anew: those of FOLDS in val/, with their pairs."""
+    """Link the training people into a folder: those of FOLDS under val/, and write their pairs."""
     lines = (root / "pairs_train.txt").read_text().splitlines()
     per_fold = int(lines[0].split()[1])
     folds = [lines[1 + 2 * per_fold * fold :][: 2 * per_fold] for fold in FOLDS]
@@ -109,13 +109,13 @@ def split(root: Path, folder: Path) -> Path:
 
 
 def train(run: Run, preset: str, data: Path, threads: int) -> Outcome:
-    """Train in a process of its own, from where an earlier one was stopped, and read its report."""
+    """Train in a process of its own, which continues a stopped run, and read its report."""
     folder = SCRATCH / run.name
     clock = folder / "seconds"
     config = SCRATCH / f"{run.name}.yaml"
     SCRATCH.mkdir(parents=True, exist_ok=True)
     if config.is_file() and yaml.safe_load(config.read_text()) != run.options:
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier plan
+        shutil.rmtree(folder, ignore_errors=True)  # it is of an earlier plan
     config.write_text(yaml.safe_dump(run.options))
     if not (folder / "metrics.json").is_file():
         _train(folder, clock, config, preset, data, threads)
@@ -139,7 +139,7 @@ def _train(folder: Path, clock: Path, config: Path, preset: str, data: Path, thr
     if (folder / "checkpoints" / "last.ckpt").is_file():
         command += ["--resume", str(folder)]
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before it saved any
+        shutil.rmtree(folder, ignore_errors=True)  # its run was killed before a checkpoint
         command += ["--preset", preset, "--config", str(config), "--data", str(data)]
         command += ["--output", str(folder), "--threads", str(threads)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
@@ -192,10 +192,10 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
         ]
         return [shown, f"{statistics.mean(changes):+.2f}" if changes else ""]
 
-    found = []
+    lines = []
     shown_choice = None
     for (choice, variant), group in groups.items():
-        found.append(
+        lines.append(
             [
                 "" if choice == shown_choice else choice,
                 variant,
@@ -206,7 +206,7 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
             ]
         )
         shown_choice = choice
-    return found
+    return lines
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ OPERATORS = (
     Operator(margin.OPERATOR, "Loss over all triplets, forward + backward", margin.PEERS),
     Operator("pairwise_squared_distance", "All pairwise distances, forward", distances.PEERS),
 )
-# What a target adds to its case.
+# What a target's line says after its case.
 TITLES = {
     "mined_triplet_loss": "",
     peers.FORWARD: ", forward",
@@ -51,10 +51,7 @@ def text(results: Results, verdicts: Iterable[Verdict]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as what is in them, numbers to the right; "" without rows.
-
-    A column without a cell that says anything is left out.
-    """
+    """Aligned columns, with numbers to the right; "" without rows. Empty columns are left out."""
     columns = [c for c in zip(head, *rows, strict=True) if any(c[1:])]
     if not columns:
         return ""
@@ -68,7 +65,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _operator(operator: Operator, results: Results) -> str:
-    """A line for each peer on each case. Ratios are of the first of ours."""
+    """A line for each peer on each case. Ratios are to the first of ours."""
     computes = {peer.name: peer.computes for peer in operator.peers}
     of = [t for t in results.times if t.operator == operator.name]
     rows = []
@@ -98,7 +95,7 @@ def _operator(operator: Operator, results: Results) -> str:
 
 
 def training_row(step: TrainingStep) -> list[str]:
-    """What is said of a training step, by column."""
+    """A training step's line, by column."""
     return [
         step.network,
         f"{step.input_size}x{step.input_size}",

@@ -15,7 +15,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Target:
-    """Ours on ``case``, divided by ``against``, is at most this, and better this.
+    """Ours on ``case``, divided by ``against``, is to be ``at_most``, and better ``aim`` at most.
 
     ``against`` is a peer on the same case, ours on a smaller case (how it grows), the case's
     inputs, or None: then it is divided by a MiB, or by a second.
@@ -70,7 +70,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a target; seconds or bytes, None where something was not measured."""
+    """Whether a target is met. Figures are seconds or bytes, None where nothing was measured."""
 
     target: Target
     ours: float | None

@@ -14,7 +14,8 @@ from facenet_ext.micro_batches import embed_in_micro_batches
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.optimization import make_optimizer
 
-# The defaults for faces, and the paper's batch: preset, network, images, of how many an identity.
+# Preset, network, images in a batch, images of each identity: the defaults for faces, and the
+# paper's batch.
 SUBJECTS = (
     ("faces", "small", 480, 3),
     ("faces", "small", 1800, 40),
@@ -27,11 +28,11 @@ _REPEATS = 3
 def measure(quick: bool, threads: int, tell: Callable[[str], None]) -> list[TrainingStep]:
     """Measure every subject."""
     torch.set_num_threads(threads)
-    found = []
+    steps = []
     for subject in QUICK if quick else SUBJECTS:
-        found.append(_measure(*subject))
-        tell(describe(found[-1]))
-    return found
+        steps.append(_measure(*subject))
+        tell(describe(steps[-1]))
+    return steps
 
 
 def describe(step: TrainingStep) -> str:

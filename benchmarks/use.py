@@ -1,7 +1,7 @@
-"""Measures what a trained model is used with: `python -m benchmarks.use`.
+"""Measures the uses of a trained model: `python -m benchmarks.use`.
 
-All pairs, neighbours, clusters and embedding, each beside what one would write without this
-library, in the same run. Embeddings are random, around a direction for each identity.
+They are metrics over all pairs, neighbours, clusters and embedding, each measured beside what one
+would write without this library. Embeddings are random, around a direction for each identity.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def torch_nearest(x: Tensor, gallery: Tensor, k: int) -> None:
     """The k closest by products, chunk by chunk: 2 - 2 cos for rows of length 1."""
     best = torch.empty(len(x), 0)
     for chunk in gallery.split(_CHUNK):
-        found = (x @ chunk.T).topk(k, dim=1).values
-        best = torch.cat([best, found], 1).topk(k, dim=1).values
+        closest = (x @ chunk.T).topk(k, dim=1).values
+        best = torch.cat([best, closest], 1).topk(k, dim=1).values
 
 
 def torch_within(x: Tensor, radius: float) -> int:
@@ -92,9 +92,9 @@ def scipy_cluster(x: Tensor, threshold: float) -> None:
 
 
 def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
-    """Measure all of it; quick: of a hundredth of the size."""
+    """Measure all uses, or if ``quick`` with a tenth of the rows."""
     scale = 10 if quick else 1
-    found: list[Use] = []
+    uses: list[Use] = []
 
     def add(
         what: str, by: str, amount: float, unit: str, call: Callable[[], Any], times: int
@@ -105,7 +105,7 @@ def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
             call()
             taken.append(time.perf_counter() - start)
         use = Use(what, by, statistics.median(taken), amount, unit)
-        found.append(use)
+        uses.append(use)
         tell(f"  {what}, {by}: {use.seconds:.2f} s, {amount / use.seconds:,.0f} {unit}/s")
 
     x, labels = faces(100_000 // scale, 5)
@@ -137,8 +137,8 @@ def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
     what = f"clusters of {len(part):,}, average linkage"
     add(what, "facenet_ext", len(part), "faces", lambda: cluster(rows, 1.2), 3)
     add(what, "SciPy, with all distances", len(part), "faces", lambda: scipy_cluster(part, 1.2), 1)
-    found += _embedding(256 if quick else 1024, tell)
-    return found
+    uses += _embedding(256 if quick else 1024, tell)
+    return uses
 
 
 def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
@@ -148,7 +148,7 @@ def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
 
     options = parse(["--preset", "faces", "--data", "images"], "benchmarks").options
     module = Embedder(options, (1, 96, 96)).eval()
-    found = []
+    uses = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         (root / "images").mkdir()
@@ -163,13 +163,13 @@ def _embedding(count: int, tell: Callable[[str], None]) -> list[Use]:
             start = time.perf_counter()
             embed_images(module, model, images, root / views)
             seconds = time.perf_counter() - start
-            found.append(Use(f"embedding of {count:,} images", name, seconds, count, "images"))
-            tell(f"  {found[-1].what}, {name}: {count / seconds:,.0f} images/s")
-    return found
+            uses.append(Use(f"embedding of {count:,} images", name, seconds, count, "images"))
+            tell(f"  {uses[-1].what}, {name}: {count / seconds:,.0f} images/s")
+    return uses
 
 
 def recorded() -> list[Use]:
-    """What was measured last."""
+    """The measurements of the last recorded run."""
     return [Use(**entry) for entry in json.loads(RESULTS.read_text())["measured"]]
 
 
@@ -201,9 +201,9 @@ def main() -> None:
     if os.getloadavg()[0] > 0.3:
         console.print("The machine is busy: its load is above 0.3.", style="yellow")
     machine = describe(arguments.threads)
-    found = measure(arguments.quick, lambda line: console.print(line, soft_wrap=True))
+    uses = measure(arguments.quick, lambda line: console.print(line, soft_wrap=True))
     if not arguments.quick:
-        measured = [dataclasses.asdict(use) for use in found]
+        measured = [dataclasses.asdict(use) for use in uses]
         write_json(RESULTS, {"machine": machine, "measured": measured})
         console.print(f"wrote {RESULTS.relative_to(ROOT)}", style="dim")
         pages.write(lambda line: console.print(line, style="dim"))

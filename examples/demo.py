@@ -2,8 +2,8 @@
 
 ``python -m examples.demo`` does so with scikit-learn's handwritten digits, whose classes stand for
 people: the model learns from six of them, turned and mirrored, and is used on the four others. With
-a folder or archive of faces (``train/`` and ``val/``) it does the same with these. Every command is
-printed as it could be typed. What an interrupted demo has finished is not done again.
+a folder or archive of faces (``train/`` and ``val/``) it does the same with these. It prints every
+command as one would type it. After an interruption the same command continues.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ def _main(argv: Sequence[str] | None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write")
     parser.add_argument("--train", default="", help="more options for 'facenet train'")
     parser.add_argument("--pictures", type=Path, help="folder for small copies of some pictures")
-    found = parser.parse_args(argv)
-    output: Path = found.output
-    data = found.data or str(write_digits(output / "digits"))
+    arguments = parser.parse_args(argv)
+    output: Path = arguments.output
+    data = arguments.data or str(write_digits(output / "digits"))
     source = find(data)
     run = output / "run"
-    options = [] if found.data else ["--preset", "digits", "--image-size", "8"]
+    options = [] if arguments.data else ["--preset", "digits", "--image-size", "8"]
     if not (run / "metrics.json").is_file():
         last = run / "checkpoints" / "last.ckpt"
         begun = ["--resume", last]
         if not last.is_file():
-            shutil.rmtree(run, ignore_errors=True)  # stopped before its first checkpoint
+            shutil.rmtree(run, ignore_errors=True)  # it was stopped before its first checkpoint
             begun = ["--data", data, "--output", run, *options]
-        facenet("train", *begun, *shlex.split(found.train))
+        facenet("train", *begun, *shlex.split(arguments.train))
     facenet("evaluate", "--checkpoint", run, "--all-pairs", "--far", "0.01")
     people = unseen(source, run, output)
     one, another = two_identities(people)
@@ -73,10 +73,11 @@ def _main(argv: Sequence[str] | None) -> None:
     facenet("identify", output / "gallery_embeddings", probes, *identified, allowed=(0, 1))
     sheets = ["--output", output / "clusters", "--sheet-images", 16]
     facenet("cluster", people, *sheets, *use, allowed=(0, 1))
-    if found.pictures is not None:
-        shrink(run / "roc.png", found.pictures / "demo_roc.png")
-        shrink(run / "mistakes.png", found.pictures / "demo_mistakes.png")
-        shrink(output / "clusters/sheets/cluster-0000.png", found.pictures / "demo_cluster.png")
+    if arguments.pictures is not None:
+        shrink(run / "roc.png", arguments.pictures / "demo_roc.png")
+        shrink(run / "mistakes.png", arguments.pictures / "demo_mistakes.png")
+        sheet = output / "clusters" / "sheets" / "cluster-0000.png"
+        shrink(sheet, arguments.pictures / "demo_cluster.png")
     make_console().print(f"\nThe report is {run / 'evaluation' / 'report.html'}.", soft_wrap=True)
 
 
@@ -84,8 +85,8 @@ def facenet(*arguments: object, allowed: Sequence[int] = (0,)) -> None:
     """Print a command line and run it."""
     given = [str(argument) for argument in arguments]
     make_console().print(f"\n$ facenet {shlex.join(given)}", style="bold", soft_wrap=True)
-    # In a session of its own it is told of Ctrl-C by this process alone, once, and may then end in
-    # its own time: training finishes its step and saves it.
+    # In a session of its own it gets Ctrl-C once, from this process, which then waits for its end:
+    # training finishes its step and saves a checkpoint.
     process = subprocess.Popen(
         [sys.executable, "-m", "facenet_ext.cli", *given], start_new_session=True
     )
@@ -124,7 +125,7 @@ def write_digits(root: Path) -> Path:
 
 
 def unseen(source: Source, run: Path, output: Path) -> Path:
-    """Return a folder of the people whom a run has not learned from, linked where need be."""
+    """Return a folder of people that a run has not trained on; links are made for held-out ones."""
     if source.val is not None:
         return source.val
     theirs, _ = list_identities(source.train).divide(held_out.read_names(run) or set())
@@ -147,9 +148,9 @@ def two_identities(people: Path) -> tuple[list[Path], list[Path]]:
 
 
 def deal_out(people: Path, output: Path) -> tuple[Path, Path]:
-    """Link half of each identity's images into a gallery, at most so many, and others as probes.
+    """Link half of each identity's images, at most _GALLERY, into a gallery; others are probes.
 
-    Every fourth identity is left out of the gallery: its probes should be found to be unknown.
+    Every fourth identity is left out of the gallery: a search should call its probes unknown.
     """
     gallery, probes = output / "gallery", output / "probes"
     counts: dict[str, int] = {}

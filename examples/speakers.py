@@ -57,7 +57,7 @@ def mel_filters(mels: int = MELS, bins: int = FRAME // 2 + 1, rate: int = RATE) 
 def log_mel(samples: Tensor) -> Tensor:
     """Return the log-mel spectrogram of samples: [..., T] to [..., mels, frames].
 
-    The mean over time is taken off each channel, and with it most of what a microphone does.
+    The mean over time is subtracted from each channel, which removes most of a microphone's effect.
 
     Example:
         >>> log_mel(torch.randn(2, RATE)).shape
@@ -81,7 +81,7 @@ def read(path: Path) -> Tensor:
 def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
     """Return the spectrograms of all pieces [N, mels, frames], and their speakers [N].
 
-    What is left out is told on standard error.
+    Standard error says which files are left out, and why.
     """
     spectrograms, speakers = [], []
     left_out: Counter[str] = Counter()
@@ -131,15 +131,16 @@ def _main(argv: list[str] | None) -> None:
     parser.add_argument("recordings", type=Path, help="root/<speaker>/<recording>")
     parser.add_argument("output", type=Path, help="the .npz to write")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a piece")
-    found = parser.parse_args(argv)
-    if not 0.1 <= found.seconds < math.inf:
-        parser.error(f"--seconds: expected at least 0.1, got {found.seconds}")
-    if found.output.suffix != ".npz" or not found.output.parent.is_dir():
-        parser.error(f"output: expected an .npz in a folder that is there, got {found.output}")
-    spectrograms, speakers = features(found.recordings, found.seconds)
-    np.savez(found.output, features=spectrograms, labels=speakers)
+    arguments = parser.parse_args(argv)
+    if not 0.1 <= arguments.seconds < math.inf:
+        parser.error(f"--seconds: expected at least 0.1, got {arguments.seconds}")
+    output: Path = arguments.output
+    if output.suffix != ".npz" or not output.parent.is_dir():
+        parser.error(f"output: expected an .npz in a folder that is there, got {output}")
+    spectrograms, speakers = features(arguments.recordings, arguments.seconds)
+    np.savez(output, features=spectrograms, labels=speakers)
     print(
-        f"{found.output}: {len(speakers):,} pieces of {len(set(speakers))} speakers, "
+        f"{output}: {len(speakers):,} pieces of {len(set(speakers))} speakers, "
         f"each {spectrograms.shape[1]} x {spectrograms.shape[2]}"
     )
 

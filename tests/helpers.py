@@ -151,7 +151,7 @@ def make_batches(
 
 
 def loss_and_gradient(loss: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """`loss(x)` and its gradient; of a vector of losses that of a weighted sum."""
+    """`loss(x)` and its gradient; for a vector of losses, the gradient of a weighted sum."""
     x = x.detach().clone().requires_grad_()
     value = loss(x)
     weight = random_like(value.detach(), torch.rand) + 0.5
@@ -185,9 +185,9 @@ def bank(
     return x, y, {"ref_emb": c, "ref_labels": z, "anchor_ids": ids[:m], "ref_ids": ref_ids}
 
 
-def without_ids(references: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The bank of :func:`bank` as reference rows alone."""
-    return {key: references[key] for key in ("ref_emb", "ref_labels")}
+def without_ids(candidates: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The candidates of :func:`bank` without ids."""
+    return {key: candidates[key] for key in ("ref_emb", "ref_labels")}
 
 
 def unit_batch(
@@ -204,7 +204,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def with_seed(seed: int, x: Tensor, y: Tensor, negatives: str, margin: float = 0.2) -> Triplets:
-    """Triplets of this very seed, the one that a generator would have given."""
+    """Triplets of this seed, which otherwise a generator draws."""
     rule = ("all", negatives, margin, False, "drop", "sqeuclidean", 0.5, 1.4)
     nothing = (None,) * 4
     return Triplets(
@@ -386,7 +386,7 @@ def assert_loss_and_gradients(
 def assert_frequencies(counts: Tensor, weights: Tensor) -> None:
     """Rows of counts are drawn in proportion to rows of weights: Pearson's chi-square.
 
-    Cells that expect fewer than five are put together. Seeds are fixed, so this is no lottery.
+    Cells that expect fewer than five are put together. Seeds are fixed, so the result never varies.
     """
     counts, weights = (t.double().reshape(-1, counts.shape[-1]) for t in (counts, weights))
     expected = weights / weights.sum(1, keepdim=True) * counts.sum(1, keepdim=True)

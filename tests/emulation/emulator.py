@@ -25,12 +25,12 @@ class UnavailableError(Exception):
 
 
 def _tool(name: str) -> str:
-    """`name` beside this Python, or on the path."""
+    """The path of a program, beside this Python or on PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = shutil.which(name, path=path)
-    if found is None:
+    tool = shutil.which(name, path=path)
+    if tool is None:
         raise UnavailableError(f"{name} is not installed")
-    return found
+    return tool
 
 
 def build(flavour: str, target: str = "all") -> Path:
@@ -74,7 +74,7 @@ def run_cmake(source: Path, folder: Path, target: str, **variables: object) -> P
 
 
 def environment(flavour: str, **settings: object) -> dict[str, str]:
-    """What a process needs that loads a library of this flavour."""
+    """The environment variables of a process that loads a library of this flavour."""
     variables = os.environ | {f"FACENET_EMULATED_{k.upper()}": str(v) for k, v in settings.items()}
     if flavour == "address":
         libraries = [
@@ -110,7 +110,7 @@ def pytest_command(*arguments: str) -> list[str]:
 
 
 def operators_environment(flavour: str, **settings: object) -> dict[str, str]:
-    """What a process needs whose facenet_ext uses the emulated operators."""
+    """The environment variables of a process whose facenet_ext uses the emulated operators."""
     library = build(flavour, "facenet_ext_emulated") / "libfacenet_ext_emulated.so"
     return with_plugin(environment(flavour, library=library, **settings))
 

@@ -1,7 +1,8 @@
-"""A pytest plugin: the emulated CUDA operators, or another build, in place of the CPU library.
+"""A pytest plugin that loads another library in place of the CPU library.
 
-``FACENET_EMULATED_LIBRARY`` or ``FACENET_CPU_LIBRARY`` says which; ``python -m pytest -p
-facenet_emulated`` with this folder on ``PYTHONPATH``.
+``FACENET_EMULATED_LIBRARY`` names one with the emulated CUDA operators, ``FACENET_CPU_LIBRARY``
+another build for the CPU. Run ``python -m pytest -p facenet_emulated`` with this folder on
+``PYTHONPATH``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 
 def pytest_load_initial_conftests() -> None:
-    """Before anything imports facenet_ext, which loads its library then."""
+    """Replace torch's loader before anything imports facenet_ext, which loads its library."""
     import torch
 
     load = torch.ops.load_library

@@ -1,4 +1,7 @@
-"""Runs planted kernels on 64 ints: ``run_planted.py libplanted.so right_missing_barrier ...``."""
+"""Runs kernels of ``planted/``, with their fault or without it.
+
+run_planted.py libplanted.so wrong_missing_barrier right_missing_barrier ...
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ def main() -> int:
     libc.malloc.restype = ctypes.c_void_p
     failures = 0
     for name in sys.argv[2:]:
-        # Not ctypes' own memory: AddressSanitizer knows the bounds of what malloc returns.
+        # 64 ints from malloc, whose bounds AddressSanitizer knows, and not from ctypes.
         data = ctypes.c_void_p(libc.malloc(256))
         ctypes.memmove(data, (ctypes.c_int * 64)(*range(64)), 256)
         failures += library[name](data)
