@@ -94,7 +94,7 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
                 return points
     option = "" if views == "all" else f" --views {views}"
     raise InputError(
-        f"{checkpoint}: has no evaluation beside it that tells a threshold; run "
+        f"{checkpoint}: has no evaluation beside it that measured a threshold; run "
         f"'facenet evaluate{option}' on it, or give `threshold`"
     )
 

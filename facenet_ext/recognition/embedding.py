@@ -133,8 +133,8 @@ def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | Non
     if not (output / STORE).is_file():
         return None
     stored = read_embeddings(output)
-    told = json.loads(read_text(output / STORE))
-    if any(told.get(name) != value for name, value in described.items()):
+    entries = json.loads(read_text(output / STORE))
+    if any(entries.get(name) != value for name, value in described.items()):
         raise InputError(
             f"{output}: holds the embeddings of other images or of another model; "
             "choose another folder"

@@ -149,7 +149,7 @@ def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: s
     least = 2 if having(2) >= 2 else 1
     if having(values["min_images"]) < 2:
         able = having(values["min_images"])
-        why = f"of {total} {people} to train on {able} have so many {images}"
+        why = f"of {total} {people} to train on {able} have that many {images}"
         changes.set("min_images", least, why)
     least = values["min_images"]
     able, others = having(least), total - having(least)

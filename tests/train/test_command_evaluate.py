@@ -92,7 +92,7 @@ def test_all_pairs_by_default_and_the_place_of_the_report(
     assert decided["threshold"] == found["threshold"]
     assert decided["evaluation"].endswith("evaluation/metrics.json")
     by_one = ("verify", image, image, "--checkpoint", run, "--views", "one", "--json")
-    assert_told(command(*by_one), "tells a threshold; run 'facenet evaluate --views one' on it")
+    assert_told(command(*by_one), "measured a threshold; run 'facenet evaluate --views one' on it")
     (run / "checkpoints" / "best.ckpt").write_bytes(
         (world / "new" / "checkpoints" / "best.ckpt").read_bytes()
     )
