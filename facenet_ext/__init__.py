@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     )
     from facenet_ext._library import build_info
     from facenet_ext._rule import TripletRule
-    from facenet_ext._types import Triplets
+    from facenet_ext._types import TripletCounts, Triplets
     from facenet_ext.common.errors import InputError
     from facenet_ext.functional import (
         mined_triplet_loss,
@@ -116,6 +116,7 @@ __all__ = [
     "MPerClassSampler",
     "NTXentLoss",
     "SupConLoss",
+    "TripletCounts",
     "TripletHardLoss",
     "TripletLoss",
     "TripletMarginLoss",
@@ -177,6 +178,7 @@ _HOMES = {
     "TripletMiner": "miners",
     "TripletRule": "_rule",
     "TripletSemiHardLoss": "losses",
+    "TripletCounts": "_types",
     "Triplets": "_types",
     "build_info": "_library",
     "mined_triplet_loss": "functional",

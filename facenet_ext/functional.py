@@ -12,9 +12,10 @@ from facenet_ext import ops
 from facenet_ext._rule import TripletRule
 from facenet_ext._selection import mined_loss, reduce, select
 from facenet_ext._softmax import ntxent_loss, supcon_loss
-from facenet_ext._types import Triplets
+from facenet_ext._types import TripletCounts, Triplets
 
 __all__ = [
+    "TripletCounts",
     "TripletRule",
     "Triplets",
     "mined_triplet_loss",
