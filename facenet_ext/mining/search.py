@@ -188,13 +188,19 @@ def mine_block(
         if not bool(torch.isfinite(candidates).all()):
             row = rows[int(torch.isfinite(candidates).all(1).logical_not().nonzero()[0])]
             raise ValueError(f"embeddings: expected finite numbers, got others in row {row}")
-        batch = check.Batch(
-            anchors, anchor_labels, candidates, _on(device, labels[rows]), anchor_rows, names
+        candidate_labels = _on(device, labels[rows])
+        # No name holds the batch: it would keep its candidates while the next ones are read.
+        selected = select(
+            check.Batch(anchors, anchor_labels, candidates, candidate_labels, anchor_rows, names),
+            rule,
         )
-        found = select(batch, rule)
         named = Triplets(
-            anchor_rows[found.anchor], names[found.positive], names[found.negative], *found[3:]
+            anchor_rows[selected.anchor],
+            names[selected.positive],
+            names[selected.negative],
+            *selected[3:],
         )
+        del candidates
         best = named if best is None else _closer(best, named)
     if best is None:
         raise ValueError("labels: expected at least one row, got none")
