@@ -74,6 +74,7 @@ FAULTS: dict[str, tuple[tuple[str, ...], str]] = {
     "plain_scalar": (("race",), RACE),
     "blocks_write_the_same": (("race",), "data race of blocks .* writes it at faults.cu"),
     "last_block_sums": (("race",), "data race of blocks .* this block reads it at faults.cu"),
+    "written_after_release": (("race",), "data race of blocks .* this block reads it at faults.cu"),
     "missing_syncwarp": (("race",), RACE + "__syncwarp"),
     "shuffle_for_barrier": (("race",), RACE + "__syncwarp"),
     "syncwarp_of_some": (("race",), RACE + "__syncwarp"),

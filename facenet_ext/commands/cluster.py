@@ -29,7 +29,7 @@ from facenet_ext.common.files import write_json, write_text, writing
 from facenet_ext.common.text import counted
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
-from facenet_ext.recognition.store import number
+from facenet_ext.recognition.store import number_names
 
 __all__ = ["execute"]
 
@@ -66,7 +66,7 @@ def execute(options: ClusterOptions) -> int:
         "warnings": warnings.texts,
     }
     if stored.named:
-        whose = number(stored.identities)[1].tolist()
+        whose = number_names(stored.identities)[1].tolist()
         figures["scores"] = score_clusters(clusters.labels.tolist(), whose)._asdict()
     root = Path(options.images if options.images is not None else options.source)
     with writing(output):

@@ -32,7 +32,7 @@ from facenet_ext.evaluation.quality import QualitySlice, measure_quality
 from facenet_ext.evaluation.table import table
 from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.recognition import StoredEmbeddings
-from facenet_ext.recognition.store import number
+from facenet_ext.recognition.store import number_names
 
 __all__ = ["execute"]
 
@@ -145,7 +145,7 @@ def _all_pairs(
         raise InputError("--all-pairs: of images; videos have their pairs")
     stored.check_named("--all-pairs")
     embeddings = torch.from_numpy(np.array(stored.embeddings))
-    labels = torch.from_numpy(number(stored.identities)[1])
+    labels = torch.from_numpy(number_names(stored.identities)[1])
     rates = sorted({far, 1e-2, 1e-3}, reverse=True)
     mean = standard_error = math.nan
     try:

@@ -23,7 +23,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import comparable
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
-from facenet_ext.recognition.store import number
+from facenet_ext.recognition.store import number_names
 
 __all__ = ["execute"]
 
@@ -41,7 +41,7 @@ def execute(options: IdentifyOptions) -> int:
     gallery.check_named(options.gallery)
     check_one_model(gallery=gallery, probe=probes)
     threshold, far, _ = choose_threshold(options, gallery.model, warnings)
-    people, names = number(gallery.identities)
+    people, names = number_names(gallery.identities)
     top = min(options.top, max(1, len(people)))
     try:
         with Counting("identifying", console) as progress:

@@ -32,7 +32,7 @@ from facenet_ext.mining import (
     read_triplets,
 )
 from facenet_ext.mining.storage import describe, fingerprint
-from facenet_ext.recognition.store import STORE, map_array, number, read_embeddings
+from facenet_ext.recognition.store import STORE, map_array, number_names, read_embeddings
 from facenet_ext.train.data import load
 from facenet_ext.train.offline_mining import embed_to_file
 
@@ -174,7 +174,7 @@ def _stored(options: MineOptions) -> _Set:
         raise InputError("--data: belongs to a checkpoint; these are embeddings")
     stored = read_embeddings(Path(options.source))
     stored.check_named(options.source)
-    return _Set(stored.embeddings, number(stored.identities)[1], stored.ids, None)
+    return _Set(stored.embeddings, number_names(stored.identities)[1], stored.ids, None)
 
 
 def _read(path: str) -> NDArray[Any]:

@@ -23,4 +23,4 @@ def execute(options: ModelsOptions) -> None:
             repeats=options.repeats,
             progress=progress,
         )
-    print(json.dumps(rows, indent=2) if options.json else as_text(rows))
+    print(json.dumps(rows, indent=2) if options.json else as_text(rows, options.batch))

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from facenet_ext.common.console import cut
+from facenet_ext.common.files import write_bytes
 from facenet_ext.common.fonts import draw_png, drawable
 
 __all__ = [
@@ -27,10 +28,7 @@ SAME_COLOUR, DIFFERENT_COLOUR, ACCENT_COLOUR = "#0072B2", "#D55E00", "#444444"
 
 def save_picture(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    png = draw_png(figure, dpi=130)
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(png)
-    unfinished.replace(path)
+    write_bytes(path, draw_png(figure, dpi=130))
 
 
 def caption(name: str, length: int = 22, between: str = "\n") -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["read_json", "without_nan", "write_json", "write_text", "writing"]
+__all__ = ["read_json", "without_nan", "write_bytes", "write_json", "write_text", "writing"]
 
 
 @contextmanager
@@ -48,9 +48,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name and rename it, so that it is never half written."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_bytes(content)
     unfinished.replace(path)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.files import write_bytes
 from facenet_ext.common.text import comparable
 from facenet_ext.data.image_list import ImageList, list_identities
 from facenet_ext.data.pairs_file import PairsFile, read_pairs
@@ -24,9 +25,9 @@ __all__ = [
     "Split",
     "choose",
     "enough_pairs",
+    "held_out_count",
     "in_order",
     "kept_by",
-    "number",
     "read_names",
     "split",
     "split_labels",
@@ -55,8 +56,8 @@ def in_order(identities: Collection[_Name]) -> list[_Name]:
     return names
 
 
-def number(identities: int, share: float) -> int:
-    """Return how many of so many identities are a share: two at least."""
+def held_out_count(identities: int, share: float) -> int:
+    """Return how many of the identities a share of them is: two at least."""
     return max(2, round(share * identities))
 
 
@@ -71,7 +72,7 @@ def choose(identities: Collection[_Name], share: float) -> set[_Name]:
         >>> sorted(choose({"Ann", "Bob", "Cy", "Di"}, 0.1))
         ['Ann', 'Bob']
     """
-    return set(in_order(identities)[: number(len(identities), share)])
+    return set(in_order(identities)[: held_out_count(len(identities), share)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,9 +171,7 @@ def write_names(run: Path, identities: Iterable[str]) -> None:
     """
     names = (name.replace("\\", r"\\").replace("\n", r"\n") for name in sorted(identities))
     text = "".join(f"{name}\n" for name in names)
-    unfinished = run / f".{HELD_OUT}"
-    unfinished.write_bytes(text.encode("utf-8", "surrogateescape"))  # a name's own bytes
-    unfinished.replace(run / HELD_OUT)
+    write_bytes(run / HELD_OUT, text.encode("utf-8", "surrogateescape"))  # a name's own bytes
 
 
 def read_names(run: Path | None) -> set[str] | None:

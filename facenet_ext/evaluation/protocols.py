@@ -16,7 +16,7 @@ from facenet_ext.data.image_list import ImageList, list_identities, list_tree
 from facenet_ext.data.pairs import Pairs, all_pairs, identity_folds
 from facenet_ext.data.pairs_file import PairsFile, read_pairs
 from facenet_ext.data.sources import find
-from facenet_ext.recognition.store import number
+from facenet_ext.recognition.store import number_names
 
 __all__ = ["Protocol", "make_protocol", "read_protocol"]
 
@@ -77,7 +77,7 @@ def make_protocol(images: ImageList, file: PairsFile | None, name: str = "") -> 
                 f"{images.root}: whose is {nameless}? Put every image into a folder with the name "
                 "of its identity, or give `pairs`"
             )
-        labels = torch.from_numpy(number(images.identities)[1])
+        labels = torch.from_numpy(number_names(images.identities)[1])
         return Protocol(
             "all pairs", images, [[row] for row in range(len(labels))], all_pairs(labels)
         )
@@ -144,7 +144,7 @@ def _make_pairs(file: PairsFile, ends: Sequence[tuple[int, int]], whose: Sequenc
     labels = _identities(first, second, same, whose)
     named = [pair.fold for pair in file.pairs]
     if any(named):
-        folds = torch.from_numpy(number(named)[1])
+        folds = torch.from_numpy(number_names(named)[1])
         if len(set(folds.tolist())) < 2:
             raise InputError(f"{file.path}: all pairs are of one fold; name two or more, or none")
     else:
@@ -158,7 +158,7 @@ def _identities(first: Tensor, second: Tensor, same: Tensor, whose: Sequence[str
 
     Where folders are no identities, items that pairs of one identity join are of one.
     """
-    labels = torch.from_numpy(number(whose)[1])
+    labels = torch.from_numpy(number_names(whose)[1])
     if torch.equal(labels[first] == labels[second], same):
         return labels
     from scipy.sparse import coo_array  # type: ignore[import-untyped]

@@ -63,8 +63,8 @@ def summarise(
     return rows
 
 
-def as_text(rows: list[dict[str, Any]]) -> str:
-    """Return the table of what :func:`summarise` found."""
+def as_text(rows: list[dict[str, Any]], batch: int = 8) -> str:
+    """Return the table of what :func:`summarise` returned for images timed so many at once."""
     lines = [("network", "input", "parameters", "multiply-adds", "size", "per image")]
     for row in rows:
         time = row["milliseconds_per_image"]
@@ -88,7 +88,7 @@ def as_text(rows: list[dict[str, Any]]) -> str:
     ]
     if any(row["milliseconds_per_image"] is not None for row in rows):
         table.append(
-            f"Time: float32, {torch.get_num_threads()} threads, the median. "
+            f"Time: float32, batches of {batch}, threads: {torch.get_num_threads()}, the median. "
             "'small' is this project's own network."
         )
     return "\n".join(line.rstrip() for line in table)

@@ -29,7 +29,7 @@ __all__ = [
     "check_one_model",
     "finish_store",
     "map_array",
-    "number",
+    "number_names",
     "read_embeddings",
     "write_embeddings",
 ]
@@ -217,14 +217,14 @@ def map_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def number(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+def number_names(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Return the distinct names in order, and for each name its place among them.
 
     Names are the same if :func:`facenet_ext.common.text.comparable` makes them equal; of several
     spellings of a name the first is returned.
 
     Example:
-        >>> number(["Zoe\u0308", "Ann", "Zo\u00eb"])[1]
+        >>> number_names(["Zoe\u0308", "Ann", "Zo\u00eb"])[1]
         array([1, 0, 1])
     """
     spelt: dict[str, str] = {}

@@ -25,7 +25,7 @@ from facenet_ext.data.pairs import Pairs, all_pairs
 from facenet_ext.embedding.options import BatchOptions, DataOptions, is_features
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import make_protocol
-from facenet_ext.recognition.store import number
+from facenet_ext.recognition.store import number_names
 from facenet_ext.samplers import MPerClassSampler, derive_seed
 
 __all__ = ["Batches", "MinedTriplets", "TrainVal", "load"]
@@ -249,6 +249,6 @@ def _load_faces(options: DataOptions, console: Console, run: Path | None) -> Tra
 
 def _examples(pixels: Tensor, images: ImageList) -> Examples:
     """Label decoded images by the order of their identities' names."""
-    labels = torch.from_numpy(number(images.identities)[1])
+    labels = torch.from_numpy(number_names(images.identities)[1])
     called = zip(images.people, images.paths, strict=True)
     return Examples(pixels, labels, [printable(f"{who}/{path.name}") for who, path in called])

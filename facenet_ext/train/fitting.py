@@ -211,7 +211,7 @@ def _held_out_number(
 ) -> int:
     """Return how many of the first identities to hold out; ``sizes`` counts the images of each."""
     total = len(sizes)
-    wanted = held_out.number(total, data.held_out)
+    wanted = held_out.held_out_count(total, data.held_out)
     possible = [
         number
         for number in range(2, total - 1)
@@ -236,7 +236,7 @@ def _held_out_number(
 def _share(number: int, total: int) -> float:
     """Return the share with the fewest digits that holds out this number."""
     shares = (round(number / total, digits) for digits in range(1, 17))
-    return next(s for s in shares if 0 < s < 1 and held_out.number(total, s) == number)
+    return next(s for s in shares if 0 < s < 1 and held_out.held_out_count(total, s) == number)
 
 
 def _count(

@@ -193,7 +193,7 @@ def test_whatever_the_data_a_batch_can_be_drawn_and_pairs_verified(
             assert given.items() <= options.flat().items()
         possible += 1
         ordered = [counts[name] for name in held_out.in_order(counts)]
-        number = held_out.number(len(ordered), options.data.held_out)
+        number = held_out.held_out_count(len(ordered), options.data.held_out)
         batch = options.batch
         sampler = MPerClassSampler(
             np.repeat(np.arange(len(ordered) - number), ordered[number:]).tolist(),

@@ -97,6 +97,19 @@ __global__ void last_block_sums(int* data) {
   data[63] = data[1] + data[2];
 }
 
+// What a block writes again after its atomic update the last block does not wait for.
+template <bool kWrong>
+__global__ void written_after_release(int* data) {
+  if (threadIdx.x != 0) return;
+  data[1 + blockIdx.x] = int(blockIdx.x);
+  __threadfence();
+  const bool is_last = atomicAdd(&data[0], 1) + 1 == int(gridDim.x);
+  if (kWrong) data[1 + blockIdx.x] = 7;
+  if (!is_last) return;
+  __threadfence();
+  data[63] = data[1] + data[2];
+}
+
 // Lanes of a warp, which do not run in step.
 template <bool kWrong>
 __global__ void missing_syncwarp(int* data) {
@@ -267,6 +280,7 @@ FAULT(atomic_load_and_plain_store, 1, 0)
 FAULT(plain_scalar, 1, 0)
 FAULT(blocks_write_the_same, 2, 0)
 FAULT(last_block_sums, 2, 0)
+FAULT(written_after_release, 2, 0)
 FAULT(missing_syncwarp, 1, 256)
 FAULT(shuffle_for_barrier, 1, 256)
 FAULT(syncwarp_of_some, 1, 256)
