@@ -12,8 +12,14 @@ from typing import Any
 import latex2mathml.converter
 from griffe import Extension, Object
 from mkdocs.exceptions import PluginError
+from mkdocs.structure.pages import Page
 
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+_FETCHED = re.compile(
+    r'<(script|img|iframe|source) [^>]*src="https?:|@import[^;]*https?:'
+    r'|<link (?=[^>]*rel="(stylesheet|preconnect|preload|icon)")[^>]*href="https?:'
+)
+_MARKUP = re.compile(r".*(:(func|class|meth|mod|data):|\.\. math::|={4,} ={4,}|--8<--).*")
 _MATH = re.compile(r"^( *)\.\. math::(.*(?:\n(?:\1 +\S.*| *(?=\n\1 +\S)))*)", re.MULTILINE)
 
 
@@ -31,6 +37,14 @@ class MarkdownDocstrings(Extension):
 def on_page_content(html: str, **context: Any) -> str:
     """Turn every formula into MathML."""
     return _FORMULA.sub(_mathml, html)
+
+
+def on_post_page(output: str, page: Page, **context: Any) -> str:
+    """Refuse a page that fetches from elsewhere, or has markup left as it was written."""
+    for pattern in (_FETCHED, _MARKUP):
+        if match := pattern.search(output):
+            raise PluginError(f"{page.file.src_uri}: {match[0]}")
+    return output
 
 
 def _mathml(match: re.Match[str]) -> str:

@@ -68,7 +68,7 @@ class ImageList:
 
     @functools.cached_property
     def people(self) -> list[str]:
-        """The identities in the form in which :func:`~.common.text.comparable` compares names."""
+        """The identities in the form in which names are compared (Unicode NFC)."""
         return [comparable(name) for name in self.identities]
 
     @functools.cached_property
