@@ -1,0 +1,124 @@
+"""The processes of a ``torch.distributed`` group, and what they tell each other.
+
+One process without a group is a group of one: nothing is sent, and the code is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+__all__ = ["Ranks"]
+
+_MESSAGE = 4096  # bytes that are told of an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """The processes of a group, as one of them sees them.
+
+    Attributes:
+        rank: of this process in the group.
+        size: how many there are.
+        group: None: the default group, or no group at all where ``size`` is 1.
+        device: where what is sent has to be; None where nothing is sent.
+    """
+
+    rank: int = 0
+    size: int = 1
+    group: ProcessGroup | None = None
+    device: torch.device | None = None
+
+    @classmethod
+    def of(cls, group: ProcessGroup | None = None) -> Ranks:
+        """The processes of a group; of the default one, where there is one, for None.
+
+        Raises:
+            ValueError: this process is not in the group.
+        """
+        # Not imported where nobody else did: then there is no group.
+        dist = sys.modules.get("torch.distributed")
+        if dist is None or not dist.is_available() or not dist.is_initialized():
+            return cls()
+        rank = dist.get_rank(group)
+        if rank < 0:
+            raise ValueError("group: expected one that this process is in, got another")
+        backend = dist.get_backend(group)
+        device = torch.device("cuda" if "nccl" in backend else "cpu")
+        return cls(rank, dist.get_world_size(group), group, device)
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """``[size, ...]``: the tensor of each rank, all of one shape and dtype."""
+        if self.size == 1:
+            return tensor.unsqueeze(0)
+        tensor = tensor.contiguous()
+        gathered = tensor.new_empty((self.size * tensor.numel(),))
+        _collective("all_gather_single", "all_gather_into_tensor")(
+            gathered, tensor.view(-1), group=self.group
+        )
+        return gathered.view(self.size, *tensor.shape)
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks, in place of ``tensor``; the same bits on every rank."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor, group=self.group)
+        return tensor
+
+    def reduce_scatter(self, tensor: Tensor) -> Tensor:
+        """Of ``[size, ...]``, the sum over ranks of this rank's entry."""
+        if self.size == 1:
+            return tensor[0]
+        mine = tensor.new_empty(tensor.shape[1:])
+        _collective("reduce_scatter_single", "reduce_scatter_tensor")(
+            mine.view(-1), tensor.view(-1), group=self.group
+        )
+        return mine
+
+    def raise_anywhere(self, error: Exception | None) -> None:
+        """Raises on every rank where one has an error: its own, or the first other one's.
+
+        All ranks have to call it, at the same place, so that none waits for one that is gone.
+
+        Args:
+            error: what this rank would raise; None where nothing is wrong.
+
+        Raises:
+            Exception: ``error`` itself; on the ranks without one, of its type if that is built in,
+                with the number and the message of the first rank that has one.
+        """
+        if self.size > 1:
+            wrong = torch.tensor([error is not None], dtype=torch.uint8, device=self.device)
+            if self.all_gather(wrong).any():
+                self.raise_first(error)
+        if error is not None:
+            raise error
+
+    def raise_first(self, error: Exception | None) -> None:
+        """As :meth:`raise_anywhere`, where all ranks know that one of them has an error."""
+        text = b"" if error is None else f"{type(error).__name__}\n{error}".encode()[:_MESSAGE]
+        sent = torch.zeros(_MESSAGE, dtype=torch.uint8)
+        sent[: len(text)] = torch.frombuffer(bytearray(text or b"\0"), dtype=torch.uint8)[
+            : len(text)
+        ]
+        texts = self.all_gather(sent.to(self.device)).cpu()
+        if error is not None:
+            raise error
+        for rank, row in enumerate(texts):
+            told = bytes(row.tolist()).rstrip(b"\0").decode(errors="replace")
+            if told:
+                name, _, message = told.partition("\n")
+                kind = {"ValueError": ValueError, "TypeError": TypeError}.get(name, RuntimeError)
+                raise kind(f"rank {rank}: {message}")
+
+
+def _collective(name: str, before: str) -> Any:
+    """A collective of torch.distributed, by its name or by the one it had before torch 2.13."""
+    dist = torch.distributed
+    return getattr(dist, name, None) or getattr(dist, before)
