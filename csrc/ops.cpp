@@ -10,8 +10,8 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
   m.def("pairwise_squared_distance(Tensor x, Tensor? y) -> Tensor");
 
   // emb [M, D], labels [M], ref_emb [N, D], ref_labels [N], anchor_ids [M], ref_ids [N];
-  // seed [], what random rules draw from; a tensor, so that the host need not synchronise to read
-  // it
+  // seed [1], the number that random rules draw from, or [1 + M], with the row of each anchor in
+  // the whole batch behind it; a tensor, so that the host need not synchronise to read it
   //   -> anchor, positive, negative, all [T] int64; d_ap, d_an, both [T]
   m.def(
       "select_triplets(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
@@ -56,25 +56,27 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
   // select_triplets, triplet_losses, the reduction and the gradient in one pass
   // max_per_class: no label has more candidates (0: unknown). A GPU then need not count them, which
   // would make the host synchronise
-  //   -> loss [], its gradient in emb [M, D] and in ref_emb [N, D] (empty where not asked for)
+  //   -> loss []; its gradient in emb [M, D] and in ref_emb [N, D] (empty where not asked for);
+  //   totals [3] float64: the losses' sum, and its divisors for "mean" and for "mean_nonzero"
   m.def(
       "mined_triplet_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
       "Tensor? anchor_ids, Tensor? ref_ids, Tensor? seed, str positives, str negatives, "
       "float margin, bool within_margin, str fallback, str distance, float cutoff, "
       "float nonzero_loss_cutoff, int max_per_class, bool smooth, str reduction, bool emb_grad, "
-      "bool ref_grad) -> (Tensor, Tensor, Tensor)");
+      "bool ref_grad) -> (Tensor, Tensor, Tensor, Tensor)");
 
-  // the loss over every triplet of a kind ("all", "hard", "semihard", "easy"), and its gradients
+  // the loss over every triplet of a kind ("all", "hard", "semihard", "easy"), its gradients and
+  // totals
   m.def(
       "triplet_margin_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
       "Tensor? anchor_ids, Tensor? ref_ids, str triplets, float margin, str distance, "
       "int max_per_class, bool smooth, str reduction, bool emb_grad, bool ref_grad) "
-      "-> (Tensor, Tensor, Tensor)");
+      "-> (Tensor, Tensor, Tensor, Tensor)");
 
-  // the loss ("supcon", "ntxent") of a softmax over each anchor's pairs by their cosine, and its
-  // gradients
+  // the loss ("supcon", "ntxent") of a softmax over each anchor's pairs by their cosine, its
+  // gradients and totals
   m.def(
       "softmax_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
       "Tensor? anchor_ids, Tensor? ref_ids, str loss, float temperature, str reduction, "
-      "bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor)");
+      "bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor, Tensor)");
 }

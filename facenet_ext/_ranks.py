@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,15 +72,33 @@ class Ranks:
             torch.distributed.all_reduce(tensor, group=self.group)
         return tensor
 
-    def reduce_scatter(self, tensor: Tensor) -> Tensor:
-        """Of ``[size, ...]``, the sum over ranks of this rank's entry."""
+    def reduce_scatter(self, tensor: Tensor, counts: Sequence[int]) -> Tensor:
+        """Of ``[sum of counts, ...]``, the sum over ranks of this rank's rows.
+
+        Args:
+            tensor: rows for each rank, in rank order.
+            counts: how many rows are for each rank.
+        """
         if self.size == 1:
-            return tensor[0]
-        mine = tensor.new_empty(tensor.shape[1:])
-        _collective("reduce_scatter_single", "reduce_scatter_tensor")(
-            mine.view(-1), tensor.view(-1), group=self.group
-        )
+            return tensor
+        tensor = tensor.contiguous()
+        mine = tensor.new_empty((counts[self.rank], *tensor.shape[1:]))
+        if len(set(counts)) == 1:
+            _collective("reduce_scatter_single", "reduce_scatter_tensor")(
+                mine.view(-1), tensor.view(-1), group=self.group
+            )
+        else:
+            torch.distributed.reduce_scatter(
+                mine, list(torch.split(tensor, list(counts))), group=self.group
+            )
         return mine
+
+    def tell(self, text: str) -> list[str]:
+        """What each rank says, cut to some thousand bytes."""
+        data = text.encode()[:_MESSAGE]
+        sent = torch.tensor(list(data.ljust(_MESSAGE, b"\0")), dtype=torch.uint8)
+        told = self.all_gather(sent.to(self.device)).tolist()
+        return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in told]
 
     def raise_anywhere(self, error: Exception | None) -> None:
         """Raises on every rank where one has an error: its own, or the first other one's.
@@ -102,18 +121,12 @@ class Ranks:
 
     def raise_first(self, error: Exception | None) -> None:
         """As :meth:`raise_anywhere`, where all ranks know that one of them has an error."""
-        text = b"" if error is None else f"{type(error).__name__}\n{error}".encode()[:_MESSAGE]
-        sent = torch.zeros(_MESSAGE, dtype=torch.uint8)
-        sent[: len(text)] = torch.frombuffer(bytearray(text or b"\0"), dtype=torch.uint8)[
-            : len(text)
-        ]
-        texts = self.all_gather(sent.to(self.device)).cpu()
+        told = self.tell("" if error is None else f"{type(error).__name__}\n{error}")
         if error is not None:
             raise error
-        for rank, row in enumerate(texts):
-            told = bytes(row.tolist()).rstrip(b"\0").decode(errors="replace")
-            if told:
-                name, _, message = told.partition("\n")
+        for rank, text in enumerate(told):
+            if text:
+                name, _, message = text.partition("\n")
                 kind = {"ValueError": ValueError, "TypeError": TypeError}.get(name, RuntimeError)
                 raise kind(f"rank {rank}: {message}")
 

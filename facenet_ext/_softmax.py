@@ -58,12 +58,8 @@ def supcon_loss(
 
     Source: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2 (L_out).
     """
-    return _softmax_loss(
-        "supcon",
-        temperature,
-        reduction,
-        check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids),
-    )
+    batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
+    return softmax_loss("supcon", temperature, reduction, batch)
 
 
 def ntxent_loss(
@@ -117,15 +113,12 @@ def ntxent_loss(
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
     ICML 2020, equation 1, with labels; van den Oord et al., 2018 (InfoNCE).
     """
-    return _softmax_loss(
-        "ntxent",
-        temperature,
-        reduction,
-        check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids),
-    )
+    batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
+    return softmax_loss("ntxent", temperature, reduction, batch)
 
 
-def _softmax_loss(loss: str, temperature: float, reduction: str, batch: check.Batch) -> Tensor:
+def softmax_loss(loss: str, temperature: float, reduction: str, batch: check.Batch) -> Tensor:
+    """The loss of that name of a batch: see :func:`supcon_loss` and :func:`ntxent_loss`."""
     check.check_temperature(temperature)
     check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
     result = ops.softmax_loss(batch, loss, float(temperature), reduction)

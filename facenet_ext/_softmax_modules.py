@@ -1,11 +1,12 @@
 """The losses of a softmax over each anchor's pairs, as modules: a part of ``losses``."""
 
-from typing import Any
+from typing import ClassVar
 
 from torch import Tensor
 
 from facenet_ext import _validation as check
-from facenet_ext import functional as F  # noqa: N812
+from facenet_ext._across import Across
+from facenet_ext._softmax import softmax_loss
 from facenet_ext._triplet_module import TripletModule
 
 __all__ = ["NTXentLoss", "SupConLoss"]
@@ -15,6 +16,7 @@ class _SoftmaxLoss(TripletModule):
     """What the losses over all pairs of an anchor share: every pair counts, none can be given."""
 
     _options = ("temperature", "reduction")
+    _loss: ClassVar[str]
 
     def __init__(self, temperature: float, reduction: str) -> None:
         super().__init__()
@@ -23,9 +25,17 @@ class _SoftmaxLoss(TripletModule):
         self.temperature = float(temperature)
         self.reduction = reduction
 
-    def _given(
-        self, embeddings: Tensor, indices_tuple: tuple[Tensor, ...], ref_emb: Tensor | None
+    def _of_batch(self, batch: check.Batch) -> Tensor:
+        return softmax_loss(self._loss, self.temperature, self.reduction, batch)
+
+    def _of_triplets(
+        self,
+        embeddings: Tensor,
+        indices_tuple: tuple[Tensor, ...],
+        ref_emb: Tensor | None,
+        across: Across | None = None,
     ) -> Tensor:
+        """Refuse them."""
         raise ValueError(
             f"indices_tuple: expected None, as {type(self).__name__} takes every pair of the "
             f"batch, got {len(indices_tuple)} tensors; use it without a miner"
@@ -57,13 +67,10 @@ class SupConLoss(_SoftmaxLoss):
     Source: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2.
     """
 
+    _loss = "supcon"
+
     def __init__(self, temperature: float = 0.1, *, reduction: str = "mean_nonzero") -> None:
         super().__init__(temperature, reduction)
-
-    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
-        return F.supcon_loss(
-            embeddings, labels, self.temperature, reduction=self.reduction, **reference
-        )
 
 
 class NTXentLoss(_SoftmaxLoss):
@@ -92,10 +99,7 @@ class NTXentLoss(_SoftmaxLoss):
     Source: Chen et al. (SimCLR), ICML 2020, equation 1, with labels.
     """
 
+    _loss = "ntxent"
+
     def __init__(self, temperature: float = 0.07, *, reduction: str = "mean") -> None:
         super().__init__(temperature, reduction)
-
-    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
-        return F.ntxent_loss(
-            embeddings, labels, self.temperature, reduction=self.reduction, **reference
-        )

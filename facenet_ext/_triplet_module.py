@@ -5,9 +5,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from facenet_ext import functional as F  # noqa: N812
+from facenet_ext._across import Across
 from facenet_ext._indices import as_triplets
 from facenet_ext._rule import RULE_OPTIONS, TripletRule
+from facenet_ext._selection import given_loss
+from facenet_ext._validation import Batch
 
 __all__ = ["RuleModule", "TripletModule", "is_fused"]
 
@@ -62,23 +64,28 @@ class TripletModule(OptionsModule):
     swap: bool = False
     reduction: str
 
-    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
+    def _of_batch(self, batch: Batch) -> Tensor:
         """The loss of a batch whose triplets are not given."""
         raise NotImplementedError
 
-    def _given(
-        self, embeddings: Tensor, indices_tuple: tuple[Tensor, ...], ref_emb: Tensor | None
+    def _of_triplets(
+        self,
+        embeddings: Tensor,
+        indices_tuple: tuple[Tensor, ...],
+        ref_emb: Tensor | None,
+        across: Across | None = None,
     ) -> Tensor:
         """The loss of given triplets or pairs."""
-        return F.triplet_loss(
+        return given_loss(
             embeddings,
             as_triplets(indices_tuple),
             self.margin,
-            distance=self.distance,
-            smooth=self.smooth,
-            swap=self.swap,
-            reduction=self.reduction,
-            ref_emb=ref_emb,
+            self.distance,
+            self.smooth,
+            self.swap,
+            self.reduction,
+            ref_emb,
+            across,
         )
 
     def forward(
@@ -111,17 +118,10 @@ class TripletModule(OptionsModule):
             TypeError: embeddings that are not floating point, labels that are not integers.
         """
         if indices_tuple is not None:
-            return self._given(embeddings, indices_tuple, ref_emb)
+            return self._of_triplets(embeddings, indices_tuple, ref_emb)
         if labels is None:
             raise ValueError("labels: expected one per row of embeddings, or indices_tuple")
-        return self._mined(
-            embeddings,
-            labels,
-            ref_emb=ref_emb,
-            ref_labels=ref_labels,
-            anchor_ids=anchor_ids,
-            ref_ids=ref_ids,
-        )
+        return self._of_batch(Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids))
 
 
 def is_fused(loss: nn.Module) -> bool:

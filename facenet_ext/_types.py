@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from facenet_ext._across import Across
 
 
 class Triplets(NamedTuple):
@@ -37,10 +40,12 @@ class TripletCounts:
     def __init__(self) -> None:
         self.selected = self.active = 0
 
-    def add(self, active: Tensor) -> None:
-        """Adds triplets: [T], whether each is active."""
-        self.selected += active.numel()
-        self.active += int(active.sum())
+    def add(self, active: Tensor, across: Across | None = None) -> None:
+        """Adds triplets: [T], whether each is active; those of all ranks with ``across``."""
+        counts = torch.stack([active.new_tensor(active.numel(), dtype=torch.int64), active.sum()])
+        selected, of_them = (counts if across is None else across.total(counts)).tolist()
+        self.selected += selected
+        self.active += of_them
 
     @property
     def share(self) -> float:

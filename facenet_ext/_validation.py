@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from facenet_ext._across import Across
 from facenet_ext._rule import DISTANCES as DISTANCES
 from facenet_ext._rule import check_choice as check_choice
 from facenet_ext._rule import check_flag as check_flag
@@ -172,9 +173,22 @@ class Batch:
         ref_labels: ``[N]`` int64 or None
         anchor_ids: ``[M]`` int64 or None
         ref_ids: ``[N]`` int64 or None
+        across: the ranks whose anchors the batch has besides these, or None.
+        seed: what a random rule draws from, ``[1 + M]`` with the rows of the anchors in the whole
+            batch behind it; None: it draws one for this batch alone.
     """
 
-    __slots__ = ("_given", "anchor_ids", "emb", "labels", "ref_emb", "ref_ids", "ref_labels")
+    __slots__ = (
+        "_given",
+        "across",
+        "anchor_ids",
+        "emb",
+        "labels",
+        "ref_emb",
+        "ref_ids",
+        "ref_labels",
+        "seed",
+    )
 
     def __init__(
         self,
@@ -189,6 +203,8 @@ class Batch:
         self.emb = embeddings
         self.labels = check_integers("labels", labels, "embeddings", embeddings)
         self._given = labels, ref_labels
+        self.across: Across | None = None
+        self.seed: Tensor | None = None
         self.ref_emb = self.ref_labels = self.anchor_ids = self.ref_ids = None
         if ref_emb is None:
             for name, value in (
@@ -216,7 +232,8 @@ class Batch:
 
     def warn_without_triplets(self, result: Tensor) -> None:
         """Warns of labels that allow no triplet; ``result`` is a loss [], or one for each [T]."""
-        warn_without_triplets(result, *self._given)
+        if self.across is None or self.across.ranks.rank == 0:
+            warn_without_triplets(result, *self._given)
 
     def tensors(
         self,
@@ -261,3 +278,29 @@ def check_rows(argument: str, indices: Tensor, matrix: Tensor) -> Tensor:
         wrong = low if low < 0 else high
         raise ValueError(f"{argument}: expected rows in [0, {matrix.shape[0]}), got {wrong}")
     return integers
+
+
+def check_triplet_rows(
+    argument: str,
+    triplets: Sequence[Tensor],
+    embeddings: Tensor,
+    ref_emb: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Anchors, rows of ``embeddings``, and positives and negatives, of ``ref_emb`` if given."""
+    candidates = embeddings if ref_emb is None else ref_emb
+    anchor, positive, negative = (
+        check_rows(f"{argument}.{name}", index, rows)
+        for name, index, rows in zip(
+            ("anchor", "positive", "negative"),
+            check_triplets(argument, triplets),
+            (embeddings, candidates, candidates),
+            strict=True,
+        )
+    )
+    for name, index in (("positive", positive), ("negative", negative)):
+        if index.shape != anchor.shape:
+            raise ValueError(
+                f"{argument}.{name}: expected {anchor.shape[0]} entries as anchor has, "
+                f"got {index.shape[0]}"
+            )
+    return anchor, positive, negative

@@ -10,7 +10,7 @@ from torch import Tensor
 from facenet_ext import _validation as check
 from facenet_ext import ops
 from facenet_ext._rule import TripletRule
-from facenet_ext._selection import mined_loss, reduce, select
+from facenet_ext._selection import given_loss, margin_loss, mined_loss, select
 from facenet_ext._softmax import ntxent_loss, supcon_loss
 from facenet_ext._types import TripletCounts, Triplets
 
@@ -190,34 +190,7 @@ def triplet_loss(
     feature descriptors with triplet losses", BMVC 2016, "In-triplet hard negative mining with
     anchor swap".
     """
-    check.check_embeddings("embeddings", embeddings)
-    check.check_loss_margin(margin)
-    check.check_choice("distance", distance, check.DISTANCES)
-    check.check_flag("smooth", smooth)
-    check.check_flag("swap", swap)
-    check.check_choice("reduction", reduction, check.REDUCTIONS)
-    if ref_emb is not None:
-        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
-    candidates = embeddings if ref_emb is None else ref_emb
-    anchor, positive, negative = (
-        check.check_rows(f"triplets.{name}", index, rows)
-        for name, index, rows in zip(
-            ("anchor", "positive", "negative"),
-            check.check_triplets("triplets", triplets),
-            (embeddings, candidates, candidates),
-            strict=True,
-        )
-    )
-    for name, index in (("positive", positive), ("negative", negative)):
-        if index.shape != anchor.shape:
-            raise ValueError(
-                f"triplets.{name}: expected {anchor.shape[0]} entries as anchor has, "
-                f"got {index.shape[0]}"
-            )
-    losses = ops.triplet_losses(
-        embeddings, ref_emb, anchor, positive, negative, float(margin), distance, smooth, swap
-    )
-    return reduce(losses, reduction, smooth)
+    return given_loss(embeddings, triplets, margin, distance, smooth, swap, reduction, ref_emb)
 
 
 def mined_triplet_loss(
@@ -370,14 +343,4 @@ def triplet_margin_loss(
     of its section 3.2 and of Hermans et al. 2017, section 2 ("batch all").
     """
     batch = check.Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids)
-    check.check_loss_margin(margin)
-    check.check_choice("triplets", triplets, check.TRIPLETS)
-    check.check_choice("distance", distance, check.DISTANCES)
-    check.check_flag("smooth", smooth)
-    check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
-    bound = check.check_max_per_class(max_per_class)
-    loss = ops.triplet_margin_loss(
-        batch, triplets, float(margin), distance, bound, smooth, reduction
-    )
-    batch.warn_without_triplets(loss)
-    return loss
+    return margin_loss(batch, margin, triplets, distance, smooth, reduction, max_per_class)

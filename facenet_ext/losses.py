@@ -2,15 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from facenet_ext import _validation as check
-from facenet_ext import functional as F  # noqa: N812
 from facenet_ext._rule import RULE_OPTIONS, TripletRule
-from facenet_ext._selection import mined_loss
+from facenet_ext._selection import margin_loss, mined_loss
 from facenet_ext._softmax_modules import NTXentLoss, SupConLoss
 from facenet_ext._triplet_module import RuleModule, TripletModule
 from facenet_ext._types import TripletCounts
@@ -123,9 +121,9 @@ class TripletLoss(RuleModule, TripletModule):
         finally:
             self._counts = before
 
-    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Tensor | None) -> Tensor:
+    def _of_batch(self, batch: check.Batch) -> Tensor:
         return mined_loss(
-            check.Batch(embeddings, labels, **reference),
+            batch,
             self.rule,
             self.smooth,
             self.swap,
@@ -283,17 +281,15 @@ class TripletMarginLoss(TripletModule):
         self.reduction = reduction
         self.max_per_class = max_per_class
 
-    def _mined(self, embeddings: Tensor, labels: Tensor, **reference: Any) -> Tensor:
-        return F.triplet_margin_loss(
-            embeddings,
-            labels,
+    def _of_batch(self, batch: check.Batch) -> Tensor:
+        return margin_loss(
+            batch,
             self.margin,
-            triplets=self.triplets,
-            distance=self.distance,
-            smooth=self.smooth,
-            reduction=self.reduction,
-            max_per_class=self.max_per_class,
-            **reference,
+            self.triplets,
+            self.distance,
+            self.smooth,
+            self.reduction,
+            self.max_per_class,
         )
 
 
@@ -348,13 +344,30 @@ class HarmonicTripletLoss(TripletLoss):
             ValueError: no old embeddings, neither labels nor triplets, or shapes that do not fit.
             TypeError: embeddings that are not floating point, labels that are not integers.
         """
+        (new, *new_labels), (old, *old_labels) = self._models(
+            embeddings, labels, ref_emb, ref_labels
+        )
+        union_labels = torch.cat(new_labels + old_labels) if new_labels else None
+        return super().forward(torch.cat([new, old]), union_labels, indices_tuple)
+
+    @staticmethod
+    def _models(
+        embeddings: Tensor,
+        labels: Tensor | None,
+        ref_emb: Tensor | None,
+        ref_labels: Tensor | None,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The embeddings, and the labels if there are any, of the new model and of the old one."""
         if ref_emb is None:
             raise ValueError("ref_emb: expected the old model's embeddings, got None")
         check.check_embeddings("embeddings", embeddings)
-        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
-        union = torch.cat([embeddings, ref_emb.detach()])
-        if labels is not None:
-            new = check.check_integers("labels", labels, "embeddings", embeddings)
-            old = new if ref_labels is None else ref_labels
-            labels = torch.cat([new, check.check_integers("ref_labels", old, "ref_emb", ref_emb)])
-        return super().forward(union, labels, indices_tuple)
+        new, old = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        old = old.detach()
+        if labels is None:
+            return [new], [old]
+        new_labels = check.check_integers("labels", labels, "embeddings", new)
+        old_labels = new_labels if ref_labels is None else ref_labels
+        return [new, new_labels], [
+            old,
+            check.check_integers("ref_labels", old_labels, "ref_emb", old),
+        ]

@@ -71,7 +71,8 @@ inline Bins parse_bins(ScalarType embeddings, const std::vector<int64_t>& low, i
 }
 
 using Triplets = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-using LossAndGradients = std::tuple<Tensor, Tensor, Tensor>;
+// The totals are the losses' sum and its divisors for "mean" and "mean_nonzero": see ops.cpp.
+using LossAndGradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 namespace front {
 

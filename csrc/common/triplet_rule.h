@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "common/options.h"
+#include "semantics/random.h"
 
 namespace facenet {
 
@@ -15,7 +16,7 @@ struct TripletRule {
   Fallback fallback;   // of rules that are not random
   double cutoff;       // of distance-weighted negatives, as is nonzero_loss_cutoff
   double nonzero_loss_cutoff;
-  const int64_t* seed;  // [1], on the device of the embeddings; null: the rule is not random
+  Seed seed;
 };
 
 inline TripletRule parse_rule(const Tensor& emb, const std::optional<Tensor>& seed,
@@ -29,15 +30,17 @@ inline TripletRule parse_rule(const Tensor& emb, const std::optional<Tensor>& se
                    parse_fallback(fallback),
                    cutoff,
                    nonzero_loss_cutoff,
-                   nullptr};
+                   {}};
   FACENET_CHECK(is_random(rule.negatives) == seed.has_value(), "seed: expected ",
                 is_random(rule.negatives) ? "one" : "none", " for '", negatives, "' negatives");
   if (seed) {
     check_given("seed", *seed);
-    FACENET_CHECK(seed->scalar_type() == ScalarType::Long && seed->numel() == 1,
-                  "seed: expected one int64, got ", seed->numel(), " entries");
+    const int64_t size = seed->numel();
+    FACENET_CHECK(seed->scalar_type() == ScalarType::Long && (size == 1 || size == 1 + emb.size(0)),
+                  "seed: expected one int64, or 1 + ", emb.size(0), ", got ", size, " entries");
     check_same_device("emb", emb, "seed", *seed);
-    rule.seed = static_cast<const int64_t*>(seed->data_ptr());
+    rule.seed.number = static_cast<const int64_t*>(seed->data_ptr());
+    if (size > 1) rule.seed.anchor_rows = rule.seed.number + 1;
   }
   FACENET_CHECK(0 < cutoff && cutoff < nonzero_loss_cutoff && nonzero_loss_cutoff <= 2,
                 "cutoff and nonzero_loss_cutoff: expected 0 < cutoff < nonzero_loss_cutoff <= 2, "

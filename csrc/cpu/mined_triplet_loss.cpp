@@ -3,13 +3,11 @@
 // The forward computes the gradient too, while it has the distances and negatives. The backward is
 // one multiplication. What the forward keeps is the gradient, which needs its memory in any case.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-
-#include <limits>
 
 #include "common/labelled_operators.h"
 #include "cpu/edges.h"
 #include "cpu/labelled_batch.h"
+#include "cpu/loss_totals.h"
 #include "cpu/parallel.h"
 #include "cpu/selection.h"
 #include "semantics/hinge.h"
@@ -19,7 +17,7 @@ namespace {
 
 constexpr int64_t kAnchorGrain = 64;
 
-// Sums over the triplets of one anchor, or of all.
+// Sums over the triplets of one anchor.
 struct LossSum {
   double loss = 0;
   int64_t triplets = 0;
@@ -86,25 +84,17 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     const Selection<T> selection(batch.set, rule);
     const T margin = T(rule.margin);
     const Buffer<LossSum> sums = sum_per_anchor(batch, selection, margin, arguments.smooth);
-    LossSum sum;  // added in order: the same on any number of threads
+    LossTotals sum;  // added in order: the same on any number of threads
     for (int64_t a = 0; a < batch.emb.count(); ++a) {
-      sum.loss += sums[a].loss;
-      sum.triplets += sums[a].triplets;
-      sum.nonzero += sums[a].nonzero;
+      sum.add(sums[a].loss, sums[a].triplets, sums[a].nonzero);
     }
-    double scale = 1;
-    if (arguments.reduction == Reduction::kMean)
-      scale = sum.triplets ? 1.0 / double(sum.triplets) : 0;
-    if (arguments.reduction == Reduction::kMeanNonzero)
-      scale = sum.nonzero ? 1.0 / double(sum.nonzero) : 0;
-    if (!batch.finite()) scale = std::numeric_limits<double>::quiet_NaN();
-
-    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
-    *static_cast<T*>(loss.data_ptr()) = T(sum.loss * scale);
+    if (!batch.finite()) sum.poison();
+    const double scale = 1 / sum.divisor(arguments.reduction);
+    const Tensor loss = sum.value<T>(emb, arguments.reduction), totals = sum.tensor(emb);
     Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
     Tensor ref_out =
         empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
-    if (!arguments.emb_grad && !arguments.ref_grad) return {loss, emb_out, ref_out};
+    if (!arguments.emb_grad && !arguments.ref_grad) return {loss, emb_out, ref_out, totals};
 
     const Distance kind = arguments.batch.distance;
     const EdgeList<T> edges = loss_edges(batch, selection, sums, margin, arguments.smooth, kind);
@@ -113,7 +103,7 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
       const EdgeList<T> reversed = transpose(edges, x.count());
       gather(x, {edges.view(x.values()), reversed.view(x.values())}, kind, T(scale),
              static_cast<T*>(emb_out.data_ptr()));
-      return {loss, emb_out, ref_out};
+      return {loss, emb_out, ref_out, totals};
     }
     const Rows<T>& y = *batch.ref;
     if (arguments.emb_grad) {
@@ -123,7 +113,7 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
       const EdgeList<T> reversed = transpose(edges, y.count());
       gather(y, {reversed.view(x.values())}, kind, T(scale), static_cast<T*>(ref_out.data_ptr()));
     }
-    return {loss, emb_out, ref_out};
+    return {loss, emb_out, ref_out, totals};
   });
 }
 

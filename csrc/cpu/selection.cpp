@@ -170,7 +170,7 @@ void choose_at_random(const PairSet<T>& set, const TripletRule& rule, Selection<
   std::fill(s.negative.begin(), s.negative.end(), -1);
   parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const AnchorWords words = anchor_words(uint64_t(*rule.seed), set.anchors().order()[i]);
+      const AnchorWords words = anchor_words(rule.seed, set.anchors().order()[i]);
       anchor_word[i] = words.negatives;
       for (int64_t slot = s.offset[i]; slot < s.offset[i] + s.count[i]; ++slot) {
         positive_word[slot] = row_word(words.positives, uint32_t(order[s.positive[slot]]));

@@ -1,6 +1,5 @@
 // softmax_loss on the CPU: the loss of a softmax over each anchor's pairs, and its gradient.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,7 @@
 #include "common/labelled_operators.h"
 #include "cpu/edges.h"
 #include "cpu/labelled_batch.h"
+#include "cpu/loss_totals.h"
 
 namespace facenet::cpu {
 namespace {
@@ -37,11 +37,6 @@ struct SoftmaxArrays {
   }
 };
 
-struct LossTotals {
-  double loss = 0;
-  int64_t counted = 0, nonzero = 0;
-};
-
 // What all anchors add up to, in order, and what the weights of their pairs are made of.
 template <class T>
 LossTotals finish_anchors(const SoftmaxKernel<T>& kernel) {
@@ -54,21 +49,14 @@ LossTotals finish_anchors(const SoftmaxKernel<T>& kernel) {
     const int64_t positives = a.positives[i];
     const int64_t negatives = pairs.candidates.rows - (pairs.class_end[i] - pairs.class_begin[i]);
     const double share = softmax_share<double>(kernel.loss, positives);
-    totals.counted += softmax_counted(kernel.loss, positives);
-    totals.nonzero += softmax_nonzero(kernel.loss, positives, negatives);
+    totals.add(positives ? share * a.terms[i] : 0, softmax_counted(kernel.loss, positives),
+               softmax_nonzero(kernel.loss, positives, negatives));
     if (positives == 0) continue;
-    totals.loss += share * a.terms[i];
     a.log_sum[i] = T(std::log(a.sum[i]));
     a.share[i] = T(share / kernel.temperature);
     a.factor[i] = a.sum[i] > 0 ? T(share * a.slopes[i] / a.sum[i] / kernel.temperature) : T(0);
   }
   return totals;
-}
-
-double divisor_of(Reduction reduction, const LossTotals& totals) {
-  if (reduction == Reduction::kSum) return 1;
-  const int64_t count = reduction == Reduction::kMean ? totals.counted : totals.nonzero;
-  return double(std::max<int64_t>(count, 1));
 }
 
 LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
@@ -81,18 +69,16 @@ LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
         arguments.loss, T(arguments.temperature), &batch.set.pairs(), true, false, arrays.view()};
     kernels<T>().softmax_sums(kernel);
     kernels<T>().softmax_positives(kernel);
-    const LossTotals totals = finish_anchors(kernel);
-    double divisor = divisor_of(arguments.reduction, totals);
-    if (!batch.finite()) divisor = std::numeric_limits<double>::quiet_NaN();
-    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
-    *static_cast<T*>(loss.data_ptr()) = T(totals.loss / divisor);
+    LossTotals totals = finish_anchors(kernel);
+    if (!batch.finite()) totals.poison();
+    const Tensor loss = totals.value<T>(emb, arguments.reduction);
 
     const auto gradient = [&](bool wanted, const Rows<T>& rows, const SortedRows<T>& side) {
       Tensor out = empty_gradient(emb, kValueType<T>, wanted, rows.count());
       if (out.numel() == 0) return out;
       T* const to = static_cast<T*>(out.data_ptr());
       kernels<T>().softmax_push(kernel, side.order().data(), to);
-      gather(rows, {}, Distance::kCosine, T(1 / divisor), to, true);
+      gather(rows, {}, Distance::kCosine, T(1 / totals.divisor(arguments.reduction)), to, true);
       return out;
     };
     kernel.columns = batch.set.self();
@@ -100,7 +86,7 @@ LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
     kernel.rows = false;
     kernel.columns = true;
     Tensor ref_out = gradient(arguments.ref_grad, batch.candidates(), batch.set.candidates());
-    return {loss, emb_out, ref_out};
+    return {loss, emb_out, ref_out, totals.tensor(emb)};
   });
 }
 

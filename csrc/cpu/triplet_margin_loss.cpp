@@ -1,6 +1,5 @@
 // triplet_margin_loss on the CPU: the loss over every triplet of a kind, and its gradient.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 #include <limits>
@@ -8,6 +7,7 @@
 #include "common/labelled_operators.h"
 #include "cpu/edges.h"
 #include "cpu/labelled_batch.h"
+#include "cpu/loss_totals.h"
 #include "cpu/parallel.h"
 #include "cpu/selection.h"
 
@@ -67,32 +67,22 @@ struct BandSlots {
   }
 };
 
-struct LossTotals {
-  double loss = 0;
-  int64_t active = 0, counted = 0;
-};
-
 // The positives' weights and what all triplets add up to, in order.
 template <class T>
 LossTotals finish_totals(const TripletMarginLossArguments& arguments, BandSlots<T>& slots) {
   const PositiveSlots<T>& p = slots.positives;
   LossTotals totals;
   for (int64_t i = 0; i < p.count.size(); ++i) {
-    totals.active += slots.active[i];
-    totals.counted += slots.counted[i];
-    if (arguments.smooth) {
-      totals.loss += slots.negatives[i];
-      continue;
-    }
-    double loss = -slots.negatives[i];
+    double loss = arguments.smooth ? slots.negatives[i] : -slots.negatives[i];
     int64_t triplets = 0;
-    for (int64_t k = p.offset[i] + 1; k <= p.offset[i] + p.count[i]; ++k) {
+    const int64_t positives = arguments.smooth ? 0 : p.count[i];  // softplus: all is added up
+    for (int64_t k = p.offset[i] + 1; k <= p.offset[i] + positives; ++k) {
       triplets += slots.entering[k - 1];
       slots.weight[k] = T(triplets);
       if (triplets == 0) continue;  // its distance may have overflowed
       loss += double(triplets) * (double(slots.threshold[k]) + arguments.margin);
     }
-    totals.loss += loss;
+    totals.add(loss, slots.counted[i], slots.active[i]);
   }
   return totals;
 }
@@ -142,13 +132,6 @@ void run_band(const TripletMarginLossArguments& arguments, const LabelledBatch<T
                      out});
 }
 
-// What the sum is divided by; without triplets it is 0, whatever it is divided by.
-double divisor_of(const TripletMarginLossArguments& arguments, const LossTotals& totals) {
-  if (arguments.reduction == Reduction::kSum) return 1;
-  const int64_t count = arguments.reduction == Reduction::kMean ? totals.counted : totals.active;
-  return double(std::max<int64_t>(count, 1));
-}
-
 LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments) {
   const Tensor& emb = arguments.batch.emb;
   const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
@@ -156,7 +139,6 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
     using T = decltype(zero);
     const LabelledBatch<T> batch(arguments.batch);
     const Distance kind = arguments.batch.distance;
-    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
     Tensor ref_out =
         empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
@@ -167,27 +149,26 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
     BandSlots<T> slots(batch.set);
     run_band(arguments, batch, slots, true, batch.set.self(), data(emb_out));
     if (arguments.ref_grad) run_band(arguments, batch, slots, false, true, data(ref_out));
-    const LossTotals totals = finish_totals(arguments, slots);
-    double divisor = divisor_of(arguments, totals);
-    if (!batch.finite()) divisor = std::numeric_limits<double>::quiet_NaN();
-    *static_cast<T*>(loss.data_ptr()) = T(totals.loss / divisor);
-    if (!arguments.emb_grad && !arguments.ref_grad) return {loss, emb_out, ref_out};
+    LossTotals sum = finish_totals(arguments, slots);
+    if (!batch.finite()) sum.poison();
+    const Tensor loss = sum.value<T>(emb, arguments.reduction), totals = sum.tensor(emb);
+    if (!arguments.emb_grad && !arguments.ref_grad) return {loss, emb_out, ref_out, totals};
 
-    const T scale = T(1 / divisor);
+    const T scale = T(1 / sum.divisor(arguments.reduction));
     const EdgeList<T> edges = positive_edges(batch, slots, kind);
     const Rows<T>&x = batch.emb, &y = batch.candidates();
     if (!batch.ref) {
       const EdgeList<T> reversed = transpose(edges, x.count());
       gather(x, {edges.view(x.values()), reversed.view(x.values())}, kind, scale, data(emb_out),
              true);
-      return {loss, emb_out, ref_out};
+      return {loss, emb_out, ref_out, totals};
     }
     if (arguments.emb_grad) gather(x, {edges.view(y.values())}, kind, scale, data(emb_out), true);
     if (arguments.ref_grad) {
       const EdgeList<T> reversed = transpose(edges, y.count());
       gather(y, {reversed.view(x.values())}, kind, scale, data(ref_out), true);
     }
-    return {loss, emb_out, ref_out};
+    return {loss, emb_out, ref_out, totals};
   });
 }
 

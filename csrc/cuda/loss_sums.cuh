@@ -24,7 +24,8 @@ constexpr int kReduceWarps = kReduceThreads / 32;
 template <class T, class Count>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_losses(const LossSums<T, Count> sums, const int32_t anchors, const Reduction how,
-                  const RowFlags* flags, const ClassSizes* sizes, T* loss_out, T* scale_out) {
+                  const RowFlags* flags, const ClassSizes* sizes, T* loss_out, T* scale_out,
+                  double* totals_out) {
   __shared__ T losses[kReduceWarps];
   __shared__ int64_t triplet_counts[kReduceWarps], nonzero_counts[kReduceWarps];
   T loss = 0;
@@ -54,9 +55,12 @@ __global__ void __launch_bounds__(kReduceThreads)
   T divisor = 1;
   if (how == Reduction::kMean) divisor = T(triplets > 0 ? triplets : 1);
   if (how == Reduction::kMeanNonzero) divisor = T(nonzero > 0 ? nonzero : 1);
-  if (flags->not_finite != 0 || sizes->over_the_bound != 0) divisor = T(NAN);
+  if (flags->not_finite != 0 || sizes->over_the_bound != 0) divisor = loss = T(NAN);
   *loss_out = loss / divisor;
   *scale_out = T(1) / divisor;
+  totals_out[0] = double(loss);
+  totals_out[1] = double(triplets);
+  totals_out[2] = double(nonzero);
 }
 
 }  // namespace facenet::cuda

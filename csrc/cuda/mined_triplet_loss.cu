@@ -145,14 +145,16 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     selection.reset();  // The gradient takes the most memory by far: its arrays are freed before.
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
+    const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int32_t>,
            arrays.sums, pairs.anchors.count, arguments.reduction, batch.flags(),
-           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale);
+           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale,
+           static_cast<double*>(totals.data_ptr()));
 
     Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
     Tensor ref_out =
         empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
-    if (!gradient) return {loss, emb_out, ref_out};
+    if (!gradient) return {loss, emb_out, ref_out, totals};
 
     const bool incoming = pairs.self || arguments.ref_grad;
     if (incoming) {
@@ -183,7 +185,7 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
       g.incoming = sorted;
       gather(device, g, static_cast<T*>(ref_out.data_ptr()));
     }
-    return {loss, emb_out, ref_out};
+    return {loss, emb_out, ref_out, totals};
   });
 }
 

@@ -11,7 +11,7 @@ namespace {
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     begin_draws(const Pairs<T> pairs, const Slots slots, const PositiveRule positives,
-                const int64_t* seed, const SearchArrays<T> work, const SelectionArrays<T> to) {
+                const Seed seed, const SearchArrays<T> work, const SelectionArrays<T> to) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
@@ -20,8 +20,7 @@ __global__ void __launch_bounds__(kBlock, 2)
   const int32_t only =
       one ? extreme_slot(to.d_ap + offset, count, positives == PositiveRule::kHardest) : -1;
   __syncwarp();  // the distances are read no more
-  const uint32_t word =
-      anchor_words(uint64_t(*seed), uint32_t(pairs.anchors.row(int32_t(i)))).positives;
+  const uint32_t word = anchor_words(seed, uint32_t(pairs.anchors.row(int32_t(i)))).positives;
   for (int32_t k = lane(); k < count; k += 32) {
     const uint32_t row = uint32_t(pairs.candidates.row(pairs.class_begin[i] + k));
     work.positive_word[offset + k] = row_word(word, row);

@@ -100,9 +100,11 @@ LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
     launch("finish_anchors", shapes, device.stream(), {blocks_of_warps(sizes.count), kBlock},
            finish_anchors<T>, softmax, sizes.stripes, arrays.losses);
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
+    const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int64_t>,
            arrays.losses, pairs.anchors.count, arguments.reduction, batch.flags(),
-           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale);
+           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale,
+           static_cast<double*>(totals.data_ptr()));
 
     const auto gradient = [&](const PushPass<T>& over, bool wanted, int64_t rows) {
       Tensor out = empty_gradient(emb, kValueType<T>, wanted, rows);
@@ -121,7 +123,7 @@ LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
     softmax.columns = true;
     const PushPass<T> other_pass(device, pairs.candidates, pairs.anchors);
     Tensor ref_out = gradient(other_pass, arguments.ref_grad, pairs.candidates.count);
-    return {loss, emb_out, ref_out};
+    return {loss, emb_out, ref_out, totals};
   });
 }
 

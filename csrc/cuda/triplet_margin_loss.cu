@@ -176,11 +176,13 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
     if (of_candidates) run(other_pass, pairs.candidates, none, anchors, ref_partial);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
+    const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
     launch("finish_anchors", shapes, device.stream(), by_anchor, finish_anchors<T>, batch.slots(),
            pairs.anchors.count, arguments.batch.distance, T(arguments.margin), all);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int64_t>,
            arrays.sums, pairs.anchors.count, arguments.reduction, batch.flags(),
-           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale);
+           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale,
+           static_cast<double*>(totals.data_ptr()));
 
     Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
     Tensor ref_out =
@@ -201,7 +203,7 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
     };
     if (arguments.emb_grad) gather_side(pass, emb_partial, pairs.self, emb_out);
     if (of_candidates) gather_side(other_pass, ref_partial, true, ref_out);
-    return {loss, emb_out, ref_out};
+    return {loss, emb_out, ref_out, totals};
   });
 }
 

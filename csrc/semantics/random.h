@@ -56,6 +56,17 @@ FACENET_HD AnchorWords anchor_words(uint64_t seed, uint32_t anchor) {
   return {uint32_t(word >> 32), uint32_t(word)};
 }
 
+// What a random rule draws from, in the memory of the embeddings.
+struct Seed {
+  const int64_t* number;       // [1]; null: the rule is not random
+  const int64_t* anchor_rows;  // [M] the row of each anchor in the whole batch; null: as they are
+};
+
+FACENET_HD AnchorWords anchor_words(const Seed& seed, uint32_t anchor) {
+  const uint32_t row = seed.anchor_rows ? uint32_t(seed.anchor_rows[anchor]) : anchor;
+  return anchor_words(uint64_t(*seed.number), row);
+}
+
 // The word of a positive or a negative: from its row in the caller's order and the anchor's word.
 template <class Word>
 FACENET_HD Word row_word(uint32_t anchor_word, Word row) {

@@ -1,9 +1,10 @@
 """Autograd of the operators that return a loss [] together with its gradients.
 
-Their schemas end in (bool emb_grad, bool ref_grad) -> (loss, emb_grad, ref_grad), and begin with
-(emb, labels, ref_emb, ...). The backward is one multiplication.
+Their schemas begin with (emb, labels, ref_emb, ...) and end in (str reduction, bool emb_grad,
+bool ref_grad) -> (loss, emb_grad, ref_grad, totals). The backward is one multiplication.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -42,6 +43,12 @@ class FusedLoss:
 
     def __call__(self, batch: Batch, *options: Any) -> Tensor:
         """The loss of a batch; ``options`` are the arguments between the batch and the flags."""
+        if batch.across is None:
+            return self._loss(batch, options, None)
+        return batch.across.loss(functools.partial(self._loss, batch, options), options[-1])
+
+    def _loss(self, batch: Batch, options: tuple[Any, ...], totals: list[Tensor] | None) -> Tensor:
+        """The loss of these anchors; their totals are appended where there is a list."""
         transformed = needs_function(batch.emb, batch.ref_emb)
         differentiable = torch.is_grad_enabled()
         emb_grad = transformed or (differentiable and batch.emb.requires_grad)
@@ -50,14 +57,15 @@ class FusedLoss:
         )
         arguments = (*batch.tensors(), *options, emb_grad, ref_grad)
         loss: Tensor
-        if transformed:
-            loss, _, _ = self._function.apply(*arguments)  # type: ignore[no-untyped-call]
-        elif (emb_grad or ref_grad) and not torch.compiler.is_compiling():
+        if (emb_grad or ref_grad) and not transformed and not torch.compiler.is_compiling():
             loss = _EagerLoss.apply(  # type: ignore[no-untyped-call]
-                batch.emb, batch.ref_emb, self._operator, arguments
+                batch.emb, batch.ref_emb, self._operator, arguments, totals
             )
-        else:
-            loss, _, _ = self._operator(*arguments)
+            return loss
+        call = self._function.apply if transformed else self._operator
+        loss, _, _, of_all = call(*arguments)
+        if totals is not None:
+            totals.append(of_all)
         return loss
 
 
@@ -71,22 +79,29 @@ class _EagerLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, emb: Tensor, ref_emb: Tensor | None, operator: Any, arguments: tuple[Any, ...]
+        ctx: Any,
+        emb: Tensor,
+        ref_emb: Tensor | None,
+        operator: Any,
+        arguments: tuple[Any, ...],
+        totals: list[Tensor] | None,
     ) -> Tensor:
         with _internals.below_autograd():
             output = operator(*arguments)
+        if totals is not None:
+            totals.append(output[3])
         _save_gradients(ctx, arguments, output)
         return output[0]  # type: ignore[no-any-return]
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        return *_input_gradients(ctx, grads[0]), None, None
+        return *_input_gradients(ctx, grads[0]), None, None, None
 
 
 def _fake(
     emb: Tensor, labels: Tensor, ref_emb: Tensor | None, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     emb_grad, ref_grad = rest[-2:]
     value = value_type(emb.dtype)
     dim = emb.shape[1]
@@ -96,11 +111,12 @@ def _fake(
         emb.new_empty((), dtype=value),
         emb.new_empty((emb_rows, dim), dtype=value),
         emb.new_empty((ref_rows, dim), dtype=value),
+        emb.new_empty((3,), dtype=torch.float64),
     )
 
 
 def _save_gradients(
-    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> None:
     ctx.has_emb_grad, ctx.has_ref_grad = inputs[-2:]
     emb, _, ref_emb, *_ = inputs
@@ -108,11 +124,11 @@ def _save_gradients(
     # The embeddings only refuse second derivatives. A bank without a gradient may be overwritten.
     flags = (ctx.has_emb_grad, ctx.has_ref_grad)
     at = [rows for rows, has_grad in zip((emb, ref_emb), flags, strict=True) if has_grad]
-    ctx.save_for_backward(*output[1:], *at)
+    ctx.save_for_backward(*output[1:3], *at)
 
 
 def _setup_context(
-    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> None:
     _save_gradients(ctx, inputs, output)
     ctx.mark_non_differentiable(*output[1:])

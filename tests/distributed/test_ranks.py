@@ -15,9 +15,7 @@ def exchange() -> tuple[list[int], int, list[int]]:
     mine = torch.arange(2) + 10 * ranks.rank
     gathered = ranks.all_gather(mine)
     total = ranks.all_reduce(torch.tensor(ranks.rank + 1))
-    share = ranks.reduce_scatter(
-        torch.arange(ranks.size * 2).view(ranks.size, 2) * (ranks.rank + 1)
-    )
+    share = ranks.reduce_scatter(torch.arange(6) * (ranks.rank + 1), [2, 2, 2])
     return gathered.flatten().tolist(), int(total), share.tolist()
 
 
@@ -31,7 +29,7 @@ def test_one_process_is_a_group_of_one() -> None:
     ranks = Ranks.of()
     assert (ranks.rank, ranks.size) == (0, 1)
     assert ranks.all_gather(torch.ones(2)).tolist() == [[1, 1]]
-    assert ranks.reduce_scatter(torch.ones(1, 2)).tolist() == [1, 1]
+    assert ranks.reduce_scatter(torch.ones(2), [2]).tolist() == [1, 1]
     ranks.raise_anywhere(None)
     with pytest.raises(KeyError):
         ranks.raise_anywhere(KeyError("x"))

@@ -22,10 +22,10 @@ struct RandomArguments {
   const T* d_ap;                  // [slots] NaN: the slot takes no part
   const uint32_t* positive_word;  // [slots]
   uint64_t* key;                  // [slots] kNoKey at first
-  const int64_t* seed;            // [1]
-  bool semihard;                  // of the uniform rules
-  T margin;                       // of the uniform rules
-  DistanceWeights weights;        // of the weighted rule
+  Seed seed;
+  bool semihard;            // of the uniform rules
+  T margin;                 // of the uniform rules
+  DistanceWeights weights;  // of the weighted rule
 };
 
 // Which of a row's 8 columns are ahead of the key of a slot, and their priorities.
@@ -98,7 +98,7 @@ class RandomEpilogue {
       if (i >= pairs_.anchors.count) continue;
       any = any || to_.slots.count[i] > 0;
       const uint32_t anchor = uint32_t(pairs_.anchors.row(i));
-      anchor_word_[row] = anchor_words(uint64_t(*to_.seed), anchor).negatives;
+      anchor_word_[row] = anchor_words(to_.seed, anchor).negatives;
     }
     return __syncthreads_or(any) != 0;
   }

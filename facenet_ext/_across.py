@@ -1,0 +1,138 @@
+"""Losses of this rank's anchors that become the loss of the whole batch, on every rank."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facenet_ext._ranks import Ranks
+
+__all__ = ["Across"]
+
+Totals = list[Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Across:
+    """The ranks that share a batch, and how gradients are combined.
+
+    Attributes:
+        ranks: which of them this is.
+        average: the gradients of ranks will be averaged, as DDP and FSDP do, and not added up.
+    """
+
+    ranks: Ranks
+    average: bool
+
+    @property
+    def factor(self) -> int:
+        """What a gradient is multiplied by, so that what the ranks combine is the batch's."""
+        return self.ranks.size if self.average else 1
+
+    def loss(self, compute: Callable[[Totals], Tensor], reduction: str) -> Tensor:
+        """The batch's loss, from one all-reduce of its sum and counts.
+
+        Args:
+            compute: returns this rank's reduced loss, and appends its totals: see ``csrc/ops.cpp``.
+            reduction: of the loss.
+
+        Returns:
+            A scalar, the same on every rank.
+
+        Raises:
+            Exception: what ``compute`` raised on any rank, on every rank.
+        """
+        kept: Totals = []
+        error = None
+        try:
+            local = compute(kept)
+        except Exception as raised:
+            error, local = raised, torch.zeros(())
+        # Whether a rank failed travels along. Only a CPU's kernels raise for what batches hold, and
+        # to read this of a GPU would synchronise.
+        totals = torch.zeros(4, dtype=torch.float64, device=kept[0].device if kept else None)
+        own = kept[0] if kept else totals[:3]
+        totals[:3] = own
+        totals[3] = error is not None
+        self.ranks.all_reduce(totals)
+        if totals.is_cpu and totals[3] > 0:
+            self.ranks.raise_first(error)
+        if error is not None:
+            raise error
+        result: Tensor = _BatchLoss.apply(  # type: ignore[no-untyped-call]
+            local, own, totals, reduction, self.factor
+        )
+        return result
+
+    def concatenated(self, compute: Callable[[], Tensor]) -> Tensor:
+        """The losses of all ranks' triplets, in rank order.
+
+        Args:
+            compute: returns ``[T]`` losses of this rank's.
+
+        Returns:
+            ``[sum of T]``, the same on every rank.
+
+        Raises:
+            Exception: what ``compute`` raised on any rank, on every rank.
+        """
+        error, local = None, torch.zeros(0)
+        try:
+            local = compute()
+        except Exception as raised:
+            error = raised
+        self.ranks.raise_anywhere(error)
+        counts = self.ranks.all_gather(torch.tensor([len(local)], device=local.device)).tolist()
+        result: Tensor = _Concatenated.apply(  # type: ignore[no-untyped-call]
+            local, self, [count for (count,) in counts]
+        )
+        return result
+
+    def total(self, counts: Tensor) -> Tensor:
+        """The sum over ranks."""
+        return self.ranks.all_reduce(counts.clone())
+
+
+def _divisor(totals: Tensor, reduction: str) -> Tensor:
+    """What a sum is divided by."""
+    if reduction == "sum":
+        return torch.ones_like(totals[0])
+    return totals[1 if reduction == "mean" else 2].clamp(min=1)
+
+
+class _BatchLoss(torch.autograd.Function):
+    """From a rank's loss, S_r / Z_r, and all totals the batch's loss, S / Z."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, local: Tensor, own: Tensor, totals: Tensor, reduction: str, factor: int
+    ) -> Tensor:
+        divisor = _divisor(totals, reduction)
+        ctx.factor = (_divisor(own, reduction) / divisor * factor).to(local.dtype)
+        return (totals[0] / divisor).to(local.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        return grads[0] * ctx.factor, None, None, None, None
+
+
+class _Concatenated(torch.autograd.Function):
+    """``[T]`` of each rank, in rank order."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor, across: Across, counts: list[int]) -> Tensor:
+        rank = across.ranks.rank
+        ctx.begin, ctx.count = sum(counts[:rank]), counts[rank]
+        ctx.factor = across.factor
+        padded = local.new_zeros(max(counts))
+        padded[: len(local)] = local
+        gathered = across.ranks.all_gather(padded)
+        return torch.cat([row[:count] for row, count in zip(gathered, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        return grads[0].narrow(0, ctx.begin, ctx.count) * ctx.factor, None, None

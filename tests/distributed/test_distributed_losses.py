@@ -1,0 +1,219 @@
+"""W processes give what one process gives with the whole batch: values, gradients, triplets."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from helpers import FALLBACKS, KINDS, NEGATIVES, POSITIVES, RANDOM, REDUCTIONS
+from processes import run
+from torch import Tensor, nn
+
+from facenet_ext import losses
+from facenet_ext._ranks import Ranks
+from facenet_ext._rule import DISTANCES
+from facenet_ext.distributed import DistributedLoss, DistributedMiner
+from facenet_ext.miners import TripletMiner
+
+Batch = dict[str, Tensor]
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
+
+
+def make_batch(rows: int, dtype: torch.dtype, bank: int = 0, *, ties: bool = False) -> Batch:
+    """Rows of six labels, the last of them of one row alone; duplicates and ties if asked for."""
+    g = torch.Generator().manual_seed(rows + bank)
+
+    def side(count: int) -> tuple[Tensor, Tensor]:
+        x = torch.randn(count, 5, generator=g, dtype=torch.float64)
+        if ties:
+            x = x.mul(1.5).round()
+            x = x[torch.arange(count) % max(count // 2, 1)]
+        labels = torch.randint(5, (count,), generator=g)
+        labels[-1] = 5
+        return (x + 0.25).to(dtype), labels
+
+    batch = dict(zip(("embeddings", "labels"), side(rows), strict=True))
+    if bank:
+        batch |= zip(("ref_emb", "ref_labels"), side(bank), strict=True)
+        batch["anchor_ids"] = torch.randint(9, (rows,), generator=g)
+        batch["ref_ids"] = torch.randint(9, (bank,), generator=g)
+    return batch
+
+
+def share(batch: Batch, rank: int, rows: list[int], bank: list[int]) -> Batch:
+    """A rank's rows of a batch."""
+
+    def of(name: str, value: Tensor) -> Tensor:
+        sizes = bank if name.startswith("ref") else rows
+        return value.split(sizes)[rank].clone()
+
+    return {name: of(name, value) for name, value in batch.items()}
+
+
+def value_and_gradients(loss: nn.Module, batch: Batch, seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    inputs = [batch[name].requires_grad_() for name in ("embeddings", "ref_emb") if name in batch]
+    value = loss(**batch)
+    weights = torch.arange(1, value.numel() + 1, dtype=value.dtype)
+    (value.flatten() @ weights).backward()
+    gradients = dict(zip(("embeddings", "ref_emb"), (x.grad for x in inputs), strict=False))
+    return {"value": value.detach()} | {n: g for n, g in gradients.items() if g is not None}
+
+
+def compute(cases: list[tuple[nn.Module, Batch, list[int], list[int]]], average: bool) -> Any:
+    rank = Ranks.of().rank
+    return [
+        value_and_gradients(
+            DistributedLoss(loss, average=average), share(batch, rank, *sizes), 7 + 1000 * rank
+        )
+        for loss, batch, *sizes in cases
+    ]
+
+
+def assert_same_as_one_process(
+    cases: list[tuple[nn.Module, Batch, list[int], list[int]]], *, average: bool = True
+) -> None:
+    world_size = len(cases[0][2])
+    results = run(world_size, compute, cases, average)
+    for at, (loss, batch, rows, bank) in enumerate(cases):
+        whole = {name: value.clone() for name, value in batch.items()}
+        expected = value_and_gradients(loss, whole, 7)
+        tolerance = TOLERANCE[batch["embeddings"].dtype]
+        of_ranks = [result[at] for result in results]
+        for got in of_ranks:
+            assert torch.equal(got["value"], of_ranks[0]["value"]), loss
+        torch.testing.assert_close(
+            of_ranks[0]["value"], expected["value"], rtol=tolerance, atol=0, msg=f"{loss} {rows}"
+        )
+        for name in expected.keys() - {"value"}:
+            gradient = torch.cat([got[name] for got in of_ranks])
+            gradient /= world_size if average else 1
+            largest = expected[name].abs().max().item()
+            torch.testing.assert_close(
+                gradient,
+                expected[name],
+                rtol=0,
+                atol=tolerance * largest,
+                msg=f"{loss} {rows} {bank}",
+            )
+
+
+def every_rule() -> list[nn.Module]:
+    rules = [
+        losses.TripletLoss(0.5, positives=p, negatives=n, fallback=f, distance=d, within_margin=w)
+        for p, n, f, d, w in itertools.product(
+            POSITIVES, NEGATIVES, FALLBACKS, DISTANCES, (False, True)
+        )
+    ]
+    rules += [
+        losses.TripletLoss(0.5, positives=p, negatives=n, distance=d)
+        for p, n, d in itertools.product(POSITIVES, RANDOM, DISTANCES)
+    ]
+    return rules
+
+
+def every_loss() -> list[nn.Module]:
+    """Every class, reduction and option; every rule is elsewhere."""
+    options = [{}, {"smooth": True}, {"swap": True}]
+    made: list[nn.Module] = [
+        losses.TripletLoss(0.5, reduction=r, negatives=n, **o)
+        for r, n, o in itertools.product(REDUCTIONS, ("semihard", "random_violating"), options)
+    ]
+    made += [
+        losses.TripletMarginLoss(0.5, triplets=k, reduction=r, smooth=s)
+        for k, r, s in itertools.product(KINDS, REDUCTIONS[:3], (False, True))
+    ]
+    made += [
+        kind(reduction=r)
+        for kind, r in itertools.product((losses.SupConLoss, losses.NTXentLoss), REDUCTIONS[:3])
+    ]
+    return [*made, losses.TripletSemiHardLoss(), losses.TripletHardLoss(soft=True)]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_every_rule(ties: bool) -> None:
+    batch = make_batch(29, torch.float64, ties=ties)
+    assert_same_as_one_process([(rule, batch, [9, 0, 20], []) for rule in every_rule()])
+
+
+@pytest.mark.parametrize("rows", [[14, 15], [1, 0, 28], [7, 7, 7, 8]])
+def test_every_loss(rows: list[int]) -> None:
+    batch = make_batch(29, torch.float64)
+    assert_same_as_one_process([(loss, batch, rows, []) for loss in every_loss()])
+
+
+def test_every_loss_with_a_bank_and_ids() -> None:
+    batch = make_batch(29, torch.float64, bank=41, ties=True)
+    assert_same_as_one_process(
+        [(loss, batch, [9, 0, 20], [0, 40, 1]) for loss in every_loss() + every_rule()[::5]]
+    )
+
+
+@pytest.mark.parametrize("rows", [[100, 100], [3, 197]])
+def test_float32(rows: list[int]) -> None:
+    batch = make_batch(200, torch.float32)
+    batch["embeddings"] = nn.functional.normalize(batch["embeddings"])
+    assert_same_as_one_process([(loss, batch, rows, []) for loss in every_loss()])
+
+
+def test_harmonic_embeddings() -> None:
+    batch = make_batch(29, torch.float64, bank=23)
+    del batch["anchor_ids"], batch["ref_ids"]
+    cases = [
+        losses.HarmonicTripletLoss(0.5, reduction=r, negatives=n)
+        for r, n in itertools.product(REDUCTIONS, ("semihard", "random_violating"))
+    ]
+    assert_same_as_one_process([(loss, batch, [9, 0, 20], [3, 4, 16]) for loss in cases])
+
+
+def test_gradients_that_are_added_up() -> None:
+    batch = make_batch(29, torch.float64, bank=41)
+    cases = [(loss, batch, [9, 20], [1, 40]) for loss in every_loss()[::3]]
+    assert_same_as_one_process(cases, average=False)
+
+
+def test_one_label_on_one_rank_alone_and_batches_without_triplets() -> None:
+    x = make_batch(12, torch.float64)["embeddings"]
+    several = [
+        torch.tensor([0] * 6 + [1] * 6),
+        torch.zeros(12, dtype=torch.int64),
+        torch.arange(12),
+    ]
+    cases = [
+        (loss, {"embeddings": x, "labels": labels}, [6, 6], [])
+        for loss, labels in itertools.product(every_loss()[::4], several)
+    ]
+    assert_same_as_one_process(cases)
+
+
+def mine(batch: Batch, rows: list[int], bank: list[int]) -> Any:
+    rank = Ranks.of().rank
+    torch.manual_seed(7 + 1000 * rank)
+    mine = share(batch, rank, rows, bank)
+    selected = []
+    for rule in NEGATIVES + RANDOM:
+        miner = DistributedMiner(TripletMiner(0.5, negatives=rule))
+        triplets = miner(**mine)
+        of_batch = {n: t for n, t in mine.items() if n in ("embeddings", "ref_emb")}
+        loss = DistributedLoss(losses.TripletLoss(0.5))(**of_batch, indices_tuple=triplets)
+        selected.append((*triplets, loss))
+    return selected
+
+
+@pytest.mark.parametrize("bank", [[], [20, 0, 21]])
+def test_mined_triplets_and_their_loss(bank: list[int]) -> None:
+    batch = make_batch(29, torch.float64, bank=sum(bank), ties=True)
+    results = run(3, mine, batch, [9, 0, 20], bank)
+    torch.manual_seed(7)
+    for at, rule in enumerate(NEGATIVES + RANDOM):
+        expected = TripletMiner(0.5, negatives=rule)(**batch)
+        *got, losses_of_ranks = zip(*(result[at] for result in results), strict=True)
+        for parts, whole in zip(got, expected, strict=True):
+            assert torch.equal(torch.cat(parts), whole), rule
+        of_batch = {n: t for n, t in batch.items() if n in ("embeddings", "ref_emb")}
+        loss = losses.TripletLoss(0.5)(**of_batch, indices_tuple=expected)
+        for value in losses_of_ranks:
+            torch.testing.assert_close(value, loss, rtol=1e-12, atol=0)
