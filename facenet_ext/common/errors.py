@@ -9,9 +9,19 @@ __all__ = ["InputError", "InterruptedRunError", "in_flags"]
 
 
 class InputError(ValueError):
-    """The input cannot be used; the message says which, why, and what to do about it.
+    """A file, a folder or an option cannot be used.
 
-    Arguments stand in backticks, as `held_out`. Commands show them as :func:`in_flags` does.
+    The message says which one, why, and what to do about it. It has the names of arguments in
+    backticks, as `held_out`. A command ends with the message in one line and with status 2. It
+    shows each argument as on its command line, as ``--held-out``.
+
+    Example:
+        >>> from facenet_ext.recognition import read_embeddings
+        >>> try:
+        ...     read_embeddings(Path("nowhere"))
+        ... except InputError as error:
+        ...     print(error)
+        nowhere: holds no embeddings (store.json is missing); make some with 'facenet embed'
     """
 
 

@@ -27,7 +27,7 @@ def test_every_public_module_is_in_the_reference() -> None:
     sources = [*(ROOT / "facenet_ext").glob("*.py"), *(ROOT / "facenet_ext").glob("*/__init__.py")]
     modules = {path.parent.name if path.stem == "__init__" else path.stem for path in sources}
     public = {f"facenet_ext.{name}" for name in modules - NO_LIBRARY if not name.startswith("_")}
-    assert shown == public
+    assert shown == public | {"facenet_ext.InputError"}  # from common/, which is not shown
 
 
 @pytest.mark.parametrize("choices", [POSITIVES, NEGATIVES, TRIPLETS, FALLBACKS])
