@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import runpy
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -64,8 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from facenet_ext.cli.parsers import run_command
         return run_command(name, rest)
     except ModuleNotFoundError as missing:
-        if arguments == ["models"]:  # all that its options need: without any it needs torch alone
-            runpy.run_module("facenet_ext.models", run_name="__main__")
+        if arguments == ["models"]:  # without options it needs torch alone
+            from facenet_ext.models.summary import as_text, summarise
+
+            print(as_text(summarise()))
             return 0
         what = how_to_install(missing.name or "a package", "train")
         print(f"{prog}: error: {what}", file=sys.stderr)

@@ -172,18 +172,20 @@ def run_command(name: str, argv: Sequence[str]) -> int:
 
     Args:
         name: of the command; the function ``execute`` of ``commands/<name>.py`` is called with its
-            options, and returns the exit status, None for 0.
+            options, and returns the exit status, None for 0. ``completion`` reads the parsers of
+            all commands, so its module is beside them: ``cli/completion.py``.
         argv: arguments.
 
     Returns:
         The exit status: see :func:`.command_line.run`.
     """
     prog = f"facenet {name}"
+    package = "cli" if name == "completion" else "commands"
 
     def work() -> int | None:
         given = read_arguments(_HELP[name].options, build_parser(name).parse_args(argv))
         with loading(prog):
-            execute = importlib.import_module(f"facenet_ext.commands.{name}").execute
+            execute = importlib.import_module(f"facenet_ext.{package}.{name}").execute
         status: int | None = execute(given)
         return status
 
