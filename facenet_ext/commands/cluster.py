@@ -26,10 +26,9 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import write_json, write_text, writing
-from facenet_ext.common.text import counted
+from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
-from facenet_ext.recognition.store import number_names
 
 __all__ = ["execute"]
 

@@ -24,6 +24,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import without_nan, write_json, write_text, writing
+from facenet_ext.common.text import number_names
 from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
 from facenet_ext.embedding.options import DataOptions, is_features
 from facenet_ext.evaluation import held_out
@@ -32,7 +33,6 @@ from facenet_ext.evaluation.quality import QualitySlice, measure_quality
 from facenet_ext.evaluation.table import table
 from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.recognition import StoredEmbeddings
-from facenet_ext.recognition.store import number_names
 
 __all__ = ["execute"]
 

@@ -20,10 +20,9 @@ from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable
+from facenet_ext.common.text import comparable, number_names
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
-from facenet_ext.recognition.store import number_names
 
 __all__ = ["execute"]
 

@@ -21,7 +21,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json, write_text, writing
-from facenet_ext.common.text import counted, read_lines
+from facenet_ext.common.text import counted, number_names, read_lines
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.mining import (
@@ -32,7 +32,7 @@ from facenet_ext.mining import (
     read_triplets,
 )
 from facenet_ext.mining.storage import describe, fingerprint
-from facenet_ext.recognition.store import STORE, map_array, number_names, read_embeddings
+from facenet_ext.recognition.store import STORE, map_array, read_embeddings
 from facenet_ext.train.data import load
 from facenet_ext.train.offline_mining import embed_to_file
 

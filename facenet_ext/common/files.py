@@ -12,7 +12,15 @@ from typing import Any
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["read_json", "without_nan", "write_bytes", "write_json", "write_text", "writing"]
+__all__ = [
+    "read_json",
+    "replacing",
+    "without_nan",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "writing",
+]
 
 
 @contextmanager
@@ -53,10 +61,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that it is never half written."""
+    """Write a file, whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; after the block, rename what was written under it.
+
+    So the file is never half written. If the block fails, the temporary file is removed, and a
+    file that was there before stays.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def without_nan(value: Any) -> Any:

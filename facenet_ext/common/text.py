@@ -1,15 +1,21 @@
-"""Reads text files that people wrote; compares, counts and prints names."""
+"""Reads text files that people wrote; compares, numbers, counts and prints names."""
 
 from __future__ import annotations
 
 import codecs
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["comparable", "counted", "printable", "read_lines", "read_text"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["comparable", "counted", "number_names", "printable", "read_lines", "read_text"]
 
 _PLURALS = {"person": "people", "identity": "identities"}
 
@@ -85,6 +91,27 @@ def comparable(name: str) -> str:
         True
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def number_names(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the distinct names in order, and for each name its place among them.
+
+    Names are the same if :func:`comparable` makes them equal; of several
+    spellings of a name the first is returned.
+
+    Example:
+        >>> number_names(["Zoe\u0308", "Ann", "Zo\u00eb"])[1]
+        array([1, 0, 1])
+    """
+    import numpy as np  # here, as --help would wait for it
+
+    spelt: dict[str, str] = {}
+    compared = [comparable(name) for name in names]
+    for form, name in zip(compared, names, strict=True):
+        spelt.setdefault(form, name)
+    order = sorted(spelt)
+    place = {form: at for at, form in enumerate(order)}
+    return [spelt[form] for form in order], np.array([place[form] for form in compared], np.int64)
 
 
 def counted(count: int, one: str) -> str:

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import counted
+from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.image_list import ImageList, list_identities, list_tree
 from facenet_ext.data.pairs import Pairs, all_pairs, identity_folds
 from facenet_ext.data.pairs_file import PairsFile, read_pairs
 from facenet_ext.data.sources import find
-from facenet_ext.recognition.store import number_names
 
 __all__ = ["Protocol", "make_protocol", "read_protocol"]
 

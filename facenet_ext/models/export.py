@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
 import torch
 
+from facenet_ext.common.files import replacing
 from facenet_ext.models.committee import Committee
 from facenet_ext.models.network import EmbeddingNetwork
 
@@ -37,15 +37,13 @@ def export_onnx(network: EmbeddingNetwork | Committee, path: str | Path) -> None
 
     Source: ONNX, https://onnx.ai.
     """
-    path = Path(path)
     name = "images" if len(network.input_shape) == 3 else "features"
     weight = next(network.parameters())
     example = torch.rand(2, *network.input_shape, device=weight.device, dtype=weight.dtype)
     training = network.training
     network.eval()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with warnings.catch_warnings():
+        with replacing(Path(path)) as unfinished, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns of its own internals
             torch.onnx.export(
                 network,
@@ -58,7 +56,5 @@ def export_onnx(network: EmbeddingNetwork | Committee, path: str | Path) -> None
                 external_data=False,
                 verbose=False,
             )
-        unfinished.replace(path)
     finally:
         network.train(training)
-        unfinished.unlink(missing_ok=True)

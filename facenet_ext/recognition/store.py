@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import write_json, write_text
-from facenet_ext.common.text import comparable, read_lines
+from facenet_ext.common.files import replacing, write_json, write_text
+from facenet_ext.common.text import read_lines
 
 __all__ = [
     "EMBEDDINGS",
@@ -29,7 +29,6 @@ __all__ = [
     "check_one_model",
     "finish_store",
     "map_array",
-    "number_names",
     "read_embeddings",
     "write_embeddings",
 ]
@@ -128,10 +127,8 @@ def write_embeddings(
         more: further entries of ``store.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{EMBEDDINGS}"
-    with unfinished.open("wb") as file:
+    with replacing(folder / EMBEDDINGS) as unfinished, unfinished.open("wb") as file:
         np.save(file, stored.embeddings)
-    unfinished.replace(folder / EMBEDDINGS)
     finish_store(folder, stored.ids, stored.identities, stored.model, more)
 
 
@@ -215,25 +212,6 @@ def map_array(path: Path) -> NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.ndim == 0:
         raise InputError(f"{path}: not an .npy file of rows; save it with numpy.save")
     return array
-
-
-def number_names(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the distinct names in order, and for each name its place among them.
-
-    Names are the same if :func:`facenet_ext.common.text.comparable` makes them equal; of several
-    spellings of a name the first is returned.
-
-    Example:
-        >>> number_names(["Zoe\u0308", "Ann", "Zo\u00eb"])[1]
-        array([1, 0, 1])
-    """
-    spelt: dict[str, str] = {}
-    compared = [comparable(name) for name in names]
-    for form, name in zip(compared, names, strict=True):
-        spelt.setdefault(form, name)
-    order = sorted(spelt)
-    place = {form: at for at, form in enumerate(order)}
-    return [spelt[form] for form in order], np.array([place[form] for form in compared], np.int64)
 
 
 def _matrix(path: Path, rows: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import counted, printable
+from facenet_ext.common.text import counted, number_names, printable
 from facenet_ext.data.examples import Examples
 from facenet_ext.data.features import read_features
 from facenet_ext.data.image_list import ImageList, tell_passed_over
@@ -25,7 +25,6 @@ from facenet_ext.data.pairs import Pairs, all_pairs
 from facenet_ext.embedding.options import BatchOptions, DataOptions, is_features
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import make_protocol
-from facenet_ext.recognition.store import number_names
 from facenet_ext.samplers import MPerClassSampler, derive_seed
 
 __all__ = ["Batches", "MinedTriplets", "TrainVal", "load"]

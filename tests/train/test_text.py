@@ -17,7 +17,8 @@ from test_command_identify import store
 
 from facenet_ext.cli.train_options import parse
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import read_lines, read_text
+from facenet_ext.common.files import replacing, write_text
+from facenet_ext.common.text import number_names, read_lines, read_text
 from facenet_ext.data.features import read_features
 from facenet_ext.data.image_list import list_identities
 from facenet_ext.data.pairs_file import read_pairs
@@ -189,3 +190,19 @@ def test_who_is_recognised_goes_by_the_person(command: Command) -> None:
     assert json.loads(out)["scores"]["pair_f"] == 1.0
     status, out, _ = command("mine", "both", "--json")
     assert (status, json.loads(out)["duplicates"]) == (0, 0)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "figures.txt"
+    write_text(path, "before")
+    with pytest.raises(UnicodeEncodeError), replacing(path) as unfinished:
+        unfinished.write_text("half \udcff", encoding="utf-8")
+    assert [file.name for file in tmp_path.iterdir()] == ["figures.txt"]
+    assert path.read_text() == "before"
+
+
+def test_names_are_numbered_by_what_they_look_like() -> None:
+    names, numbers = number_names(["Zoe\u0308", "Ann", "Zo\u00eb"])
+    assert names == ["Ann", "Zoe\u0308"]
+    assert numbers.tolist() == [1, 0, 1]
+    assert number_names([])[1].dtype == np.int64
