@@ -212,14 +212,14 @@ class PairCounts:
         }
         if max(self.shape) > _FEW:
             sample, error = self.sample()
-            for one in sought.values():
-                kind = self.total if one.of_all else self.different
-                one.intervals = [_guess(one, kind, sample, error)]
+            for search in sought.values():
+                total = self.total if search.of_all else self.different
+                search.intervals = [_guess(search, total, sample, error)]
         while sought:
-            now = list(sought.items())[: _MOST_WINDOWS // 2]  # of two intervals each
-            counted = self.count([interval for _, one in now for interval in one.intervals])
-            for position, one in now:
-                finished, thresholds[position] = one.narrow(counted, self.format)
+            now = list(sought.items())[: _MOST_WINDOWS // 2]  # each has up to two intervals
+            counted = self.count([interval for _, search in now for interval in search.intervals])
+            for position, search in now:
+                finished, thresholds[position] = search.narrow(counted, self.format)
                 if finished:
                     del sought[position]
         return thresholds
@@ -271,7 +271,7 @@ class PairCounts:
     def count(self, intervals: Sequence[tuple[int, int]]) -> _Counted:
         """Count all pairs, with the narrowest bins in the intervals that _MOST_BINS allows."""
         shift = 0
-        while (bins := max(_bins(one, shift) for one in intervals)) * len(intervals) > _MOST_BINS:
+        while (bins := max(_bins(i, shift) for i in intervals)) * len(intervals) > _MOST_BINS:
             shift += 1
         windows: list[int] = []
         for low, high in sorted(set(intervals)):

@@ -1,6 +1,6 @@
-"""The rule that selects triplets: its options, their choices and their checks, once.
+"""The rule that selects triplets: the one place of its options, their choices and their checks.
 
-Imports no torch, so that command lines can offer the same choices.
+Imports no torch, so that command lines can offer the choices before torch is loaded.
 """
 
 import dataclasses
@@ -57,11 +57,11 @@ class TripletRule:
     """Which triplets are selected: see :func:`facenet_ext.select_triplets`.
 
     Attributes:
-        margin: what ``within_margin`` and the random rules compare with; a loss's margin too.
-        positives: ``"all"`` of each anchor's, or its ``"hardest"`` (farthest) or ``"easiest"``.
+        margin: what ``within_margin`` and the random rules compare with; also a loss's margin.
+        positives: ``"all"`` of an anchor, or only its ``"hardest"`` (farthest) or ``"easiest"``.
         negatives: ``"semihard"``; ``"hardest"`` (the closest of all); or drawn at random:
-            ``"random_semihard"``, each n with d(a, p) < d(a, n) < d(a, p) + margin as likely as
-            the others; ``"random_violating"``, each with d(a, n) < d(a, p) + margin;
+            ``"random_semihard"``, any n with d(a, p) < d(a, n) < d(a, p) + margin, all equally
+            likely; ``"random_violating"``, any with d(a, n) < d(a, p) + margin, all equally likely;
             ``"distance_weighted"``, by the weights of :func:`facenet_ext.select_triplets`.
         within_margin: ask semi-hard negatives to satisfy d(a, n) < d(a, p) + margin.
         fallback: where no negative qualifies: ``"farthest"`` takes the farthest one (as
@@ -69,7 +69,8 @@ class TripletRule:
             leave it out.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
         cutoff: distance-weighted negatives closer than this weigh as if they were this far away.
-        nonzero_loss_cutoff: distance-weighted negatives from here on are not drawn; at most 2.
+        nonzero_loss_cutoff: distance-weighted negatives this far away or farther are not drawn; at
+            most 2.
 
     Raises:
         ValueError: an unknown option, a margin that is not finite.
@@ -112,7 +113,7 @@ class TripletRule:
                 object.__setattr__(self, name, float(value))
 
     def arguments(self) -> tuple[Any, ...]:
-        """The rule as operators take it, behind the batch and the seed."""
+        """The operators' arguments of a rule; they come after the batch and the seed."""
         return (
             self.positives,
             self.negatives,

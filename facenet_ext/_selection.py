@@ -37,8 +37,8 @@ def mined_loss(
 ) -> Tensor:
     """The loss of a batch: see :func:`facenet_ext.mined_triplet_loss`.
 
-    ``counts`` gets the loss's triplets added. The fused operator lists none, so they are selected
-    once more, from the same seed.
+    The triplets of the loss are added to ``counts``. The fused operator lists none, so they are
+    selected once more, from the same seed.
     """
     check.check_flag("smooth", smooth)
     check.check_flag("swap", swap)
@@ -139,9 +139,9 @@ def _reduced(
     across: Across | None,
     *rows: Tensor | None,
 ) -> Tensor:
-    """The reduction of computed losses ``[T]``, of all ranks' with ``across``; 0 of none.
+    """The reduction of computed losses ``[T]``, of all ranks with ``across``; without triplets 0.
 
-    NaN where any of ``rows`` is not finite, though no triplet may have been selected.
+    NaN if any of ``rows`` is not finite, even one that is in no triplet.
     """
     if reduction == "none":
         return compute() if across is None else across.concatenated(compute)

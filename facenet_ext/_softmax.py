@@ -31,12 +31,12 @@ def supcon_loss(
         embeddings: ``[M, D]`` anchors, of any length: only their directions count.
         labels: ``[M]`` integers of any type.
         temperature: t, above 0.
-        reduction: what Z is: ``"mean_nonzero"`` the number of anchors with a positive and another
-            candidate, ``"mean"`` of all anchors, ``"sum"`` 1.
+        reduction: says what Z is. ``"mean_nonzero"``: the number of anchors with a positive and
+            another candidate; ``"mean"``: the number of all anchors; ``"sum"``: 1.
         ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
         ref_labels: ``[N]``
-        anchor_ids: ``[M]``, see :func:`select_triplets`; what is no positive for its id is left out
-            of the sum too.
+        anchor_ids: ``[M]``, see :func:`select_triplets`. A candidate that is no positive because of
+            its id is left out of the sum too.
         ref_ids: ``[N]``
 
     Returns:
@@ -85,8 +85,8 @@ def ntxent_loss(
         embeddings: ``[M, D]`` anchors, of any length: only their directions count.
         labels: ``[M]`` integers of any type.
         temperature: t, above 0.
-        reduction: what Z is: ``"mean"`` the number of pairs (a, p), ``"mean_nonzero"`` of those
-            whose anchor has a negative, ``"sum"`` 1.
+        reduction: says what Z is. ``"mean"``: the number of pairs (a, p); ``"mean_nonzero"``: the
+            number of those whose anchor has a negative; ``"sum"``: 1.
         ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
         ref_labels: ``[N]``
         anchor_ids: ``[M]``, see :func:`select_triplets`.

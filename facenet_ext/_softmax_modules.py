@@ -13,7 +13,7 @@ __all__ = ["NTXentLoss", "SupConLoss"]
 
 
 class _SoftmaxLoss(TripletModule):
-    """What the losses over all pairs of an anchor share: every pair counts, none can be given."""
+    """What the losses over all pairs of an anchor share: as every pair counts, none is given."""
 
     _options = ("temperature", "reduction")
     _loss: ClassVar[str]

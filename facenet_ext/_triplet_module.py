@@ -1,4 +1,4 @@
-"""What losses and miners share: how they are called, their rule, and how they show themselves."""
+"""What losses and miners share: how they are called, their rule, and their ``repr``."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ __all__ = ["RuleModule", "TripletModule", "is_fused"]
 
 
 class OptionsModule(nn.Module):
-    """A module that shows its options, as they would be passed."""
+    """A module whose ``repr`` shows its options, as they would be passed."""
 
     _options: ClassVar[tuple[str, ...]]
 
@@ -40,7 +40,7 @@ class RuleModule(OptionsModule):
     """A module with a rule, whose options are attributes of the module too.
 
     Attributes:
-        rule: which triplets are selected. To set one of its options replaces it.
+        rule: which triplets are selected. Setting one of its options makes a new rule.
     """
 
     _options = RULE_OPTIONS
@@ -56,7 +56,7 @@ class RuleModule(OptionsModule):
 
 
 class TripletModule(OptionsModule):
-    """What the losses share: the call, and given triplets."""
+    """What the losses share: how they are called, and the loss of given triplets."""
 
     margin: float
     distance: str
@@ -104,10 +104,12 @@ class TripletModule(OptionsModule):
             embeddings: ``[M, D]``
             labels: ``[M]`` integers. Not read where ``indices_tuple`` is given.
             indices_tuple: (anchor, positive, negative), each ``[T]``, in place of selecting; or
-                pairs (a1, p, a2, n), then every (a1, p) with every (a2, n) of the same anchor.
+                pairs (a1, p, a2, n), which stand for every (a1, p) with every (a2, n) of the same
+                anchor.
             ref_emb: ``[N, D]`` candidates other than the batch itself.
             ref_labels: ``[N]``
-            anchor_ids: ``[M]`` integers; a candidate with its anchor's id is not a positive of it.
+            anchor_ids: ``[M]`` integers. A candidate with the id of an anchor is not a positive of
+                this anchor.
             ref_ids: ``[N]``
 
         Returns:
@@ -127,7 +129,7 @@ class TripletModule(OptionsModule):
 def is_fused(loss: nn.Module) -> bool:
     """Whether the gradient comes with the mined loss: a backward then reads no candidates.
 
-    False for a subclass that overrides ``forward``: nothing is known of it.
+    False for a subclass that overrides ``forward``, as its computation is not known.
     """
     return (
         isinstance(loss, TripletModule)

@@ -1,7 +1,8 @@
-"""Checks of what callers pass: ValueError or TypeError, naming the argument and what to do.
+"""Checks of the arguments that callers pass.
 
-A message says which argument, what was expected and what came. The operators check again, for
-callers of ``torch.ops.facenet_ext``, but can only raise RuntimeError.
+They raise ValueError or TypeError. The message names the argument, what was expected and what
+came. The operators check again, for callers of ``torch.ops.facenet_ext``. They can only raise
+RuntimeError.
 """
 
 import numbers
@@ -34,7 +35,7 @@ _INTEGER = (
     torch.uint32,
     torch.uint64,
 )
-# The operators' limit on rows and columns: with room for a tile beyond the last.
+# The operators' limit on rows and columns. Their int32 indices have room for a tile beyond it.
 _MOST_ROWS = 2**31 - 1 - 1024
 
 
@@ -47,7 +48,7 @@ def check_temperature(temperature: float) -> None:
 
 
 def check_loss_margin(margin: float) -> None:
-    """Raises ValueError unless a loss can have this margin, and warns where it is below 0."""
+    """Raises ValueError unless the margin is a finite number, and warns if it is below 0."""
     check_margin(margin)
     if not torch.compiler.is_compiling() and margin < 0:
         warn_once(
@@ -58,7 +59,7 @@ def check_loss_margin(margin: float) -> None:
 
 
 def check_max_per_class(value: int | None) -> int:
-    """The bound as operators take it: 0 without one."""
+    """Returns the bound as operators take it, where 0 means no bound."""
     if value is None:
         return 0
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
@@ -88,7 +89,7 @@ def check_embeddings(argument: str, value: Tensor) -> None:
         raise ValueError(
             f"{argument}: expected a matrix [rows, dim], got shape {tuple(value.shape)}"
         )
-    # Not of a size that is a symbol: torch.export would take it for a bound of the caller's.
+    # Not while compiling: a size may be a symbol, whose range torch.export would narrow by this.
     if not torch.compiler.is_compiling() and max(value.shape) > _MOST_ROWS:
         raise ValueError(
             f"{argument}: expected at most {_MOST_ROWS} rows and columns, "
@@ -97,7 +98,10 @@ def check_embeddings(argument: str, value: Tensor) -> None:
 
 
 def check_integers(argument: str, value: Tensor, of: str, like: Tensor) -> Tensor:
-    """One integer per row of ``like`` (which is called ``of``), as int64 on its device."""
+    """Returns ``value``, one integer per row of ``like``, as int64 on the device of ``like``.
+
+    Messages call ``like`` by the name ``of``.
+    """
     _check_integer_vector(argument, value)
     if value.shape[0] != like.shape[0]:
         raise ValueError(
@@ -113,7 +117,7 @@ def _as_int64(argument: str, value: Tensor, device: torch.device) -> Tensor:
 
 
 def check_values(argument: str, value: Tensor) -> None:
-    """Raises where there are none to decide by: on the meta device."""
+    """Raises ValueError for a tensor on the meta device: it has no values to read."""
     if value.is_meta:
         raise ValueError(f"{argument}: expected values, got a tensor on the meta device")
 
@@ -129,16 +133,16 @@ def _check_integer_vector(argument: str, value: Tensor) -> None:
 
 
 def check_integer_vector(argument: str, value: Tensor) -> Tensor:
-    """A vector of integers as int64."""
+    """Returns a vector of integers as int64."""
     _check_integer_vector(argument, value)
     return value.to(torch.int64)
 
 
 def check_comparable(a_name: str, a: Tensor, b_name: str, b: Tensor) -> None:
-    """Raises where int64 cannot tell apart what two tensors of integers have.
+    """Raises ValueError where two tensors of integers cannot be compared as int64.
 
-    uint64 is read as int64, bit for bit. So are two of them, and nothing is lost; beside a signed
-    tensor the upper half of uint64 would be its negative numbers.
+    The operators read uint64 as int64, bit for bit. Between two uint64 tensors this keeps what is
+    equal. Beside a signed tensor a value from 2**63 on would be read as a negative number of it.
     """
     if (a.dtype == torch.uint64) == (b.dtype == torch.uint64) or torch.compiler.is_compiling():
         return
@@ -149,7 +153,10 @@ def check_comparable(a_name: str, a: Tensor, b_name: str, b: Tensor) -> None:
 
 
 def check_pair(a_name: str, a: Tensor, b_name: str, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Two matrices of one space: same dim and device; of two dtypes, both in the wider one."""
+    """Returns two matrices in the wider of their dtypes.
+
+    Raises unless they have the same number of columns and the same device.
+    """
     check_embeddings(b_name, b)
     if a.shape[1] != b.shape[1]:
         raise ValueError(
@@ -231,7 +238,7 @@ class Batch:
             check_comparable("anchor_ids", anchor_ids, "ref_ids", ref_ids)
 
     def warn_without_triplets(self, result: Tensor) -> None:
-        """Warns of labels that allow no triplet; ``result`` is a loss [], or one for each [T]."""
+        """Warns if the labels allow no triplet; ``result`` is a loss [], or losses [T]."""
         if self.across is None or self.across.ranks.rank == 0:
             warn_without_triplets(result, *self._given)
 
@@ -250,7 +257,7 @@ class Batch:
 
 
 def check_triplets(argument: str, value: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The first three of a :class:`Triplets`, or of any three; what they are is not looked at."""
+    """Returns anchor, positive and negative; what these entries are is not checked."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(
             f"{argument}: expected (anchor, positive, negative), got {type(value).__name__}"
@@ -264,9 +271,10 @@ def check_triplets(argument: str, value: Sequence[Tensor]) -> tuple[Tensor, Tens
 
 
 def check_rows(argument: str, indices: Tensor, matrix: Tensor) -> Tensor:
-    """Indices of rows of ``matrix``, as int64 on its device.
+    """Returns indices of rows of ``matrix`` as int64 on its device.
 
-    Where there is no reading values, as while compiling, only the operator looks at them.
+    Raises ValueError for one out of range. Where values cannot be read, as while compiling, only
+    the operator checks the range.
     """
     _check_integer_vector(argument, indices)
     integers = _as_int64(argument, indices, matrix.device)

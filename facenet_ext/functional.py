@@ -1,7 +1,8 @@
 """Distances, triplet selection and triplet losses as functions.
 
 Notation: ``M`` anchors, ``N`` candidates, ``D`` dimensions, ``T`` triplets. Without ``ref_emb``
-the candidates are the anchors themselves (self mode) and an item is never its own positive.
+the candidates are the anchors themselves (self mode), and an item is never its own positive. With
+``ref_emb`` they are a bank of other rows (bank mode).
 """
 
 import torch
@@ -34,7 +35,7 @@ def pairwise_squared_distance(x: Tensor, y: Tensor | None = None) -> Tensor:
     .. math:: d(i, j) = \lVert x_i - y_j \rVert^2
 
     Computed from differences, not from the Gram matrix: equal rows are at exactly 0 and a common
-    offset costs no digits. Differentiable twice, in reverse and in forward mode.
+    offset costs no digits. Differentiable twice, in reverse mode.
 
     Args:
         x: ``[M, D]``, float32, float64, float16 or bfloat16.
@@ -91,30 +92,31 @@ def select_triplets(
 
     .. math:: \log q(d) = (D - 2) \log d + \frac{D - 3}{2} \log\left(1 - \frac{d^2}{4}\right)
 
-    It is meant for rows of norm 1: d is the Euclidean distance of the rows as they are, whatever
-    ``distance`` is; of the normalised rows for ``"cosine"``.
+    The weights are meant for rows of norm 1. d is the Euclidean distance, whatever ``distance``
+    is: of the normalised rows for ``"cosine"``, else of the rows as they are.
 
     Args:
         embeddings: ``[M, D]`` anchors.
         labels: ``[M]`` integers of any type.
-        positives: ``"all"`` of each anchor's, or its ``"hardest"`` (farthest) or ``"easiest"``.
+        positives: ``"all"`` of an anchor, or only its ``"hardest"`` (farthest) or ``"easiest"``.
         negatives: ``"semihard"``; ``"hardest"`` (the closest of all); or one of the random rules of
             :class:`TripletRule`.
         margin: what ``within_margin`` and the random rules compare with.
         within_margin: ask semi-hard negatives to satisfy d(a, n) < d(a, p) + margin.
-        fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies, see there.
+        fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies, see
+            :class:`TripletRule`.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
-        cutoff: of distance-weighted negatives, see there.
-        nonzero_loss_cutoff: of distance-weighted negatives, see there.
+        cutoff: of distance-weighted negatives, see :class:`TripletRule`.
+        nonzero_loss_cutoff: of distance-weighted negatives, see :class:`TripletRule`.
         ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
         ref_labels: ``[N]``
-        anchor_ids: ``[M]`` integers; a candidate with its anchor's id is not a
-            positive of it (an item and its own copy in a memory bank).
+        anchor_ids: ``[M]`` integers. A candidate with the id of an anchor is not a positive of
+            this anchor: it is a copy of the same item, in a bank of past embeddings for example.
         ref_ids: ``[N]``
-        generator: what random rules draw from, one number per call; by default the generator of
-            the embeddings' device (``torch.manual_seed``). On that number and on the rows of
-            anchor, positive and negative depends what is drawn, so not on the number of threads.
-            Other rules leave it as it is.
+        generator: random rules draw one number per call from it; by default from the generator of
+            the embeddings' device (``torch.manual_seed``). The negatives depend on this number and
+            on the row numbers of anchor, positive and negative, so not on the number of threads.
+            Other rules leave the generator as it is.
 
     Returns:
         A :class:`Triplets` in lexicographic order of (anchor, positive). No gradient.
@@ -125,7 +127,7 @@ def select_triplets(
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
         TypeError: embeddings that are not floating point, labels that are not integers, a generator
-            that is none.
+            that is no ``torch.Generator``.
 
     Example:
         >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]])
@@ -169,7 +171,8 @@ def triplet_loss(
             ``torch.nn.TripletMarginLoss`` does. The gradient goes to the smaller, half to each
             at a tie.
         reduction: ``"mean"``, ``"mean_nonzero"`` (over h > 0), ``"sum"`` or ``"none"``.
-        ref_emb: ``[N, D]``, what positive and negative index.
+        ref_emb: ``[N, D]`` candidates, of which positive and negative are rows; if None,
+            ``embeddings``.
 
     Returns:
         A scalar, or ``[T]`` for ``"none"``; float32, or float64 for float64. 0 without triplets;
@@ -224,40 +227,40 @@ def mined_triplet_loss(
         embeddings: ``[M, D]`` anchors.
         labels: ``[M]`` integers of any type.
         margin: the margin, in units of the distance.
-        positives: see :func:`select_triplets`, as every argument not named here.
-        negatives: see there.
-        within_margin: see there.
-        fallback: see there.
-        distance: see there.
-        cutoff: see there.
-        nonzero_loss_cutoff: see there.
+        positives: see :func:`select_triplets`.
+        negatives: see :func:`select_triplets`.
+        within_margin: see :func:`select_triplets`.
+        fallback: see :func:`select_triplets`.
+        distance: see :func:`select_triplets`.
+        cutoff: see :func:`select_triplets`.
+        nonzero_loss_cutoff: see :func:`select_triplets`.
         smooth: softplus in place of the hinge.
         swap: see :func:`triplet_loss`. Selection ignores it. With it selection and loss are two
             passes, not one: they take O(T) more memory and wait for the device, whatever
             ``max_per_class``.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"`` (which is not fused).
-        ref_emb: see there. It receives a gradient too where it asks for one.
-        ref_labels: see there.
-        anchor_ids: see there.
-        ref_ids: see there.
-        max_per_class: no label has more candidates than this; a sampler of so many per class makes
-            sure of it. The call then never waits for a CUDA device, and a CUDA graph can capture
-            it. Where a class has more, a CPU raises RuntimeError and a GPU returns NaN. Ignored
-            where nothing is fused: with ``swap``, and for the reduction ``"none"``.
-        generator: see there.
+        ref_emb: see :func:`select_triplets`. It gets a gradient too if it requires one.
+        ref_labels: see :func:`select_triplets`.
+        anchor_ids: see :func:`select_triplets`.
+        ref_ids: see :func:`select_triplets`.
+        max_per_class: the most candidates that a label has, as a sampler of so many rows per class
+            makes sure. The call then never waits for a CUDA device, and a CUDA graph can capture
+            it. If a label has more, a CPU raises RuntimeError and a GPU returns NaN. Ignored where
+            nothing is fused: with ``swap``, and for the reduction ``"none"``.
+        generator: see :func:`select_triplets`.
 
     Returns:
         A scalar, or ``[T]`` for ``"none"``. 0 without triplets, NaN where any embedding is not
         finite. Differentiable once.
 
     Warns:
-        UserWarning: the labels allow no triplet, as they all differ or are all the same, and are on
-            the CPU; or the margin is negative. Each is told once in a process.
+        UserWarning: labels on the CPU allow no triplet, as they all differ or are all the same; or
+            the margin is negative. A process gives each of these warnings once.
 
     Raises:
         ValueError: shapes that do not fit, an unknown option, a margin that is not finite.
         TypeError: embeddings that are not floating point, labels that are not integers, a generator
-            that is none.
+            that is no ``torch.Generator``.
 
     Example:
         >>> embeddings = torch.tensor([[0.0], [1.0], [-1.0], [1.5]], requires_grad=True)
@@ -299,7 +302,7 @@ def triplet_margin_loss(
     | "all" | any | all |
     | "hard" | g <= 0 | the negative is no farther than the positive |
     | "semihard" | 0 < g <= margin | it is farther, but inside the margin |
-    | "easy" | g > margin | beyond; their hinge is 0, their softplus is not |
+    | "easy" | g > margin | it is beyond the margin: the hinge is 0, softplus is not |
 
     With the P positive distances of an anchor sorted, a negative meets a contiguous range of
     them, which a binary search finds: O(M N log P) time and O(M D + M P) memory for M N P
@@ -313,8 +316,8 @@ def triplet_margin_loss(
         triplets: the kind, as above.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         smooth: softplus in place of the hinge.
-        reduction: what Z is: ``"mean_nonzero"`` the number of triplets with a positive hinge,
-            ``"mean"`` of all that are of the kind, ``"sum"`` 1.
+        reduction: says what Z is. ``"mean_nonzero"``: the number of triplets with a positive hinge;
+            ``"mean"``: the number of all triplets of the kind; ``"sum"``: 1.
         ref_emb: ``[N, D]`` candidates other than the anchors, with ``ref_labels``.
         ref_labels: ``[N]``
         anchor_ids: ``[M]``, see :func:`select_triplets`.

@@ -37,8 +37,8 @@ class TripletLoss(RuleModule, TripletModule):
         within_margin: ask semi-hard negatives to lie inside the margin.
         fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        cutoff: of distance-weighted negatives, see there.
-        nonzero_loss_cutoff: of distance-weighted negatives, see there.
+        cutoff: of distance-weighted negatives, see :class:`TripletRule`.
+        nonzero_loss_cutoff: of distance-weighted negatives, see :class:`TripletRule`.
         smooth: softplus in place of the hinge.
         swap: anchor swap, see :func:`triplet_loss`; not fused, see :func:`mined_triplet_loss`.
         reduction: ``"mean"``, ``"mean_nonzero"``, ``"sum"`` or ``"none"``.
@@ -98,14 +98,14 @@ class TripletLoss(RuleModule, TripletModule):
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[TripletCounts]:
-        """Count the triplets that the loss selects within: for a figure beside it.
+        """Count the triplets that the loss selects in a ``with`` block, to show beside the loss.
 
         The fused pass lists no triplets. So counting takes a second pass, which selects the same
-        ones, random ones too, and waits for the device.
+        triplets, also by a random rule, and waits for the device.
 
         Yields:
-            The :class:`TripletCounts` of all calls within so far. Calls with given triplets are not
-            counted.
+            The :class:`TripletCounts` of all calls in the block so far. Calls with given triplets
+            are not counted.
 
         Example:
             >>> loss = TripletLoss(margin=0.5, distance="euclidean")

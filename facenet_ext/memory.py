@@ -45,13 +45,13 @@ class CrossBatchMemory(nn.Module):
     does not trace it: it runs as it is, between the graphs of the code around it.
 
     Args:
-        loss: called as ``loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)``, with
-            ``anchor_ids=`` and ``ref_ids=`` where it selects and takes them.
+        loss: called as ``loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)``, and with
+            ``anchor_ids=`` and ``ref_ids=`` if it takes them and there is no miner.
         embedding_dim: the number of columns, D.
         memory_size: the number of rows, N.
         miner: selects triplets in place of the loss:
-            ``miner(embeddings, labels, ref_emb, ref_labels)``, and ids where it takes them.
-        dtype: what rows are stored in; None: what the first batch comes in.
+            ``miner(embeddings, labels, ref_emb, ref_labels)``, and with the ids if it takes them.
+        dtype: in which rows are stored; None: the dtype of the first batch.
 
     Raises:
         ValueError: a size that is not a whole number from 1.
@@ -103,7 +103,7 @@ class CrossBatchMemory(nn.Module):
         self.embedding_dim = int(embedding_dim)
         self.memory_size = int(memory_size)
         self.dtype = dtype
-        self._written = 0  # rows so far; row number s is at s % memory_size
+        self._written = 0  # rows so far; row s is at s % memory_size
         self.register_buffer("embeddings", torch.zeros(memory_size, embedding_dim, dtype=dtype))
         self.register_buffer("labels", torch.zeros(memory_size, dtype=torch.int64))
         self.register_buffer("ids", torch.zeros(memory_size, dtype=torch.int64))
@@ -112,7 +112,7 @@ class CrossBatchMemory(nn.Module):
         """The number of rows that take part."""
         return min(self._written, self.memory_size)
 
-    @outside_graphs  # positions change with every call, and graphs would
+    @outside_graphs  # every call writes to other positions, and would need another graph
     def forward(
         self,
         embeddings: Tensor,
@@ -122,18 +122,20 @@ class CrossBatchMemory(nn.Module):
         ids: Tensor | None = None,
         enqueue: bool | Tensor = True,
     ) -> Tensor:
-        """The loss of a batch against the memory, which the batch then is part of.
+        """The loss of a batch against the memory, to which the batch is added.
 
         Args:
             embeddings: ``[M, D]``, M of any size.
             labels: ``[M]`` integers.
-            indices_tuple: None: for callers that pass the argument on. Triplets of the batch are
-                none of the memory; give a ``miner`` instead.
-            ids: ``[M]`` integers from 0, which item each row is of (its place in the dataset, say),
-                in all calls or in none. Rows of one item are never each other's positives. By
-                default every row is an item of its own, with serial numbers -1, -2, ... as ids.
+            indices_tuple: None, for callers that pass this argument on. Triplets of rows of the
+                batch cannot name rows of the memory; give a ``miner`` instead.
+            ids: ``[M]`` integers from 0: the item that each row is of, such as its position in the
+                dataset. Give them in all calls or in none. Rows of one item are never each other's
+                positives. By default every row is an item of its own, with serial numbers -1, -2,
+                ... as ids.
             enqueue: False leaves the memory as it is; ``[M]`` booleans choose which rows to add.
-                All rows are anchors in any case; what is none goes to :meth:`enqueue`.
+                All rows are anchors in any case. To add rows that are no anchors, call
+                :meth:`enqueue`.
 
         Returns:
             What the loss returns.
@@ -164,14 +166,14 @@ class CrossBatchMemory(nn.Module):
             )
         if len(self):
             loss = self._loss(embeddings, labels)
-        else:  # some miners cannot search among nothing; what is not finite stays so
+        else:  # some miners cannot search an empty memory; rows that are not finite give NaN
             loss = (embeddings * 0).sum(dtype=torch.promote_types(embeddings.dtype, torch.float32))
         self._write(*rows)
         return loss
 
-    @outside_graphs  # positions change with every call, and graphs would
+    @outside_graphs  # every call writes to other positions, and would need another graph
     def enqueue(self, embeddings: Tensor, labels: Tensor, *, ids: Tensor | None = None) -> None:
-        """Adds rows that are no anchors: another network's, or those to begin with.
+        """Adds rows that are no anchors, such as another network's, or rows to begin with.
 
         Args:
             embeddings: ``[M, D]``
@@ -235,7 +237,7 @@ class CrossBatchMemory(nn.Module):
         return enqueue.to(embeddings.device)
 
     def _ids_of(self, embeddings: Tensor, ids: Tensor | None, mask: Tensor | None) -> Tensor:
-        """The caller's, or the serial numbers that the rows get if they are enqueued."""
+        """The caller's ids, or the serial numbers that the rows get if they are enqueued."""
         if ids is not None:
             return check.check_integers("ids", ids, "embeddings", embeddings)
         count = embeddings.shape[0]
@@ -246,10 +248,10 @@ class CrossBatchMemory(nn.Module):
         return -1 - self._written - later
 
     def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> Callable[[], None]:
-        """Enqueues rows, and returns what undoes it."""
+        """Enqueues rows, and returns a function that undoes it."""
         before = self._written, self.embeddings
         if self._written == 0 and self.dtype is None:
-            with torch.inference_mode(False):  # else it could not be written to outside of it
+            with torch.inference_mode(False):  # a tensor made in it could not be written to outside
                 self.embeddings = self.embeddings.to(embeddings.dtype)
         count = embeddings.shape[0]
         kept = min(count, self.memory_size)
@@ -282,7 +284,7 @@ class CrossBatchMemory(nn.Module):
         return torch.tensor(self._written, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Goes on after as many rows."""
+        """Continues after as many rows as were written."""
         self._written = int(state)
 
     def _load_from_state_dict(
@@ -327,5 +329,5 @@ class CrossBatchMemory(nn.Module):
 
 
 def _takes_ids(module: nn.Module) -> bool:
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    module = getattr(module, "_orig_mod", module)  # the module that torch.compile wraps
     return {"anchor_ids", "ref_ids"} <= inspect.signature(module.forward).parameters.keys()

@@ -35,7 +35,7 @@ __all__ = [
 
 
 class Roc(NamedTuple):
-    """The receiver operating characteristic, one entry per distinct distance and one before all.
+    """The receiver operating characteristic: an entry per distinct distance, and one before them.
 
     Attributes:
         thresholds: [T] float64, increasing; the first is -inf, which accepts nothing.
@@ -344,7 +344,7 @@ def _count(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _check_pairs(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Validate a set of pairs and return it on the CPU, the distances in float64."""
+    """Check a set of pairs and return it on the CPU, the distances in float64."""
     if not distances.is_floating_point():
         raise TypeError(f"distances must be floating point, got {distances.dtype}")
     if same.dtype != torch.bool:
@@ -379,7 +379,7 @@ def _check_folds(folds: Tensor | int, same: Tensor) -> Tensor:
         for kind in (same, ~same):
             folds[kind] = torch.arange(int(kind.sum())) % max(1, count)
         if count > len(_numbers(folds)):
-            raise ValueError(f"{count} folds need as many pairs of one kind at least")
+            raise ValueError(f"{count} folds need at least as many pairs of one kind")
     elif folds.is_floating_point() or folds.dtype == torch.bool:
         raise TypeError(f"folds must be integers, got {folds.dtype}")
     elif folds.shape not in (same.shape, (*same.shape, 2)):

@@ -163,7 +163,7 @@ def within(
                 a, others, float(radius), distance, capacity
             )
             count = int(total_close)
-            if count > capacity:  # again, with enough: later blocks will have about as many pairs
+            if count > capacity:  # again, with room for all: later blocks will need about as much
                 capacity = count
                 pairs, distances, _ = ops.pairs_within(a, others, float(radius), distance, capacity)
             parts.append((pairs[:count, 0] + i, pairs[:count, 1] + j, distances[:count].clone()))

@@ -22,12 +22,11 @@ class MPerClassSampler(Sampler[list[int]]):
     .. math:: B_s = \bigcup_{c \in C_s} I_c \cup N_s, \quad |C_s| = P,\ |I_c| = m
 
     The classes of a batch differ; a class of n images is drawn in proportion to
-    ``min(n, size_cap)``.
-    The images of a class differ too, unless it has fewer than ``m``. Then its images repeat, each
-    about equally often, and augmentation makes the copies differ. With ``repeat=False`` the class
-    has fewer images in the batch instead. Classes with fewer than ``min_images`` images can only be
-    negatives. ``negatives`` of them join each batch with one image each, or as many as fill the
-    batch up to ``batch_size``.
+    ``min(n, size_cap)``. The images of a class differ too, unless it has fewer than ``m``. Then its
+    images repeat, each about equally often, and augmentation makes the copies differ. With
+    ``repeat=False`` the class has fewer images in the batch instead. Classes with fewer than
+    ``min_images`` images can only be negatives. ``negatives`` of them join each batch with one
+    image each, or as many as fill the batch up to ``batch_size``.
 
     A batch is a pure function of ``seed`` and its position in the run. Each pass continues where
     the one before it ended, so no two have the same batches. Training that stopped after ``s``
@@ -47,7 +46,7 @@ class MPerClassSampler(Sampler[list[int]]):
         labels: [N] integers, the class of each image.
         m: images per class in a batch (K).
         classes: classes per batch (P); by default ``batch_size / m``.
-        batches: batches in one pass; by default as many as show each image of the classes once, on
+        batches: batches in one pass; by default as many as draw each image of the classes once, on
             average.
         negatives: images per batch of classes that have fewer than ``min_images`` images.
         negative_copies: how often each of these is repeated. With 2 or more a network that sees
@@ -56,10 +55,11 @@ class MPerClassSampler(Sampler[list[int]]):
         repeat: show images of a class with fewer than ``m`` more than once.
         batch_size: rows of a batch, in place of ``negatives``: after the images of ``classes``
             come as many negatives as fit, or none if these images alone are more.
-        size_cap: 1 draws every class equally often; the larger it is, the more often those with
-            many images.
+        size_cap: 1 draws every class equally often; the larger it is, the more often classes with
+            many images are drawn.
         seed: chooses the batches; not negative.
-        start: how many batches of the run are done; the first pass has what is left of a pass.
+        start: how many batches of the run are done; the first pass has the rest of the pass that
+            they end in.
 
     Raises:
         TypeError: the labels are not integers.
@@ -120,8 +120,8 @@ class MPerClassSampler(Sampler[list[int]]):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if negatives and batch_size is not None:
             raise ValueError(
-                f"negatives={negatives} and batch_size={batch_size}: give one of them, as the "
-                "second says how many negatives there are"
+                f"negatives={negatives} and batch_size={batch_size}: give one of them, as "
+                "batch_size says how many negatives there are"
             )
         asked = f"classes={classes}"
         if classes is None:
@@ -129,7 +129,7 @@ class MPerClassSampler(Sampler[list[int]]):
             asked = f"classes=batch_size/m={classes}"
             if rest or not classes:
                 raise ValueError(
-                    f"batch_size={batch_size}: expected a multiple of m={m}, or classes with it"
+                    f"batch_size={batch_size}: expected a multiple of m={m}, or give classes too"
                 )
         members = _members(torch.as_tensor(labels))
         self._classes = [rows for rows in members if len(rows) >= min_images]
@@ -165,7 +165,7 @@ class MPerClassSampler(Sampler[list[int]]):
         self.batches = batches or max(1, round(sizes.sum().item() / (float(shown) * classes)))
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole pass; the first may have fewer left."""
+        """Return the number of batches of a whole pass; the first pass may have fewer."""
         joins = self._joins_rows(sys._getframe(1))
         return self.batches * cast(int, self._rows) if joins else self.batches
 
@@ -236,7 +236,7 @@ class MPerClassSampler(Sampler[list[int]]):
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> list[int]:
-    """Draw distinct rows in proportion to weights, also of more than torch.multinomial's 2**24.
+    """Draw distinct rows in proportion to weights. torch.multinomial takes at most 2**24 of them.
 
     Source: Efraimidis, Spirakis, *Weighted random sampling with a reservoir*, 2006.
     """

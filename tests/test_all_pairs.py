@@ -168,7 +168,7 @@ def noise(rows: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Ten
     return normalize(x).to(dtype), labels
 
 
-@pytest.mark.parametrize("kind", ["self", "reference"])
+@pytest.mark.parametrize("kind", ["self", "bank"])
 def test_a_sample_tells_where_to_look(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The threshold lies in what is guessed, of fresh rows and of every rate."""
     monkeypatch.setattr(_pair_ranks, "_FEW", 100)
@@ -183,7 +183,7 @@ def test_a_sample_tells_where_to_look(kind: str, monkeypatch: pytest.MonkeyPatch
     bits = _pair_ranks.Format.of(torch.float32).bits_of
     for seed in range(5):
         x, labels = noise(900, seed)
-        y, y_labels = noise(700, seed + 50) if kind == "reference" else (None, None)
+        y, y_labels = noise(700, seed + 50) if kind == "bank" else (None, None)
         d = pairwise_squared_distance(x, y)
         once = torch.ones_like(d, dtype=torch.bool)
         once = once if y is not None else once.triu(1)

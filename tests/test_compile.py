@@ -30,7 +30,7 @@ T = (torch.tensor([0, 1, 5]), torch.tensor([2, 3, 6]), torch.tensor([4, 0, 1]))
 
 
 def samples(dtype: torch.dtype, grad: bool) -> list[tuple[Any, tuple[Any, ...]]]:
-    """(operator, arguments): self mode and reference mode of each."""
+    """(operator, arguments): self mode and bank mode of each."""
     x, y = make_batch("quads", 12, 5, dtype)
     c, z = make_batch("quads", 9, 5, dtype, seed=1)
     x.requires_grad_(grad)

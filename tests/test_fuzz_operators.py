@@ -75,8 +75,8 @@ class Call:
     def out_of_range(self) -> Tensor:
         """[T], which triplets have an index that is no row."""
         rows = {"M": len(self.arguments["emb"])}
-        reference = self.arguments["ref_emb"]
-        rows["N"] = rows["M"] if reference is None else len(reference)
+        bank = self.arguments["ref_emb"]
+        rows["N"] = rows["M"] if bank is None else len(bank)
         wrong = torch.zeros(len(self.arguments["anchor"]), dtype=torch.bool)
         for name, of in INDICES.items():
             index = self.arguments[name]

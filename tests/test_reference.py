@@ -128,7 +128,7 @@ def test_tiny_batches_give_no_triplets(n: int) -> None:
     assert [field.shape for field in t] == [(0,)] * 5
 
 
-def test_reference_mode_excludes_nothing_without_ids() -> None:
+def test_bank_mode_excludes_nothing_without_ids() -> None:
     x, y = line(0, 5), torch.tensor([0, 1])
     c, z = line(0, 1, 3), torch.tensor([0, 0, 1])
     t = reference.select_triplets(x, y, ref_emb=c, ref_labels=z, fallback="drop")

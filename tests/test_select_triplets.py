@@ -92,16 +92,16 @@ def test_integers_of_every_dtype(dtype: torch.dtype, dim: int) -> None:
 @pytest.mark.parametrize(("m", "n"), [(49, 97), (97, 48), (3, 200)])
 @pytest.mark.parametrize("with_ids", [False, True])
 def test_integers_against_a_bank(rules: dict[str, Any], m: int, n: int, with_ids: bool) -> None:
-    x, y, references = bank(m, n, 5, "integers", "quads")
-    rules = rules | (references if with_ids else without_ids(references)) | {"margin": 2.0}
+    x, y, candidates = bank(m, n, 5, "integers", "quads")
+    rules = rules | (candidates if with_ids else without_ids(candidates)) | {"margin": 2.0}
     assert_same_triplets(select_triplets(x, y, **rules), reference.select_triplets(x, y, **rules))
 
 
 @pytest.mark.parametrize(("m", "n"), [(0, 0), (0, 5), (5, 0), (1, 1), (1, 2), (2, 1)])
 @pytest.mark.parametrize("positives", POSITIVES)
 def test_tiny_banks(m: int, n: int, positives: str) -> None:
-    x, y, references = bank(m, n, 3, "integers", "pairs")
-    for options in (references, without_ids(references)):
+    x, y, candidates = bank(m, n, 3, "integers", "pairs")
+    for options in (candidates, without_ids(candidates)):
         expected = reference.select_triplets(x, y, positives=positives, **options)
         assert_same_triplets(select_triplets(x, y, positives=positives, **options), expected)
 
@@ -140,9 +140,9 @@ def test_many_tiles() -> None:
     """Larger than any tile in both directions, in self mode and against a bank."""
     x, y = make_batch("quads", 900, 6, cloud="integers")
     assert_same_triplets(select_triplets(x, y), reference.select_triplets(x, y))
-    x, y, references = bank(130, 1500, 6, "integers", "quads")
-    expected = reference.select_triplets(x, y, **references)
-    assert_same_triplets(select_triplets(x, y, **references), expected)
+    x, y, candidates = bank(130, 1500, 6, "integers", "quads")
+    expected = reference.select_triplets(x, y, **candidates)
+    assert_same_triplets(select_triplets(x, y, **candidates), expected)
 
 
 @pytest.mark.parametrize("rules", RULES, ids=name)
@@ -245,8 +245,8 @@ def test_every_rule(rules: dict[str, Any], distance: str) -> None:
 @pytest.mark.parametrize("rules", RULES, ids=name)
 @pytest.mark.parametrize("with_ids", [False, True])
 def test_every_rule_against_a_bank(rules: dict[str, Any], with_ids: bool) -> None:
-    x, y, references = bank(49, 141, 19, "gaussian", "uneven")
-    check(x, y, margin=0.2, **rules, **(references if with_ids else without_ids(references)))
+    x, y, candidates = bank(49, 141, 19, "gaussian", "uneven")
+    check(x, y, margin=0.2, **rules, **(candidates if with_ids else without_ids(candidates)))
 
 
 @pytest.mark.slow
@@ -309,10 +309,10 @@ def test_the_extreme_labels() -> None:
 
 
 def test_ids_of_every_size() -> None:
-    x, y, references = bank(49, 97, 5, "integers", "quads")
-    expected = reference.select_triplets(x, y, **references)
+    x, y, candidates = bank(49, 97, 5, "integers", "quads")
+    expected = reference.select_triplets(x, y, **candidates)
     for factor in (-1, 2**50, -(2**50)):
-        scaled = {k: v * factor if k.endswith("ids") else v for k, v in references.items()}
+        scaled = {k: v * factor if k.endswith("ids") else v for k, v in candidates.items()}
         assert_same_triplets(select_triplets(x, y, **scaled), expected)
 
 

@@ -2,9 +2,9 @@
 
 | file | what it does |
 |---|---|
-| `names.py` | what archives and runs on some data are called |
+| `names.py` | the endings of archives, and the name of some data |
 | `sources.py` | finds the folders that `--data` means, and unpacks archives |
-| `image_list.py` | lists the images under a folder, and counts what is no image |
+| `image_list.py` | lists the images under a folder, and counts the files that are none |
 | `images.py`, `metadata.py` | decodes images, even with damaged metadata |
 | `features.py` | reads precomputed features |
 | `examples.py` | images or features in memory, with their labels |

@@ -27,12 +27,12 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def are_images(self) -> bool:
-        """Whether they can be looked at, and augmented as images are."""
+        """Whether the values are images, which can be shown and augmented, not features."""
         return self.values.dtype == torch.uint8
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one of them."""
+        """The shape of one value."""
         return tuple(self.values.shape[1:])
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ def read_features(
         option: the argument that named the file, for messages.
         name: an .npz of arrays 'features' ([N, D] or [N, C, L], numbers) and 'labels' ([N],
             integers or strings).
-        shape: what a row must have, or None.
+        shape: the shape that a row must have; None for any.
 
     Returns:
         The features, float32, and the labels, strings as
@@ -88,7 +88,7 @@ def read_labels(option: str, name: str) -> tuple[NDArray[Any], tuple[int, ...]]:
         name: see there.
 
     Returns:
-        The labels, as they are, and the shape.
+        The labels as the file has them, and the shape.
 
     Raises:
         InputError: see there.
@@ -104,7 +104,7 @@ def read_labels(option: str, name: str) -> tuple[NDArray[Any], tuple[int, ...]]:
                 shape, _, _ = read(member)
         if labels.dtype.kind in "iuUS" and labels.shape == shape[:1]:
             return labels, shape[1:]
-    except Exception:  # of many kinds: reading it whole tells which
+    except Exception:  # of many kinds: read_features reads the whole file and says which
         pass
     features, labels = read_features(option, name)
     return labels, features.shape[1:]

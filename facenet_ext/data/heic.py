@@ -13,7 +13,7 @@ __all__ = ["NEEDS_PLUGIN", "lacks_plugin"]
 NEEDS_PLUGIN = "Pillow reads HEIC with a plugin: pip install pillow-heif"
 _MARKS = (b"ftypheic", b"ftypheix", b"ftypmif1")
 
-with contextlib.suppress(ImportError):  # it is an image from here on, where that is installed
+with contextlib.suppress(ImportError):  # with the plugin installed, Pillow opens HEIC from here on
     import_module("pillow_heif").register_heif_opener()
 
 

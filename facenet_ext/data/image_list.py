@@ -1,4 +1,4 @@
-"""The images under a folder: which files are images, whose they are, and what is not read."""
+"""The images under a folder: which files are images, whom they show, and what is not read."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class ImageList:
     Attributes:
         root: the folder that they are under.
         ids: a name for each: the path of its file under the root.
-        identities: whose each is, as its folder is called; "" where that is not known.
-        passed_over: counts what lies beside them and is not read, by kind.
+        identities: the identity of each: the name of its folder; "" where that is not known.
+        passed_over: counts, by kind, what lies beside the images and is not read.
     """
 
     root: Path
@@ -73,7 +73,7 @@ class ImageList:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A name for the list and for the files, as they were when this was first asked for."""
+        """A hash of the list, and of the sizes and times of its files when this is first read."""
         hashed = hashlib.sha256()
         for name in self.ids:
             status = os.stat(self.root / name)
@@ -110,7 +110,7 @@ def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
         leave_out: a folder that is not listed, wherever it lies.
 
     Raises:
-        InputError: there are none, or a folder cannot be read.
+        InputError: there are no images, or a folder cannot be read.
     """
     if root.is_file():
         return ImageList(root.parent, [root.name], [""])
@@ -151,11 +151,11 @@ def list_identities(root: Path) -> ImageList:
 
 
 def _walk(root: Path, leave_out: Path | None = None, by_identity: bool = False) -> ImageList:
-    """List the images in a folder and in its folders; ``by_identity`` those one level down."""
+    """List the images in a folder and in its folders; with ``by_identity`` those one level down."""
     images = ImageList(root, [], [])
 
     def visit(name: str, identity: str, above: tuple[Path, ...]) -> None:
-        """Add the images of the folder that has that name under the root."""
+        """Add the images of the folder with that name under the root, but not of one above."""
         if (real := (root / name).resolve()) in above:
             return
         for entry in entries_of(root / name):
@@ -182,12 +182,12 @@ def _walk(root: Path, leave_out: Path | None = None, by_identity: bool = False) 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
     """Return what a folder holds, in order of the names."""
-    with os.scandir(folder) as found:
-        return sorted(found, key=lambda entry: entry.name)
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def is_folder(entry: Entry) -> bool:
-    """Whether it is a folder or a link to one."""
+    """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -197,10 +197,10 @@ def is_folder(entry: Entry) -> bool:
 def is_image(entry: Entry, passed_over: Counter[str]) -> bool:
     """Whether a file is an image that Pillow reads.
 
-    That is told by the ending; where Pillow does not know it, or there is none, by the content.
+    The ending decides. Where there is none, or Pillow does not know it, the content does.
 
     Args:
-        entry: no folder.
+        entry: a file, or anything else but a folder.
         passed_over: counts by kind what is no image. Hidden files, and texts and tables, which
             often lie beside images, are not counted.
 
@@ -227,7 +227,7 @@ def is_image(entry: Entry, passed_over: Counter[str]) -> bool:
 
 
 def tell_passed_over(images: ImageList, console: Console) -> None:
-    """Print what lies beside images and is not read.
+    """Print how much lies beside images and is not read.
 
     Example:
         >>> from facenet_ext.common.console import make_console
@@ -241,7 +241,7 @@ def tell_passed_over(images: ImageList, console: Console) -> None:
 
 
 def told(passed_over: Counter[str]) -> str:
-    """Return in words what was counted.
+    """Return the counts in words, the highest first.
 
     Example:
         >>> told(Counter({".heic": 2, "dangling link": 1, "folder in an identity's folder": 3}))
@@ -255,7 +255,7 @@ def told(passed_over: Counter[str]) -> str:
 
 
 def _reads_pixels(name: str) -> bool:
-    """Whether Pillow reads pixels of a format: of some it knows no more than that it is one."""
+    """Whether Pillow reads the pixels of a format: some it can only recognise."""
     opener = Image.OPEN.get("JPEG" if name == "MPO" else name)  # an MPO is opened as a JPEG
     if opener is None or name == "MPEG":
         return False
@@ -264,13 +264,17 @@ def _reads_pixels(name: str) -> bool:
 
 @functools.cache
 def _endings(known: int) -> frozenset[str]:
-    """Return the endings of images, once for so many as are known: plugins may add some."""
+    """Return the endings of images; again only when ``known`` of them are more, by a plugin."""
     return frozenset(e for e, name in Image.registered_extensions().items() if _reads_pixels(name))
 
 
 @functools.cache
 def _marked_formats(known: int) -> tuple[str, ...]:
-    """Return the formats whose files begin with a mark; any bytes may pass for one of the rest."""
+    """Return the formats whose files begin with a mark: any bytes may pass for one of the others.
+
+    ``known`` is how many formats Pillow opens. A plugin may add some, and then they are looked up
+    again.
+    """
     Image.init()
     return tuple(name for name in Image.ID if Image.OPEN[name][1] and _reads_pixels(name))
 
@@ -280,7 +284,9 @@ def _has_known_content(entry: Entry) -> bool:
         path = Path(entry)
         with reading(path), Image.open(path, formats=_marked_formats(len(Image.OPEN))):
             return True
-    except Image.DecompressionBombError:  # an image, which can be told when it is read
+    except (
+        Image.DecompressionBombError
+    ):  # it is an image, and reading it will say that it is too large
         return True
     except Exception:  # of many kinds: it may be anything
         return False

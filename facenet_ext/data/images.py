@@ -148,27 +148,27 @@ def _read(source: Path | io.BytesIO, size: int | None) -> Image.Image:
 
     Args:
         source: the file, or its content.
-        size: a JPEG may be decoded at a smaller scale, as long as both sides have as many pixels.
+        size: a JPEG may be decoded at a smaller scale, if both sides keep this many pixels or more.
     """
     with Image.open(source) as file:
         if size is not None:
             file.draft(None, (size, size))
-        if file.format == "TIFF":  # as it is loaded it turns itself, but reads all other tags too
+        if file.format == "TIFF":  # load() turns a TIFF by itself, but reads all other tags too
             _turn(file, alone=True)
         file.load()
         turn = _turn(file)
         image = _opaque(_in_bytes(file if turn is None else file.transpose(turn)))
-        # Of RGB Pillow makes all else: of LAB it makes no grey.
+        # Pillow converts RGB to all other modes, but LAB, for example, not to grey.
         return image.copy() if image.mode == "L" else image.convert("RGB")
 
 
 def _read_without_damage(path: Path, error: Exception) -> Image.Image:
-    """Read an image, of which Pillow has said what is wrong, without its damaged metadata."""
+    """Read an image that Pillow refused with ``error``, without its damaged metadata."""
     try:
         content = without_damage(path)
         if content is not None:
             return _read(io.BytesIO(content), None)
-    except Exception:  # as before: the pixels are damaged
+    except Exception:  # again: so the pixels are damaged, and the first error stands
         pass
     raise UnreadableImageError(f"{path}: {NEEDS_PLUGIN if lacks_plugin(path) else error}") from None
 
@@ -182,7 +182,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By the value of the EXIF tag for the orientation."""
+"""What turns an image upright, by the value of its EXIF tag for the orientation."""
 
 
 def _turn(file: Image.Image, alone: bool = False) -> Image.Transpose | None:
@@ -205,7 +205,7 @@ def _turn(file: Image.Image, alone: bool = False) -> Image.Transpose | None:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Lay an image on white where it is transparent: what colours are hidden there is chance."""
+    """Lay an image on white where it is transparent: the colours hidden there are arbitrary."""
     if not image.has_transparency_data:
         return image
     picture = image.convert("RGBA")

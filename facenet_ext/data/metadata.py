@@ -22,7 +22,7 @@ def without_damage(path: Path) -> bytes | None:
     """Return an image file's content without the metadata that may keep it from being read.
 
     Pillow refuses a PNG for one chunk of text that is damaged, and a TIFF for one tag whose value
-    lies behind the file's end. (It bears what may be wrong beside the pixels of other formats.)
+    lies behind the file's end. (In other formats it tolerates what is wrong beside the pixels.)
 
     Args:
         path: a file.
@@ -41,7 +41,7 @@ def without_damage(path: Path) -> bytes | None:
 
 
 def _bare_png(content: bytes) -> bytes:
-    """Keep the chunks that make the picture, and those of the others that are shown and whole."""
+    """Keep the chunks with the pixels; of the others, those that change the look and are whole."""
     parts = [_PNG]
     at = len(_PNG)
     while at + 12 <= len(content):
@@ -55,7 +55,7 @@ def _bare_png(content: bytes) -> bytes:
 
 
 def _bare_tiff(content: bytes) -> bytes:
-    """Give the tags of the first picture whose values are not in the file a type that is none."""
+    """Give type 0, which none has, to tags of the first picture with a value behind the end."""
     order = "<" if content[:2] == b"II" else ">"
     patched = bytearray(content)
     try:
@@ -66,6 +66,6 @@ def _bare_tiff(content: bytes) -> bytes:
             size = values * _TIFF_SIZES.get(kind, 0)
             if size > 4 and offset + size > len(content):
                 patched[at + 2 : at + 4] = bytes(2)
-    except struct.error:  # the list of tags ends with the file
+    except struct.error:  # the file ends inside the list of tags
         pass
     return bytes(patched)

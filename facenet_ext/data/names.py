@@ -1,4 +1,4 @@
-"""What data is called: the endings of archives, and the name that a run on some data bears."""
+"""Names of data: the endings of archives, and the name of some data in the names of runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip")
 """The endings of the archives that ``--data`` takes."""
 
 _LONGEST_NAME = 50
-"""Characters of the data's name in a run's: 200 bytes at most, of the 255 of a file system."""
+"""Most characters of a data's name: they take up to 200 of the 255 bytes of a file's name."""
 
 
 def data_name(data: str) -> str:
-    """Return the name of some data, which runs on it bear, without what shells mind.
+    """Return the name of some data, for the names of runs, without characters special to shells.
 
     Args:
         data: what ``--data`` says: "digits", or a path, of which the last part counts.
@@ -24,7 +24,7 @@ def data_name(data: str) -> str:
         >>> data_name("faces/lfw.v2.tar.gz"), data_name("my photos/"), data_name("/")
         ('lfw.v2', 'my_photos', 'data')
     """
-    path = os.path.abspath(os.path.expanduser(data))  # resolved, '.' and '..' have names
+    path = os.path.abspath(os.path.expanduser(data))  # absolute, as '.' and '..' are no names
     name = unicodedata.normalize("NFC", os.path.basename(path))
     if not os.path.isdir(path):
         for ending in (*ARCHIVES, ".npz"):

@@ -15,12 +15,12 @@ from facenet_ext.common.text import counted
 __all__ = ["Pairs", "all_pairs", "identity_folds"]
 
 _MOST_PAIRS = 4_000_000
-"""Of each kind; beyond that a sample says the same."""
+"""Most pairs of each kind; if there are more, a sample says the same."""
 
 _FEWEST_PAIRS = 10
 _MOST_FOLDS = 10
 _FOLD_PAIRS = 10
-"""Of each kind, that a fold has where there are more than two folds."""
+"""Fewest pairs of each kind in a fold, where there are more than two folds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +108,10 @@ def identity_folds(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Deal identities out to folds, and return the folds of the two identities of each pair.
 
     Pairs that share an identity are not independent: two images of one person are hard or easy for
-    the same reason. Folds of pairs would choose a threshold on the people that it is judged on, and
-    would take their spread for that of people. So a fold is judged on the pairs within it, with
-    the threshold that is best on the pairs that have nobody of it. There are as many folds, up to
-    ten, as get ten pairs of each kind; or two, where these get any.
+    the same reason. With folds of pairs, a threshold would be chosen on the people that it is
+    judged on, and the spread over folds would be too small. So a fold is judged on the pairs within
+    it, with the threshold that is best on the pairs that have nobody of it. There are up to ten
+    folds: as many as get ten pairs of each kind, or else two, if each gets a pair of each kind.
 
     Args:
         labels: [images] int64, the identity of each image.
@@ -133,7 +133,7 @@ def identity_folds(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
     same = one == other
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(names), generator=generator)
-    # Those with pairs of their own first, so that every fold gets as many of them.
+    # Identities with same pairs come first, so that every fold gets equally many of them.
     has_same = torch.zeros(len(names), dtype=torch.bool).index_fill(0, one[same], True)
     order = torch.cat([order[has_same[order]], order[~has_same[order]]])
     place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order)))
@@ -149,7 +149,7 @@ def identity_folds(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _sample(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return same pairs, up to a most, and random different pairs."""
+    """Return same pairs, up to _MOST_PAIRS of them, and random different pairs."""
     same = []
     for label in sorted(set(labels.tolist())):
         rows = torch.nonzero(labels == label).flatten()

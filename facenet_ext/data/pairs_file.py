@@ -1,4 +1,4 @@
-"""Files that name pairs to verify: LFW's, YouTube Faces', and one's own as ``.csv``."""
+"""Files that name pairs to verify: LFW's, YouTube Faces', and a user's own as ``.csv``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facenet_ext.data.image_list import ImageList, entries_of, is_folder, is_ima
 __all__ = ["NamedPair", "PairsFile", "read_pairs"]
 
 _FRAMES = 100
-"""Of a video, as the paper takes them."""
+"""Most frames of a video, as in the paper."""
 
 
 class NamedPair(NamedTuple):
@@ -45,7 +45,7 @@ class PairsFile(NamedTuple):
 
     @property
     def people(self) -> set[str]:
-        """Whose pairs they are, as :func:`facenet_ext.common.text.comparable` returns names."""
+        """The pairs' identities, as :func:`facenet_ext.common.text.comparable` returns names."""
         names = {name for pair in self.pairs for name in (pair.first, pair.second)}
         return {comparable(self._identity(name)) for name in names}
 
@@ -53,11 +53,11 @@ class PairsFile(NamedTuple):
         return name.split("/")[0] if self.of == "videos" else Path(name).parent.name
 
     def locate(self, images: ImageList) -> tuple[ImageList, list[list[int]], list[tuple[int, int]]]:
-        """Find the files of what the pairs name.
+        """Find the files of the images or videos that the pairs name.
 
         Args:
-            images: what :func:`~.image_list.list_identities` lists; it may be empty for other files
-                than LFW's.
+            images: as :func:`~.image_list.list_identities` lists them. Only LFW's files need the
+                list: for others it may be empty.
 
         Returns:
             The images named, each once; the rows of each item, which is an image or the frames of
@@ -71,27 +71,27 @@ class PairsFile(NamedTuple):
             lines.setdefault(pair.first, pair.line)
             lines.setdefault(pair.second, pair.line)
         find = self._finder(images)
-        found = {name: tuple(find(name)) for name in lines}
-        if missing := [name for name, files in found.items() if not files]:
+        files_of = {name: tuple(find(name)) for name in lines}
+        if missing := [name for name, files in files_of.items() if not files]:
             if self.of == "numbered images":
                 raise InputError(
-                    f"{self.path}: {len(missing):,} of the {counted(len(found), 'image')} it names "
+                    f"{self.path}: {len(missing):,} of the {counted(len(lines), 'image')} it names "
                     f"are missing or cannot be read, first {missing[0]}; give the pairs file that "
                     "belongs to these images"
                 )
             kind = "frames in" if self.of == "videos" else "image"
             where = f"{self.path}: line {lines[missing[0]]}"
             raise InputError(f"{where}: no {kind} {images.root / missing[0]}")
-        # By the files: a name may be spelt in two ways.
-        items = {files: at for at, files in enumerate(dict.fromkeys(found.values()))}
+        # Items are told apart by their files: a name may be spelt in two ways.
+        items = {files: at for at, files in enumerate(dict.fromkeys(files_of.values()))}
         rows: dict[str, int] = {}
         places = [[rows.setdefault(file, len(rows)) for file in files] for files in items]
-        ends = [(items[found[pair.first]], items[found[pair.second]]) for pair in self.pairs]
+        ends = [(items[files_of[pair.first]], items[files_of[pair.second]]) for pair in self.pairs]
         whose = [self._identity(file) for file in rows]
         return ImageList(images.root, list(rows), whose, images.passed_over), places, ends
 
     def _finder(self, images: ImageList) -> Callable[[str], list[str]]:
-        """Return what finds the files of an item by its name: none where it is missing."""
+        """Return a function from an item's name to its files; there are none if it is missing."""
         if self.of == "numbered images":
             by_stem = {comparable(os.path.splitext(file)[0]): [file] for file in images.ids}
             return lambda name: by_stem.get(name, [])
@@ -153,7 +153,7 @@ def _numbered(path: Path, text: str) -> Iterator[NamedPair]:
 
 
 def _rows(path: Path, text: str, *, videos: bool) -> Iterator[NamedPair]:
-    """Read YouTube Faces' format, or one's own."""
+    """Read YouTube Faces' format, or a user's own."""
     try:
         rows = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
@@ -183,7 +183,7 @@ def _rows(path: Path, text: str, *, videos: bool) -> Iterator[NamedPair]:
 
 
 def _spelling(root: Path) -> Callable[[str], str]:
-    """Return what finds the name that a path has on disk, where a text spells it another way."""
+    """Return a function from a path's name in a text to its name on disk, if spelt otherwise."""
 
     @functools.cache
     def names_in(folder: Path) -> dict[str, list[str]]:
@@ -195,12 +195,14 @@ def _spelling(root: Path) -> Callable[[str], str]:
     def spelt(name: str) -> str:
         if name.isascii() or os.path.exists(root / name):
             return name
-        found = [root]
+        paths = [root]
         for part in Path(name).parts:
-            found = [
-                f / on_disk for f in found for on_disk in names_in(f).get(comparable(part), [])
+            paths = [
+                path / on_disk
+                for path in paths
+                for on_disk in names_in(path).get(comparable(part), [])
             ]
-        return found[0].relative_to(root).as_posix() if found else name
+        return paths[0].relative_to(root).as_posix() if paths else name
 
     return spelt
 

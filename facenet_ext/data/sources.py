@@ -44,7 +44,7 @@ def find(data: str) -> Source:
         A :class:`Source`.
 
     Raises:
-        InputError: there is no such folder or archive, or the archive is broken or unsafe.
+        InputError: there is no such folder or archive, or the archive is damaged or unsafe.
     """
     root = Path(data).expanduser()
     if root.is_file():
@@ -61,7 +61,7 @@ def find(data: str) -> Source:
 
 
 def _unpacked(archive: Path) -> Path:
-    """Return the folder an archive was unpacked to, now or before."""
+    """Return the folder of an unpacked archive; unpack it unless that was done before."""
     if not archive.name.endswith(ARCHIVES):
         raise InputError(f"`data` {archive}: not a folder nor an archive ({', '.join(ARCHIVES)})")
     status = archive.stat()
@@ -76,7 +76,7 @@ def _unpacked(archive: Path) -> Path:
 
 
 def _extract_whole(extract: Callable[[Path, Path], None], archive: Path, target: Path) -> None:
-    """Extract beside the target and rename, so that the target is whole wherever it exists."""
+    """Extract beside the target and rename, so that the target is never half extracted."""
     unfinished = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -41,8 +41,8 @@ _FOLDS = 10
 def in_order(identities: Collection[_Name]) -> list[_Name]:
     """Return the identities in the order in which they are held out, the same for every run.
 
-    The order is that of ``torch.randperm`` with seed 0, computed without torch: what cannot be
-    split is told before anything takes seconds to import.
+    The order is that of ``torch.randperm`` with seed 0. It is computed without torch, which takes
+    seconds to import: errors about the split come before that.
 
     Example:
         >>> in_order({"Ann", "Bob", "Cy"})
@@ -57,7 +57,7 @@ def in_order(identities: Collection[_Name]) -> list[_Name]:
 
 
 def held_out_count(identities: int, share: float) -> int:
-    """Return how many of the identities a share of them is: two at least."""
+    """Return how many identities a share of them is, at least two."""
     return max(2, round(share * identities))
 
 
@@ -84,7 +84,7 @@ class Split:
         val: the images to verify on.
         pairs: names the pairs to verify; None for all pairs.
         others: the images that ``val`` was split off from; None where ``val`` has its own folder.
-        by_share: whether ``val`` are the share of the identities that ``--held-out`` says.
+        by_share: whether ``val`` has a share of the identities, as ``--held-out`` says.
     """
 
     data: str
@@ -104,8 +104,8 @@ def split(options: DataOptions, run: Path | None = None) -> Split:
 
     Args:
         options: of the data.
-        run: the folder of the run, which names whom it verifies on, unless an older version made
-            it; None for a new run.
+        run: the folder of the run, which names the identities that it verifies on, unless an older
+            version made it; None for a new run.
 
     Raises:
         InputError: the folders, the archive or the pairs file cannot be read.
@@ -126,9 +126,12 @@ def split(options: DataOptions, run: Path | None = None) -> Split:
 def split_labels(
     labels: NDArray[Any], share: float, run: Path | None = None
 ) -> tuple[NDArray[np.bool_], bool]:
-    """Return which rows of features, with a label each, a run verifies on, and if by its share.
+    """Return which rows of features a run verifies on, and whether they are chosen by a share.
 
-    See :func:`split`.
+    Args:
+        labels: one for each row.
+        share: of the labels, for a run that names none.
+        run: see :func:`split`.
     """
     people, names = set(labels.tolist()), read_names(run)
     held = choose(people, share) if names is None else {p for p in people if str(p) in names}
@@ -136,7 +139,12 @@ def split_labels(
 
 
 def kept_by(checkpoint: Path | None, given: Collection[str]) -> Path | None:
-    """Return the folder of a run that goes on with its split: a share given anew makes another."""
+    """Return the folder of the run whose split is used again; None where a new split is made.
+
+    Args:
+        checkpoint: of the run, or None.
+        given: the options that the user gave. ``held_out`` among them asks for a new split.
+    """
     return None if checkpoint is None or "held_out" in given else checkpoint.parent.parent
 
 
@@ -144,7 +152,7 @@ def _read(pairs: str | Path | None) -> PairsFile | None:
     file = None if pairs is None else read_pairs(Path(pairs))
     if file is not None and file.of == "videos":
         raise InputError(
-            f"`pairs` {pairs}: names videos; a run verifies images, give pairs of some"
+            f"`pairs` {pairs}: names videos; a run verifies images, so give pairs of images"
         )
     return file
 
@@ -186,5 +194,5 @@ def read_names(run: Path | None) -> set[str] | None:
     except FileNotFoundError:
         return None
     names = text.split("\n")[:-1]
-    plain = (re.sub(r"\\(.)", lambda found: found[1].replace("n", "\n"), name) for name in names)
+    plain = (re.sub(r"\\(.)", lambda escape: escape[1].replace("n", "\n"), name) for name in names)
     return {comparable(name) for name in plain}

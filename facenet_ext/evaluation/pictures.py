@@ -73,7 +73,8 @@ def draw_roc(verification: Verification) -> Figure:
         if point.reachable:
             far = max(point.far, smallest)
             axes.plot(far, point.val, "o", color=DIFFERENT_COLOUR)
-            # The curve rises to the right: above and left of it is room, but not at the left edge.
+            # The curve rises to the right, so there is room above and left of it; at the left edge
+            # of the picture there is none.
             at_edge = far < 5 * smallest
             below = at_edge and point.val > 0.2
             axes.annotate(
@@ -109,7 +110,7 @@ def draw_distances(verification: Verification) -> Figure:
             distances[kind].numpy(), bins, density=True, color=colour, alpha=0.55, label=label
         )
     threshold = verification.threshold
-    if math.isfinite(threshold):  # -inf accepts nothing: the two kinds are not told apart
+    if math.isfinite(threshold):  # -inf accepts nothing: no threshold tells the two kinds apart
         axes.axvline(
             threshold, color=ACCENT_COLOUR, linestyle="--", label=f"threshold {threshold:.3f}"
         )
@@ -144,7 +145,7 @@ def draw_mistakes(
     names: Sequence[str],
     count: int = 6,
 ) -> Figure | None:
-    """Draw the rejected same pairs that are farthest apart and the accepted different nearest.
+    """Draw the farthest of the rejected same pairs, and the nearest of the accepted different ones.
 
     Args:
         verification: of pairs of items.

@@ -1,4 +1,4 @@
-"""What to verify: images, or videos of them, and pairs: LFW, YouTube Faces, and one's own."""
+"""What to verify: images or videos, and pairs of them, of LFW, YouTube Faces or a user's own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Protocol:
     pairs: Pairs
 
     def among(self, kept: Sequence[int]) -> Protocol:
-        """Return what is left where only some items are."""
+        """Return the protocol with only some of its items, and with the pairs of these."""
         if len(kept) == len(self.items):
             return self
         items = [self.items[item] for item in kept]
@@ -45,7 +45,7 @@ class Protocol:
 
     @property
     def people(self) -> set[str]:
-        """Whose the items are, as :func:`facenet_ext.common.text.comparable` returns names."""
+        """The items' identities, as :func:`facenet_ext.common.text.comparable` returns names."""
         return {self.images.people[row] for item in self.items for row in item}
 
     def names(self) -> list[str]:
@@ -59,7 +59,7 @@ class Protocol:
 
 
 def make_protocol(images: ImageList, file: PairsFile | None, name: str = "") -> Protocol:
-    """Return what a file of pairs says, or all pairs, over some images.
+    """Return the protocol of a file of pairs, or of all pairs of some images.
 
     Args:
         images: the images that there are.
@@ -67,7 +67,8 @@ def make_protocol(images: ImageList, file: PairsFile | None, name: str = "") -> 
         name: of the protocol, by default the file's.
 
     Raises:
-        InputError: images are missing, or nobody knows whose one is, or there are too few pairs.
+        InputError: images are missing, the identity of one is not known, or there are too few
+            pairs.
     """
     if file is None:
         if "" in images.identities:
@@ -114,7 +115,7 @@ def read_protocol(data: str, pairs: str | None = None) -> Protocol:
 
 
 def _downloaded_lfw() -> tuple[Path, Path]:
-    """Return the folder and the pairs that scikit-learn downloads, now or before."""
+    """Return LFW's folder and pairs; scikit-learn downloads them unless it did so before."""
     from sklearn.datasets import fetch_lfw_pairs, get_data_home  # type: ignore[import-untyped]
 
     home = Path(get_data_home()) / "lfw_home"
@@ -155,7 +156,7 @@ def _make_pairs(file: PairsFile, ends: Sequence[tuple[int, int]], whose: Sequenc
 def _identities(first: Tensor, second: Tensor, same: Tensor, whose: Sequence[str]) -> Tensor:
     """Return the identity of each item: its folder, unless the pairs say otherwise.
 
-    Where folders are no identities, items that pairs of one identity join are of one.
+    Where folders are no identities, two items are of one identity if same pairs connect them.
     """
     labels = torch.from_numpy(number_names(whose)[1])
     if torch.equal(labels[first] == labels[second], same):

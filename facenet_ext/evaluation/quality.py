@@ -1,4 +1,4 @@
-"""How an embedding bears images of bad quality: few pixels, strong compression."""
+"""How well an embedding verifies images of bad quality: few pixels, strong compression."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["JPEG_QUALITIES", "PIXELS", "QualitySlice", "measure_quality"]
 
 JPEG_QUALITIES = (10, 20, 30, 50, 70, 90)
 PIXELS = (256, 400, 900, 1_600, 6_400)
-"""Of an image. The paper's table begins at 1,600; the images here may have few more themselves."""
+"""Pixels of an image. The paper's table begins at 1,600, but images here may have hardly more."""
 
 _BATCH = 128
 
@@ -52,9 +52,9 @@ def measure_quality(
     """Verify pairs again with all images compressed, and with all images small.
 
     Args:
-        module: what embeds, by one pass through the network each.
-        protocol: images and pairs; of a video the first frame.
-        most_images: pairs are left out beyond so many images.
+        module: embeds each image by one pass through the network.
+        protocol: images and pairs. The first frame stands for a video.
+        most_images: pairs are taken until they have so many images; the others are left out.
         progress: called with the slices that are done and all there are.
 
     Returns:
@@ -70,7 +70,7 @@ def measure_quality(
         raise InputError(f"`quality` {most_images}: too few images for pairs of both kinds")
     slices = [("JPEG quality", quality) for quality in JPEG_QUALITIES]
     slices += [("pixels", pixels) for pixels in PIXELS]
-    found = []
+    measured = []
     for done, (kind, value) in enumerate(slices):
         if progress is not None:
             progress(done, len(slices))
@@ -78,8 +78,8 @@ def measure_quality(
         distances = (embeddings[pairs.first] - embeddings[pairs.second]).square().sum(1)
         point = val_far(distances, pairs.same, 1e-2)
         val = point.val if point.reachable and math.isfinite(point.val) else None
-        found.append(QualitySlice(kind, value, auc(distances, pairs.same), val))
-    return found
+        measured.append(QualitySlice(kind, value, auc(distances, pairs.same), val))
+    return measured
 
 
 def _first_pairs(protocol: Protocol, most_images: int) -> tuple[list[int], Pairs]:

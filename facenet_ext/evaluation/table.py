@@ -1,4 +1,4 @@
-"""The results at the end of a run: a table, and ``metrics.json``."""
+"""The figures of a verification as a table for the terminal."""
 
 from __future__ import annotations
 

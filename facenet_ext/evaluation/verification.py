@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 FEW_IDENTITIES = 20
-"""Below so many, figures tell more about who they are than about the embedding."""
+"""With fewer identities the figures depend more on who these are than on the embedding."""
 
 _GRADES = (
     (0.6, "Hardly better than guessing"),
@@ -40,10 +40,10 @@ _GRADES = (
     (0.99, "Good"),
     (math.inf, "Very good"),
 )
-"""By accuracy below a limit; 0.5 is guessing."""
+"""The grade of an accuracy is the first with a limit above it; 0.5 is guessing."""
 
 _POINTS = 512
-"""Of a stored curve, about."""
+"""About the most points of a stored curve."""
 
 _CHUNK = 100_000
 """Pairs whose embeddings are gathered at once: 100 MB with 128 dimensions."""
@@ -146,8 +146,9 @@ def verify(embeddings: Tensor, pairs: Pairs, spread: Tensor | None = None) -> Ve
     Args:
         embeddings: [N, D] floating point, rows of length 1; or means of such, of videos.
         pairs: pairs of rows.
-        spread: [N], where rows are means: the mean squared distance of what they are means of from
-            them. The distance of two rows is then that of all pairs of frames, on average.
+        spread: [N], where rows are means, as of a video's frames: the mean squared distance of
+            the frames from their mean. The distance of two rows is then the mean over all pairs of
+            their frames.
 
     Returns:
         A :class:`Verification`.
@@ -171,7 +172,7 @@ def verify(embeddings: Tensor, pairs: Pairs, spread: Tensor | None = None) -> Ve
 def _accuracy(distances: Tensor, pairs: Pairs) -> KFoldAccuracy:
     if pairs.folds.ndim == 1 or pairs.folds.any():
         return kfold_accuracy(distances, pairs.same, pairs.folds, balanced=pairs.balanced)
-    # One fold: beside a copy of itself it is judged with the threshold that is best on itself.
+    # One fold: it is given twice, so that the threshold that is best on the one judges the other.
     twice = kfold_accuracy(
         distances.repeat(2),
         pairs.same.repeat(2),
@@ -195,10 +196,9 @@ def _distances(embeddings: Tensor, pairs: Pairs, spread: Tensor | None) -> Tenso
 
 
 def curve_as_dict(curve: Roc) -> dict[str, list[float]]:
-    """Return a ROC curve as JSON has it: where FAR changes, at most so many points.
+    """Return a ROC curve as JSON has it: the points where FAR changes, at most about 512.
 
-    Of those that are left out the strictest go first where rates are large, so that small rates
-    keep every step.
+    Where there are more, small rates keep every point, and large ones lose some.
     """
     far, last = curve.far, curve.far.numel() - 1
     steps = torch.cat([(far[1:] != far[:-1]).nonzero().flatten(), torch.tensor([last])])

@@ -24,15 +24,15 @@ __all__ = ["Suspect", "find_duplicates", "find_mislabelled"]
 
 _ANCHORS = 512
 _DIMENSIONS = 8  # of the projection in which duplicates are looked for
-_NEIGHBOURS = 9  # that are looked at there, the row itself among them
+_NEIGHBOURS = 9  # of a row that are compared with it there, the row itself among them
 
 
 class Suspect(NamedTuple):
     """A row that is probably under the wrong label.
 
     Attributes:
-        row: which one.
-        score: how much speaks for it, from 0 to 1.
+        row: its number.
+        score: how suspicious it is, from 0 to 1.
         positive: the closest row of its own label.
         d_positive: its squared distance.
         other: the closest row of another label.
@@ -61,9 +61,10 @@ def find_mislabelled(
     .. math:: s(a) = \operatorname{median}_{p \in P(a)} \frac{|\{n \in S : d(a, n) < d(a, p)\}|}
         {|\{n \in S : y_n \ne y_a\}|}
 
-    with S a sample of all rows. Near 0 for a row among its own kind, about a half for one whose
-    label says nothing. The median asks the label's majority: one wrong row among many does not
-    make the others suspicious. If a label has two rows, both get the same score.
+    with S a sample of all rows. The score is near 0 for a row whose label is right, and about a
+    half for one whose label says nothing. As it is a median over the rows of a label, one wrong row
+    among many does not make the others suspicious. If a label has two rows, both get the same
+    score.
 
     Args:
         embeddings: ``[N, D]`` float32, float64 or float16.
@@ -117,14 +118,14 @@ def find_duplicates(
 ) -> list[tuple[int, int, float]]:
     """Find rows of different labels that are at distance 0: one image under two names.
 
-    Of many copies of one row, each is listed beside the first, and of rows that are almost equal
-    each beside its closest few: the time is O(N log N) whatever the set holds.
+    Each copy of a row is listed beside the first one. Rows that are almost equal are listed beside
+    their closest few. So the time is O(N log N), whatever the set holds.
 
     Args:
         embeddings: ``[N, D]`` float32, float64 or float16.
         labels: ``[N]`` integers.
-        within: the largest squared distance that counts as 0: of one image embedded twice, in other
-            company, the last digits may differ.
+        within: the largest squared distance that counts as 0. An image that is embedded twice, in
+            two batches, may differ from itself in the last digits.
 
     Returns:
         Pairs (row, a later row, squared distance), in ascending order.
@@ -144,10 +145,10 @@ def find_duplicates(
     first, places = _copies(embeddings)
     rows = np.arange(len(labels))
     copies = rows[(first != rows) & (labels[first] != labels)]
-    found = {(int(first[row]), int(row)): 0.0 for row in copies}
+    duplicates = {(int(first[row]), int(row)): 0.0 for row in copies}
     alone = np.flatnonzero(first == rows)
     if len(alone) > 1:
-        # Rows that are close are as close in any projection.
+        # No two rows are farther apart in a projection than they are.
         near, neighbours = cKDTree(places[alone]).query(
             places[alone],
             k=min(_NEIGHBOURS, len(alone)),
@@ -159,8 +160,8 @@ def find_duplicates(
         for p, q in zip(a[differing].tolist(), b[differing].tolist(), strict=True):
             distance = float(np.square(embeddings[p].astype(np.float64) - embeddings[q]).sum())
             if distance <= within:
-                found[p, q] = distance
-    return [(*pair, distance) for pair, distance in sorted(found.items())]
+                duplicates[p, q] = distance
+    return [(*pair, distance) for pair, distance in sorted(duplicates.items())]
 
 
 def _copies(embeddings: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

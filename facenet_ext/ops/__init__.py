@@ -1,4 +1,4 @@
-"""The operators: each file has one's call, its shapes without data (fake) and its gradient."""
+"""The operators: a file each, with the call, the shapes without data (fake) and the gradient."""
 
 from facenet_ext import _library as _library  # registers torch.ops.facenet_ext
 from facenet_ext.ops.distance_histogram import distance_histogram as distance_histogram

@@ -25,8 +25,8 @@ class FusedLoss:
     """``facenet_ext::NAME`` with its fake and its gradient registered.
 
     Args:
-        name: the operator's.
-        arguments: how many its schema has.
+        name: of the operator.
+        arguments: the number of arguments in its schema.
     """
 
     def __init__(self, name: str, arguments: int) -> None:
@@ -121,7 +121,8 @@ def _save_gradients(
     ctx.has_emb_grad, ctx.has_ref_grad = inputs[-2:]
     emb, _, ref_emb, *_ = inputs
     ctx.dtype = emb.dtype
-    # The embeddings only refuse second derivatives. A bank without a gradient may be overwritten.
+    # The embeddings are saved only to refuse second derivatives. A bank without a gradient is not
+    # saved, so it may be overwritten.
     flags = (ctx.has_emb_grad, ctx.has_ref_grad)
     at = [rows for rows, has_grad in zip((emb, ref_emb), flags, strict=True) if has_grad]
     ctx.save_for_backward(*output[1:3], *at)
@@ -135,15 +136,15 @@ def _setup_context(
 
 
 def _scaled(gradient: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
-    """Their product, rounded once: a loss scale must reach it before the cast.
+    """The product in ``dtype``, rounded once: a loss scale must be applied before the cast.
 
-    Into a tensor of the final type, so that none of the wider one is made on the way.
+    It goes straight into a tensor of this type, so that no wider one is made on the way.
     """
     if gradient.dtype == dtype:
         return gradient * grad
     try:
         return torch.mul(gradient, grad, out=gradient.new_empty(gradient.shape, dtype=dtype))
-    except RuntimeError:  # vmap of the backward, as jacrev makes it, knows no out=
+    except RuntimeError:  # jacrev runs the backward under vmap, which has no out=
         return (gradient * grad).to(dtype)
 
 

@@ -22,7 +22,7 @@ _NO_FORWARD = (
 
 
 def register_fake(name: str) -> Callable[[_F], _F]:
-    """``torch.library.register_fake`` with its type, of an operator that refuses ``vmap``."""
+    """``torch.library.register_fake``, typed, for an operator that refuses ``vmap``."""
     torch.library.register_vmap(name, functools.partial(_refuse_vmap, name))
     return cast(Callable[[_F], _F], torch.library.register_fake(name))
 
@@ -42,8 +42,8 @@ def register_gradient(
         setup_context: see there.
 
     Returns:
-        What calls the operator where :func:`needs_function` says so. It has the operator's
-        arguments and gradient, and errors in place of ``vmap`` and forward mode.
+        A function of autograd that calls the operator, for where :func:`needs_function` is true. It
+        has the operator's arguments and gradient. ``vmap`` and forward mode raise an error.
     """
     name = operator.name()
     torch.library.register_autograd(name, backward, setup_context=setup_context)
@@ -62,7 +62,7 @@ def register_gradient(
             raise RuntimeError(_NO_FORWARD)
 
     Transformable.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
-    # torch.compile would look into it on its way through a transform that it does not compile.
+    # Else torch.compile would trace it inside a transform that it does not compile.
     eager = _internals.never_compiled(backward)
     Transformable.backward = staticmethod(eager)  # type: ignore[method-assign]
     return Transformable
@@ -75,12 +75,13 @@ def differentiable_once(backward: _F) -> _F:
     otherwise be dropped in silence. ``torch.autograd.function.once_differentiable`` does not help.
     The node that it adds to the graph, which refuses, is connected to no tensor.
     ``torch.autograd.grad`` follows only paths to its inputs, and never reaches the node. Here the
-    node is connected to every saved tensor that needs a gradient. So save the embeddings.
+    node is connected to every saved tensor that needs a gradient. So ``setup_context`` must save
+    the embeddings.
     """
 
     def once(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         outputs: tuple[Any, ...]
-        if not torch.is_grad_enabled():  # the usual case, with microseconds to lose
+        if not torch.is_grad_enabled():  # the usual case, where microseconds count
             outputs = backward(ctx, *grads)
             return outputs
         with torch.no_grad():
@@ -109,7 +110,7 @@ class _FirstDerivative(torch.autograd.Function):
 
 
 def _first_derivative(derivative: Tensor, *at: Tensor | None) -> Tensor:
-    """``derivative``, which depends on ``at`` in a way that refuses to be differentiated."""
+    """``derivative``, connected to ``at`` by a node that refuses to be differentiated."""
     result: Tensor = _FirstDerivative.apply(derivative, *at)  # type: ignore[no-untyped-call]
     return result
 

@@ -36,7 +36,7 @@ def distance_histogram(
     shift: int,
     bins: int,
 ) -> Tensor:
-    """Pairs of one label and of others by column, [2, windows * (bins + 1) + 2]."""
+    """Counts of pairs of one label, and of two, by column: [2, windows * (bins + 1) + 2]."""
     with torch.no_grad():
         counts: Tensor = _OPERATOR(emb, labels, ref_emb, ref_labels, distance, low, shift, bins)
     return counts

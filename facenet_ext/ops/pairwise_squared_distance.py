@@ -26,14 +26,14 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor | None], output: Tenso
 
 
 def _about_the_mean(x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Both without a common offset, which then costs no digits."""
+    """Both minus the mean of ``x``, so that a common offset costs no digits."""
     origin = x.detach().to(dtype).mean(0, keepdim=True) if x.shape[0] else 0
     return x.to(dtype) - origin, y.to(dtype) - origin
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     # d(i, j) = |x_i - y_j|^2 pushes x_i by 2 g_ij (x_i - y_j). Plain differentiable operations,
-    # so that second derivatives exist. Not in the type that autocast likes products in.
+    # so that second derivatives exist. Autocast would compute the products in half precision.
     x, y = ctx.saved_tensors
     with torch.autocast(x.device.type, enabled=False):
         x_c, y_c = _about_the_mean(x, y, grad.dtype)

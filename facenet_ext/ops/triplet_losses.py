@@ -56,13 +56,13 @@ def _fake_backward(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     emb, ref_emb, anchor, positive, negative, *ctx.options = inputs
     ctx.self_mode = ref_emb is None
-    reference = () if ref_emb is None else (ref_emb,)
-    ctx.save_for_backward(emb, anchor, positive, negative, *reference)
+    bank = () if ref_emb is None else (ref_emb,)
+    ctx.save_for_backward(emb, anchor, positive, negative, *bank)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    emb, anchor, positive, negative, *reference = ctx.saved_tensors
-    ref_emb = reference[0] if reference else None
+    emb, anchor, positive, negative, *bank = ctx.saved_tensors
+    ref_emb = bank[0] if bank else None
     emb_grad, ref_grad = _BACKWARD(grad, emb, ref_emb, anchor, positive, negative, *ctx.options)
     return (
         emb_grad.to(emb.dtype),

@@ -9,7 +9,8 @@ distance and loss that comes out is float64. Arguments are not validated here.
 
 Notation, used throughout: anchors ``x`` [M, D] with labels ``y``, candidates ``c`` [N, D] with
 labels ``z``. In *self mode* the candidates are the anchors and the pair (i, i) is excluded. In
-*reference mode* (``ref_emb``, ``ref_labels``) no pair is excluded unless ids are given:
+*bank mode* they are a bank (``ref_emb``, ``ref_labels``). Then no pair is excluded unless ids are
+given:
 
     P(i) = { j : z_j = y_i, not excluded }      positives of anchor i
     N(i) = { j : z_j != y_i }                   negatives of anchor i
