@@ -23,13 +23,13 @@ PairSet<T> make_pairs(const Rows<T>& emb, const std::optional<Rows<T>>& ref,
                       const Buffer<int64_t>& anchor_ids, const Buffer<int64_t>& ref_ids,
                       Distance distance) {
   using Side = typename PairSet<T>::Side;
-  std::optional<Side> reference;
-  if (ref) reference.emplace(Side{*ref, ref_labels.data(), ref_ids.data()});
-  return PairSet<T>({emb, labels.data(), anchor_ids.data()}, reference, distance);
+  std::optional<Side> bank;
+  if (ref) bank.emplace(Side{*ref, ref_labels.data(), ref_ids.data()});
+  return PairSet<T>({emb, labels.data(), anchor_ids.data()}, bank, distance);
 }
 
 template <class T>
-std::optional<Rows<T>> load_reference(const std::optional<Tensor>& ref, Distance distance) {
+std::optional<Rows<T>> load_bank(const std::optional<Tensor>& ref, Distance distance) {
   std::optional<Rows<T>> rows;
   if (ref) rows.emplace(*ref, distance);
   return rows;
@@ -59,7 +59,7 @@ void check_class_sizes(const PairSet<T>& set, int64_t max_per_class) {
 template <class T>
 LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments)
     : emb(arguments.emb, arguments.distance),
-      ref(load_reference<T>(arguments.ref_emb, arguments.distance)),
+      ref(load_bank<T>(arguments.ref_emb, arguments.distance)),
       labels_(read_indices(arguments.labels)),
       ref_labels_(read_indices(arguments.ref_labels)),
       anchor_ids_(read_indices(arguments.anchor_ids)),

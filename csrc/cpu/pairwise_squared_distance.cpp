@@ -17,11 +17,11 @@ Tensor pairwise_squared_distance(const Tensor& x, const std::optional<Tensor>& y
     Tensor out =
         torch::stable::new_empty(x, {x.size(0), y ? y->size(0) : x.size(0)}, kValueType<T>);
     const Rows<T> anchors(x, Distance::kSqEuclidean);
-    std::optional<Rows<T>> reference;
+    std::optional<Rows<T>> bank;
     std::optional<typename PairSet<T>::Side> side;
     if (y)
-      side.emplace(typename PairSet<T>::Side{reference.emplace(*y, Distance::kSqEuclidean), nullptr,
-                                             nullptr});
+      side.emplace(
+          typename PairSet<T>::Side{bank.emplace(*y, Distance::kSqEuclidean), nullptr, nullptr});
     const PairSet<T> set({anchors, nullptr, nullptr}, side, Distance::kSqEuclidean);
     kernels<T>().store(set.pairs(), {static_cast<T*>(out.data_ptr())});
     return out;

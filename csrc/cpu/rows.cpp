@@ -132,9 +132,9 @@ SortedRows<T>::SortedRows(const Rows<T>& rows, const int64_t* labels, const int6
 }
 
 template <class T>
-PairSet<T>::PairSet(Side anchors, std::optional<Side> reference, Distance distance)
+PairSet<T>::PairSet(Side anchors, std::optional<Side> bank, Distance distance)
     : anchors_(anchors.rows, anchors.labels, anchors.ids) {
-  if (reference) reference_.emplace(reference->rows, reference->labels, reference->ids);
+  if (bank) bank_.emplace(bank->rows, bank->labels, bank->ids);
   const SortedRows<T>& c = candidates();
   if (anchors.labels != nullptr) {
     // Both sides are sorted: one walk finds every class.

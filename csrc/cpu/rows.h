@@ -60,7 +60,7 @@ class SortedRows {
 };
 
 // All pairs of anchors and candidates, with the class of each anchor among the candidates.
-// Without reference rows the candidates are the anchors (self mode).
+// Without a bank the candidates are the anchors (self mode).
 template <class T>
 class PairSet {
  public:
@@ -69,16 +69,16 @@ class PairSet {
     const int64_t* labels;  // [rows], null: every pair counts, no classes
     const int64_t* ids;     // [rows] or null
   };
-  PairSet(Side anchors, std::optional<Side> reference, Distance distance);
+  PairSet(Side anchors, std::optional<Side> bank, Distance distance);
 
   const SortedRows<T>& anchors() const { return anchors_; }
-  const SortedRows<T>& candidates() const { return reference_ ? *reference_ : anchors_; }
-  bool self() const { return !reference_; }
+  const SortedRows<T>& candidates() const { return bank_ ? *bank_ : anchors_; }
+  bool self() const { return !bank_; }
   const Pairs<T>& pairs() const { return pairs_; }
 
  private:
   SortedRows<T> anchors_;
-  std::optional<SortedRows<T>> reference_;
+  std::optional<SortedRows<T>> bank_;
   Buffer<int32_t> class_begin_, class_end_;
   Pairs<T> pairs_;
 };

@@ -10,12 +10,12 @@ template <class T>
 class UnlabelledBatch {
  public:
   explicit UnlabelledBatch(const NeighbourArguments& a)
-      : emb_(a.emb, a.distance), set_({emb_, nullptr, nullptr}, reference(a), a.distance) {}
+      : emb_(a.emb, a.distance), set_({emb_, nullptr, nullptr}, bank(a), a.distance) {}
 
   const Pairs<T>& pairs() const { return set_.pairs(); }
 
  private:
-  std::optional<typename PairSet<T>::Side> reference(const NeighbourArguments& a) {
+  std::optional<typename PairSet<T>::Side> bank(const NeighbourArguments& a) {
     if (!a.ref_emb) return std::nullopt;
     return typename PairSet<T>::Side{ref_.emplace(*a.ref_emb, a.distance), nullptr, nullptr};
   }

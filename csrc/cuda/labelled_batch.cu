@@ -41,7 +41,7 @@ template <class T>
 void BatchArrays<T>::place(Workspace& w) {
   anchors.place(w);
   classes.place(w);
-  if (reference) {
+  if (has_bank) {
     candidates.place(w);
     anchor_classes.place(w);
   }
@@ -63,7 +63,7 @@ BatchArrays<T> LabelledBatch<T>::sizes_of(const BatchArguments& arguments, const
   sizes.anchors.count = emb.size(0);
   sizes.anchors.cosine = distance == Distance::kCosine;
   sizes.anchors.by_products = products;
-  sizes.reference = ref_emb.has_value();
+  sizes.has_bank = ref_emb.has_value();
   sizes.candidates = sizes.anchors;
   sizes.candidates.count = candidates.size(0);
   sizes.classes.count = emb.size(0);
@@ -84,7 +84,7 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
       ref_ids_(packed(arguments.ref_ids)),
       arrays_(emb_, sizes_of(arguments, device, emb_, ref_emb_, products)) {
   const Distance distance = arguments.distance;
-  const bool self = !arrays_.reference;
+  const bool self = !arrays_.has_bank;
   const SideArrays<T>& anchor_side = arrays_.anchors;
   const SideArrays<T>& candidate_side = this->candidate_side();
   const Tensor& candidates = self ? emb_ : *ref_emb_;

@@ -34,10 +34,10 @@ struct BatchReport {
 template <class T>
 struct BatchArrays {
   SideArrays<T> anchors;
-  SideArrays<T> candidates;  // in reference mode
-  bool reference = false;
+  SideArrays<T> candidates;  // in bank mode
+  bool has_bank = false;
   ClassRanges classes;         // of the anchors among the candidates
-  ClassRanges anchor_classes;  // of the candidates among the anchors, in reference mode
+  ClassRanges anchor_classes;  // of the candidates among the anchors, in bank mode
   SlotTable slots;
   BatchReport* report = nullptr;
   float* partial = nullptr;  // of look_for_offset
@@ -72,11 +72,11 @@ class LabelledBatch {
   const Tensor& emb() const { return emb_; }
   const BatchArrays<T>& arrays() const { return arrays_; }
   const SideArrays<T>& candidate_side() const {
-    return arrays_.reference ? arrays_.candidates : arrays_.anchors;
+    return arrays_.has_bank ? arrays_.candidates : arrays_.anchors;
   }
   // Of the candidates among the anchors: the same as the other way round in self mode.
   const ClassRanges& anchor_classes() const {
-    return arrays_.reference ? arrays_.anchor_classes : arrays_.classes;
+    return arrays_.has_bank ? arrays_.anchor_classes : arrays_.classes;
   }
 
  private:

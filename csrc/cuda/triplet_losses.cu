@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kBlock, 2)
 template <class T>
 struct TripletArrays {
   int64_t anchors = 0, candidates = 0, edges = 0;
-  bool cosine = false, reference = false;
+  bool cosine = false, has_bank = false;
   RowFlags* flags = nullptr;
   T* anchor_norms = nullptr;
   T* candidate_norms = nullptr;
@@ -146,7 +146,7 @@ struct TripletArrays {
   void place(Workspace& w) {
     flags = w.take<RowFlags>(1);
     anchor_norms = cosine ? w.take<T>(anchors) : nullptr;
-    candidate_norms = cosine && reference ? w.take<T>(candidates) : anchor_norms;
+    candidate_norms = cosine && has_bank ? w.take<T>(candidates) : anchor_norms;
     scale = w.take<T>(1);
     row = w.take<uint32_t>(edges);
     sorted_row = w.take<uint32_t>(edges);
@@ -196,8 +196,8 @@ class TripletCall {
   static TripletArrays<T> sizes_of(const TripletLossesArguments& arguments, int64_t edges_each) {
     TripletArrays<T> sizes;
     sizes.anchors = arguments.emb.size(0);
-    sizes.reference = arguments.ref_emb.has_value();
-    sizes.candidates = sizes.reference ? arguments.ref_emb->size(0) : sizes.anchors;
+    sizes.has_bank = arguments.ref_emb.has_value();
+    sizes.candidates = sizes.has_bank ? arguments.ref_emb->size(0) : sizes.anchors;
     sizes.cosine = arguments.distance == Distance::kCosine;
     sizes.edges = edges_each * arguments.anchor.numel();
     return sizes;
