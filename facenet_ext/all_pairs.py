@@ -262,11 +262,12 @@ def val_far_over_splits(
     """
     check.check_embeddings("embeddings", embeddings)
     labels = check.check_integers("labels", labels, "embeddings", embeddings)
-    identities, of = torch.unique(labels, return_inverse=True)
+    identities, identity = torch.unique(labels, return_inverse=True)
     if not 2 <= splits <= len(identities):
         raise ValueError(f"splits: expected 2 to {len(identities)} (identities), got {splits}")
     generator = torch.Generator("cpu").manual_seed(seed)
-    split_of = torch.randperm(len(identities), generator=generator, device="cpu")[of.cpu()] % splits
+    order = torch.randperm(len(identities), generator=generator, device="cpu")
+    split_of = order[identity.cpu()] % splits
     points: list[OperatingPoint] = []
     for split in range(splits):
         rows = (split_of == split).nonzero().flatten().to(embeddings.device)

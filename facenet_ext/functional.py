@@ -243,10 +243,10 @@ def mined_triplet_loss(
         ref_labels: see :func:`select_triplets`.
         anchor_ids: see :func:`select_triplets`.
         ref_ids: see :func:`select_triplets`.
-        max_per_class: the most candidates that a label has, as a sampler of so many rows per class
-            makes sure. The call then never waits for a CUDA device, and a CUDA graph can capture
-            it. If a label has more, a CPU raises RuntimeError and a GPU returns NaN. Ignored where
-            nothing is fused: with ``swap``, and for the reduction ``"none"``.
+        max_per_class: no label has more candidates than this. A sampler that draws this many rows
+            of a class makes sure of it. The call then never waits for a CUDA device, and a CUDA
+            graph can capture it. If a label has more, a CPU raises RuntimeError and a GPU returns
+            NaN. Ignored where nothing is fused: with ``swap``, and for the reduction ``"none"``.
         generator: see :func:`select_triplets`.
 
     Returns:

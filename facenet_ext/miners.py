@@ -22,8 +22,8 @@ class TripletMiner(RuleModule):
         within_margin: ask semi-hard negatives to lie inside the margin.
         fallback: ``"farthest"`` or ``"drop"`` where no negative qualifies.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
-        cutoff: of distance-weighted negatives, see there.
-        nonzero_loss_cutoff: of distance-weighted negatives, see there.
+        cutoff: of distance-weighted negatives, see :class:`TripletRule`.
+        nonzero_loss_cutoff: of distance-weighted negatives, see :class:`TripletRule`.
 
     Raises:
         ValueError: an unknown option, a margin that is not finite.

@@ -48,7 +48,7 @@ def read_features(
             features, labels = file["features"], file["labels"]
     except InputError:
         raise
-    except Exception as error:  # of many kinds: damaged, encrypted, too large, of another format
+    except Exception as error:  # errors of many kinds: damaged, encrypted, too large
         raise InputError(f"{where}: cannot be read ({error})") from None
     if not (isinstance(features, np.ndarray) and isinstance(labels, np.ndarray)):
         raise InputError(f"{where}: its entries are no arrays; save it with numpy.savez")
@@ -104,7 +104,7 @@ def read_labels(option: str, name: str) -> tuple[NDArray[Any], tuple[int, ...]]:
                 shape, _, _ = read(member)
         if labels.dtype.kind in "iuUS" and labels.shape == shape[:1]:
             return labels, shape[1:]
-    except Exception:  # of many kinds: read_features reads the whole file and says which
+    except Exception:  # errors of many kinds: read_features reads the whole file and says which
         pass
     features, labels = read_features(option, name)
     return labels, features.shape[1:]

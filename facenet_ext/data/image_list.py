@@ -93,10 +93,10 @@ class ImageList:
         Args:
             people: their names, as in :attr:`people`.
         """
-        of: tuple[list[int], list[int]] = ([], [])
+        parts: tuple[list[int], list[int]] = ([], [])
         for row, name in enumerate(self.people):
-            of[name not in people].append(row)
-        return self.among(of[0]), self.among(of[1])
+            parts[name not in people].append(row)
+        return self.among(parts[0]), self.among(parts[1])
 
 
 def list_tree(root: Path, leave_out: Path | None = None) -> ImageList:
@@ -288,5 +288,5 @@ def _has_known_content(entry: Entry) -> bool:
         Image.DecompressionBombError
     ):  # it is an image, and reading it will say that it is too large
         return True
-    except Exception:  # of many kinds: it may be anything
+    except Exception:  # errors of many kinds: the file may be anything
         return False

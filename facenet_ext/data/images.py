@@ -94,7 +94,7 @@ def decode(
 
 
 def _most_unreadable(count: int) -> int:
-    """Return how many of so many images may be left out: ten or one percent, but not half."""
+    """Return how many of ``count`` images may be left out: ten or one percent, but not half."""
     return min(max(10, count // 100), (count - 1) // 2)
 
 
@@ -130,7 +130,7 @@ def read_image(
             raise UnreadableImageError(
                 f"{path}: has more than {most:,} pixels; make it smaller"
             ) from None
-        except Exception as error:  # of many kinds: Pillow lets decoders raise what they like
+        except Exception as error:  # errors of many kinds: Pillow does not translate them
             picture = _read_without_damage(path, error)
         try:
             picture = picture.convert("L" if channels == 1 else "RGB")
@@ -138,7 +138,7 @@ def read_image(
                 picture = change(picture)
             square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
             pixels = np.array(square).reshape(size, size, channels)
-        except Exception as error:  # of many kinds too
+        except Exception as error:  # errors of many kinds here too
             raise UnreadableImageError(f"{path}: {error}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -200,7 +200,7 @@ def _turn(file: Image.Image, alone: bool = False) -> Image.Transpose | None:
             for tag in set(exif) - {ExifTags.Base.Orientation}:
                 del exif[tag]
         return _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
-    except Exception:  # of many kinds: it may hold anything
+    except Exception:  # errors of many kinds: the metadata may hold anything
         return None
 
 

@@ -156,7 +156,7 @@ def _sample(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
         same.append(rows[torch.triu_indices(len(rows), len(rows), offset=1)])
     pairs = torch.cat(same, dim=1)
     pairs = pairs[:, torch.randperm(pairs.shape[1], generator=generator)[:_MOST_PAIRS]]
-    # Drawn with repeats: of so many possible pairs, few are drawn twice.
+    # Drawn with repeats: there are many more possible pairs, so few are drawn twice.
     drawn = torch.randint(len(labels), (2, _MOST_PAIRS), generator=generator)
     different = drawn[:, labels[drawn[0]] != labels[drawn[1]]]
     first, second = torch.cat([pairs, different], dim=1)

@@ -158,10 +158,10 @@ def _read(pairs: str | Path | None) -> PairsFile | None:
 
 
 def enough_pairs(sizes: Sequence[int]) -> bool:
-    """Return whether identities with so many images each make enough pairs to verify.
+    """Return whether the identities that are held out make enough pairs to verify.
 
     Args:
-        sizes: images of each identity that is held out.
+        sizes: the number of images of each.
     """
     images = sum(sizes)
     same = sum(size * (size - 1) // 2 for size in sizes)

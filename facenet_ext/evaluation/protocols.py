@@ -123,7 +123,7 @@ def _downloaded_lfw() -> tuple[Path, Path]:
     if not (root.is_dir() and pairs.is_file()):
         try:
             fetch_lfw_pairs(subset="10_folds", resize=0.1)
-        except Exception as error:  # of many kinds: no network, a damaged archive
+        except Exception as error:  # errors of many kinds: no network, a damaged archive
             raise InputError(
                 f"`data` lfw: cannot be downloaded to {home} ({error}); or put lfw_funneled/ and "
                 "pairs.txt there"

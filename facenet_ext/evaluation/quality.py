@@ -54,7 +54,7 @@ def measure_quality(
     Args:
         module: embeds each image by one pass through the network.
         protocol: images and pairs. The first frame stands for a video.
-        most_images: pairs are taken until they have so many images; the others are left out.
+        most_images: pairs are taken until they have this many images; the others are left out.
         progress: called with the slices that are done and all there are.
 
     Returns:

@@ -64,7 +64,7 @@ def summarise(
 
 
 def as_text(rows: list[dict[str, Any]], batch: int = 8) -> str:
-    """Return the table of what :func:`summarise` returned for images timed so many at once."""
+    """Return a table of what :func:`summarise` returned; it timed batches of ``batch`` images."""
     lines = [("network", "input", "parameters", "multiply-adds", "size", "per image")]
     for row in rows:
         time = row["milliseconds_per_image"]

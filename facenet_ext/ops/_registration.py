@@ -86,7 +86,7 @@ def differentiable_once(backward: _F) -> _F:
             return outputs
         with torch.no_grad():
             outputs = backward(ctx, *grads)
-        # All of them: an outer transform may differentiate by what this one does not.
+        # All of them are connected: an outer transform may differentiate by what this one does not.
         at = (*grads, *ctx.saved_tensors)
         return tuple(None if o is None else _first_derivative(o, *at) for o in outputs)
 

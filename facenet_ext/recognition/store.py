@@ -207,7 +207,7 @@ def map_array(path: Path) -> NDArray[Any]:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # of many kinds: damaged, of Python objects, of another format
+    except Exception as error:  # errors of many kinds: damaged, of Python objects
         raise InputError(f"{path}: not an .npy file of numbers ({error})") from None
     if not isinstance(array, np.ndarray) or array.ndim == 0:
         raise InputError(f"{path}: not an .npy file of rows; save it with numpy.save")

@@ -93,10 +93,10 @@ class OfflineMining(Callback):
         rows = self._rows(step)
         path = self.folder / f"step-{step:07d}.parquet"
         self._mine(path, rows, module)
-        found = read_triplets(path)
-        active = found.d_ap - found.d_an + self.options.loss.margin > 0
+        mined = read_triplets(path)
+        active = mined.d_ap - mined.d_an + self.options.loss.margin > 0
         self._step = step
-        self._triplets = torch.from_numpy(rows)[torch.stack(found[:3], dim=1)[active]]
+        self._triplets = torch.from_numpy(rows)[torch.stack(mined[:3], dim=1)[active]]
         self.console.print(
             f"step {step}: mined {counted(len(active), 'triplet')}, "
             f"{len(self._triplets):,} inside the margin",
