@@ -5,7 +5,7 @@
 | `errors.py` | errors that end a command with one line, without a traceback |
 | `options.py` | declares the options of commands |
 | `interrupts.py` | Ctrl-C while libraries load |
-| `text.py` | reads a user's text files, and compares names |
+| `text.py` | reads a user's text files; compares, numbers and prints names |
 | `files.py` | writes files whole or not at all, and JSON |
 | `console.py`, `counting.py` | what commands print to, and their progress bars |
 | `plain_warnings.py` | prints the warnings of libraries as plain lines |
