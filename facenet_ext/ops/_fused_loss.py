@@ -63,7 +63,7 @@ class FusedLoss:
             )
             return loss
         call = self._function.apply if transformed else self._operator
-        loss, _, _, of_all = call(*arguments)
+        loss, *_, of_all = call(*arguments)
         if totals is not None:
             totals.append(of_all)
         return loss
