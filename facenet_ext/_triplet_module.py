@@ -1,7 +1,7 @@
 """What losses and miners share: how they are called, their rule, and their ``repr``."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from torch import Tensor, nn
 
@@ -126,14 +126,14 @@ class TripletModule(OptionsModule):
         return self._of_batch(Batch(embeddings, labels, ref_emb, ref_labels, anchor_ids, ref_ids))
 
 
+def is_plain(loss: nn.Module) -> TypeGuard[TripletModule]:
+    """Whether a loss is of this package, and no subclass has overridden its ``forward``."""
+    return isinstance(loss, TripletModule) and type(loss).forward is TripletModule.forward
+
+
 def is_fused(loss: nn.Module) -> bool:
     """Whether the gradient comes with the mined loss: a backward then reads no candidates.
 
     False for a subclass that overrides ``forward``, as its computation is not known.
     """
-    return (
-        isinstance(loss, TripletModule)
-        and type(loss).forward is TripletModule.forward
-        and loss.reduction != "none"
-        and not loss.swap
-    )
+    return is_plain(loss) and loss.reduction != "none" and not loss.swap

@@ -19,7 +19,7 @@ from facenet_ext._gathering import Agreement, Side
 from facenet_ext._indices import as_triplets
 from facenet_ext._ranks import Ranks
 from facenet_ext._selection import select
-from facenet_ext._triplet_module import TripletModule
+from facenet_ext._triplet_module import TripletModule, is_plain
 from facenet_ext._whole_batch import Exchange
 from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.miners import TripletMiner
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["DistributedLoss", "DistributedMiner"]
 
 _ARGUMENTS = ("labels", "indices_tuple", "ref_emb", "ref_labels", "anchor_ids", "ref_ids")
-_FORWARDS = (TripletModule.forward, HarmonicTripletLoss.forward)
 
 
 class DistributedLoss(nn.Module):
@@ -81,7 +80,8 @@ class DistributedLoss(nn.Module):
         equal_rows: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(loss, TripletModule) or type(loss).forward not in _FORWARDS:
+        harmonic = type(loss).forward is HarmonicTripletLoss.forward
+        if not (is_plain(loss) or (isinstance(loss, HarmonicTripletLoss) and harmonic)):
             raise TypeError(
                 "loss: expected a loss of facenet_ext that keeps its forward, got "
                 f"{type(loss).__name__}"

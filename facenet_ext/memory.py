@@ -1,16 +1,25 @@
 """A memory of past embeddings, so that a batch is mined against many batches."""
 
+from __future__ import annotations
+
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
 from facenet_ext._compilation import outside_graphs
-from facenet_ext._triplet_module import is_fused
+from facenet_ext._gathering import Agreement
+from facenet_ext._memory_across import loss_across
+from facenet_ext._ranks import Ranks
+from facenet_ext._triplet_module import is_fused, is_plain
+from facenet_ext.miners import TripletMiner
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["CrossBatchMemory"]
 
@@ -52,6 +61,11 @@ class CrossBatchMemory(nn.Module):
         miner: selects triplets in place of the loss:
             ``miner(embeddings, labels, ref_emb, ref_labels)``, and with the ids if it takes them.
         dtype: in which rows are stored; None: the dtype of the first batch.
+        group: processes with one memory, such as ``torch.distributed.group.WORLD``. Each passes its
+            rows of a batch. The memory takes in all of them, in rank order, and is the same on
+            every rank, bit for bit. The loss is that of all ranks' rows: see
+            :class:`facenet_ext.distributed.DistributedLoss`. The loss and the miner have to be of
+            this package. None: each process has a memory of its own.
 
     Raises:
         ValueError: a size that is not a whole number from 1.
@@ -88,6 +102,7 @@ class CrossBatchMemory(nn.Module):
         miner: nn.Module | None = None,
         *,
         dtype: torch.dtype | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         super().__init__()
         for name, module in (("loss", loss), ("miner", miner)):
@@ -98,8 +113,21 @@ class CrossBatchMemory(nn.Module):
                 raise ValueError(f"{name}: expected a whole number from 1, got {value!r}")
         if dtype is not None:
             check.check_dtype("dtype", dtype)
+        if group is not None:
+            if not is_plain(loss):
+                raise TypeError(
+                    "loss: expected one of facenet_ext that keeps its forward, as group is given, "
+                    f"got {type(loss).__name__}"
+                )
+            if not isinstance(miner, TripletMiner | None):
+                raise TypeError(
+                    "miner: expected one of facenet_ext, as group is given, got "
+                    f"{type(miner).__name__}"
+                )
         self.loss = loss
         self.miner = miner
+        self.group = group
+        self._agreement = Agreement(equal_rows=False)
         self.embedding_dim = int(embedding_dim)
         self.memory_size = int(memory_size)
         self.dtype = dtype
@@ -147,6 +175,9 @@ class CrossBatchMemory(nn.Module):
         """
         if indices_tuple is not None:
             raise ValueError("indices_tuple: expected None; to select triplets pass a miner")
+        ranks = Ranks() if self.group is None else Ranks.of(self.group)
+        if ranks.size > 1:
+            return loss_across(self, ranks, embeddings, labels, ids, enqueue, anchors=True)
         labels = self._check(embeddings, labels)
         mask = self._mask(enqueue, embeddings)
         anchor_ids = self._ids_of(embeddings, ids, mask)
@@ -184,6 +215,10 @@ class CrossBatchMemory(nn.Module):
             ValueError: shapes or devices that do not fit.
             TypeError: embeddings that are not floating point, labels or ids that are not integers.
         """
+        ranks = Ranks() if self.group is None else Ranks.of(self.group)
+        if ranks.size > 1:
+            loss_across(self, ranks, embeddings, labels, ids, True, anchors=False)
+            return
         labels = self._check(embeddings, labels)
         self._write(embeddings, labels, self._ids_of(embeddings, ids, None))
 
@@ -194,19 +229,23 @@ class CrossBatchMemory(nn.Module):
             buffer.zero_()
 
     def _loss(self, embeddings: Tensor, labels: Tensor, anchor_ids: Tensor | None = None) -> Tensor:
-        rows, *of_rows = (b[: len(self)] for b in (self.embeddings, self.labels, self.ids))
-        fused = self.miner is None and is_fused(self.loss)
-        if torch.is_grad_enabled() and not fused:
-            # The backward may read what the next batch overwrites.
-            rows, *of_rows = (r.clone() for r in (rows, *of_rows))
+        rows, ref_labels, ref_ids = self._stored()
         batch, rows = check.check_pair("embeddings", embeddings, "the memory", rows)
-        ref_labels, ref_ids = of_rows
         ids = {} if anchor_ids is None else {"anchor_ids": anchor_ids, "ref_ids": ref_ids}
         triplets = None
         if self.miner is not None:
             triplets, ids = self.miner(batch, labels, rows, ref_labels, **ids), {}
         loss: Tensor = self.loss(batch, labels, triplets, rows, ref_labels, **ids)
         return loss
+
+    def _stored(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows that take part, their labels and ids, as the loss may keep them."""
+        rows, labels, ids = (b[: len(self)] for b in (self.embeddings, self.labels, self.ids))
+        fused = self.miner is None and is_fused(self.loss)
+        if torch.is_grad_enabled() and not fused:
+            # The backward may read what the next batch overwrites.
+            return rows.clone(), labels.clone(), ids.clone()
+        return rows, labels, ids
 
     def _check(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         check.check_embeddings("embeddings", embeddings)
