@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import distances, margin, peers
+from benchmarks import distances, margin, peers, processes
 from benchmarks.floors import floor
 from benchmarks.peers import Peer
 from benchmarks.results import Results, TrainingStep
@@ -25,6 +25,11 @@ OPERATORS = (
     Operator(peers.FORWARD, "Semi-hard triplet loss, forward", (peers.MM,)),
     Operator("select_triplets", "Semi-hard triplets", ()),
     Operator(margin.OPERATOR, "Loss over all triplets, forward + backward", margin.PEERS),
+    Operator(
+        processes.OPERATOR,
+        "Semi-hard triplet loss of a batch that processes share, forward + backward",
+        processes.PEERS,
+    ),
     Operator("pairwise_squared_distance", "All pairwise distances, forward", distances.PEERS),
 )
 # What a target's line says after its case.
@@ -32,6 +37,7 @@ TITLES = {
     "mined_triplet_loss": "",
     peers.FORWARD: ", forward",
     margin.OPERATOR: ", all triplets",
+    processes.OPERATOR: ", shared by processes",
     "pairwise_squared_distance": ", distances",
 }
 TRAINING_COLUMNS = ("network", "input", "batch", "in parts of", "step", "images/s", "in the loss")

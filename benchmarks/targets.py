@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from benchmarks import cases, distances, margin, peers
+from benchmarks import cases, distances, margin, peers, processes
 from benchmarks.cases import Case
 from benchmarks.peers import Peer
 from benchmarks.results import Results
@@ -50,6 +50,22 @@ TARGETS = (
     Target("memory", Case(16384, 4), Case(4096, 4), 4.5),
     Target("time", Case(1800, 40), peers.MM, 4.0, operator=margin.OPERATOR),
     Target("memory", Case(1800, 40), None, 32, operator=margin.OPERATOR),
+    Target(
+        "time",
+        Case(8192, 4),
+        peers.OURS,
+        1.25,
+        operator=processes.OPERATOR,
+        ours=processes.SHARED.name,
+    ),
+    Target(
+        "time",
+        Case(1024, 4),
+        processes.METRIC_LEARNING,
+        1 / 200,
+        operator=processes.OPERATOR,
+        ours=processes.SHARED.name,
+    ),
     _gpu("time", cases.PAPER, None, 60e-6, 40e-6, mode="graph"),
     _gpu("time", cases.PAPER, None, 200e-6, 120e-6),
     _gpu("time", cases.PAPER, peers.METRIC_LEARNING, 1 / 1000, mode="graph"),

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         data as data,
     )
     from facenet_ext import (
+        distributed as distributed,
+    )
+    from facenet_ext import (
         embedding as embedding,
     )
     from facenet_ext import (
@@ -144,6 +147,7 @@ __all__ = [
 _MODULES = (
     "all_pairs",
     "data",
+    "distributed",
     "embedding",
     "evaluation",
     "functional",
