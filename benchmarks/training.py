@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 
 import torch
@@ -77,9 +77,4 @@ def _measure(preset: str, network: str, batch: int, per_class: int) -> TrainingS
 
 
 def _median(call: Callable[[], None]) -> float:
-    times = []
-    for _ in range(1 + _REPEATS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    return statistics.median(timeit.repeat(call, number=1, repeat=1 + _REPEATS)[1:])

@@ -13,6 +13,7 @@ import os
 import statistics
 import tempfile
 import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,8 @@ def measure(quick: bool, tell: Callable[[str], None]) -> list[Use]:
     def add(
         what: str, by: str, amount: float, unit: str, call: Callable[[], Any], times: int
     ) -> None:
-        taken = []
-        for _ in range(times):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-        use = Use(what, by, statistics.median(taken), amount, unit)
+        taken = statistics.median(timeit.repeat(call, number=1, repeat=times))
+        use = Use(what, by, taken, amount, unit)
         uses.append(use)
         tell(f"  {what}, {by}: {use.seconds:.2f} s, {amount / use.seconds:,.0f} {unit}/s")
 

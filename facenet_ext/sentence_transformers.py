@@ -75,6 +75,9 @@ class BatchTripletLoss(nn.Module):
     Source: FaceNet (Schroff et al., CVPR 2015), section 3.
     """
 
+    citation = _FACENET
+    """BibTeX for a model card."""
+
     def __init__(self, model: nn.Module, loss: nn.Module | None = None) -> None:
         super().__init__()
         # The trainer replaces this attribute by its wrapped (distributed, compiled) model.
@@ -106,11 +109,6 @@ class BatchTripletLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """What a model card shows of this loss."""
         return {"loss": repr(self.loss)}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX for a model card."""
-        return _FACENET
 
 
 class _NamedTripletLoss(BatchTripletLoss):
@@ -171,15 +169,12 @@ class BatchHardTripletLoss(_NamedTripletLoss):
     Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss", 2017, equation 5.
     """
 
+    citation = _HERMANS
+
     def __init__(
         self, model: nn.Module, distance_metric: Metric = "euclidean", margin: float = 5
     ) -> None:
         super().__init__(model, TripletHardLoss(margin, distance=_distance(distance_metric)))
-
-    @property
-    def citation(self) -> str:
-        """BibTeX for a model card."""
-        return _HERMANS
 
 
 class BatchAllTripletLoss(_NamedTripletLoss):
@@ -201,15 +196,12 @@ class BatchAllTripletLoss(_NamedTripletLoss):
     Source: Hermans et al. 2017, section 2, batch all.
     """
 
+    citation = _HERMANS
+
     def __init__(
         self, model: nn.Module, distance_metric: Metric = "euclidean", margin: float = 5
     ) -> None:
         super().__init__(model, TripletMarginLoss(margin, distance=_distance(distance_metric)))
-
-    @property
-    def citation(self) -> str:
-        """BibTeX for a model card."""
-        return _HERMANS
 
 
 class BatchHardSoftMarginTripletLoss(_NamedTripletLoss):
@@ -230,6 +222,8 @@ class BatchHardSoftMarginTripletLoss(_NamedTripletLoss):
     Source: Hermans et al. 2017, section 2, soft margin.
     """
 
+    citation = _HERMANS
+
     def __init__(self, model: nn.Module, distance_metric: Metric = "euclidean") -> None:
         hard = TripletHardLoss(0.0, soft=True, distance=_distance(distance_metric))
         super().__init__(model, hard)
@@ -237,11 +231,6 @@ class BatchHardSoftMarginTripletLoss(_NamedTripletLoss):
     def get_config_dict(self) -> dict[str, Any]:
         """What a model card shows of this loss."""
         return {"distance_metric": self.loss.distance}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX for a model card."""
-        return _HERMANS
 
 
 def _distance(metric: Metric) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -107,11 +107,9 @@ def execute(options: BenchOptions) -> None:
 
 
 def _median(call: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    times = []
-    for _ in range(1 + repeats):
-        start = time.perf_counter()
+    def whole() -> None:
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+
+    return statistics.median(timeit.repeat(whole, number=1, repeat=1 + repeats)[1:])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import statistics
+import timeit
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -102,10 +103,7 @@ def milliseconds_per_image(network: EmbeddingNetwork, batch: int = 8, repeats: i
         inputs = inputs.to(memory_format=torch.channels_last)
     training = network.training
     network.eval()
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        network(inputs).cpu()  # cpu() waits for a GPU to finish
-        times.append(time.perf_counter() - began)
+    # cpu() waits for a GPU to finish
+    times = timeit.repeat(lambda: network(inputs).cpu(), number=1, repeat=repeats + 1)
     network.train(training)
-    return 1000 * sorted(times[1:])[repeats // 2] / batch
+    return 1000 * statistics.median(times[1:]) / batch

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from facenet_ext.models.layers import L2Pool, Maxout, MaxPool, conv, norm
 from facenet_ext.models.network import EmbeddingNetwork, initialize
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Inception", "nn2", "nn3", "nn4", "nns1", "nns2"]
 
@@ -55,6 +58,14 @@ _NN2 = {
 _NN4 = _NN2 | {name: _NN2[name]._replace(five=(0, 0)) for name in ("4e", "5a", "5b")}
 
 
+class PaperOptions(TypedDict, total=False):
+    """What each network takes beside its size: see :func:`nn2`."""
+
+    in_channels: int
+    batch_norm: bool
+    dropout: float
+
+
 class Inception(nn.Module):
     """Convolutions of several sizes side by side, their outputs concatenated.
 
@@ -96,20 +107,18 @@ class Inception(nn.Module):
 def nn2(
     embedding_dim: int = 128,
     *,
-    in_channels: int = 3,
     input_size: tuple[int, int] = (224, 224),
-    batch_norm: bool = False,
-    dropout: float = 0.0,
+    **options: Unpack[PaperOptions],
 ) -> EmbeddingNetwork:
     """Return NN2: 7.5 million parameters and 1.6 billion multiply-adds at 224x224.
 
     Args:
         embedding_dim: D, the length of an embedding.
-        in_channels: 1 for grey images, 3 for colour.
         input_size: height and width of the images, pixels. The weights do not depend on it.
-        batch_norm: use batch normalisation, which trains far more easily, in place of the paper's
-            response normalisation.
-        dropout: share of the last features that training drops; the paper names none.
+        options: ``in_channels``, 1 for grey images and 3, the default, for colour; ``batch_norm``,
+            True for batch normalisation, which trains far more easily, in place of the paper's
+            response normalisation; ``dropout``, the share of the last features that training
+            drops, 0 by default: the paper names none.
 
     Returns:
         The network, with random weights.
@@ -120,25 +129,21 @@ def nn2(
 
     Source: FaceNet (Schroff et al., CVPR 2015), table 2.
     """
-    return _inception(_NN2, embedding_dim, in_channels, input_size, batch_norm, dropout)
+    return _inception(_NN2, embedding_dim, input_size, **options)
 
 
 def nn3(
     embedding_dim: int = 128,
     *,
-    in_channels: int = 3,
     input_size: tuple[int, int] = (160, 160),
-    batch_norm: bool = False,
-    dropout: float = 0.0,
+    **options: Unpack[PaperOptions],
 ) -> EmbeddingNetwork:
     """Return NN3: NN2 at 160x160, 816 million multiply-adds.
 
     Args:
         embedding_dim: see :func:`nn2`, as every argument.
-        in_channels: see there.
         input_size: see there.
-        batch_norm: see there.
-        dropout: see there.
+        options: see there.
 
     Returns:
         The network, with random weights.
@@ -149,16 +154,14 @@ def nn3(
 
     Source: FaceNet, section 3.3.
     """
-    return _inception(_NN2, embedding_dim, in_channels, input_size, batch_norm, dropout)
+    return _inception(_NN2, embedding_dim, input_size, **options)
 
 
 def nn4(
     embedding_dim: int = 128,
     *,
-    in_channels: int = 3,
     input_size: tuple[int, int] = (96, 96),
-    batch_norm: bool = False,
-    dropout: float = 0.0,
+    **options: Unpack[PaperOptions],
 ) -> EmbeddingNetwork:
     """Return NN4: 6.6 million parameters and 285 million multiply-adds at 96x96.
 
@@ -166,10 +169,8 @@ def nn4(
 
     Args:
         embedding_dim: see :func:`nn2`, as every argument.
-        in_channels: see there.
         input_size: see there.
-        batch_norm: see there.
-        dropout: see there.
+        options: see there.
 
     Returns:
         The network, with random weights.
@@ -180,16 +181,14 @@ def nn4(
 
     Source: FaceNet, section 3.3.
     """
-    return _inception(_NN4, embedding_dim, in_channels, input_size, batch_norm, dropout)
+    return _inception(_NN4, embedding_dim, input_size, **options)
 
 
 def nns1(
     embedding_dim: int = 128,
     *,
-    in_channels: int = 3,
     input_size: tuple[int, int] = (165, 165),
-    batch_norm: bool = False,
-    dropout: float = 0.0,
+    **options: Unpack[PaperOptions],
 ) -> EmbeddingNetwork:
     """Return a network of NNS1's budget: 26 million parameters, 220 million MACs at 165x165.
 
@@ -198,10 +197,8 @@ def nns1(
 
     Args:
         embedding_dim: see :func:`nn2`, as every argument.
-        in_channels: see there.
         input_size: see there; the hidden layer depends on it.
-        batch_norm: see there.
-        dropout: see there.
+        options: see there.
 
     Returns:
         The network, with random weights.
@@ -221,18 +218,14 @@ def nns1(
         "5a": _Filters(192, (96, 192), (0, 0), 96, l2=True),
     }
     stem = _Stem(32, 7, 32, 96)
-    return _inception(
-        rows, embedding_dim, in_channels, input_size, batch_norm, dropout, stem=stem, hidden=712
-    )
+    return _inception(rows, embedding_dim, input_size, stem=stem, hidden=712, **options)
 
 
 def nns2(
     embedding_dim: int = 128,
     *,
-    in_channels: int = 3,
     input_size: tuple[int, int] = (140, 116),
-    batch_norm: bool = False,
-    dropout: float = 0.0,
+    **options: Unpack[PaperOptions],
 ) -> EmbeddingNetwork:
     """Return a network of NNS2's budget: 4.3 million parameters, 20 million MACs at 140x116.
 
@@ -240,10 +233,8 @@ def nns2(
 
     Args:
         embedding_dim: see :func:`nn2`, as every argument.
-        in_channels: see there.
         input_size: see there; the hidden layer depends on it.
-        batch_norm: see there.
-        dropout: see there.
+        options: see there.
 
     Returns:
         The network, with random weights.
@@ -262,9 +253,7 @@ def nns2(
         "5a": _Filters(96, (64, 96), (0, 0), 48, l2=True),
     }
     stem = _Stem(12, 5, 12, 32)
-    return _inception(
-        rows, embedding_dim, in_channels, input_size, batch_norm, dropout, stem=stem, hidden=424
-    )
+    return _inception(rows, embedding_dim, input_size, stem=stem, hidden=424, **options)
 
 
 class _Stem(NamedTuple):
@@ -282,13 +271,13 @@ _STEM = _Stem()
 def _inception(
     rows: Mapping[str, _Filters],
     embedding_dim: int,
-    in_channels: int,
     input_size: tuple[int, int],
-    batch_norm: bool,
-    dropout: float,
     *,
     stem: _Stem = _STEM,
     hidden: int = 0,
+    in_channels: int = 3,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
 ) -> EmbeddingNetwork:
     """Join stem, modules, and the average of all positions or, with ``hidden``, a maxout layer."""
     features = OrderedDict[str, nn.Module](
@@ -314,12 +303,12 @@ def _inception(
         channels = hidden
     else:
         features["average"] = nn.AdaptiveAvgPool2d(1)
-    network = EmbeddingNetwork(
-        nn.Sequential(features),
-        channels,
-        embedding_dim,
-        input_shape=(in_channels, *input_size),
-        dropout=dropout,
+    return initialize(
+        EmbeddingNetwork(
+            nn.Sequential(features),
+            channels,
+            embedding_dim,
+            input_shape=(in_channels, *input_size),
+            dropout=dropout,
+        )
     )
-    initialize(network)
-    return network

@@ -76,7 +76,7 @@ class EmbeddingNetwork(nn.Module):
         return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
 
 
-def initialize(network: nn.Module) -> None:
+def initialize(network: EmbeddingNetwork) -> EmbeddingNetwork:
     r"""Draw the weights of convolutions and linear layers anew, as for GoogLeNet.
 
     .. math:: w \sim U\left(-\sqrt{3 / n},\ \sqrt{3 / n}\right)
@@ -86,7 +86,7 @@ def initialize(network: nn.Module) -> None:
     embedding.
 
     Args:
-        network: changed in place.
+        network: changed in place, and returned.
 
     Source: Glorot, Bengio, *Understanding the difficulty of training deep feedforward neural
     networks*, AISTATS 2010, in the form that GoogLeNet was published with (Caffe's "xavier").
@@ -97,3 +97,4 @@ def initialize(network: nn.Module) -> None:
             nn.init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    return network

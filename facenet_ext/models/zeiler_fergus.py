@@ -69,12 +69,12 @@ def nn1(
         fc1=Maxout(256 * height * width, _FC),
         fc2=Maxout(_FC, _FC),
     )
-    network = EmbeddingNetwork(
-        nn.Sequential(features),
-        _FC,
-        embedding_dim,
-        input_shape=(in_channels, *input_size),
-        dropout=dropout,
+    return initialize(
+        EmbeddingNetwork(
+            nn.Sequential(features),
+            _FC,
+            embedding_dim,
+            input_shape=(in_channels, *input_size),
+            dropout=dropout,
+        )
     )
-    initialize(network)
-    return network

@@ -274,25 +274,9 @@ _KINDS: dict[str, Callable[[Tensor, float], Tensor]] = {
 # --- reductions of h(t), [T] -----------------------------------------------------------------
 
 
-def _mean(h: Tensor) -> Tensor:
-    return h.sum() / max(h.numel(), 1)
-
-
-def _mean_nonzero(h: Tensor) -> Tensor:
-    return h.sum() / max(int((h > 0).sum()), 1)
-
-
-def _sum(h: Tensor) -> Tensor:
-    return h.sum()
-
-
-def _none(h: Tensor) -> Tensor:
-    return h
-
-
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": _mean,
-    "mean_nonzero": _mean_nonzero,
-    "sum": _sum,
-    "none": _none,
+    "mean": lambda h: h.sum() / max(h.numel(), 1),
+    "mean_nonzero": lambda h: h.sum() / max(int((h > 0).sum()), 1),
+    "sum": lambda h: h.sum(),
+    "none": lambda h: h,
 }
