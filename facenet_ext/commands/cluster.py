@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from pathlib import Path
@@ -16,16 +14,13 @@ from rich.table import Table
 
 from facenet_ext.commands.options import ClusterOptions
 from facenet_ext.commands.recognition_pictures import draw_sheet
-from facenet_ext.commands.trained_model import (
-    choose_threshold,
-    embed_or_read,
-)
+from facenet_ext.commands.trained_model import choose_threshold, embed_or_read
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
-from facenet_ext.common.errors import InputError
+from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.figures import save_picture
-from facenet_ext.common.files import write_json, write_text, writing
+from facenet_ext.common.files import write_csv, write_json, writing
 from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
@@ -46,11 +41,9 @@ def execute(options: ClusterOptions) -> int:
     (stored,) = embed_or_read(options, warnings, options.source, leave_out=output / _SHEETS)
     threshold, far, _ = choose_threshold(options, stored.model, warnings)
     start = time.perf_counter()
-    try:
-        with Counting("clustering", console) as progress:
-            clusters = cluster(stored.embeddings, threshold, options.linkage, progress=progress)
-    except ValueError as error:  # stored embeddings may hold anything
-        raise InputError(f"{options.source}: {error}") from None
+    # Stored embeddings may hold anything.
+    with refusing(f"{options.source}: "), Counting("clustering", console) as progress:
+        clusters = cluster(stored.embeddings, threshold, options.linkage, progress=progress)
     seconds = time.perf_counter() - start
     several = int((clusters.sizes > 1).sum())
     figures: dict[str, Any] = {
@@ -70,7 +63,9 @@ def execute(options: ClusterOptions) -> int:
     root = Path(options.images if options.images is not None else options.source)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        _write_csv(output / "clusters.csv", clusters, stored)
+        order = np.argsort(clusters.labels, kind="stable").tolist()
+        rows = ((clusters.labels[at], stored.ids[at], stored.identities[at]) for at in order)
+        write_csv(output / "clusters.csv", [("cluster", "image", "identity"), *rows])
     figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, root, options, console)
     with writing(output):
         write_json(output / "summary.json", figures)
@@ -108,15 +103,6 @@ def _show(figures: dict[str, Any], clusters: Clusters, output: Path) -> None:
         console.print(f"normalised mutual information {scores['nmi']:.3f}")
     sheets = f"and {counted(figures['sheets'], 'contact sheet')} are" if figures["sheets"] else "is"
     console.print(f"clusters.csv {sheets} in {output}", soft_wrap=True)
-
-
-def _write_csv(path: Path, clusters: Clusters, stored: StoredEmbeddings) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["cluster", "image", "identity"])
-    for row in np.argsort(clusters.labels, kind="stable").tolist():
-        writer.writerow([clusters.labels[row], stored.ids[row], stored.identities[row]])
-    write_text(path, text.getvalue())
 
 
 def _draw_sheets(

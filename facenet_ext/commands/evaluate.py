@@ -22,7 +22,7 @@ from facenet_ext.commands.trained_model import Model, embed_list, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
-from facenet_ext.common.errors import InputError
+from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.files import without_nan, write_json, write_text, writing
 from facenet_ext.common.text import number_names
 from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
@@ -60,10 +60,8 @@ def execute(options: EvaluateOptions) -> None:
     warnings.add(*_known_people(trained, run, protocol))
     stored = embed_list(protocol.images, model, options.batch, warnings)
     embeddings, spread, protocol = _items(protocol, stored)
-    try:
+    with refusing(f"{protocol.name}: "):
         verification = verify(embeddings, protocol.pairs, spread)
-    except ValueError as error:
-        raise InputError(f"{protocol.name}: {error}") from None
     counted = _all_pairs(stored, options.far, protocol, console) if options.all_pairs else None
     slices: list[QualitySlice] = []
     if options.quality:
@@ -148,13 +146,10 @@ def _all_pairs(
     labels = torch.from_numpy(number_names(stored.identities)[1])
     rates = sorted({far, 1e-2, 1e-3}, reverse=True)
     mean = standard_error = math.nan
-    try:
-        with Counting("counting all pairs", console) as progress:
-            start = time.perf_counter()
-            points = val_far_all_pairs(embeddings, labels, rates, progress=progress)
-            seconds = time.perf_counter() - start
-    except ValueError as error:
-        raise InputError(f"--all-pairs: {error}") from None
+    with refusing("--all-pairs: "), Counting("counting all pairs", console) as progress:
+        start = time.perf_counter()
+        points = val_far_all_pairs(embeddings, labels, rates, progress=progress)
+        seconds = time.perf_counter() - start
     try:
         splits = val_far_over_splits(embeddings, labels, far, splits=_SPLITS)
     except ValueError:  # a split without a pair of one identity

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +12,7 @@ from rich.text import Text
 from torch import Tensor
 
 from facenet_ext.common.console import cut
-from facenet_ext.common.files import without_nan, write_text, writing
+from facenet_ext.common.files import without_nan, write_csv, writing
 from facenet_ext.common.text import counted
 from facenet_ext.recognition import (
     Identification,
@@ -26,6 +24,7 @@ from facenet_ext.recognition import (
 
 __all__ = ["Identified", "Rates", "as_dict", "rate", "show", "write"]
 
+_COLUMNS = ("probe", "rank", "identity", "distance", "named", "outcome", "image", "same_image")
 _SHOWN = 20
 _POINTS = 200
 _FRAME, _OUTCOME = 24, 18
@@ -266,11 +265,7 @@ def write(output: Path, identified: Identified) -> None:
     Raises:
         InputError: the folder cannot be written to.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["probe", "rank", "identity", "distance", "named", "outcome", "image", "same_image"]
-    )
+    rows: list[tuple[object, ...]] = [_COLUMNS]
     for row, name in enumerate(identified.probes.ids):
         answers = identified.answers(row)
         outcome, same = identified.outcome(row) or "", identified.same_image(row) or ""
@@ -278,12 +273,12 @@ def write(output: Path, identified: Identified) -> None:
             named = int(rank == 1 and bool(identified.named[row]))
             about = outcome if rank == 1 else ""
             image = identified.gallery.ids[at]
-            writer.writerow([name, rank, who, f"{distance:.6f}", named, about, image, same])
+            rows.append((name, rank, who, f"{distance:.6f}", named, about, image, same))
         if not answers:  # its own images are all that there are
-            writer.writerow([name, "", "", "", 0, outcome, "", same])
+            rows.append((name, "", "", "", 0, outcome, "", same))
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "identified.csv", text.getvalue())
+        write_csv(output / "identified.csv", rows)
     rates = identified.rates
     if rates is not None:
         from facenet_ext.commands.recognition_pictures import draw_identification

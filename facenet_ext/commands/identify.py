@@ -12,14 +12,11 @@ from torch import Tensor
 
 from facenet_ext.commands.identification_report import Identified, as_dict, rate, show, write
 from facenet_ext.commands.options import IdentifyOptions
-from facenet_ext.commands.trained_model import (
-    choose_threshold,
-    embed_or_read,
-)
+from facenet_ext.commands.trained_model import choose_threshold, embed_or_read
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
-from facenet_ext.common.errors import InputError
+from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.text import comparable, number_names
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
@@ -42,11 +39,9 @@ def execute(options: IdentifyOptions) -> int:
     threshold, far, _ = choose_threshold(options, gallery.model, warnings)
     people, names = number_names(gallery.identities)
     top = min(options.top, max(1, len(people)))
-    try:
-        with Counting("identifying", console) as progress:
-            result, itself = _search(gallery, names, probes, top, progress)
-    except ValueError as error:  # stored embeddings may hold anything
-        raise InputError(f"{options.gallery}, {options.probe}: {error}") from None
+    called = f"{options.gallery}, {options.probe}: "  # stored embeddings may hold anything
+    with refusing(called), Counting("identifying", console) as progress:
+        result, itself = _search(gallery, names, probes, top, progress)
     named = result.distances[:, 0] <= threshold
     rates = None
     if probes.named:

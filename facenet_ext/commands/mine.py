@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +16,7 @@ from facenet_ext.commands.options import MineOptions
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
-from facenet_ext.common.errors import InputError
+from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json, write_text, writing
 from facenet_ext.common.text import counted, number_names, read_lines
@@ -37,6 +35,8 @@ from facenet_ext.train.data import load
 from facenet_ext.train.offline_mining import embed_to_file
 
 __all__ = ["execute"]
+
+_REFUSED = (ValueError, TypeError)  # arrays, or to go on with others than before
 
 
 class _Set(NamedTuple):
@@ -95,15 +95,6 @@ def execute(options: MineOptions) -> int:
     return 0 if figures["triplets"] else 1
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Tell what the library refuses: arrays, or to go on with others than before."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from None
-
-
 def _search(
     searched: _Set, rule: TripletRule, options: MineOptions, device: torch.device, console: Console
 ) -> dict[str, Any]:
@@ -112,10 +103,14 @@ def _search(
     stamp = target.with_name("mining.json")
     description = describe(searched.embeddings, searched.labels, rule, options.block)
     if target.is_file() and stamp.is_file() and read_json(stamp) == description:
-        with _refusing():
+        with refusing(kinds=_REFUSED):
             count = len(read_triplets(target).anchor)
     else:
-        with _refusing(), writing(target.parent), Counting("mining", console) as progress:
+        with (
+            refusing(kinds=_REFUSED),
+            writing(target.parent),
+            Counting("mining", console) as progress,
+        ):
             count = mine_to_parquet(
                 searched.embeddings,
                 searched.labels,
@@ -133,7 +128,7 @@ def _search(
 
 def _report_suspects(searched: _Set, count: int, output: Path, console: Console) -> dict[str, Any]:
     embeddings, labels, names, examples = searched
-    with _refusing(), Counting("looking for mistakes", console) as progress:
+    with refusing(kinds=_REFUSED), Counting("looking for mistakes", console) as progress:
         mislabelled = find_mislabelled(embeddings, labels, count, progress=progress)
         duplicates = find_duplicates(embeddings, labels)
     with writing(output):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure, SubFigure
 
+from facenet_ext.common import files
 from facenet_ext.common.figures import caption
-from facenet_ext.common.files import write_text
 from facenet_ext.common.text import counted
 from facenet_ext.data.examples import Examples
 from facenet_ext.mining import Suspect
@@ -35,17 +33,15 @@ def write_csv(
     names: Sequence[str],
 ) -> None:
     """Write a line for each suspicious row: the most suspicious first, then the duplicates."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    rows: list[tuple[object, ...]] = [_COLUMNS]
     for s in mislabelled:
         same = _described(s.positive, s.d_positive, names)
         other = _described(s.other, s.d_other, names)
-        writer.writerow(("mislabelled", f"{s.score:.4f}", s.row, names[s.row], *same, *other))
+        rows.append(("mislabelled", f"{s.score:.4f}", s.row, names[s.row], *same, *other))
     for row, other_row, distance in duplicates:
         described = (other_row, names[other_row], f"{distance:.6f}")
-        writer.writerow(("duplicate", "", row, names[row], "", "", "", *described))
-    write_text(path, text.getvalue())
+        rows.append(("duplicate", "", row, names[row], "", "", "", *described))
+    files.write_csv(path, rows)
 
 
 def _described(row: int, distance: float, names: Sequence[str]) -> tuple[object, ...]:

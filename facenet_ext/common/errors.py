@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["InputError", "InterruptedRunError", "in_flags"]
+__all__ = ["InputError", "InterruptedRunError", "in_flags", "refusing"]
 
 
 class InputError(ValueError):
@@ -33,6 +35,25 @@ def in_flags(message: str) -> str:
         'too few people are left; give a smaller --held-out'
     """
     return re.sub("`([a-z_]+)`", lambda name: "--" + name[1].replace("_", "-"), message)
+
+
+@contextmanager
+def refusing(
+    called: str = "", kinds: type[Exception] | tuple[type[Exception], ...] = ValueError
+) -> Iterator[None]:
+    """Report what the library refuses inside, such as a user's arrays, as wrong input.
+
+    Args:
+        called: what is refused, a colon and a space; or nothing where the message says it.
+        kinds: the errors by which it is refused.
+
+    Raises:
+        InputError: in their place.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise InputError(f"{called}{error}") from None
 
 
 class InterruptedRunError(Exception):

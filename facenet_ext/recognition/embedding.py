@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from facenet_ext._defaults import EMBEDDING_BATCH
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import write_json, write_text, writing
+from facenet_ext.common.files import write_csv, write_json, writing
 from facenet_ext.common.text import counted, printable, read_text
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.images import UnreadableImageError, read_image
@@ -102,7 +101,12 @@ def embed_images(
         kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
         ids, identities = ([names[at] for at in kept] for names in (images.ids, images.identities))
         with writing(output, ""):
-            _write_unreadable(output / UNREADABLE, parts.unreadable, images.ids)
+            listed = sorted(parts.unreadable.items())
+            lines = [(printable(images.ids[at]), " ".join(why.split())) for at, why in listed]
+            if lines:
+                write_csv(output / UNREADABLE, [("image", "reason"), *lines])
+            else:
+                (output / UNREADABLE).unlink(missing_ok=True)
             parts.join(output / EMBEDDINGS)
             finish_store(output, ids, identities, model, described)
         shutil.rmtree(parts.folder, ignore_errors=True)
@@ -262,15 +266,3 @@ class _Parts:
             file.write(header.getvalue())
             shutil.copyfileobj(rows, file)
         unfinished.replace(path)
-
-
-def _write_unreadable(path: Path, unreadable: dict[int, str], names: Sequence[str]) -> None:
-    if not unreadable:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "reason"])
-    for position, reason in sorted(unreadable.items()):
-        writer.writerow([printable(names[position]), " ".join(reason.split())])
-    write_text(path, text.getvalue())
