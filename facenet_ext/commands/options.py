@@ -1,6 +1,7 @@
-"""The options of each command but ``train``: its parser is built from them, it is called with them.
+"""Each command but ``train``: its help and its options, with which it is called.
 
-Nothing here imports torch, so that ``--help`` is there at once.
+The docstring of a class is the description in its ``--help``, which is there at once: nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -75,7 +76,15 @@ class ThresholdOptions(CheckpointOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions(ThresholdOptions):
-    """``facenet verify``."""
+    """Tell whether two images are of one person.
+
+    The exit status is 0 if they are, 1 if they are not.
+    """
+
+    examples = """
+        facenet verify a.jpg b.jpg
+        facenet verify a.jpg b.jpg --far 0.001 && echo same
+        facenet verify a.jpg b.jpg --checkpoint runs/faces-20260101-120000 --threshold 1.1"""
 
     first: str = argument("an image")
     second: str = argument("another one")
@@ -83,7 +92,18 @@ class VerifyOptions(ThresholdOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class IdentifyOptions(ThresholdOptions):
-    """``facenet identify``."""
+    """Find the identities of a gallery that are closest to each probe.
+
+    A probe that is farther than the threshold from all of them is unknown. A probe that is an image
+    of the gallery itself is compared with the other images only. Where the probes lie in folders
+    with the names of the gallery's, tells who was recognised and who was taken for another. The
+    exit status is 1 if nobody gets a name.
+    """
+
+    examples = """
+        facenet identify gallery photo.jpg
+        facenet identify gallery probes --far 0.001 --output found
+        facenet identify gallery_embeddings probe_embeddings --top 10 --json"""
 
     gallery: str = argument("a folder gallery/<identity>/<image>, or embeddings of one")
     probe: str = argument("an image, a folder of images, or embeddings")
@@ -96,7 +116,15 @@ class IdentifyOptions(ThresholdOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions(ThresholdOptions):
-    """``facenet cluster``."""
+    """Group images by who is on them.
+
+    This is agglomerative clustering, up to the threshold, without a matrix of all distances. The
+    exit status is 1 if no two images belong together.
+    """
+
+    examples = """
+        facenet cluster photos --output people
+        facenet cluster embeddings --images photos --far 0.001 --json"""
 
     source: str = argument("a folder of images, of any depth, or embeddings of one")
     output: str = option("clusters", "folder for the clusters and contact sheets")
@@ -112,7 +140,15 @@ class ClusterOptions(ThresholdOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(CheckpointOptions):
-    """``facenet embed``."""
+    """Embed all images under a folder into another folder.
+
+    Written are embeddings.npy, ids.txt, identities.txt (the folder of each image) and store.json
+    (the model). An interrupted run goes on where it was when the same command is given again.
+    """
+
+    examples = """
+        facenet embed faces --output gallery
+        facenet embed faces --checkpoint runs/faces-20260101-120000 --views one --json"""
 
     images: str = argument("a folder of images, of any depth, or one image")
     output: str = option("embeddings", "the folder to write")
@@ -123,7 +159,18 @@ class EmbedOptions(CheckpointOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(CheckpointOptions):
-    """``facenet evaluate``."""
+    """Verify pairs with a model, and write what comes of it.
+
+    That is metrics.json, which 'verify', 'identify' and 'cluster' take their thresholds from, and
+    report.html.
+    """
+
+    examples = """
+        facenet evaluate
+        facenet evaluate --data lfw --checkpoint runs/faces-20260101-120000
+        facenet evaluate --data YouTubeFaces/frame_images_DB --pairs YouTubeFaces/splits.txt
+        facenet evaluate --data photos --pairs pairs.csv --quality 0 --json
+        facenet evaluate --data faces/val --all-pairs --far 0.0001"""
 
     data: str | None = option(
         None, "'lfw', a folder <identity>/<image>, or an archive; by default the run's"
@@ -141,7 +188,18 @@ class EvaluateOptions(CheckpointOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MineOptions(CommandOptions):
-    """``facenet mine``."""
+    """Search a whole training set, out of core, for triplets and for probable mistakes.
+
+    Mistakes are images that are probably under the wrong name or under two. An interrupted search
+    goes on where it was when the same command is given again. The exit status is 1 if there are no
+    triplets.
+    """
+
+    examples = """
+        facenet mine runs/faces-20260101-120000
+        facenet mine runs/faces-20260101-120000 --data other/faces --negatives hardest
+        facenet mine embeddings --positives all
+        facenet mine embeddings.npy --labels labels.npy --output mined"""
 
     source: str = argument(
         "a run's folder or .ckpt file to embed --data with; or embeddings, of 'facenet embed' or "
@@ -164,7 +222,17 @@ class MineOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class HarmonizeOptions(CommandOptions):
-    """``facenet harmonize``."""
+    """Train a new model so that its embeddings can be compared with those of an old one.
+
+    Train a new last layer first, then all of it, with triplets from the embeddings of both. Report
+    how well old and new embeddings are told apart. An interrupted run goes on where it was when the
+    same command is given again.
+    """
+
+    examples = """
+        facenet harmonize runs/old
+        facenet harmonize runs/old --new runs/better --output runs/harmonic
+        facenet harmonize runs/old --new runs/better --layer-steps 300 --steps 1000"""
 
     old: str = argument("the old model: a run's folder, or a .ckpt file")
     new: str | None = option(
@@ -181,7 +249,15 @@ class HarmonizeOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions(CommandOptions):
-    """``facenet models``."""
+    """Print what each network costs.
+
+    That is parameters, multiply-adds, size, and milliseconds per image on this machine.
+    """
+
+    examples = """
+        facenet models
+        facenet models --batch-norm --in-channels 1 --batch 32
+        facenet models --repeats 0 --json"""
 
     in_channels: int = option(3, "1 grey, 3 colour", PositiveInt)
     embedding_dim: int = option(128, "of an embedding", PositiveInt)
@@ -192,7 +268,15 @@ class ModelsOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(CommandOptions):
-    """``facenet bench``."""
+    """Measure the kernels on this machine, each beside the matrix product of the same pairs.
+
+    Times are medians, in one run.
+    """
+
+    examples = """
+        facenet bench
+        facenet bench --rows 50000 --dim 256 --threads 4
+        facenet bench --device cuda --json"""
 
     rows: int = option(16_384, "embeddings", PositiveInt)
     dim: int = option(128, "numbers of an embedding", PositiveInt)
@@ -204,7 +288,12 @@ class BenchOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(CommandOptions):
-    """``facenet export``."""
+    """Write the network of a checkpoint as ONNX, with its weights, for batches of any size.
+
+    What it takes is the input of the network: floating-point images, cropped and scaled.
+    """
+
+    examples = "facenet export runs/faces-20260101-120000 faces.onnx"
 
     checkpoint: str = argument("a run's folder, or a .ckpt file")
     output: str = argument("the .onnx file to write")
@@ -212,6 +301,11 @@ class ExportOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionOptions:
-    """``facenet completion``."""
+    """Print what lets a shell complete the commands and options of 'facenet'."""
+
+    examples = """
+        eval "$(facenet completion bash)"
+        eval "$(facenet completion zsh)"
+        facenet completion fish > ~/.config/fish/completions/facenet.fish"""
 
     shell: Literal["bash", "zsh", "fish"] = argument("whose language to print")
