@@ -119,13 +119,11 @@ def select_triplets(
                 if seed is not None:
                     words = draws(int(seed), i, p, len(candidates)).to(d.device)
                     priority = RANDOM_RULES[negatives](d[i], d_ap, words, options)
-                    n = _first_min(priority, is_negative & priority.isfinite())
+                    chosen = _first_min(priority, is_negative & priority.isfinite())
                 else:
-                    n = _NEGATIVE_RULES[negatives](d[i], is_negative, d_ap, bound)
-                    if n is None:
-                        n = _FALLBACKS[fallback](d[i], is_negative)
-                if n is not None:
-                    selected.append((i, p, n))
+                    chosen = _NEGATIVE_RULES[negatives](d[i], is_negative, d_ap, bound)
+                    chosen = chosen or _FALLBACKS[fallback](d[i], is_negative)
+                selected += [(i, p, n) for n in chosen]
         indices = torch.tensor(selected, dtype=torch.int64, device=d.device).reshape(-1, 3)
         anchor, positive, negative = indices.unbind(1)
         return Triplets(anchor, positive, negative, d[anchor, positive], d[anchor, negative])
@@ -160,58 +158,32 @@ def positives_of(
     return is_positive
 
 
-def _first_min(d: Tensor, mask: Tensor) -> int | None:
-    """Index of the smallest masked entry, the lowest of equal ones; None without masked entries."""
+def _first_min(d: Tensor, mask: Tensor) -> list[int]:
+    """Index of the smallest masked entry, the lowest of equal ones; [] without masked entries."""
     indices = mask.nonzero().flatten()
     if len(indices) == 0:
-        return None
+        return []
     values = d[indices]
     at_min = indices[values == values.min()]
     # The minimum is NaN, which equals nothing. Any candidate will do: the loss is NaN anyway.
-    return int(at_min[0] if len(at_min) else indices[0])
+    return [int(at_min[0] if len(at_min) else indices[0])]
 
 
-def _first_max(d: Tensor, mask: Tensor) -> int | None:
-    """Index of the largest masked entry, the lowest of equal ones; None without masked entries."""
+def _first_max(d: Tensor, mask: Tensor) -> list[int]:
+    """Index of the largest masked entry, the lowest of equal ones; [] without masked entries."""
     return _first_min(-d, mask)
 
 
-def _all_positives(d: Tensor, mask: Tensor) -> list[int]:
-    return [int(p) for p in mask.nonzero()]
-
-
-def _hardest_positive(d: Tensor, mask: Tensor) -> list[int]:
-    p = _first_max(d, mask)
-    return [] if p is None else [p]
-
-
-def _easiest_positive(d: Tensor, mask: Tensor) -> list[int]:
-    p = _first_min(d, mask)
-    return [] if p is None else [p]
-
-
-def _semihard_negative(d: Tensor, mask: Tensor, d_ap: float, bound: float) -> int | None:
-    return _first_min(d, mask & (d > d_ap) & (d < d_ap + bound))
-
-
-def _hardest_negative(d: Tensor, mask: Tensor, d_ap: float, bound: float) -> int | None:
-    return _first_min(d, mask)
-
-
-def _drop(d: Tensor, mask: Tensor) -> int | None:
-    return None
-
-
 _POSITIVE_RULES: dict[str, Callable[[Tensor, Tensor], list[int]]] = {
-    "all": _all_positives,
-    "hardest": _hardest_positive,
-    "easiest": _easiest_positive,
+    "all": lambda d, mask: mask.nonzero().flatten().tolist(),
+    "hardest": _first_max,
+    "easiest": _first_min,
 }
-_NEGATIVE_RULES: dict[str, Callable[[Tensor, Tensor, float, float], int | None]] = {
-    "semihard": _semihard_negative,
-    "hardest": _hardest_negative,
+_NEGATIVE_RULES: dict[str, Callable[[Tensor, Tensor, float, float], list[int]]] = {
+    "semihard": lambda d, mask, d_ap, end: _first_min(d, mask & (d > d_ap) & (d < d_ap + end)),
+    "hardest": lambda d, mask, d_ap, end: _first_min(d, mask),
 }
-_FALLBACKS: dict[str, Callable[[Tensor, Tensor], int | None]] = {
+_FALLBACKS: dict[str, Callable[[Tensor, Tensor], list[int]]] = {
     "farthest": _first_max,
-    "drop": _drop,
+    "drop": lambda d, mask: [],
 }
