@@ -1,5 +1,7 @@
 """All pairwise distances, forward, ours and as torch computes them."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.cases import Case
@@ -18,31 +20,22 @@ def _ours() -> Function:
     return lambda x, labels: facenet_ext.functional.pairwise_squared_distance(x)
 
 
-def _square(case: Case) -> float:
-    return 4.0 * case.n**2
-
-
-OURS = Peer("facenet_ext", SAME, _ours, bytes=_square, backward=False)
-CDIST = Peer(
+_peer = partial(Peer, bytes=lambda case: 4.0 * case.n**2, backward=False)
+OURS = _peer("facenet_ext", SAME, _ours)
+CDIST = _peer(
     "torch.cdist",
     "distances (not squared), by the Gram identity",
     lambda: lambda x, labels: torch.cdist(x, x),
-    bytes=_square,
-    backward=False,
 )
-CDIST_DIFFERENCES = Peer(
+CDIST_DIFFERENCES = _peer(
     "torch.cdist, no mm",
     "distances (not squared), from differences",
     lambda: lambda x, labels: torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist"),
-    bytes=_square,
-    backward=False,
 )
-GRAM = Peer(
+GRAM = _peer(
     "torch.addmm",
     "squared distances, by the Gram identity",
     lambda: lambda x, labels: squared_distances(x),
-    bytes=_square,
-    backward=False,
 )
 
 PEERS = (OURS, MM, MM_INTO, GRAM, CDIST, CDIST_DIFFERENCES)

@@ -1,28 +1,14 @@
 """The loss over all triplets, forward and backward, ours and as others compute it."""
 
-from torch import Tensor
-
 from benchmarks.cases import MARGIN, Case
-from benchmarks.peers import MM, Peer
+from benchmarks.peers import MM, Peer, of_this_library
 from benchmarks.plain_torch import Function, all_triplets
 
-OPERATOR = "triplet_margin_loss"
+OPERATOR, LOSS = "triplet_margin_loss", "TripletMarginLoss"
 SAME = "the same loss over all triplets"
 
 CASES = (Case(64, 8), Case(512, 8), Case(1800, 40), Case(8192, 4))
 IN_MEMORY = (Case(512, 8), Case(1800, 40))
-
-
-def _ours() -> Function:
-    import facenet_ext
-
-    return facenet_ext.TripletMarginLoss(margin=MARGIN)
-
-
-def _ours_smooth() -> Function:
-    import facenet_ext
-
-    return facenet_ext.TripletMarginLoss(margin=MARGIN, smooth=True)
 
 
 def _pytorch_metric_learning() -> Function:
@@ -30,20 +16,14 @@ def _pytorch_metric_learning() -> Function:
     from pytorch_metric_learning.losses import TripletMarginLoss
 
     distance = LpDistance(p=2, power=2, normalize_embeddings=False)
-    loss = TripletMarginLoss(margin=MARGIN, distance=distance)
-
-    def function(x: Tensor, labels: Tensor) -> Tensor:
-        result: Tensor = loss(x, labels)
-        return result
-
-    return function
+    return TripletMarginLoss(margin=MARGIN, distance=distance)
 
 
-OURS = Peer("facenet_ext", SAME, _ours)
+OURS = Peer("facenet_ext", SAME, of_this_library(LOSS))
 OURS_SMOOTH = Peer(
     "facenet_ext, smooth",
     "softplus of every triplet",
-    _ours_smooth,
+    of_this_library(LOSS, smooth=True),
     seconds=lambda case: 4e-9 * case.triplets,
 )
 PLAIN = Peer(

@@ -9,7 +9,6 @@ resets the kernel's record of the peak, and then runs once.
 
 import ctypes
 import gc
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,17 +57,10 @@ def measure(quick: bool, threads: int, report: Callable[[str], None]) -> list[Pe
         peak = _in_process_of_its_own(operator, peer, case, threads)
         shown = "failed" if peak is None else f"{peak / 2**20:11.1f} MiB"
         report(f"  {number + 1:3}/{len(points)}  {case!s:<24} {peer!s:<32} {shown}")
-        return (
-            None
-            if peak is None
-            else Peak(
-                operator=operator,
-                peer=peer.name,
-                n=case.n,
-                per_class=case.per_class,
-                growth=peak,
-            )
-        )
+        if peak is None:
+            return None
+        of = {"operator": operator, "peer": peer.name, "n": case.n, "per_class": case.per_class}
+        return Peak(**of, growth=peak)
 
     with ThreadPoolExecutor(2) as pool:
         return [peak for peak in pool.map(point, range(len(points))) if peak is not None]
@@ -95,24 +87,11 @@ def growth(peer: peers.Peer, case: Case) -> int:
     if peer.compiled:
         step()
     gc.collect()
-    before = _rest()
-    step()
-    return max(_peak() - before, 0)
-
-
-def _rest() -> int:
-    """Memory in use now, from which the peak will be counted."""
-    if not sys.platform.startswith("linux"):
-        return _peak()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # sets the recorded peak to the present use
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    if sys.platform.startswith("linux"):
-        return _status("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _status("VmRSS")
+    step()
+    return max(_status("VmHWM") - before, 0)
 
 
 def _status(field: str) -> int:

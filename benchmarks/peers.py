@@ -5,6 +5,7 @@ squared Euclidean distance and the same margin. ``computes`` says what it comput
 the tables print. `agreement.py` holds those that say :data:`SAME` to it.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,10 +23,6 @@ LONGEST = 30.0  # seconds
 LARGEST = 6 * GIB
 
 
-def _nothing(case: Case) -> float:
-    return 0.0
-
-
 @dataclass(frozen=True)
 class Peer:
     """One way to compute something.
@@ -38,8 +35,8 @@ class Peer:
     name: str
     computes: str
     build: Callable[[], Function]
-    bytes: Callable[[Case], float] = _nothing
-    seconds: Callable[[Case], float] = _nothing
+    bytes: Callable[[Case], float] = lambda case: 0.0
+    seconds: Callable[[Case], float] = lambda case: 0.0
     backward: bool = True
     compiled: bool = False
 
@@ -77,10 +74,9 @@ class Peer:
 # --- ours -------------------------------------------------------------------------------------
 
 
-def _ours() -> Function:
-    import facenet_ext
-
-    return facenet_ext.TripletSemiHardLoss(margin=MARGIN)
+def of_this_library(name: str, **options: object) -> Callable[[], Function]:
+    """Builds a loss of ours, imported only then: on a GPU's machine it has to be compiled first."""
+    return lambda: getattr(importlib.import_module("facenet_ext"), name)(margin=MARGIN, **options)
 
 
 # --- libraries --------------------------------------------------------------------------------
@@ -113,10 +109,6 @@ def _sentence_transformers() -> Function:
 # --- the floor --------------------------------------------------------------------------------
 
 
-def _mm() -> Function:
-    return lambda x, labels: torch.mm(x, x.T)
-
-
 def _mm_into() -> Function:
     product = torch.empty(0)
 
@@ -127,25 +119,20 @@ def _mm_into() -> Function:
     return mm
 
 
-OURS = Peer("facenet_ext", SAME, _ours)
+OURS = Peer("facenet_ext", SAME, of_this_library("TripletSemiHardLoss"))
 BOUNDED = "facenet_ext, max_per_class"
 
 
 def bounded(per_class: int) -> Peer:
     """Ours, given the largest class size, so that the host does not wait for the GPU."""
-
-    def build() -> Function:
-        import facenet_ext
-
-        return facenet_ext.TripletSemiHardLoss(margin=MARGIN, max_per_class=per_class)
-
+    build = of_this_library("TripletSemiHardLoss", max_per_class=per_class)
     return Peer(BOUNDED, SAME, build)
 
 
 MM = Peer(
     "torch.mm(x, x.T)",
     "one matrix product, forward only: the floor",
-    _mm,
+    lambda: lambda x, labels: torch.mm(x, x.T),
     bytes=lambda case: 4.0 * case.n**2,
     backward=False,
 )
