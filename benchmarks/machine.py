@@ -73,9 +73,9 @@ def cuda_tool(name: str) -> str | None:
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
+        return subprocess.check_output(
+            command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True, timeout=20
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -101,19 +101,9 @@ def package_version(name: str) -> str | None:
 
 def commit() -> str | None:
     """The commit, with "-dirty" where tracked files of the library differ from it."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        changed = git("status", "--porcelain", "-uno", "--", "csrc", "facenet_ext")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("-dirty" if changed else "")
+    commit = _output("git", "rev-parse", "--short=12", "HEAD")
+    changed = _output("git", "status", "--porcelain", "-uno", "--", "csrc", "facenet_ext")
+    return commit + ("-dirty" if changed else "") if commit else None
 
 
 if __name__ == "__main__":

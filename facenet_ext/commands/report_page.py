@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jinja2
@@ -51,7 +52,7 @@ _TEMPLATE = """<!doctype html>
 <p class="warning">{{ text }}</p>
 {% endfor %}
 {% for section in sections %}
-<h2 id="{{ section.anchor }}">{{ section.title }}</h2>
+<h2 id="{{ section.title|lower|replace(' ', '-') }}">{{ section.title }}</h2>
 {% if section.note %}<p class="note">{{ section.note }}</p>{% endif %}
 {% if section.cards %}
 <div class="cards">
@@ -73,7 +74,8 @@ _TEMPLATE = """<!doctype html>
 {% endif %}
 {% if section.pictures %}
 <div{% if section.pictures|length > 1 %} class="two"{% endif %}>
-{% for alt, data in section.pictures %}<img alt="{{ alt }}" src="data:image/png;base64,{{ data }}">
+{% for alt, picture in section.pictures %}
+<img alt="{{ alt }}" src="data:image/png;base64,{{ picture|png }}">
 {% endfor %}</div>
 {% endif %}
 {% endfor %}
@@ -96,10 +98,11 @@ class Card(NamedTuple):
     note: str
 
 
+@dataclass
 class Section:
     """A heading, and what is below it.
 
-    Args:
+    Attributes:
         title: the heading.
         note: a sentence or two.
         cards: figures.
@@ -108,20 +111,12 @@ class Section:
         pictures: each with words for who cannot see it.
     """
 
-    def __init__(
-        self,
-        title: str,
-        note: str = "",
-        *,
-        cards: Sequence[Card] = (),
-        facts: Sequence[tuple[str, str]] = (),
-        command: str = "",
-        pictures: Sequence[tuple[str, Figure]] = (),
-    ) -> None:
-        self.title, self.note, self.cards = title, note, cards
-        self.facts, self.command = facts, command
-        self.anchor = title.lower().replace(" ", "-")
-        self.pictures = [(alt, _encode(figure)) for alt, figure in pictures]
+    title: str
+    note: str = ""
+    cards: Sequence[Card] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    command: str = ""
+    pictures: Sequence[tuple[str, Figure]] = ()
 
 
 def render(
@@ -131,6 +126,7 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["png"] = _encode
     return environment.from_string(_TEMPLATE).render(
         title=title, date=date, verdict=verdict, warnings=warnings, sections=sections
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -33,15 +34,7 @@ from facenet_ext.recognition.store import (
     read_embeddings,
 )
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = [
-    "UNREADABLE",
-    "embed_images",
-]
+__all__ = ["UNREADABLE", "embed_images"]
 
 UNREADABLE = "unreadable.csv"
 _PARTS = ".unfinished"
@@ -120,15 +113,14 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
     with lock as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"{folder.parent}: another command is embedding into it; wait for its end"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder.parent}: another command is embedding into it; wait for its end"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
         yield
 
 
