@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,10 +42,8 @@ class OperatingPoints(NamedTuple):
 
     def far_at(self, threshold: float) -> float:
         """Return the FAR at a threshold; between two measured ones, that at the upper one."""
-        for at, far in zip(self.thresholds, self.far, strict=True):
-            if at >= threshold:
-                return far
-        return self.far[-1]
+        at = bisect.bisect_left(self.thresholds, threshold)
+        return self.far[min(at, len(self.far) - 1)]
 
     def threshold_at(self, far: float) -> float:
         """Return the largest threshold with at most this FAR.

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 from sklearn.metrics import normalized_mutual_info_score  # type: ignore[import-untyped]
-from sklearn.metrics.cluster import contingency_matrix  # type: ignore[import-untyped]
+from sklearn.metrics.cluster import (  # type: ignore[import-untyped]
+    contingency_matrix,
+    pair_confusion_matrix,
+)
 from torch import Tensor
 
 from facenet_ext.neighbours import nearest, within
@@ -280,13 +283,9 @@ def score_clusters(labels: Sequence[Any], identities: Sequence[Any]) -> ClusterS
     of_identity = np.bincount(table.row, shared).astype(np.float64)
     of_cluster = np.bincount(table.col, shared).astype(np.float64)
     rows = shared.sum()
-
-    def pairs(counts: NDArray[np.float64]) -> float:
-        return float((counts * (counts - 1)).sum())
-
-    together = pairs(shared)
-    pair_precision = together / pairs(of_cluster) if pairs(of_cluster) else 1.0
-    pair_recall = together / pairs(of_identity) if pairs(of_identity) else 1.0
+    (_, wrong), (missing, together) = pair_confusion_matrix(identities, labels).tolist()
+    pair_precision = together / (together + wrong) if together + wrong else 1.0
+    pair_recall = together / (together + missing) if together + missing else 1.0
     precision = float((shared**2 / of_cluster[table.col]).sum() / rows)
     recall = float((shared**2 / of_identity[table.row]).sum() / rows)
     return ClusterScores(

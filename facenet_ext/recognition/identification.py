@@ -177,7 +177,11 @@ def _identify_block(
         closest = _closest_identities(probes, candidates, owners, k, leave_out)
         in_gallery = torch.from_numpy(rows)[closest.rows.clamp(min=0)]
         closest = closest._replace(rows=torch.where(closest.rows < 0, -1, in_gallery))
-        best = closest if best is None else _merge(best, closest, k)
+        if best is not None:
+            closest = _first_of_each(
+                *(torch.cat(of, 1) for of in zip(best, closest, strict=True)), k
+            )
+        best = closest
     assert best is not None
     return best
 
@@ -216,8 +220,6 @@ def _one_by_one(
             distances, rows = _nearest_beyond(probes, candidates[own], leave_out)
         parts.append((distances, torch.full_like(rows, identity), own[rows]))
     distances, names, rows = (torch.cat(field, 1) for field in zip(*parts, strict=True))
-    order = distances.argsort(dim=1, stable=True)
-    distances, names, rows = (field.gather(1, order) for field in (distances, names, rows))
     return _first_of_each(distances, names.masked_fill(distances.isinf(), -1), rows, k)
 
 
@@ -233,12 +235,10 @@ def _nearest_beyond(probes: Tensor, candidates: Tensor, leave_out: float) -> tup
 
 
 def _first_of_each(distances: Tensor, identities: Tensor, rows: Tensor, k: int) -> Identification:
-    """Keep each probe's first row of each of the first k identities; -1 is not an identity.
-
-    A probe's rows come in ascending order of distance.
-    """
-    _, order = identities.sort(dim=1, stable=True)
-    in_order = identities.gather(1, order)
+    """Keep each probe's closest row of each of the k closest identities; -1 is not an identity."""
+    order = distances.argsort(dim=1, stable=True)
+    distances, identities, rows = (of.gather(1, order) for of in (distances, identities, rows))
+    in_order, order = identities.sort(dim=1, stable=True)
     first = torch.ones_like(in_order, dtype=torch.bool)
     first[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
     is_first = torch.zeros_like(first).scatter(1, order, first) & (identities >= 0)
@@ -255,13 +255,6 @@ def _first_of_each(distances: Tensor, identities: Tensor, rows: Tensor, k: int) 
     for field, values in zip(out, (distances, identities, rows), strict=True):
         field[probe, to] = values[probe, column].to(field.dtype)
     return out
-
-
-def _merge(a: Identification, b: Identification, k: int) -> Identification:
-    distances, identities, rows = (torch.cat(pair, 1) for pair in zip(a, b, strict=True))
-    order = distances.argsort(dim=1, stable=True)
-    distances, identities, rows = (f.gather(1, order) for f in (distances, identities, rows))
-    return _first_of_each(distances, identities, rows, k)
 
 
 def cumulative_matches(found: Identification, truth: Sequence[int] | Tensor) -> Tensor:
