@@ -178,9 +178,8 @@ def _identify_block(
         in_gallery = torch.from_numpy(rows)[closest.rows.clamp(min=0)]
         closest = closest._replace(rows=torch.where(closest.rows < 0, -1, in_gallery))
         if best is not None:
-            closest = _first_of_each(
-                *(torch.cat(of, 1) for of in zip(best, closest, strict=True)), k
-            )
+            both = (torch.cat(of, 1) for of in zip(best, closest, strict=True))
+            closest = _first_of_each(Identification(*both), k)
         best = closest
     assert best is not None
     return best
@@ -198,7 +197,7 @@ def _closest_identities(
         names = owners[rows]
         if leave_out is not None:
             names = names.masked_fill(distances <= leave_out, -1)
-        closest = _first_of_each(distances, names, rows, k)
+        closest = _first_of_each(Identification(distances, names, rows), k)
         enough = bool((closest.identities[:, wanted - 1] >= 0).all())
         if enough or count == len(candidates):
             return closest
@@ -220,7 +219,9 @@ def _one_by_one(
             distances, rows = _nearest_beyond(probes, candidates[own], leave_out)
         parts.append((distances, torch.full_like(rows, identity), own[rows]))
     distances, names, rows = (torch.cat(field, 1) for field in zip(*parts, strict=True))
-    return _first_of_each(distances, names.masked_fill(distances.isinf(), -1), rows, k)
+    return _first_of_each(
+        Identification(distances, names.masked_fill(distances.isinf(), -1), rows), k
+    )
 
 
 def _nearest_beyond(probes: Tensor, candidates: Tensor, leave_out: float) -> tuple[Tensor, Tensor]:
@@ -234,10 +235,10 @@ def _nearest_beyond(probes: Tensor, candidates: Tensor, leave_out: float) -> tup
     return distances, rows
 
 
-def _first_of_each(distances: Tensor, identities: Tensor, rows: Tensor, k: int) -> Identification:
+def _first_of_each(found: Identification, k: int) -> Identification:
     """Keep each probe's closest row of each of the k closest identities; -1 is not an identity."""
-    order = distances.argsort(dim=1, stable=True)
-    distances, identities, rows = (of.gather(1, order) for of in (distances, identities, rows))
+    order = found.distances.argsort(dim=1, stable=True)
+    distances, identities, rows = (of.gather(1, order) for of in found)
     in_order, order = identities.sort(dim=1, stable=True)
     first = torch.ones_like(in_order, dtype=torch.bool)
     first[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
