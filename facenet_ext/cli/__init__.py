@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser(name: str) -> ArgumentParser:
     """Return the parser of a subcommand's options."""
     if name == "train":
-        from facenet_ext.cli import train
+        from facenet_ext.cli.train_options import training_parser
 
-        return train.build_parser("facenet train")
+        return training_parser("facenet train", None)
     from facenet_ext.cli import parsers
 
     return parsers.build_parser(name)

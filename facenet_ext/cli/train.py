@@ -8,16 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
-
 from facenet_ext.cli.command_line import run
-from facenet_ext.cli.train_options import parse, training_parser
+from facenet_ext.cli.train_options import parse
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import in_flags
 from facenet_ext.common.interrupts import loading
 from facenet_ext.embedding.folders import METRICS, find_checkpoint
 
-__all__ = ["build_parser", "main"]
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
@@ -57,8 +55,3 @@ def _train(arguments: list[str], prog: str, started: float) -> None:
     if as_json:
         figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         print(json.dumps({"folder": str(folder)} | figures, indent=2))
-
-
-def build_parser(prog: str) -> ArgumentParser:
-    """Return the parser of the command's options."""
-    return training_parser(prog, None)

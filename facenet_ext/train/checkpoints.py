@@ -54,9 +54,7 @@ class GracefulStop(Callback):
         """Take over Ctrl-C."""
         self._handler = signal.signal(signal.SIGINT, self._on_signal)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         """Save and stop if the user or the time limit asks for it, or after the last step."""
         out_of_time = time.monotonic() > self.deadline
         if out_of_time or self._interrupted:

@@ -71,7 +71,7 @@ class OfflineMining(Callback):
             self._search(due, pl_module)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
     ) -> None:
         """Search, where it is due."""
         step = trainer.global_step

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from facenet_ext.data.pairs import Pairs
@@ -120,15 +119,11 @@ def measure(
 def _measure_metrics(dim: int, images: int, pairs: Pairs) -> float:
     """Estimate the time that the metrics of all pairs take, from some of them."""
     every = max(1, len(pairs.same) // _PAIRS)
-    some: dict[str, Any] = {
-        field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)
-    }
-    for name, value in some.items():
-        if isinstance(value, Tensor) and len(value) == len(pairs.same):
-            some[name] = value[::every]
+    names = ("first", "second", "same", "folds")
+    some: dict[str, Any] = {name: getattr(pairs, name)[::every] for name in names}
     embeddings = normalize(torch.randn(images, dim, generator=torch.Generator().manual_seed(0)))
     start = time.perf_counter()
-    verify(embeddings, Pairs(**some))
+    verify(embeddings, dataclasses.replace(pairs, **some))
     return (time.perf_counter() - start) * every
 
 
@@ -151,14 +146,12 @@ class _StopWatch(Callback):
         self.preparing = self.evaluating = self.embedding = 0.0
         self._start = 0.0
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
         """Start the clock at the first step; that of a later step starts as the last one ends."""
         self._start = self._start or time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any, **__: Any
     ) -> None:
         """Note the step's time, and stop training when ``most`` is reached."""
         outputs["loss"].item()  # waits for the device
@@ -168,18 +161,11 @@ class _StopWatch(Callback):
         if sum(self.steps) > self.most and len(self.steps) >= _LEAST_STEPS:
             trainer.should_stop = True
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, *_: Any, **__: Any) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
 
-    def on_validation_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
         """Note the time of what comes before the first batch, and start the clock again."""
         now = time.perf_counter()
         self.preparing, self._start = now - self._start, now
@@ -190,8 +176,8 @@ class _StopWatch(Callback):
         pl_module: LightningModule,
         outputs: Any,
         batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *_: Any,
+        **__: Any,
     ) -> None:
         """Note the time of the batch; with offline mining, also measure embedding by one pass."""
         self.evaluating = (time.perf_counter() - self._start) / len(batch[0])

@@ -66,7 +66,7 @@ class _Lines(Callback):
             threading.Thread(target=self._tell, args=(self._ended,), daemon=True).start()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any, **__: Any
     ) -> None:
         """Keep the step and the loss for the next line."""
         self._latest = (trainer.global_step, outputs["loss"])
@@ -79,15 +79,11 @@ class _Lines(Callback):
         shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in _FIGURES if name in metrics)
         self.console.print(f"step {trainer.global_step}/{self.steps}: {shown}", soft_wrap=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the lines."""
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """End the lines, also after an exception."""
         self._ended.set()
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """End the lines."""
-        self._ended.set()
+    on_exception = on_train_end
 
     def _tell(self, ended: threading.Event) -> None:
         """Print a line every _EVERY seconds, in a thread, as one step may take longer."""
