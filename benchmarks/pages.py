@@ -6,13 +6,12 @@ made from benchmarks/results. So it shows on GitHub too, and a test holds it to 
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import study, use
-from benchmarks.cases import Case
 from benchmarks.machine import ROOT
-from benchmarks.results import TrainingStep
+from benchmarks.results import Peak, Results, Timing
 from benchmarks.table import (
     OPERATORS,
     TITLES,
@@ -22,12 +21,13 @@ from benchmarks.table import (
     seconds,
     training_row,
 )
+from benchmarks.targets import Verdict, judge
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _BEGIN = re.compile(r"^<!-- figures: (.+) -->$", re.MULTILINE)
 _END = "<!-- /figures -->"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
-FIRST = "mined_triplet_loss"  # the operator of entries that name none
+NOT_MEASURED = "The recorded run did not measure it."
 # Left out of the tables, as their figures are about those of the column beside them.
 TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 
@@ -38,15 +38,17 @@ def figures(what: str) -> str:
     They are "machine", "targets", "training", "study", "study-machine", "use", "use-in-short", or
     of one operator its "times", "peaks" or "peers".
     """
-    results = json.loads(RESULTS.read_text())
+    results = Results.load(RESULTS)
     kind, _, operator = what.partition(" ")
     makers: dict[str, Callable[[], str]] = {
-        "machine": lambda: _machine(results["machine"]),
-        "targets": lambda: _targets(results["targets"]),
-        "times": lambda: _matrix(results["times"], operator, "median", seconds),
-        "peaks": lambda: _matrix(results["peaks"], operator, "growth", mebibytes),
+        "machine": lambda: _machine(results.machine),
+        "targets": lambda: _targets(judge(results)),
+        "times": lambda: _matrix(results.times, operator, "median", seconds),
+        "peaks": lambda: _matrix(results.peaks, operator, "growth", mebibytes),
         "peers": lambda: _peers(operator),
-        "training": lambda: _training(results.get("training", [])),
+        "training": lambda: (
+            _table([*TRAINING_COLUMNS], [*map(training_row, results.training)]) or NOT_MEASURED
+        ),
         "study": lambda: _table(study.COLUMNS, study.rows(study.recorded()), words=2),
         "study-machine": _study_machine,
         "use": _use,
@@ -96,39 +98,32 @@ def _machine(machine: dict[str, Any]) -> str:
     )
 
 
-def _targets(targets: list[dict[str, Any]]) -> str:
+def _targets(verdicts: list[Verdict]) -> str:
     rows = []
-    for target in targets:
-        unit = seconds if target["quantity"] == "time" else mebibytes
-        case = f"{target['quantity']}, {target['case']}{TITLES[target.get('operator', FIRST)]}"
-        row = [case, _shown(unit, target["ours"]), "", "", ""]
-        if target["against"] != "1 MiB":  # else it is a size, compared with nothing
-            row[2:] = (
-                target["against"],
-                _shown(unit, target["other"]),
-                _shown(ratio, target["ratio"]),
-            )
-        rows.append(row)
+    for verdict in verdicts:
+        target = verdict.target
+        unit = seconds if target.quantity == "time" else mebibytes
+        case = f"{target.quantity}, {target.case}{TITLES[target.operator]}"
+        others = [verdict.against, _shown(unit, verdict.other), _shown(ratio, verdict.ratio)]
+        if target.against is None:  # it is a size, compared with nothing
+            others = [""] * 3
+        rows.append([case, _shown(unit, verdict.ours), *others])
     return _table(["", "facenet_ext", "against", "takes", "ratio"], rows)
 
 
 def _matrix(
-    entries: list[dict[str, Any]], operator: str, value: str, unit: Callable[[float], str]
+    measured: Sequence[Timing | Peak], operator: str, value: str, unit: Callable[[float], str]
 ) -> str:
     """A row for each batch, a column for each peer; a dash for what was not measured."""
-    chosen = [
-        entry
-        for entry in entries
-        if entry.get("operator", FIRST) == operator and entry["peer"] not in TWINS
-    ]
+    chosen = [one for one in measured if one.operator == operator and one.peer not in TWINS]
     if not chosen:
-        return "" if value == "growth" else "The recorded run did not measure it."
-    peers = list(dict.fromkeys(entry["peer"] for entry in chosen))
-    measured = {(entry["n"], entry["per_class"], entry["peer"]): entry[value] for entry in chosen}
-    rows = []
-    for n, per_class in sorted({case[:2] for case in measured}):
-        cells = [_shown(unit, measured.get((n, per_class, peer))) for peer in peers]
-        rows.append([str(Case(n, per_class)), *cells])
+        return "" if value == "growth" else NOT_MEASURED
+    peers = list(dict.fromkeys(one.peer for one in chosen))
+    values = {(one.case, one.peer): getattr(one, value) for one in chosen}
+    rows = [
+        [str(case), *(_shown(unit, values.get((case, peer))) for peer in peers)]
+        for case in sorted({one.case for one in chosen})
+    ]
     return _table(["", *peers], rows)
 
 
@@ -137,13 +132,6 @@ def _peers(operator: str) -> str:
     (entry,) = (entry for entry in OPERATORS if entry.name == operator)
     rows = [[f"`{peer}`", peer.computes] for peer in entry.peers if str(peer) not in TWINS]
     return _table(["peer", "computes"], rows, words=2)
-
-
-def _training(steps: list[dict[str, Any]]) -> str:
-    if not steps:
-        return "The recorded run did not measure it."
-    rows = [training_row(TrainingStep(**step)) for step in steps]
-    return _table(list(TRAINING_COLUMNS), rows)
 
 
 def _study_machine() -> str:
@@ -202,7 +190,9 @@ def _shown(unit: Callable[[float], str], value: float | None) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]], words: int = 1) -> str:
-    """A table whose first columns hold words, the others numbers."""
+    """A table whose first columns hold words, the others numbers; "" without rows."""
+    if not rows:
+        return ""
     lines = _lines(head, rows, words)
     return "\n".join(['<div class="figures" markdown>', "", *lines, "", "</div>"])
 
