@@ -21,67 +21,27 @@ from facenet_ext import _info
 from facenet_ext._lazy import lazily
 
 if TYPE_CHECKING:
-    from facenet_ext import (
+    from facenet_ext import (  # isort: skip
         all_pairs as all_pairs,
-    )
-    from facenet_ext import (
         data as data,
-    )
-    from facenet_ext import (
         distributed as distributed,
-    )
-    from facenet_ext import (
         embedding as embedding,
-    )
-    from facenet_ext import (
         evaluation as evaluation,
-    )
-    from facenet_ext import (
         functional as functional,
-    )
-    from facenet_ext import (
         losses as losses,
-    )
-    from facenet_ext import (
         memory as memory,
-    )
-    from facenet_ext import (
         metrics as metrics,
-    )
-    from facenet_ext import (
         micro_batches as micro_batches,
-    )
-    from facenet_ext import (
         miners as miners,
-    )
-    from facenet_ext import (
         mining as mining,
-    )
-    from facenet_ext import (
         models as models,
-    )
-    from facenet_ext import (
         neighbours as neighbours,
-    )
-    from facenet_ext import (
         ops as ops,
-    )
-    from facenet_ext import (
         quantization as quantization,
-    )
-    from facenet_ext import (
         recognition as recognition,
-    )
-    from facenet_ext import (
         reference as reference,
-    )
-    from facenet_ext import (
         samplers as samplers,
-    )
-    from facenet_ext import (
         sentence_transformers as sentence_transformers,
-    )
-    from facenet_ext import (
         train as train,
     )
     from facenet_ext._library import build_info
@@ -170,30 +130,33 @@ _MODULES = (
 """Those that need more than torch and NumPy are no part of ``from facenet_ext import *``."""
 
 _HOMES = {
-    "CrossBatchMemory": "memory",
-    "HarmonicTripletLoss": "losses",
-    "InputError": "common.errors",
-    "MPerClassSampler": "samplers",
-    "NTXentLoss": "losses",
-    "SupConLoss": "losses",
-    "TripletHardLoss": "losses",
-    "TripletLoss": "losses",
-    "TripletMarginLoss": "losses",
-    "TripletMiner": "miners",
-    "TripletRule": "_rule",
-    "TripletSemiHardLoss": "losses",
-    "TripletCounts": "_types",
-    "Triplets": "_types",
-    "build_info": "_library",
-    "mined_triplet_loss": "functional",
-    "ntxent_loss": "functional",
-    "pairwise_squared_distance": "functional",
-    "select_triplets": "functional",
-    "supcon_loss": "functional",
-    "triplet_loss": "functional",
-    "triplet_margin_loss": "functional",
+    "_library": ("build_info",),
+    "_rule": ("TripletRule",),
+    "_types": ("TripletCounts", "Triplets"),
+    "common.errors": ("InputError",),
+    "functional": (
+        "mined_triplet_loss",
+        "ntxent_loss",
+        "pairwise_squared_distance",
+        "select_triplets",
+        "supcon_loss",
+        "triplet_loss",
+        "triplet_margin_loss",
+    ),
+    "losses": (
+        "HarmonicTripletLoss",
+        "NTXentLoss",
+        "SupConLoss",
+        "TripletHardLoss",
+        "TripletLoss",
+        "TripletMarginLoss",
+        "TripletSemiHardLoss",
+    ),
+    "memory": ("CrossBatchMemory",),
+    "miners": ("TripletMiner",),
+    "samplers": ("MPerClassSampler",),
 }
-"""The module of each name that is none itself."""
+"""The names that are no modules, by the module that has them."""
 
 
 __getattr__, __dir__ = lazily(__name__, _HOMES, _MODULES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -13,21 +13,22 @@ __all__ = ["lazily"]
 
 
 def lazily(
-    package: str, homes: Mapping[str, str], modules: tuple[str, ...] = ()
+    package: str, homes: Mapping[str, Sequence[str]], modules: tuple[str, ...] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's ``__getattr__`` and ``__dir__``.
 
     Args:
         package: its name.
-        homes: for each of its names the module that has it, by its name inside the package, or by
+        homes: its names, by the module that has them; that by its name inside the package, or by
             its full name, which begins with ``facenet_ext.``.
         modules: those of its modules that are attributes too.
     """
+    home_of = {name: home for home, names in homes.items() for name in names}
 
     def get(name: str) -> Any:
         try:
-            if name in homes:
-                home = homes[name]
+            if name in home_of:
+                home = home_of[name]
                 home = home if home.startswith("facenet_ext.") else f"{package}.{home}"
                 value = getattr(import_module(home), name)
             elif name in modules:
@@ -41,7 +42,7 @@ def lazily(
         return value
 
     def names() -> list[str]:
-        own = {*vars(sys.modules[package]), *homes, *modules}
+        own = {*vars(sys.modules[package]), *home_of, *modules}
         return sorted(own - {"TYPE_CHECKING", "lazily"})
 
     return get, names

@@ -99,7 +99,7 @@ sys.exit(main(["models"]))
 def test_a_module_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking(monkeypatch, "rich", "pyarrow")
     monkeypatch.delitem(sys.modules, "facenet_ext.mining.storage", raising=False)
-    get, _ = lazily("facenet_ext.mining", {"read_triplets": "storage"})
+    get, _ = lazily("facenet_ext.mining", {"storage": ["read_triplets"]})
     told = r"facenet_ext\.mining\.read_triplets needs pyarrow, .*: pip install 'rich<16'"
     with pytest.raises(ModuleNotFoundError, match=told) as error:
         get("read_triplets")

@@ -33,15 +33,9 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "Block": "search",
-        "Suspect": "suspects",
-        "TripletRule": "facenet_ext._rule",
-        "blocks": "search",
-        "find_duplicates": "suspects",
-        "find_mislabelled": "suspects",
-        "mine": "search",
-        "mine_block": "search",
-        "mine_to_parquet": "storage",
-        "read_triplets": "storage",
+        "facenet_ext._rule": ("TripletRule",),
+        "search": ("Block", "blocks", "mine", "mine_block"),
+        "storage": ("mine_to_parquet", "read_triplets"),
+        "suspects": ("Suspect", "find_duplicates", "find_mislabelled"),
     },
 )
