@@ -9,6 +9,7 @@ chooses (``digits.yaml``, ``faces.yaml``, ``features.yaml``); the field's defaul
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from typing import Any, Literal, get_type_hints
 
@@ -329,11 +330,7 @@ def spelled(name: str, value: Any) -> str:
 
 def text_of(value: Any) -> str:
     """Return a value as one writes it on a command line."""
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(text_of, value))}]"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def is_features(data: str) -> bool:

@@ -10,7 +10,6 @@
 | `module.py` | the training step and the validation, for Lightning |
 | `offline_mining.py` | offline mining every n steps |
 | `harmonic.py` | trains a new model to match an old one |
-| `measuring.py` | measures the range of the network's features, for checkpoints |
 | `optimization.py` | optimizers, schedules, averaged weights |
 | `checkpoints.py` | writes checkpoints, stops between two steps at Ctrl-C |
 | `progress.py` | a progress bar or the lines of a log, and a line at each evaluation |

@@ -1,4 +1,4 @@
-"""Writes checkpoints, and stops a run so that it can continue."""
+"""Writes the last checkpoint, and stops a run so that it can continue."""
 
 from __future__ import annotations
 
@@ -9,23 +9,11 @@ from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from facenet_ext.common.errors import InterruptedRunError
 from facenet_ext.embedding.folders import LAST_FILE
 
-__all__ = ["GracefulStop", "save_best"]
-
-
-def save_best(folder: Path) -> ModelCheckpoint:
-    """Return the callback that keeps the checkpoint of the best accuracy as ``best.ckpt``."""
-    return ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor="accuracy",
-        mode="max",
-        enable_version_counter=False,
-    )
+__all__ = ["GracefulStop"]
 
 
 class GracefulStop(Callback):

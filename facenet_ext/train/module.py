@@ -23,6 +23,7 @@ from facenet_ext.micro_batches import embed_in_micro_batches
 from facenet_ext.models import Committee
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.augmentation import Augmentation
+from facenet_ext.train.data import TrainVal
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
 
 __all__ = ["EmbeddingModule"]
@@ -109,6 +110,14 @@ class EmbeddingModule(Embedder, LightningModule):
             parts = self.network.parts(embeddings)
         losses: list[Tensor] = [self.loss(part, labels) for part in parts]
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def on_validation_epoch_start(self) -> None:
+        """Measure the range of the features of the weights that are evaluated, for checkpoints."""
+        if self.images:
+            data: TrainVal = self.trainer.datamodule.data  # type: ignore[attr-defined]
+            self.provenance = self.provenance.with_range(
+                self, data.train.values, data.val.values, self.global_step
+            )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Embed a batch of what is to verify."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -82,7 +81,6 @@ def measure(
     module: EmbeddingModule,
     batches: Batches,
     seconds: float,
-    callbacks: Sequence[Callback] = (),
     **trainer_options: Any,
 ) -> Pace:
     """Measure some steps and a part of an evaluation.
@@ -91,7 +89,6 @@ def measure(
         module: a copy of the module to train, without pairs. Measuring trains it: discard it then.
         batches: of the run.
         seconds: the time that the run may take; a small share of it goes into measuring.
-        callbacks: callbacks of the run that take time before an evaluation.
         trainer_options: of the run: device and precision.
     """
     most = min(seconds * _MEASURING, _MOST_MEASURING)
@@ -102,7 +99,7 @@ def measure(
         limit_val_batches=1,
         logger=False,
         enable_checkpointing=False,
-        callbacks=[watch, *callbacks],
+        callbacks=[watch],
         **trainer_options,
     )
     trainer.fit(module, batches)

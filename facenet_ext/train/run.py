@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
@@ -27,10 +28,9 @@ from facenet_ext.embedding.provenance import Training
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.pictures import draw_all
 from facenet_ext.evaluation.table import table
-from facenet_ext.train import checkpoints
+from facenet_ext.train.checkpoints import GracefulStop
 from facenet_ext.train.data import Batches, TrainVal, load
 from facenet_ext.train.fitting import Changes, fit_batches
-from facenet_ext.train.measuring import MeasureRange
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline_mining import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
@@ -147,7 +147,7 @@ def _fit_to_time(
     """Return the options of a run that ends in time, and its measured pace."""
     wanted = batches.steps
     seconds = deadline - time.monotonic()
-    pace = measure(copy, batches, seconds, _measuring(batches), **_device(options))
+    pace = measure(copy, batches, seconds, **_device(options))
     most = max(1, wanted - done) if {"max_steps", "max_epochs"} & set(given) else None
     plan = plan_steps(pace, deadline - time.monotonic(), options.run.evaluations, most)
     batches.steps = done + plan.steps
@@ -202,11 +202,14 @@ def _trainer(
     callbacks: list[Callback] = show_progress(steps, console)
     if options.optimizer.ema:
         callbacks.append(AveragedWeights(options.optimizer.ema))
-    callbacks += _measuring(batches)
-    callbacks.append(checkpoints.GracefulStop(saved, steps, deadline))
+    callbacks.append(GracefulStop(saved, steps, deadline))
     if options.mining.mine_every:
         callbacks.append(OfflineMining(folder, options, batches, console))
-    callbacks.append(checkpoints.save_best(saved))
+    callbacks.append(
+        ModelCheckpoint(
+            saved, filename="best", monitor="accuracy", mode="max", enable_version_counter=False
+        )
+    )
     return Trainer(
         max_epochs=1,  # of `steps` batches, so that a run can stop and continue anywhere
         val_check_interval=interval,
@@ -217,11 +220,6 @@ def _trainer(
         default_root_dir=folder,
         **_device(options) | {"enable_progress_bar": console.is_terminal},
     )
-
-
-def _measuring(batches: Batches) -> list[Callback]:
-    """Return the callbacks that measure something at each evaluation."""
-    return [MeasureRange(batches.data)] if batches.data.train.are_images else []
 
 
 def _device(options: Options) -> dict[str, Any]:
