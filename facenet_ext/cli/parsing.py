@@ -9,7 +9,7 @@ from argparse import Action
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -21,15 +21,11 @@ __all__ = ["ENDS", "Parser", "closest"]
 ENDS = ("-h", "--help", "--help-all", "--print_config", "--print_shtab")
 """What prints and exits: not where something else is wrong."""
 
+_Problem = tuple[str, list[str] | None]
+"""What is wrong, and the arguments without what causes it; None where that is not known."""
+
 _UNKNOWN, _MISSING = "unrecognized arguments: ", "the following arguments are required: "
 _BOUNDS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "at most"}
-
-
-class _Problem(NamedTuple):
-    """What is wrong, and the arguments without what causes it; None where that is not known."""
-
-    told: str
-    rest: list[str] | None = None
 
 
 class Parser(ArgumentParser):
@@ -62,12 +58,12 @@ class Parser(ArgumentParser):
             except ArgumentError as error:
                 if unsure and str(error).startswith((_UNKNOWN, _MISSING)):
                     break
-                problem = self._explain(str(error), tokens)
+                problem, rest = self._explain(str(error), tokens)
                 unsure = unsure or str(error).startswith(_UNKNOWN)
-                problems.append(problem.told)
-                if problem.rest is None:
+                problems.append(problem)
+                if rest is None:
                     break
-                tokens = [t for t in problem.rest if t.partition("=")[0] not in ENDS]
+                tokens = [t for t in rest if t.partition("=")[0] not in ENDS]
             else:
                 break
         if problems:
@@ -79,14 +75,14 @@ class Parser(ArgumentParser):
         if error.startswith(_UNKNOWN):
             return self._unknown(error.removeprefix(_UNKNOWN), tokens)
         if error.startswith(_MISSING):
-            return _Problem(f"{error.removeprefix(_MISSING)}: missing")
+            return f"{error.removeprefix(_MISSING)}: missing", None
         if match := re.match(r'(?:Parser key "|argument )([^":]+)"?: *(.*)', error, re.DOTALL):
             return self._bad_value(match[1], " ".join(match[2].split()), tokens)
         config, _ = self._config(tokens)
         if match := re.match(r"Option '(.*)' is not accepted", error):
             hint = closest(match[1], (action.dest for action in self._actions))
-            return _Problem(f"{config}: {match[1]}: no such option{hint}")
-        return _Problem(f"{config}: not a YAML file of options ({' '.join(error.split())})")
+            return f"{config}: {match[1]}: no such option{hint}", None
+        return f"{config}: not a YAML file of options ({' '.join(error.split())})", None
 
     def _unknown(self, arguments: str, tokens: list[str]) -> _Problem:
         options = [option for action in self._actions for option in action.option_strings]
@@ -100,7 +96,7 @@ class Parser(ArgumentParser):
             and token.partition("=")[0] not in options
         ]
         if not unknown:
-            return _Problem(f"{arguments}: not expected")
+            return f"{arguments}: not expected", None
         names = [tokens[place].partition("=")[0] for place in unknown]
         told = "; ".join(f"{name}: no such option{closest(name, options)}" for name in names)
         values = {place + 1 for place in unknown if "=" not in tokens[place]}
@@ -109,7 +105,7 @@ class Parser(ArgumentParser):
             for place, token in enumerate(tokens)
             if place not in unknown and (place not in values or token.startswith("--"))
         ]
-        return _Problem(told, rest)
+        return told, rest
 
     def _bad_value(self, name: str, reason: str, tokens: list[str]) -> _Problem:
         """Say what is wrong with the value of an option, which ``name`` or its key names."""
@@ -119,23 +115,23 @@ class Parser(ArgumentParser):
         places = [i for i, token in enumerate(tokens) if token.partition("=")[0] == option]
         if not places and not action.option_strings:
             given = re.search(r"'(.*?)'", reason)
-            return _Problem(f"{name} {given[1] if given else ''}: {expected}")
+            return f"{name} {given[1] if given else ''}: {expected}", None
         if not places:
             file, in_file = self._config(tokens, action.dest)
-            return _Problem(f"{file}: {action.dest} {in_file}: {expected}")
+            return f"{file}: {action.dest} {in_file}: {expected}", None
         place = places[-1]
         rest = tokens[:place] + tokens[place + 1 :]
         _, equals, value = tokens[place].partition("=")
         if action.nargs == 0:
-            return _Problem(f"{option}: takes no value", rest)
+            return f"{option}: takes no value", rest
         if not equals:
             value = "".join(rest[place : place + 1])
             if reason == "expected one argument" and not _is_number(value):
-                return _Problem(f"{option}: a value is missing", rest)
+                return f"{option}: a value is missing", rest
             del rest[place]
         if name == "config":
-            return _Problem(f"{option} {value}: no such file that can be read", rest)
-        return _Problem(f"{option} {value}: {expected}", rest)
+            return f"{option} {value}: no such file that can be read", rest
+        return f"{option} {value}: {expected}", rest
 
     def _config(self, tokens: list[str], key: str = "") -> tuple[str, Any]:
         """Return the file of options that is read last and has a key, and what it says there."""
