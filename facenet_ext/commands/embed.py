@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from facenet_ext.commands.options import EmbedOptions
-from facenet_ext.commands.trained_model import load_model, warn_of_list
+from facenet_ext.commands.trained_model import load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import comparable, counted
 from facenet_ext.data.image_list import tell_passed_over
+from facenet_ext.embedding.suitability import warn_of_images
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
 
@@ -48,7 +49,7 @@ def execute(options: EmbedOptions) -> None:
             progress=progress,
         )
     seconds = time.perf_counter() - start
-    warn_of_list(images, model, warnings)
+    warnings.add(*warn_of_images(model.module, images.paths))
     now = len(images) - begun[0] if begun else 0  # the others were done before
     unreadable = len(images) - len(stored)
     figures = {

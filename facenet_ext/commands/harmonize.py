@@ -46,19 +46,16 @@ def execute(options: HarmonizeOptions) -> int:
     paths = {"old": checkpoint_path(options.old)}
     if options.new is not None:
         paths["new"] = checkpoint_path(options.new)
-    old = load_embedder(paths["old"])
-    if options.new is not None and (new := load_embedder(paths["new"])).shape != old.shape:
+    models = {name: load_embedder(path) for name, path in paths.items()}
+    old, new = models["old"], models.get("new")
+    if new is not None and new.shape != old.shape:
         raise InputError(
             f"--new {options.new}: embeds {list(new.shape)} and the old model {list(old.shape)}; "
             "both must see the same, so train it on data of that shape"
         )
     _claim(folder, {name: file_hash(path) for name, path in paths.items()})
     try:
-        independent = (
-            load_embedder(paths["new"])
-            if options.new is not None
-            else _independent(old, folder, options, console)
-        )
+        independent = new or _independent(old, folder, options, console)
         both = _options(independent.options, old, options)
         module = independent
         for stage, layer_only, steps in (
@@ -96,7 +93,7 @@ def _claim(folder: Path, models: dict[str, str]) -> None:
     except OSError as error:
         raise InputError(f"--output {folder}: cannot be used ({error})") from None
     begun = read_json(stamp)
-    if not isinstance(begun, dict):
+    if not begun:
         raise InputError(f"--output {folder}: its {stamp.name} is not this command's")
     differing = [name for name in ("old", "new") if begun.get(name) != models.get(name)]
     if differing:
@@ -142,13 +139,11 @@ def _options(new: Options, old: Embedder, options: HarmonizeOptions) -> Options:
 
 def _stage(options: Options, make_module: Any, console: Console) -> Embedder:
     """Train, or go on, or take what was trained before."""
-    options, fitted = fit(
-        options, checkpoint=Path(str(options.run.output)) / CHECKPOINTS / LAST_FILE
-    )
-    if fitted:
-        console.print(in_flags(fitted), soft_wrap=True)
     folder = Path(str(options.run.output))
     last = folder / CHECKPOINTS / LAST_FILE
+    options, fitted = fit(options, checkpoint=last)
+    if fitted:
+        console.print(in_flags(fitted), soft_wrap=True)
     config = folder / CONFIG
     if config.is_file() and config.read_text(encoding="utf-8") != dump(options):
         raise InputError(

@@ -102,7 +102,7 @@ def _search(
     target = Path(options.output) / "triplets.parquet"
     stamp = target.with_name("mining.json")
     description = describe(searched.embeddings, searched.labels, rule, options.block)
-    if target.is_file() and stamp.is_file() and read_json(stamp) == description:
+    if target.is_file() and read_json(stamp) == description:
         with refusing(kinds=_REFUSED):
             count = len(read_triplets(target).anchor)
     else:
@@ -197,7 +197,7 @@ def _embed(options: MineOptions, output: Path, device: torch.device, console: Co
         "labels": fingerprint(examples.labels.numpy(), len(examples)),
     }
     file = output / "embeddings.npy"
-    if not (stamp.is_file() and file.is_file() and read_json(stamp) == described):
+    if not (file.is_file() and read_json(stamp) == described):
         with writing(output), Counting("embedding", console) as progress:
             embed_to_file(module, examples, np.arange(len(examples)), file, progress)
             write_json(stamp, described)

@@ -20,11 +20,7 @@ from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import latest_run
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder, matched_by
 from facenet_ext.embedding.operating_points import OperatingPoints, find_operating_points
-from facenet_ext.embedding.suitability import (
-    warn_of_images,
-    warn_of_threshold,
-    warn_of_training,
-)
+from facenet_ext.embedding.suitability import warn_of_images, warn_of_threshold, warn_of_training
 from facenet_ext.recognition import (
     ImageList,
     ModelName,
@@ -42,7 +38,6 @@ __all__ = [
     "embed_list",
     "embed_or_read",
     "load_model",
-    "warn_of_list",
 ]
 
 
@@ -143,13 +138,8 @@ def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) 
             f"{folder / UNREADABLE}",
             soft_wrap=True,
         )
-    warn_of_list(images, model, warnings)
-    return stored
-
-
-def warn_of_list(images: ImageList, model: Model, warnings: Warnings) -> None:
-    """Warn where images differ from those that the model was trained on."""
     warnings.add(*warn_of_images(model.module, images.paths))
+    return stored
 
 
 def choose_threshold(

@@ -50,12 +50,13 @@ def write_json(path: Path, figures: dict[str, Any]) -> None:
     write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; None where it is missing or damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one where that is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:

@@ -76,7 +76,7 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
     """
     run = checkpoint.resolve().parent.parent
     evaluated = run / EVALUATION / METRICS
-    figures = _read(evaluated)
+    figures = read_json(evaluated)
     if (figures.get("checkpoint"), figures.get("views")) == (file_hash(checkpoint), views):
         points = _points(figures, evaluated)
         if points is not None:
@@ -85,7 +85,7 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
         state = read_checkpoint(checkpoint, "")
         during = state["facenet_ext"].get("evaluation")
         measured = [(during if isinstance(during, dict) else {}, checkpoint)]
-        measured.append((_read(run / METRICS), run / METRICS))
+        measured.append((read_json(run / METRICS), run / METRICS))
         measured.sort(key=lambda one: one[0].get("steps") != state["global_step"])
         for figures, source in measured:
             points = _points(figures, source)
@@ -96,12 +96,6 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
         f"{checkpoint}: has no evaluation beside it that measured a threshold; run "
         f"'facenet evaluate{option}' on it, or give `threshold`"
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the figures in a file; {} where it is missing or damaged."""
-    figures = read_json(path)
-    return figures if isinstance(figures, dict) else {}
 
 
 def _points(figures: Any, path: Path) -> OperatingPoints | None:

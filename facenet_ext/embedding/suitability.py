@@ -45,8 +45,7 @@ def warn_of_training(training: Training, checkpoint: Path | None = None) -> list
         return []
     made = training.steps
     if checkpoint is not None:
-        figures = read_json(checkpoint.resolve().parent.parent / METRICS)
-        ended = figures.get("steps") if isinstance(figures, dict) else None
+        ended = read_json(checkpoint.resolve().parent.parent / METRICS).get("steps")
         made = max(made, ended) if isinstance(ended, int) else made
     if 2 * made >= training.planned:
         return []
