@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=DataclassInstance)
 
-__all__ = ["add_arguments", "read_arguments"]
-
 
 class _Section(Protocol):
     """A parser, or a group of its arguments."""

@@ -17,8 +17,6 @@ from facenet_ext.cli.parsing import Parser
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.plain_warnings import tell_warnings
 
-__all__ = ["HelpAll", "make_parser", "run", "show_default"]
-
 
 def make_parser(prog: str, description: str, examples: str, **more: Any) -> ArgumentParser:
     """Return a parser whose help ends with examples.

@@ -10,8 +10,6 @@ import shtab
 from facenet_ext.cli import COMMANDS, build_parser
 from facenet_ext.commands.options import CompletionOptions
 
-__all__ = ["execute"]
-
 
 def execute(options: CompletionOptions) -> None:
     """Print what the shell reads."""

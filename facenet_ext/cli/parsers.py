@@ -15,9 +15,6 @@ from facenet_ext.commands import options
 from facenet_ext.commands.options import CheckpointOptions, CommandOptions, ThresholdOptions
 from facenet_ext.common.interrupts import loading
 
-__all__ = ["build_parser", "run_command"]
-
-
 _GROUPS = (CheckpointOptions, ThresholdOptions)
 """Options that several commands share, and that their help shows under a title."""
 

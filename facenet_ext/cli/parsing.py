@@ -16,8 +16,6 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["ENDS", "Parser", "closest"]
-
 ENDS = ("-h", "--help", "--help-all", "--print_config", "--print_shtab")
 """What prints and exits: not where something else is wrong."""
 

@@ -15,8 +15,6 @@ from facenet_ext.common.errors import in_flags
 from facenet_ext.common.interrupts import loading
 from facenet_ext.embedding.folders import METRICS, find_checkpoint
 
-__all__ = ["main"]
-
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
     """Run the command and return its exit status.

@@ -19,8 +19,6 @@ from facenet_ext.common.text import read_text
 from facenet_ext.embedding.folders import CONFIG, LAST, find_checkpoint
 from facenet_ext.embedding.options import Options, groups, is_features, text_of
 
-__all__ = ["CommandLine", "parse", "training_parser"]
-
 _CONFIGS = Path(__file__).parent / "configs"
 
 

@@ -22,9 +22,6 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import counted
 from facenet_ext.neighbours import nearest, within
 
-__all__ = ["execute"]
-
-
 _MOST_THREADS = 1024
 
 

@@ -25,8 +25,6 @@ from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
 
-__all__ = ["execute"]
-
 _SHEETS = "sheets"
 _PICTURE = 96  # pixels of an image in a sheet
 

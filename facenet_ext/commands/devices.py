@@ -6,8 +6,6 @@ import torch
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["find_device"]
-
 
 def find_device(name: str) -> torch.device:
     """Return a device by its name.

@@ -18,8 +18,6 @@ from facenet_ext.embedding.suitability import warn_of_images
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
 
-__all__ = ["execute"]
-
 
 def execute(options: EmbedOptions) -> None:
     """Do what the command line says."""

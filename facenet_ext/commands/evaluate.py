@@ -34,8 +34,6 @@ from facenet_ext.evaluation.table import table
 from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.recognition import StoredEmbeddings
 
-__all__ = ["execute"]
-
 _SPLITS = 5
 
 

@@ -15,8 +15,6 @@ from facenet_ext.embedding.folders import CHECKPOINTS
 from facenet_ext.embedding.provenance import Training
 from facenet_ext.evaluation.protocols import Protocol
 
-__all__ = ["Facts", "find_facts"]
-
 _PATHS = ("data", "pairs", "output")
 _ELSEWHERE = ("checkpoint", "batch", "json")
 """Options that stand in the command before the others, or change none of the figures."""

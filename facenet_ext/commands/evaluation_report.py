@@ -25,8 +25,6 @@ from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import OperatingPoint
 from facenet_ext.recognition import ModelName
 
-__all__ = ["AllPairs", "make_report"]
-
 _MAPPED = 1_500  # items of the map at most
 _COLOURED = 10  # identities of it in a colour of their own
 _PICTURE = 96  # pixels of a face

@@ -12,8 +12,6 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.embedding.loading import checkpoint_path, load_embedder
 from facenet_ext.models import export_onnx
 
-__all__ = ["execute"]
-
 
 def execute(options: ExportOptions) -> None:
     """Do what the command line says."""

@@ -35,8 +35,6 @@ from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.progress import quiet
 from facenet_ext.train.run import train
 
-__all__ = ["execute"]
-
 
 def execute(options: HarmonizeOptions) -> int:
     """Do what the command line says."""

@@ -22,8 +22,6 @@ from facenet_ext.recognition import (
     open_set_rates,
 )
 
-__all__ = ["Identified", "Rates", "as_dict", "rate", "show", "write"]
-
 _COLUMNS = ("probe", "rank", "identity", "distance", "named", "outcome", "image", "same_image")
 _SHOWN = 20
 _POINTS = 200

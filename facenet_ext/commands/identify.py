@@ -21,8 +21,6 @@ from facenet_ext.common.text import comparable, number_names
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
 
-__all__ = ["execute"]
-
 _BLOCK = 16_384
 """Probes at once."""
 

@@ -34,8 +34,6 @@ from facenet_ext.recognition.store import STORE, map_array, read_embeddings
 from facenet_ext.train.data import load
 from facenet_ext.train.offline_mining import embed_to_file
 
-__all__ = ["execute"]
-
 _REFUSED = (ValueError, TypeError)  # arrays, or to go on with others than before
 
 

@@ -9,8 +9,6 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.models.summary import as_text, summarise
 
-__all__ = ["execute"]
-
 
 def execute(options: ModelsOptions) -> None:
     """Do what the command line says."""

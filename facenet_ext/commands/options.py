@@ -17,23 +17,6 @@ from facenet_ext.common.options import argument, option
 from facenet_ext.embedding.folders import EVALUATION
 from facenet_ext.embedding.options import Margin
 
-__all__ = [
-    "BenchOptions",
-    "CheckpointOptions",
-    "ClusterOptions",
-    "CommandOptions",
-    "CompletionOptions",
-    "EmbedOptions",
-    "EvaluateOptions",
-    "ExportOptions",
-    "HarmonizeOptions",
-    "IdentifyOptions",
-    "MineOptions",
-    "ModelsOptions",
-    "ThresholdOptions",
-    "VerifyOptions",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CommandOptions:

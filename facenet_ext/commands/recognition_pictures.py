@@ -13,8 +13,6 @@ from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, caption, n
 from facenet_ext.common.text import counted
 from facenet_ext.recognition import OpenSetPoint
 
-__all__ = ["draw_identification", "draw_sheet"]
-
 
 def draw_identification(
     cmc: Sequence[float], curve: Sequence[OpenSetPoint], known: int, unknown: int

@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 
 from facenet_ext.common.fonts import draw_png
 
-__all__ = ["Card", "Section", "render"]
-
 _TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>

@@ -13,8 +13,6 @@ from facenet_ext.common.text import counted
 from facenet_ext.data.examples import Examples
 from facenet_ext.mining import Suspect
 
-__all__ = ["draw_contact_sheet", "write_csv"]
-
 _COLUMNS = (
     *("kind", "score", "row", "name"),
     *("same_row", "same_name", "same_distance"),

@@ -32,14 +32,6 @@ from facenet_ext.recognition import (
 from facenet_ext.recognition.embedding import UNREADABLE
 from facenet_ext.recognition.store import FORMAT, STORE
 
-__all__ = [
-    "Model",
-    "choose_threshold",
-    "embed_list",
-    "embed_or_read",
-    "load_model",
-]
-
 
 class Model(NamedTuple):
     """A trained model, ready to embed.

@@ -16,8 +16,6 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.embedding.suitability import warn_of_images
 
-__all__ = ["execute"]
-
 
 def execute(options: VerifyOptions) -> int:
     """Do what the command line says."""

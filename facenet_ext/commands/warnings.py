@@ -7,8 +7,6 @@ from rich.text import Text
 
 from facenet_ext.common.errors import in_flags
 
-__all__ = ["Warnings"]
-
 
 class Warnings:
     """One-line warnings: told once each before the answer, and no line of a refusal.

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["cut", "make_console"]
-
 _WIDE = 10_000
 """Columns of a file or a pipe, where a wrapped line is hard to search."""
 

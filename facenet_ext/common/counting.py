@@ -5,8 +5,6 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import Progress
 
-__all__ = ["Counting"]
-
 
 class Counting(Progress):
     """A progress bar for work that reports how far it is, with the time that is left.

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["InputError", "InterruptedRunError", "in_flags", "refusing"]
-
 
 class InputError(ValueError):
     """A file, a folder or an option cannot be used.

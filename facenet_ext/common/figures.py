@@ -11,17 +11,6 @@ from facenet_ext.common.console import cut
 from facenet_ext.common.files import write_bytes
 from facenet_ext.common.fonts import draw_png, drawable
 
-__all__ = [
-    "ACCENT_COLOUR",
-    "DIFFERENT_COLOUR",
-    "SAME_COLOUR",
-    "caption",
-    "new_figure",
-    "save_picture",
-    "shorten",
-    "tidy",
-]
-
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 SAME_COLOUR, DIFFERENT_COLOUR, ACCENT_COLOUR = "#0072B2", "#D55E00", "#444444"
 

@@ -14,17 +14,6 @@ from typing import Any
 
 from facenet_ext.common.errors import InputError
 
-__all__ = [
-    "read_json",
-    "replacing",
-    "without_nan",
-    "write_bytes",
-    "write_csv",
-    "write_json",
-    "write_text",
-    "writing",
-]
-
 
 @contextmanager
 def writing(folder: Path, called: str = "`output` ") -> Iterator[None]:

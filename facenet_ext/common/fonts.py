@@ -10,8 +10,6 @@ from matplotlib import font_manager, rcParams
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-__all__ = ["draw_png", "drawable"]
-
 # Fonts that systems come with for Chinese, Japanese and Korean, which Matplotlib's own lacks.
 _FALLBACKS = (
     *(f"Noto Sans CJK {region}" for region in ("SC", "TC", "JP", "KR")),

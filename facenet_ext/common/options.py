@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-__all__ = ["argument", "option", "rare"]
-
 
 def option(default: Any, help: str, of: Any = None) -> Any:
     """Declare an option as a field of a dataclass.

@@ -11,8 +11,6 @@ from typing import Any
 
 from facenet_ext.common.text import counted, printable
 
-__all__ = ["reading", "tell_warnings"]
-
 _NAMED = 5
 """How many files are named one by one."""
 

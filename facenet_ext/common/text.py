@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["comparable", "counted", "number_names", "printable", "read_lines", "read_text"]
-
 _PLURALS = {"person": "people", "identity": "identities"}
 
 # UTF-32's mark begins with that of UTF-16.

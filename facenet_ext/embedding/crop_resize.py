@@ -12,8 +12,6 @@ from torch.nn.functional import affine_grid, grid_sample
 if TYPE_CHECKING:
     from facenet_ext.embedding.options import AugmentationOptions
 
-__all__ = ["CropResize"]
-
 
 class CropResize(nn.Module):
     """Cut the centre out of uint8 images and scale it to the network's input.

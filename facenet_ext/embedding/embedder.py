@@ -14,8 +14,6 @@ from facenet_ext.embedding.options import Options
 from facenet_ext.embedding.provenance import Training
 from facenet_ext.models import PAPER, Committee, EmbeddingNetwork, SmallNet, conv1d, mlp
 
-__all__ = ["Embedder", "build_network"]
-
 _T = TypeVar("_T", int | None, float)
 
 

@@ -9,19 +9,6 @@ from pathlib import Path
 from facenet_ext.common.errors import InputError
 from facenet_ext.data.names import data_name
 
-__all__ = [
-    "CHECKPOINTS",
-    "CONFIG",
-    "EVALUATION",
-    "HELD_OUT",
-    "LAST",
-    "LAST_FILE",
-    "METRICS",
-    "find_checkpoint",
-    "latest_run",
-    "run_folder",
-]
-
 LAST = "last"
 """The value of ``--resume`` given without a checkpoint: the last one of the latest run."""
 

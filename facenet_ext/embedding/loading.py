@@ -15,15 +15,6 @@ from facenet_ext.embedding.folders import CHECKPOINTS, LAST_FILE
 from facenet_ext.embedding.options import Options
 from facenet_ext.embedding.provenance import Training
 
-__all__ = [
-    "check_model",
-    "checkpoint_path",
-    "file_hash",
-    "load_embedder",
-    "matched_by",
-    "read_checkpoint",
-]
-
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors that options and weights of another version may raise."""
 

@@ -12,8 +12,6 @@ from facenet_ext.common.files import read_json
 from facenet_ext.embedding.folders import EVALUATION, METRICS
 from facenet_ext.embedding.loading import file_hash, read_checkpoint
 
-__all__ = ["OperatingPoints", "find_operating_points"]
-
 
 class OperatingPoints(NamedTuple):
     """VAL and FAR by threshold, as an evaluation measured them.

@@ -27,8 +27,6 @@ from jsonargparse.typing import (
 from facenet_ext._rule import Deterministic, Distance, Fallback, Negatives, Positives, TripletRule
 from facenet_ext.common.options import option, rare
 
-__all__ = ["Margin", "Options", "dump", "groups", "is_features", "spelled", "text_of"]
-
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
 _CropShare = restricted_number_type("CropShare", float, [(">", 0), ("<=", 1)])
 Margin = restricted_number_type("Margin", float, [(">", 0), ("<=", sys.float_info.max)])

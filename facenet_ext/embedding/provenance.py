@@ -18,8 +18,6 @@ from facenet_ext.models import Committee, EmbeddingNetwork
 if TYPE_CHECKING:
     from facenet_ext.embedding.embedder import Embedder
 
-__all__ = ["DIGITS", "FeatureRange", "ImageKind", "Look", "Training", "look_at", "spread_out"]
-
 _SAMPLE = 200
 """Most training images that are looked at: a few show their kind."""
 

@@ -15,8 +15,6 @@ from facenet_ext.embedding.folders import METRICS
 from facenet_ext.embedding.operating_points import OperatingPoints
 from facenet_ext.embedding.provenance import Training, look_at, spread_out
 
-__all__ = ["warn_of_images", "warn_of_threshold", "warn_of_training"]
-
 _MOST_FALSE_ACCEPTS = 0.05
 _NEAR_CHANCE = 0.6
 _LOOKED_AT = 64

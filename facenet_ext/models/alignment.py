@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
-__all__ = ["Alignment"]
-
 _ZOOM = 0.3  # largest logarithm of the scale
 _TURN = 0.4  # largest angle, radians
 _SHIFT = 0.3  # largest shift, in half sides of the image

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from facenet_ext.models.network import EmbeddingNetwork
 
-__all__ = ["Committee"]
-
 
 class Committee(nn.Module):
     r"""Embed inputs with several networks, and join their embeddings.

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from facenet_ext.models.network import EmbeddingNetwork
 
-__all__ = ["LayerCost", "layer_costs", "milliseconds_per_image"]
-
 
 class LayerCost(NamedTuple):
     """What one layer of a network costs for one image.

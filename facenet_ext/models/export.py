@@ -11,8 +11,6 @@ from facenet_ext.common.files import replacing
 from facenet_ext.models.committee import Committee
 from facenet_ext.models.network import EmbeddingNetwork
 
-__all__ = ["export_onnx"]
-
 
 def export_onnx(network: EmbeddingNetwork | Committee, path: str | Path) -> None:
     """Write a network as ONNX, for batches of any size.

@@ -15,8 +15,6 @@ from facenet_ext.models.network import EmbeddingNetwork, initialize
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Inception", "nn2", "nn3", "nn4", "nns1", "nns2"]
-
 
 class _Filters(NamedTuple):
     """One row of the paper's table 2: numbers of filters, 0 for a missing branch.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-__all__ = ["L2Pool", "MaxPool", "Maxout", "conv", "norm"]
-
 
 class L2Pool(nn.Module):
     r"""Pool by the root of the sum of squares over 3x3 windows of stride 1.

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-__all__ = ["EmbeddingNetwork", "initialize"]
-
 
 class EmbeddingNetwork(nn.Module):
     r"""Embed inputs: features, then one linear layer, then the unit sphere.

@@ -10,8 +10,6 @@ from torch.nn.functional import relu
 from facenet_ext.models.alignment import Alignment
 from facenet_ext.models.network import EmbeddingNetwork
 
-__all__ = ["SmallNet"]
-
 
 class SmallNet(EmbeddingNetwork):
     """Embed small aligned images with a shallow residual network.

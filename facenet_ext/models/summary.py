@@ -11,8 +11,6 @@ import torch
 from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet
 from facenet_ext.models.cost import layer_costs, milliseconds_per_image
 
-__all__ = ["as_text", "summarise"]
-
 
 def summarise(
     in_channels: int = 3,

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from facenet_ext.models.network import EmbeddingNetwork
 
-__all__ = ["StatisticsPool", "conv1d", "mlp"]
-
 
 def mlp(
     input_shape: Sequence[int],

@@ -9,8 +9,6 @@ from torch import nn
 from facenet_ext.models.layers import Maxout, MaxPool, conv, norm
 from facenet_ext.models.network import EmbeddingNetwork, initialize
 
-__all__ = ["nn1"]
-
 _FC = 32 * 128
 
 

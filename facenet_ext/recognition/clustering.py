@@ -19,8 +19,6 @@ from torch import Tensor
 
 from facenet_ext.neighbours import nearest, within
 
-__all__ = ["LINKAGES", "ClusterScores", "Clusters", "cluster", "score_clusters"]
-
 LINKAGES = ("average", "single")
 
 _ROUNDING = 1e-12

@@ -34,8 +34,6 @@ from facenet_ext.recognition.store import (
     read_embeddings,
 )
 
-__all__ = ["UNREADABLE", "embed_images"]
-
 UNREADABLE = "unreadable.csv"
 _PARTS = ".unfinished"
 

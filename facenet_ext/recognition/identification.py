@@ -12,16 +12,6 @@ from torch import Tensor
 
 from facenet_ext.neighbours import nearest
 
-__all__ = [
-    "SAME_IMAGE",
-    "Identification",
-    "OpenSetPoint",
-    "cumulative_matches",
-    "have_other_images",
-    "identify",
-    "open_set_rates",
-]
-
 SAME_IMAGE = 1e-6
 """Squared distance up to which two embeddings count as those of an image and its copy."""
 

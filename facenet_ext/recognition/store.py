@@ -20,19 +20,6 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import replacing, write_json, write_text
 from facenet_ext.common.text import read_lines
 
-__all__ = [
-    "EMBEDDINGS",
-    "FORMAT",
-    "STORE",
-    "ModelName",
-    "StoredEmbeddings",
-    "check_one_model",
-    "finish_store",
-    "map_array",
-    "read_embeddings",
-    "write_embeddings",
-]
-
 STORE = "store.json"
 EMBEDDINGS = "embeddings.npy"
 _IDS = "ids.txt"

@@ -8,8 +8,6 @@ from torch import nn
 from facenet_ext.embedding.crop_resize import CropResize
 from facenet_ext.embedding.options import AugmentationOptions
 
-__all__ = ["Augmentation"]
-
 
 class Augmentation(nn.Sequential):
     """Change each image of a training batch at random.

@@ -13,8 +13,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from facenet_ext.common.errors import InterruptedRunError
 from facenet_ext.embedding.folders import LAST_FILE
 
-__all__ = ["GracefulStop"]
-
 
 class GracefulStop(Callback):
     """Keep ``last.ckpt`` up to date; stop between two steps at Ctrl-C or when time is up.

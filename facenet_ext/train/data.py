@@ -27,8 +27,6 @@ from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import make_protocol
 from facenet_ext.samplers import MPerClassSampler, derive_seed
 
-__all__ = ["Batches", "MinedTriplets", "TrainVal", "load"]
-
 _TRAIN_DIGITS = 6
 _EVALUATION_BATCH = 256
 

@@ -28,8 +28,6 @@ from facenet_ext.embedding.options import (
 )
 from facenet_ext.evaluation import held_out
 
-__all__ = ["Changes", "Fitted", "fit", "fit_batches"]
-
 _DIGITS = (178, 182, 177, 183, 181, 182)
 """Images of each of scikit-learn's digits that are trained on, in eight views each."""
 

@@ -22,15 +22,6 @@ from facenet_ext.metrics import auc, roc, val_far
 from facenet_ext.models import Committee, EmbeddingNetwork
 from facenet_ext.train.module import EmbeddingModule
 
-__all__ = [
-    "Comparison",
-    "HarmonicModule",
-    "compare",
-    "draw_comparison",
-    "embed_all",
-    "recognised",
-]
-
 _BATCH = 256
 
 

@@ -26,8 +26,6 @@ from facenet_ext.train.augmentation import Augmentation
 from facenet_ext.train.data import TrainVal
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
 
-__all__ = ["EmbeddingModule"]
-
 
 class EmbeddingModule(Embedder, LightningModule):
     """Train a network with the fused triplet loss and verify pairs with it.

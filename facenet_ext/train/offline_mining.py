@@ -22,8 +22,6 @@ from facenet_ext.samplers import derive_seed
 from facenet_ext.train.data import Batches, MinedTriplets
 from facenet_ext.train.module import EmbeddingModule
 
-__all__ = ["OfflineMining", "embed_to_file"]
-
 _BATCH = 256
 
 

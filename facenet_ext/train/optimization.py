@@ -14,8 +14,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from facenet_ext.embedding.options import OptimizerOptions
 
-__all__ = ["AveragedWeights", "make_optimizer", "make_scheduler", "rate"]
-
 
 def make_optimizer(network: nn.Module, options: OptimizerOptions) -> Optimizer:
     """Make the optimizer of a network's parameters.

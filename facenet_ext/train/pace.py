@@ -16,8 +16,6 @@ from facenet_ext.evaluation.verification import verify
 from facenet_ext.train.data import Batches
 from facenet_ext.train.module import EmbeddingModule
 
-__all__ = ["Pace", "Plan", "measure", "plan_steps"]
-
 _LEAST_STEPS = 2
 _MEASURING, _MOST_MEASURING = 0.03, 15.0
 """Share of the time that goes into measuring, and seconds at most, unless two steps take more."""

@@ -13,8 +13,6 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 from torch import Tensor
 
-__all__ = ["duration", "quiet", "show_progress"]
-
 _EVERY = 20.0
 """Seconds between two lines of a log."""
 

@@ -37,8 +37,6 @@ from facenet_ext.train.optimization import AveragedWeights
 from facenet_ext.train.pace import Pace, measure, plan_steps
 from facenet_ext.train.progress import show_progress
 
-__all__ = ["train"]
-
 _LOGGED_STEPS = 200
 """About how many points a curve of the training has."""
 
