@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, caption, new_figure, tidy
+from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, caption, tidy
 from facenet_ext.common.text import counted
 from facenet_ext.recognition import OpenSetPoint
 
@@ -18,14 +18,11 @@ def draw_identification(
     cmc: Sequence[float], curve: Sequence[OpenSetPoint], known: int, unknown: int
 ) -> Figure:
     """Draw the share of probes found by each rank, and open-set rates where there are unknown."""
-    if not unknown or not known:
-        figure, axes = new_figure(6.0, 4.2)
-        all_axes = [axes]
-    else:
-        figure = Figure(figsize=(11.0, 4.2), layout="constrained")
-        all_axes = list(figure.subplots(1, 2))
-        for axes in all_axes:
-            tidy(axes)
+    panels = 2 if known and unknown else 1
+    figure = Figure(figsize=(1.0 + 5.0 * panels, 4.2), layout="constrained")
+    all_axes = list(figure.subplots(1, panels, squeeze=False).flat)
+    for axes in all_axes:
+        tidy(axes)
     ranks = range(1, len(cmc) + 1)
     if known:
         all_axes[0].plot(ranks, cmc, "o-", color=SAME_COLOUR)
