@@ -32,16 +32,22 @@ class SharedPeer(Peer):
 class Team:
     """Processes that wait for a word to compute a step. They end with the team."""
 
-    def __init__(self, build: Callable[[], Function], embeddings: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self,
+        build: Callable[[], Function],
+        embeddings: Tensor,
+        labels: Tensor,
+        processes: int = PROCESSES,
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         folder = tempfile.TemporaryDirectory()
         self.ends: list[Connection] = []
         workers: list[Any] = []
-        for rank, rows in enumerate(torch.arange(len(embeddings)).chunk(PROCESSES)):
+        for rank, rows in enumerate(torch.arange(len(embeddings)).chunk(processes)):
             end, other = context.Pipe()
             share = embeddings[rows].numpy(), labels[rows].numpy()
             worker = context.Process(
-                target=_work, args=(other, rank, folder.name, build, share), daemon=True
+                target=_work, args=(other, rank, processes, folder.name, build, share), daemon=True
             )
             worker.start()
             self.ends.append(end)
@@ -65,10 +71,10 @@ def _end(workers: list[Any], folder: Any) -> None:
     folder.cleanup()
 
 
-def _work(end: Connection, rank: int, folder: str, build: Any, share: Any) -> None:
+def _work(end: Connection, rank: int, processes: int, folder: str, build: Any, share: Any) -> None:
     torch.set_num_threads(1)
-    store = dist.FileStore(str(Path(folder, "store")), PROCESSES)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
+    store = dist.FileStore(str(Path(folder, "store")), processes)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=processes)
     embeddings, labels = map(torch.from_numpy, share)
     embeddings.requires_grad_()
     function = build()
@@ -81,7 +87,8 @@ def _work(end: Connection, rank: int, folder: str, build: Any, share: Any) -> No
             end.send(repr(error))
 
 
-def _ours() -> Function:
+def own_loss() -> Function:
+    """Ours of a batch that processes share."""
     from facenet_ext import TripletSemiHardLoss
     from facenet_ext.distributed import DistributedLoss
 
@@ -118,7 +125,7 @@ def _peer(efficient: bool, computes: str) -> Peer:
     )
 
 
-SHARED = SharedPeer(f"facenet_ext, {PROCESSES} processes of 1 thread", SAME, _ours)
+SHARED = SharedPeer(f"facenet_ext, {PROCESSES} processes of 1 thread", SAME, own_loss)
 METRIC_LEARNING = _peer(False, "every process the whole batch; its value is twice the loss")
 PEERS = (
     SHARED,

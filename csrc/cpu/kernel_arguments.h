@@ -33,7 +33,8 @@ template <class T>
 struct Pairs {
   Panels<T> anchors;     // M rows
   Panels<T> candidates;  // N rows
-  bool self;             // candidates are the anchors: (i, i) is no positive, d(i, j) = d(j, i)
+  bool self;             // candidates are the anchors: (i, i) is no positive
+  bool symmetric;        // candidates begin with the anchors: d(i, j) = d(j, i) among those
   Distance distance;
   const int32_t* class_begin;      // [M] candidates of the anchor's class: [begin, end)
   const int32_t* class_end;        // [M]

@@ -7,9 +7,10 @@
 // has separate units for additions (on Zen 5 the tile takes as long as a Gram tile), and at most
 // doubles the arithmetic elsewhere.
 //
-// In self mode tile (I, J) with I < J serves its rows as anchors and, transposed, its columns.
-// This halves the arithmetic. Many tiles then reach an anchor's state, so a lock per panel guards
-// it. A task holds the lock only while the epilogue runs.
+// Where the candidates begin with the anchors, as in self mode, tile (I, J) with I < J serves its
+// rows as anchors and, transposed, its columns, if they are anchors. This halves the arithmetic.
+// Many tiles then reach an anchor's state, so a lock per panel guards it. A task holds the lock
+// only while the epilogue runs.
 //
 // An epilogue is a class with
 //   static constexpr Which kWhich;
@@ -229,16 +230,16 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
   }
 
   // Neighbouring tasks have other anchors and start at other candidates, so that workers seldom
-  // want the same panel's lock; the group of candidates stays in the cache from task to task. In
-  // self mode what lies below the diagonal is left out.
+  // want the same panel's lock; the group of candidates stays in the cache from task to task. Tiles
+  // below the diagonal are left out where those above it serve both sides.
   const int64_t groups = (q_count + kPanelGroup - 1) / kPanelGroup;
-  const bool self = pairs.self;
+  const bool symmetric = pairs.symmetric;
   std::atomic<bool>* flags = new std::atomic<bool>[std::max<int64_t>(p_count, 1)]();
   PanelLocks locks(flags);
-  const double work = tile_work * double(p_count) * double(q_count) * (self ? 0.5 : 1.0);
+  const double work = tile_work * double(p_count) * double(q_count) * (symmetric ? 0.5 : 1.0);
   parallel_tasks(p_count * groups, work, [&](int64_t task) {
     const int64_t p = task % p_count, group = task / p_count;
-    const int64_t begin = std::max(group * kPanelGroup, self ? p : 0);
+    const int64_t begin = std::max(group * kPanelGroup, symmetric ? p : 0);
     const int64_t end = std::min((group + 1) * kPanelGroup, q_count);
     Epilogue epilogue = prototype;
     Tile<T> tile, transposed;
@@ -252,7 +253,7 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
       locks.lock(p);
       epilogue.consume({pairs, p, q, tile});
       locks.unlock(p);
-      if (self && p != q) {
+      if (symmetric && p != q && q < p_count) {
         transpose_tile(tile, transposed);
         locks.lock(q);
         epilogue.consume({pairs, q, p, transposed});

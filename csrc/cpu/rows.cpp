@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -42,6 +43,32 @@ void sort_positions(const int64_t* labels, int64_t count, int32_t* order) {
   std::sort(order, order + count, [&](int32_t a, int32_t b) {
     return labels[a] < labels[b] || (labels[a] == labels[b] && a < b);
   });
+}
+
+// See PairSet. Nothing where the bank has no such run.
+template <class T>
+RowRun anchors_in_bank(const typename PairSet<T>::Side& anchors,
+                       const typename PairSet<T>::Side& bank,
+                       const Buffer<int64_t>& sorted_labels) {
+  const int64_t count = anchors.rows.count(), all = bank.rows.count();
+  if (anchors.ids == nullptr || bank.ids == nullptr || count == 0 || count > all) return {};
+  const int64_t begin = std::find(bank.ids, bank.ids + all, anchors.ids[0]) - bank.ids;
+  if (begin + count > all) return {};
+  const auto same = [count](const auto* a, const auto* b, int64_t width) {
+    return std::memcmp(a, b, size_t(count * width) * sizeof(*a)) == 0;
+  };
+  if (!same(anchors.ids, bank.ids + begin, 1) || !same(anchors.labels, bank.labels + begin, 1) ||
+      !same(anchors.rows.values(), bank.rows.row(begin), anchors.rows.dim())) {
+    return {};
+  }
+  for (int64_t j = 0; j < all; ++j) {
+    const bool outside = j < begin || j >= begin + count;
+    if (outside &&
+        std::binary_search(sorted_labels.data(), sorted_labels.data() + count, bank.labels[j])) {
+      return {};
+    }
+  }
+  return {begin, count};
 }
 
 }  // namespace
@@ -109,11 +136,17 @@ T Rows<T>::distance_to(int64_t i, const Rows& other, int64_t j, Distance kind) c
 }
 
 template <class T>
-SortedRows<T>::SortedRows(const Rows<T>& rows, const int64_t* labels, const int64_t* ids)
+SortedRows<T>::SortedRows(const Rows<T>& rows, const int64_t* labels, const int64_t* ids,
+                          RowRun first)
     : order_(rows.count()), data_(panel_count(rows.count()) * kPanel * rows.dim()) {
   const int64_t count = rows.count();
   if (labels != nullptr) {
     sort_positions(labels, count, order_.data());
+    if (first.count > 0) {
+      std::stable_partition(order_.begin(), order_.end(), [first](int32_t row) {
+        return row >= first.begin && row < first.begin + first.count;
+      });
+    }
     labels_ = Buffer<int64_t>(count);
     for (int64_t i = 0; i < count; ++i) labels_[i] = labels[order_[i]];
   } else {
@@ -134,10 +167,12 @@ SortedRows<T>::SortedRows(const Rows<T>& rows, const int64_t* labels, const int6
 template <class T>
 PairSet<T>::PairSet(Side anchors, std::optional<Side> bank, Distance distance)
     : anchors_(anchors.rows, anchors.labels, anchors.ids) {
-  if (bank) bank_.emplace(bank->rows, bank->labels, bank->ids);
+  RowRun run;
+  if (bank && bank->labels != nullptr) run = anchors_in_bank<T>(anchors, *bank, anchors_.labels());
+  if (bank) bank_.emplace(bank->rows, bank->labels, bank->ids, run);
   const SortedRows<T>& c = candidates();
   if (anchors.labels != nullptr) {
-    // Both sides are sorted: one walk finds every class.
+    // Both sides are sorted, as far as the anchors' labels go: one walk finds every class.
     const int64_t count = anchors_.count();
     class_begin_ = Buffer<int32_t>(count);
     class_end_ = Buffer<int32_t>(count);
@@ -154,8 +189,9 @@ PairSet<T>::PairSet(Side anchors, std::optional<Side> bank, Distance distance)
       class_end_[i] = int32_t(end);
     }
   }
-  pairs_ = {anchors_.panels(), c.panels(),       self(),         distance, class_begin_.data(),
-            class_end_.data(), c.order().data(), anchors_.ids(), c.ids()};
+  pairs_ = {
+      anchors_.panels(),   c.panels(),        self(),           self() || run.count > 0, distance,
+      class_begin_.data(), class_end_.data(), c.order().data(), anchors_.ids(),          c.ids()};
 }
 
 template class Rows<float>;

@@ -39,11 +39,17 @@ class Rows {
   bool has_zero_row_ = false;
 };
 
-// Rows in panels. They are sorted by label (stably), or, without labels, in the caller's order.
+// A run of the caller's rows.
+struct RowRun {
+  int64_t begin = 0, count = 0;
+};
+
+// Rows in panels. They are sorted by label (stably), or, without labels, in the caller's order. The
+// rows of `first` come before the others.
 template <class T>
 class SortedRows {
  public:
-  SortedRows(const Rows<T>& rows, const int64_t* labels, const int64_t* ids);
+  SortedRows(const Rows<T>& rows, const int64_t* labels, const int64_t* ids, RowRun first = {});
 
   int64_t count() const { return int64_t(order_.size()); }
   const Buffer<int32_t>& order() const { return order_; }    // sorted position -> caller's row
@@ -61,6 +67,11 @@ class SortedRows {
 
 // All pairs of anchors and candidates, with the class of each anchor among the candidates.
 // Without a bank the candidates are the anchors (self mode).
+//
+// A bank may hold the anchors themselves: in one run, with their ids, in their order. Where no
+// other row of the bank has their labels, the run comes first among the candidates. Then the
+// candidates begin with the anchors, and a distance of two anchors is computed once for both, as in
+// self mode. Batches that processes share are of this kind, if each label is on one process.
 template <class T>
 class PairSet {
  public:
