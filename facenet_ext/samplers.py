@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from types import FrameType
 from typing import cast
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
 
-__all__ = ["MPerClassSampler", "derive_seed"]
+__all__ = ["MPerClassSampler", "cut", "derive_seed"]
 
 
 class MPerClassSampler(Sampler[list[int]]):
@@ -42,6 +43,13 @@ class MPerClassSampler(Sampler[list[int]]):
     rows: the ``BatchSampler`` of the DataLoader then puts the batches together again. For this the
     two must have the same ``batch_size``.
 
+    Many processes share a batch: each of ``world_size`` gets a part of it, of about as many rows,
+    and what they get, one behind the other in rank order, is the batch of one process. A part holds
+    whole classes, and single images where it reaches behind the last class. So numbers of rows
+    differ between ranks, by less than a class each side, and a rank gets none where a batch has
+    fewer classes and single images than there are ranks. As the batch does not depend on
+    ``world_size``, a run may go on with another.
+
     Args:
         labels: [N] integers, the class of each image.
         m: images per class in a batch (K).
@@ -60,6 +68,8 @@ class MPerClassSampler(Sampler[list[int]]):
         seed: chooses the batches; not negative.
         start: how many batches of the run are done; the first pass has the rest of the pass that
             they end in.
+        rank: which part of each batch to give, from 0.
+        world_size: the number of parts.
 
     Raises:
         TypeError: the labels are not integers.
@@ -78,6 +88,9 @@ class MPerClassSampler(Sampler[list[int]]):
         >>> dataset = torch.arange(40)
         >>> [len(batch) for batch in DataLoader(dataset, sampler=sampler, batch_size=8)]
         [8, 8, 8, 8, 8]
+        >>> [MPerClassSampler([0, 0, 1, 1, 2], 2, 2, negatives=1, rank=r, world_size=2).batch(7)
+        ...  for r in range(2)]
+        [[1, 0], [2, 3, 4]]
 
     Source: FaceNet, section 3.2; Hermans, Beyer, Leibe, *In Defense of the Triplet Loss for Person
     Re-Identification*, 2017, section 2 (batches of P times K).
@@ -98,6 +111,8 @@ class MPerClassSampler(Sampler[list[int]]):
         batch_size: int | None = None,
         seed: int = 0,
         start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if classes is None and batch_size is None:
             raise ValueError(
@@ -115,9 +130,13 @@ class MPerClassSampler(Sampler[list[int]]):
             ("batch_size", 1 if batch_size is None else batch_size, 1),
             ("seed", seed, 0),
             ("start", start, 0),
+            ("rank", rank, 0),
+            ("world_size", world_size, 1),
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if rank >= world_size:
+            raise ValueError(f"rank must be below world_size={world_size}, got {rank}")
         if negatives and batch_size is not None:
             raise ValueError(
                 f"negatives={negatives} and batch_size={batch_size}: give one of them, as "
@@ -152,8 +171,9 @@ class MPerClassSampler(Sampler[list[int]]):
         if batch_size is not None:
             room = max(0, batch_size - m * classes) // negative_copies
         single = min(room, len(self._others))
-        # Rows of each batch; None where batches differ in size.
-        self._rows = m * classes + single * negative_copies if repeat else None
+        # Rows of each batch of this rank; None where batches differ in size.
+        groups = [[0] * m] * classes + [[0] * negative_copies] * single
+        self._rows = len(cut(groups, world_size)[rank]) if repeat else None
         self.m = m
         self.classes = classes
         self.negatives = negatives
@@ -162,6 +182,8 @@ class MPerClassSampler(Sampler[list[int]]):
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
+        self.rank = rank
+        self.world_size = world_size
         self.batches = batches or max(1, round(sizes.sum().item() / (float(shown) * classes)))
 
     def __len__(self) -> int:
@@ -216,23 +238,57 @@ class MPerClassSampler(Sampler[list[int]]):
             f"{type(self).__name__}(m={self.m}, classes={self.classes} of {len(self._classes)}, "
             f"batches={self.batches}, negatives={self.negatives} of {len(self._others)}, "
             f"negative_copies={self.negative_copies}, repeat={self.repeat}, "
-            f"batch_size={self.batch_size}, seed={self.seed}, start={self.start})"
+            f"batch_size={self.batch_size}, seed={self.seed}, start={self.start}, "
+            f"rank={self.rank}, world_size={self.world_size})"
         )
 
     def batch(self, position: int) -> list[int]:
-        """Return the rows of the batch at a position: class by class, then the negatives."""
+        """Return the rank's rows of the batch at a position: class by class, then the negatives."""
+        return cut(self.groups(position), self.world_size)[self.rank]
+
+    def groups(self, position: int) -> list[list[int]]:
+        """Return the rows of each class, then of each negative, of all ranks at a position."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, position))
-        rows = []
+        groups = []
         for index in _draw(self._weights, self.classes, generator):
             members = self._classes[index]
             m = self.m if self.repeat else min(self.m, len(members))
-            rows += _choose(members, m, generator)
+            groups.append(_choose(members, m, generator))
         room = self.negatives
         if self.batch_size is not None:
-            room = max(0, self.batch_size - len(rows)) // self.negative_copies
+            room = max(0, self.batch_size - sum(map(len, groups))) // self.negative_copies
         for index in _permutation(len(self._others), generator)[:room]:
-            rows += _choose(self._others[index], 1, generator) * self.negative_copies
-        return rows
+            groups.append(_choose(self._others[index], 1, generator) * self.negative_copies)
+        return groups
+
+
+def cut(groups: Sequence[Sequence[int]], parts: int) -> list[list[int]]:
+    """Cut a batch into parts of about as many rows, between groups.
+
+    Each cut is at the border closest to where equal parts would end; no part is empty unless there
+    are fewer groups than parts.
+
+    Args:
+        groups: the rows of each group, which stay together.
+        parts: how many.
+
+    Returns:
+        The rows of each part; one behind the other they are the batch.
+
+    Example:
+        >>> cut([[0, 1, 2], [3, 4, 5], [6], [7]], 2)
+        [[0, 1, 2], [3, 4, 5, 6, 7]]
+    """
+    borders = [0, *accumulate(map(len, groups))]
+    cuts = [0]
+    for part in range(1, parts):
+        goal = part * borders[-1] / parts
+        behind = bisect_left(borders, goal)
+        closest = min(behind - 1, behind, key=lambda border: abs(borders[border] - goal))
+        most = len(groups) - (parts - part)  # leaves a group to each part that follows
+        cuts.append(max(cuts[-1], min(max(closest, cuts[-1] + 1), most)))
+    cuts.append(len(groups))
+    return [list(chain.from_iterable(groups[begin:end])) for begin, end in pairwise(cuts)]
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> list[int]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
-from facenet_ext.samplers import MPerClassSampler, _draw, derive_seed
+from facenet_ext.samplers import MPerClassSampler, _draw, cut, derive_seed
 
 # Classes 0 to 4 have 5, 4, 3, 2 and 2 images; classes 5 to 9 have one.
 LABELS = [0] * 5 + [1] * 4 + [2] * 3 + [3] * 2 + [4] * 2 + [5, 6, 7, 8, 9]
@@ -103,6 +103,81 @@ def test_the_repr_shows_the_options() -> None:
     assert "m=2, classes=3 of 5" in text
     assert "negatives=1 of 5" in text
     assert "seed=5" in text
+
+
+# --- the parts of many processes -----------------------------------------------------------------
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "classes": {"m": 3, "classes": 5},
+    "one class": {"m": 4, "classes": 1},
+    "negatives": {"m": 2, "classes": 3, "negatives": 5},
+    "copies": {"m": 1, "classes": 1, "negatives": 3, "negative_copies": 3},
+    "unequal classes": {"m": 5, "classes": 4, "repeat": False, "negatives": 1},
+    "filled up": {"m": 2, "classes": 2, "batch_size": 9},
+}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_parts_of_all_ranks_are_the_batch_of_one_process(
+    shape: dict[str, Any], world_size: int
+) -> None:
+    def batches(**part: int) -> list[list[int]]:
+        return list(MPerClassSampler(LABELS, **shape, batches=40, seed=3, **part))
+
+    parts = [batches(rank=rank, world_size=world_size) for rank in range(world_size)]
+    whole = batches()
+    assert [[*chain(*of_ranks)] for of_ranks in zip(*parts, strict=True)] == whole
+    for of_ranks in zip(*parts, strict=True):
+        labels = [{LABELS[row] for row in part} for part in of_ranks]
+        assert sum(map(len, labels)) == len(set().union(*labels))  # whole classes
+        if len(set().union(*labels)) >= world_size:
+            assert all(of_ranks)
+
+
+@given(sizes=st.lists(st.integers(1, 40), max_size=30), parts=st.integers(1, 12))
+def test_a_cut_is_no_farther_from_equal_parts_than_a_class(sizes: list[int], parts: int) -> None:
+    groups = [[number] * size for number, size in enumerate(sizes)]
+    pieces = cut(groups, parts)
+    assert [*chain(*pieces)] == [*chain(*groups)]
+    assert len(pieces) == parts
+    assert len(sizes) < parts or all(pieces)
+    if parts * max(sizes, default=1) <= len(sizes):
+        equal = sum(sizes) / parts
+        assert all(abs(len(piece) - equal) <= max(sizes) for piece in pieces)
+
+
+def test_a_run_continues_with_another_number_of_processes() -> None:
+    def rest(start: int, world_size: int) -> list[list[int]]:
+        parts = [
+            MPerClassSampler(
+                LABELS, 2, 3, negatives=2, batches=9, start=start, rank=rank, world_size=world_size
+            )
+            for rank in range(world_size)
+        ]
+        return [[*chain(*of_ranks)] for of_ranks in zip(*parts, strict=True)]
+
+    assert rest(0, 2)[:4] + rest(4, 3) == rest(0, 1)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_loader_takes_the_part_of_a_rank_as_either_sampler(world_size: int) -> None:
+    for rank in range(world_size):
+
+        def make(rank: int = rank) -> MPerClassSampler:
+            part = {"rank": rank, "world_size": world_size}
+            return MPerClassSampler(LABELS, 2, 3, negatives=2, batches=5, seed=3, **part)
+
+        expected = list(make())
+        (rows,) = {len(batch) for batch in expected}
+        for loader in (
+            DataLoader(ROWS, batch_sampler=make()),
+            DataLoader(ROWS, sampler=make(), batch_size=rows),
+        ):
+            assert len(loader) == 5
+            assert [batch.tolist() for batch in loader] == expected
+        with pytest.raises(ValueError, match=f"batch_size=8: expected {rows}"):
+            next(iter(DataLoader(ROWS, sampler=make(), batch_size=8)))
 
 
 # --- in a DataLoader, whose items are the row numbers ---------------------------------------------
@@ -201,6 +276,9 @@ def test_other_batches_of_a_loader_are_refused(
         ({"min_images": 0}, "min_images must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"size_cap": 0}, "size_cap must be at least 1"),
+        ({"world_size": 0}, "world_size must be at least 1"),
+        ({"rank": -1}, "rank must be at least 0"),
+        ({"rank": 2, "world_size": 2}, "rank must be below world_size=2, got 2"),
     ],
 )
 def test_bad_options_raise(options: dict[str, Any], message: str) -> None:
