@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -13,7 +14,12 @@ from torch.utils.checkpoint import checkpoint
 __all__ = ["embed_in_micro_batches"]
 
 
-def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Tensor:
+def embed_in_micro_batches(
+    network: nn.Module,
+    inputs: Tensor,
+    size: int,
+    on_part: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """Embed a batch in parts, for one loss over all of it, and keep only the embeddings.
 
     A triplet loss needs all embeddings of a batch at once, but only the network's activations take
@@ -28,6 +34,8 @@ def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Ten
         inputs: ``[N, ...]``
         size: most inputs in a part; the parts are of about equal size. If ``size`` is N or more, or
             gradients are off, nothing is computed twice.
+        on_part: called with the first row of each part, and with the one behind its last, before
+            the part is embedded and before it is computed again.
 
     Returns:
         ``[N, D]``
@@ -49,17 +57,27 @@ def embed_in_micro_batches(network: nn.Module, inputs: Tensor, size: int) -> Ten
     if size < 1:
         raise ValueError(f"size: expected at least 1, got {size}")
     parts = torch.tensor_split(inputs, max(1, -(-len(inputs) // size)))
-    if len(parts) == 1:
-        embeddings: Tensor = network(inputs)
+    begins = [0, *itertools.accumulate(len(part) for part in parts)]
+
+    def embed(part: Tensor, begin: int) -> Tensor:
+        if on_part is not None:
+            on_part(begin, begin + len(part))
+        embeddings: Tensor = network(part)
         return embeddings
+
+    if len(parts) == 1:
+        return embed(inputs, 0)
     if not torch.is_grad_enabled():
-        return torch.cat([network(part) for part in parts])
+        return torch.cat([embed(part, begin) for part, begin in zip(parts, begins, strict=False)])
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return contextlib.nullcontext(), _frozen_averages(network)
 
     return torch.cat(
-        [checkpoint(network, part, use_reentrant=False, context_fn=contexts) for part in parts]
+        [
+            checkpoint(embed, part, begin, use_reentrant=False, context_fn=contexts)
+            for part, begin in zip(parts, begins, strict=False)
+        ]
     )
 
 

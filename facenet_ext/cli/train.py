@@ -7,13 +7,17 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from facenet_ext.cli.command_line import run
 from facenet_ext.cli.train_options import parse
 from facenet_ext.common.console import make_console
-from facenet_ext.common.errors import in_flags
-from facenet_ext.common.interrupts import loading
-from facenet_ext.embedding.folders import METRICS, find_checkpoint
+from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
+from facenet_ext.common.interrupts import loading, terminable
+from facenet_ext.common.launch import is_first, restarted
+from facenet_ext.embedding.folders import CHECKPOINTS, LAST_FILE, METRICS, find_checkpoint
+
+_STATUS = {InputError: 2, InterruptedRunError: 130, KeyboardInterrupt: 130}
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
@@ -32,10 +36,33 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
     return run(prog, work, stopped="there is no checkpoint yet, start again")
 
 
-def _train(arguments: list[str], prog: str, started: float) -> None:
+def _train(arguments: list[str], prog: str, started: float) -> int:
+    """Train; of several processes let one tell what ended the run."""
+    try:
+        with terminable():
+            _run(arguments, prog, started)
+    except BaseException as error:
+        if not _tells():
+            return _STATUS.get(type(error), 1)
+        raise
+    return 0
+
+
+def _tells() -> bool:
+    if "facenet_ext.train.processes" not in sys.modules:  # the other processes are unknown still
+        return is_first()
+    from facenet_ext.train.processes import tells
+
+    return tells()
+
+
+def _run(arguments: list[str], prog: str, started: float) -> None:
     options, resume, given = parse(arguments, prog)
+    if restarted() and resume is None and _begun(options.run.output):
+        options, resume, given = parse([*arguments, "--resume"], prog)
     as_json = "--json" in arguments
     console = make_console(stderr=as_json)
+    console.quiet = not is_first()
     with loading(prog):  # not for --help or a wrong option
         from facenet_ext.train.fitting import fit
 
@@ -50,6 +77,11 @@ def _train(arguments: list[str], prog: str, started: float) -> None:
 
     quiet()
     folder = train(options, checkpoint, console=console, given=given, started=started)
-    if as_json:
+    if as_json and is_first():
         figures = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         print(json.dumps({"folder": str(folder)} | figures, indent=2))
+
+
+def _begun(output: str | None) -> bool:
+    """Return whether a run in this folder has a checkpoint."""
+    return output is not None and (Path(output) / CHECKPOINTS / LAST_FILE).is_file()

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from facenet_ext._ranks import Ranks
 from facenet_ext.commands.options import HarmonizeOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
@@ -21,7 +22,7 @@ from facenet_ext.common.text import counted
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
-from facenet_ext.embedding.options import Options, dump
+from facenet_ext.embedding.options import Options, RunOptions, dump
 from facenet_ext.train.data import load
 from facenet_ext.train.fitting import fit
 from facenet_ext.train.harmonic import (
@@ -32,6 +33,7 @@ from facenet_ext.train.harmonic import (
     recognised,
 )
 from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.processes import join, tells
 from facenet_ext.train.progress import quiet
 from facenet_ext.train.run import train
 
@@ -39,7 +41,9 @@ from facenet_ext.train.run import train
 def execute(options: HarmonizeOptions) -> int:
     """Do what the command line says."""
     quiet()
+    ranks = join(RunOptions())
     console = make_console(stderr=options.json)
+    console.quiet = ranks.rank > 0
     folder = Path(options.output)
     paths = {"old": checkpoint_path(options.old)}
     if options.new is not None:
@@ -71,12 +75,14 @@ def execute(options: HarmonizeOptions) -> int:
             )
             module = _stage(replace(both, run=run), make, console)
     except InterruptedRunError:
-        print(
-            "facenet harmonize: stopped; give the same command again to continue", file=sys.stderr
-        )
+        if tells():
+            print(
+                "facenet harmonize: stopped; give the same command again to continue",
+                file=sys.stderr,
+            )
         return 130
     figures = _report(folder, old, independent, module, console)
-    if options.json:
+    if options.json and ranks.rank == 0:
         print(json.dumps(figures, indent=2))
     return 0
 
@@ -166,6 +172,8 @@ def _report(
 ) -> dict[str, Any]:
     data = load(new.options.data, console, folder / "all")
     v1, before, v2 = (embed_all(module, data.val) for module in (old, independent, new))
+    if Ranks.of().rank > 0:
+        return {}
     comparable = before.shape[1] == v1.shape[1]
     comparisons = [
         compare("new against new", v2, v2, data.pairs),

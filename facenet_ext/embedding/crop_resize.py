@@ -33,14 +33,21 @@ class CropResize(nn.Module):
         self.size = size
         self.augment = augment
 
-    def forward(self, images: Tensor, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        shift: tuple[float, float] = (0.0, 0.0),
+        rows: tuple[int, int, int] | None = None,
+    ) -> Tensor:
         """Return [N, C, size, size] float32 in [0, 1] from [N, C, H, W] uint8.
 
-        ``shift`` moves the crop's centre right and down, by shares of the image.
+        ``shift`` moves the crop's centre right and down, by shares of the image. ``rows`` says that
+        the images are rows begin to end of a batch of so many, for all of which is drawn.
         """
         pixels = images.float() / 255
         n, channels = images.shape[:2]
-        theta = self._theta(n, images.device)
+        begin, end, total = rows or (0, n, n)
+        theta = self._theta(total, images.device)[begin:end]
         theta[:, :, 2] += 2 * torch.tensor(shift, device=images.device)
         grid = affine_grid(theta, [n, channels, self.size, self.size], align_corners=False)
         return grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.launch import restarted
 from facenet_ext.data.names import data_name
 
 LAST = "last"
@@ -66,6 +67,8 @@ def latest_run() -> Path | None:
 def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
     """Return the folder of a run: that of the checkpoint it continues, else a new one.
 
+    A run that a launcher starts again takes the folder that it began.
+
     Args:
         output: the folder that ``--output`` names.
         data: the value of ``--data``; a new folder is named after it.
@@ -82,7 +85,7 @@ def run_folder(output: str | None, data: str, checkpoint: Path | None) -> Path:
         return next(free for name in names if not (free := folder.with_name(name)).exists())
     if not output:
         raise InputError("`output` '': an empty name; give a folder, or leave the option out")
-    if (Path(output) / CONFIG).exists():
+    if (Path(output) / CONFIG).exists() and not restarted():
         raise InputError(
             f"`output` {output} already holds a run; "
             "continue it with `resume`, or choose another folder"

@@ -265,7 +265,17 @@ class RunOptions:
         "auto", "auto is bf16-mixed where the device computes in bfloat16, else 32-true"
     )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = option("auto", "device to train on")
-    threads: int | None = option(None, "CPU threads; all by default", PositiveInt)
+    devices: int = option(
+        1,
+        "processes on each machine, a GPU each where there are GPUs; torchrun and srun say it "
+        "themselves",
+        PositiveInt,
+    )
+    nodes: int = rare(1, "machines; start the command on each of them", PositiveInt)
+    sync_batch_norm: bool = rare(
+        False, "let batch normalisation see the batch of all processes, and not each its part"
+    )
+    threads: int | None = option(None, "CPU threads of a process; all by default", PositiveInt)
     output: str | None = option(None, "folder of the run; runs/<data>-<date>-<time> by default")
 
 

@@ -7,6 +7,9 @@
 | `pace.py` | how many steps fit into `--max-minutes` |
 | `data.py` | training batches and images to verify |
 | `augmentation.py` | changes whole batches on the training device |
+| `draws.py` | random numbers that do not depend on the number of processes |
+| `batch_norm.py` | batch normalisation over all processes |
+| `processes.py` | how the processes of a run find each other |
 | `module.py` | the training step and the validation, for Lightning |
 | `offline_mining.py` | offline mining every n steps |
 | `harmonic.py` | trains a new model to match an old one |

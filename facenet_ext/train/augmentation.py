@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import kornia.augmentation as kornia
-from torch import nn
+from torch import Tensor, nn
 
 from facenet_ext.embedding.crop_resize import CropResize
 from facenet_ext.embedding.options import AugmentationOptions
+from facenet_ext.train.draws import Rows, params_of
 
 
 class Augmentation(nn.Sequential):
@@ -55,3 +56,20 @@ class Augmentation(nn.Sequential):
         for name, (amount, step) in steps.items():
             if amount > 0:
                 self.add_module(name, step)
+
+    def forward(self, images: Tensor, rows: Rows | None = None) -> Tensor:
+        """Return changed images.
+
+        Args:
+            images: ``[N, C, H, W]`` uint8.
+            rows: those that the images are of a larger batch, for all of which is drawn.
+
+        Returns:
+            ``[N, C, size, size]`` float32 in [0, 1].
+        """
+        rows = rows or Rows(0, len(images), len(images))
+        geometry, *steps = self
+        images = geometry(images, rows=rows)
+        for step in steps:
+            images = step(images, params=params_of(step, images.shape, rows))
+        return images

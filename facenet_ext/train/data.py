@@ -13,8 +13,9 @@ from lightning.pytorch import LightningDataModule
 from rich.console import Console
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import counted, number_names, printable
 from facenet_ext.data.examples import Examples
@@ -25,7 +26,8 @@ from facenet_ext.data.pairs import Pairs, all_pairs
 from facenet_ext.embedding.options import BatchOptions, DataOptions, is_features
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import make_protocol
-from facenet_ext.samplers import MPerClassSampler, derive_seed
+from facenet_ext.samplers import MPerClassSampler, cut, derive_seed
+from facenet_ext.train.draws import Rows
 
 _TRAIN_DIGITS = 6
 _EVALUATION_BATCH = 256
@@ -96,6 +98,7 @@ class Batches(LightningDataModule):
     """Feed the training batches from the current step on, and the images to verify.
 
     All steps of a run are one Lightning epoch, so that a run can stop and continue at any step.
+    Each process gets its part of every batch: see :class:`.MPerClassSampler`.
 
     Attributes:
         steps: the number of training steps of the whole run.
@@ -110,12 +113,14 @@ class Batches(LightningDataModule):
 
     Raises:
         ValueError: the data has too few identities for such a batch.
+        InputError: there are more processes than the batch has identities and single images.
     """
 
     def __init__(
         self, data: TrainVal, options: BatchOptions, *, seed: int, epochs: int, steps: int | None
     ) -> None:
         super().__init__()
+        ranks = Ranks.of()
         self.data = data
         self.sampler = MPerClassSampler(
             data.train.labels,
@@ -128,37 +133,65 @@ class Batches(LightningDataModule):
             repeat=options.repeat,
             batch_size=options.batch_size,
             seed=seed,
+            rank=ranks.rank,
+            world_size=ranks.size,
         )
+        groups = len(self.sampler.groups(0))
+        if groups < ranks.size:
+            raise InputError(
+                f"`identities` {options.identities}: {ranks.size} processes need at least as many "
+                f"identities and negatives in a batch, which has {groups}; use fewer processes"
+            )
         self.steps = steps or self.sampler.batches * epochs
         self.mined: MinedTriplets | None = None
 
     def batch(self, position: int) -> list[int]:
-        """Return the rows of the batch at a position of the run."""
-        rows = self.sampler.batch(position)
-        return rows if self.mined is None else rows + self.mined.draw(position)
+        """Return this process's rows of the batch at a position of the run."""
+        return self._part(position)[0]
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def _part(self, position: int) -> tuple[list[int], Rows]:
+        """Return this process's rows, and where they are in the whole batch."""
+        mined = [] if self.mined is None else self.mined.draw(position)
+        groups = [*self.sampler.groups(position), *([row] for row in mined)]
+        parts = cut(groups, self.sampler.world_size)
+        mine = parts[self.sampler.rank]
+        begin = sum(map(len, parts[: self.sampler.rank]))
+        return mine, Rows(begin, begin + len(mine), sum(map(len, parts)))
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor, Rows]]:
         """Return the batches from the trainer's step on; cutting them needs no workers."""
         done = self.trainer.global_step if self.trainer is not None else 0
-        batches = _Rest(self.batch, done, self.steps)
-        return DataLoader(self.data.train, batch_sampler=batches, collate_fn=_as_is)
+        batches = _Rest(self._part, done, self.steps)
+        return DataLoader(_Parts(self.data.train), batch_sampler=batches, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Return the images to verify, in order."""
-        return DataLoader(self.data.val, batch_size=_EVALUATION_BATCH, collate_fn=_as_is)
+        """Return the images to verify, in order; the processes divide each batch."""
+        size = _EVALUATION_BATCH * self.sampler.world_size
+        return DataLoader(self.data.val, batch_size=size, collate_fn=_as_is)
 
 
-class _Rest(Sampler[list[int]]):
+class _Rest(Sampler[Any]):
     """The batches from one step on; its length is that of the whole run, as Lightning counts."""
 
-    def __init__(self, batch: Callable[[int], list[int]], start: int, steps: int) -> None:
+    def __init__(self, batch: Callable[[int], Any], start: int, steps: int) -> None:
         self.batch, self.start, self.steps = batch, start, steps
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Any]:
         return map(self.batch, range(self.start, self.steps))
+
+
+class _Parts(Dataset[Any]):
+    """Examples of a process's part of a batch, with the part's place in it."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def __getitems__(self, part: tuple[list[int], Rows]) -> tuple[Tensor, Tensor, Rows]:
+        rows, place = part
+        return *self.examples.__getitems__(rows), place
 
 
 def _as_is(batch: Any) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.launch import may_restart
 from facenet_ext.common.text import counted
 from facenet_ext.data.features import read_labels
 from facenet_ext.embedding.folders import run_folder
@@ -269,6 +270,11 @@ def _check_options(options: Options) -> None:
         given = getattr(data, name)
         if given is not None and data.data == "digits":
             problems.append(f"`{name}` {given}: the digits have their own split; leave it out")
+    if options.run.sync_batch_norm and options.batch.micro_batch:
+        problems.append(
+            "`sync_batch_norm` and `micro_batch`: with micro-batches, batch normalisation sees one "
+            "of them at a time; leave one of the two out"
+        )
     if is_features(data.data):
         if data.pairs is not None:
             problems.append(f"`pairs` {data.pairs}: for images; features have all their pairs")
@@ -285,6 +291,10 @@ def _check_options(options: Options) -> None:
 
 def _check_output(options: Options, checkpoint: Path | None) -> None:
     """Raise where the run's folder is taken, or cannot be made."""
+    if may_restart() and options.run.output is None and checkpoint is None:
+        raise InputError(
+            "`output`: give a folder, in which a run that torchrun starts again finds itself"
+        )
     folder = run_folder(options.run.output, options.data.data, checkpoint)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():

@@ -9,11 +9,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure
 from facenet_ext.common.files import without_nan
 from facenet_ext.data.examples import Examples
 from facenet_ext.data.pairs import Pairs
+from facenet_ext.distributed import DistributedLoss
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.options import Options
 from facenet_ext.functional import pairwise_squared_distance
@@ -21,6 +23,7 @@ from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
 from facenet_ext.models import Committee, EmbeddingNetwork
 from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.processes import gather_rows
 
 _BATCH = 256
 
@@ -100,7 +103,7 @@ class HarmonicModule(EmbeddingModule):
             old = torch.cat(
                 [self._old[0].embed_once(part) for part in torch.split(examples, _BATCH)]
             )
-        loss: Tensor = self.loss(embeddings, labels, ref_emb=old)
+        loss: Tensor = DistributedLoss(self.loss)(embeddings, labels, ref_emb=old)
         return loss
 
 
@@ -162,8 +165,12 @@ def recognised(probes: Tensor, gallery: Tensor, labels: Tensor) -> tuple[int, in
 
 
 def embed_all(module: Embedder, examples: Examples) -> Tensor:
-    """Embed examples as an evaluation does: [N, D] on the CPU."""
-    return torch.cat([module.embed(part) for part in torch.split(examples.values, _BATCH)])
+    """Embed examples as an evaluation does, each process a part of them: [N, D] on the CPU."""
+    ranks = Ranks.of()
+    mine = torch.tensor_split(examples.values, ranks.size)[ranks.rank]
+    none = torch.empty(0, module.network.embedding_dim)
+    parts = [module.embed(part) for part in torch.split(mine, _BATCH) if len(part)]
+    return torch.cat(gather_rows(ranks, torch.cat([none, *parts])))
 
 
 def draw_comparison(comparisons: list[Comparison]) -> Figure:

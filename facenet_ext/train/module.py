@@ -12,9 +12,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from facenet_ext._ranks import Ranks
 from facenet_ext._types import TripletCounts
 from facenet_ext.common.errors import InputError
 from facenet_ext.data.pairs import Pairs
+from facenet_ext.distributed import DistributedLoss
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.options import AugmentationOptions, Options
 from facenet_ext.evaluation.verification import Verification, verify
@@ -24,14 +26,18 @@ from facenet_ext.models import Committee
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.augmentation import Augmentation
 from facenet_ext.train.data import TrainVal
+from facenet_ext.train.draws import Rows, all_dropout
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
+from facenet_ext.train.processes import gather_rows, share_buffers
 
 
 class EmbeddingModule(Embedder, LightningModule):
     """Train a network with the fused triplet loss and verify pairs with it.
 
     Everything random in a step (augmentation, dropout) is drawn after seeding torch from the run's
-    seed and the step, so a run that continues draws what an uninterrupted one would have.
+    seed and the step, so a run that continues draws what an uninterrupted one would have. With
+    several processes each draws for the whole batch and takes its rows, and the loss is that of the
+    whole batch: they do what one process does.
 
     Args:
         options: of the run.
@@ -58,6 +64,7 @@ class EmbeddingModule(Embedder, LightningModule):
     ) -> None:
         torch.manual_seed(derive_seed(options.run.seed, 0))
         super().__init__(options, shape)
+        self._dropout = all_dropout(self.network)
         self.steps = steps
         self.pairs = pairs
         self.log_every = log_every
@@ -80,19 +87,36 @@ class EmbeddingModule(Embedder, LightningModule):
         self.evaluated_at = 0
         self.evaluation: dict[str, Any] | None = None
         self._embeddings: list[Tensor] = []
+        self._counts: list[int] = []
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the step's randomness a function of the seed and the step."""
         torch.manual_seed(derive_seed(self.options.run.seed, 1, self.global_step))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch: [B, ...] examples and [B] labels."""
-        examples, labels = batch
-        inputs = self.augment(examples)
+    def training_step(
+        self, batch: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Rows], batch_idx: int
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            batch: ``[B, ...]`` examples, ``[B]`` labels, and which rows of the whole batch these
+                are, if it has more.
+            batch_idx: not used.
+        """
+        examples, labels, *given = batch
+        rows = given[0] if given else Rows(0, len(labels), len(labels))
+        inputs = examples
         if self.images:
-            inputs = inputs.to(memory_format=torch.channels_last)
+            inputs = self.augment(examples, rows).to(memory_format=torch.channels_last)
         size = self.options.batch.micro_batch or len(inputs)
-        embeddings = embed_in_micro_batches(self.network, inputs, size)
+        for layer in self._dropout:
+            layer.begin()
+
+        def on_part(begin: int, end: int) -> None:
+            for layer in self._dropout:
+                layer.rows = rows.part(begin, end)
+
+        embeddings = embed_in_micro_batches(self.network, inputs, size, on_part)
         logged = (self.global_step + 1) % self.log_every == 0
         with self.loss.counting() if logged else nullcontext() as counts:
             loss = self.batch_loss(examples, embeddings, labels)
@@ -106,25 +130,31 @@ class EmbeddingModule(Embedder, LightningModule):
         parts = [embeddings]
         if isinstance(self.network, Committee):
             parts = self.network.parts(embeddings)
-        losses: list[Tensor] = [self.loss(part, labels) for part in parts]
+        loss = DistributedLoss(self.loss)
+        losses: list[Tensor] = [loss(part, labels) for part in parts]
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def on_validation_epoch_start(self) -> None:
-        """Measure the range of the features of the weights that are evaluated, for checkpoints."""
-        if self.images:
+        """Let all processes evaluate the same network, and measure the range of its features."""
+        ranks = Ranks.of()
+        share_buffers(self, ranks)
+        if self.images and ranks.rank == 0:  # which saves it
             data: TrainVal = self.trainer.datamodule.data  # type: ignore[attr-defined]
             self.provenance = self.provenance.with_range(
                 self, data.train.values, data.val.values, self.global_step
             )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Embed a batch of what is to verify."""
-        self._embeddings.append(self.embed(batch[0]))
+        """Embed a batch of what is to verify: this process's part of it."""
+        ranks = Ranks.of()
+        part = torch.tensor_split(batch[0], ranks.size)[ranks.rank]
+        self._counts.append(len(part))
+        if len(part):
+            self._embeddings.append(self.embed(part))
 
     def on_validation_epoch_end(self) -> None:
         """Verify the pairs and log the main figures."""
-        embeddings = torch.cat(self._embeddings)
-        self._embeddings.clear()
+        embeddings = self._all_embeddings()
         if self.pairs is None or self.trainer.sanity_checking:
             return
         self.verification = verify(embeddings, self.pairs)
@@ -135,6 +165,22 @@ class EmbeddingModule(Embedder, LightningModule):
         self.log("accuracy", self.verification.accuracy.mean)
         self.log("auc", self.verification.auc)
         self.log("eer", self.verification.eer)
+
+    def _all_embeddings(self) -> Tensor:
+        """Return what all processes have embedded, in the order of the examples."""
+        ranks = Ranks.of()
+        dim = self.network.embedding_dim
+        own = torch.cat([torch.empty(0, dim), *self._embeddings])
+        counts = torch.tensor(self._counts, device=ranks.device)
+        self._embeddings.clear()
+        self._counts.clear()
+        parts = [
+            torch.split(of_rank, of_batch)
+            for of_rank, of_batch in zip(
+                gather_rows(ranks, own), ranks.all_gather(counts).tolist(), strict=True
+            )
+        ]
+        return torch.cat([part for of_batch in zip(*parts, strict=True) for part in of_batch])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and its schedule, which moves at every step."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich import get_console
 from rich.console import Console
 
+from facenet_ext._ranks import Ranks
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.text import counted
 from facenet_ext.data.examples import Examples
@@ -21,6 +22,7 @@ from facenet_ext.mining import mine_to_parquet, read_triplets
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.data import Batches, MinedTriplets
 from facenet_ext.train.module import EmbeddingModule
+from facenet_ext.train.processes import gather_rows, share_buffers
 
 _BATCH = 256
 
@@ -90,16 +92,30 @@ class OfflineMining(Callback):
         assert isinstance(module, EmbeddingModule)
         rows = self._rows(step)
         path = self.folder / f"step-{step:07d}.parquet"
-        self._mine(path, rows, module)
-        mined = read_triplets(path)
-        active = mined.d_ap - mined.d_an + self.options.loss.margin > 0
+        ranks = Ranks.of()
+        share_buffers(module, ranks)
+        triplets = torch.empty(0, 3, dtype=torch.int64)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with Counting("embedding", get_console()) as progress:
+            embeddings = embed_to_file(
+                module,
+                self.batches.data.train,
+                rows,
+                self.folder / "embeddings.npy",
+                progress if ranks.rank == 0 else None,
+            )
+        if ranks.rank == 0:
+            self._mine(path, rows, embeddings, module.device)
+            mined = read_triplets(path)
+            active = mined.d_ap - mined.d_an + self.options.loss.margin > 0
+            triplets = torch.from_numpy(rows)[torch.stack(mined[:3], dim=1)[active]]
+            self.console.print(
+                f"step {step}: mined {counted(len(active), 'triplet')}, "
+                f"{len(triplets):,} inside the margin",
+                soft_wrap=True,
+            )
         self._step = step
-        self._triplets = torch.from_numpy(rows)[torch.stack(mined[:3], dim=1)[active]]
-        self.console.print(
-            f"step {step}: mined {counted(len(active), 'triplet')}, "
-            f"{len(self._triplets):,} inside the margin",
-            soft_wrap=True,
-        )
+        self._triplets = gather_rows(ranks, triplets)[0]
         self._join()
 
     def _rows(self, step: int) -> NDArray[np.int64]:
@@ -110,20 +126,21 @@ class OfflineMining(Callback):
         generator = torch.Generator().manual_seed(derive_seed(self.options.run.seed, 3, step))
         return np.sort(torch.randperm(count, generator=generator)[:subset].numpy())
 
-    def _mine(self, path: Path, rows: NDArray[np.int64], module: Embedder) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _mine(
+        self,
+        path: Path,
+        rows: NDArray[np.int64],
+        embeddings: NDArray[np.float32],
+        device: torch.device,
+    ) -> None:
         options, train = self.options.mining, self.batches.data.train
-        with Counting("embedding", get_console()) as progress:
-            embeddings = embed_to_file(
-                module, train, rows, self.folder / "embeddings.npy", progress
-            )
         with Counting("mining", get_console()) as progress:
             mine_to_parquet(
                 embeddings,
                 train.labels.numpy()[rows],
                 path,
                 options.rule(self.options.loss),
-                device=module.device,
+                device=device,
                 resume=False,
                 progress=progress,
             )
@@ -134,31 +151,45 @@ def embed_to_file(
     examples: Examples,
     rows: NDArray[np.int64],
     path: Path,
-    progress: Counting,
+    progress: Counting | None,
 ) -> NDArray[np.float32]:
     """Embed examples, one pass through the network each, into a file.
+
+    Each process embeds a part of every batch, and the first one writes them.
 
     Args:
         module: put into evaluation mode and back.
         examples: what to embed.
         rows: which of them, and in what order.
         path: the .npy file.
-        progress: told how many are done.
+        progress: told how many are done; None: nobody is.
 
     Returns:
-        [len(rows), D], mapped to the file.
+        [len(rows), D], mapped to the file; no rows on other processes than the first.
     """
-    shape = (len(rows), module.network.embedding_dim)
+    ranks = Ranks.of()
+    dim, batch = module.network.embedding_dim, _BATCH * ranks.size
     unfinished = path.with_name(f".{path.name}")
-    embeddings = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
+    file = None
+    if ranks.rank == 0:
+        shape = (len(rows), dim)
+        file = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
     training = module.training
     module.eval()
-    for first in range(0, len(rows), _BATCH):
-        values, _ = examples.__getitems__(rows[first : first + _BATCH].tolist())
-        embeddings[first : first + _BATCH] = module.embed(values, "one").numpy()
-        progress(min(first + _BATCH, len(rows)), len(rows))
+    for first in range(0, len(rows), batch):
+        mine = np.array_split(rows[first : first + batch], ranks.size)[ranks.rank]
+        embedded = torch.empty(0, dim)
+        if len(mine):
+            embedded = module.embed(examples.__getitems__(mine.tolist())[0], "one")
+        parts = gather_rows(ranks, embedded)
+        if file is not None:
+            file[first : first + batch] = torch.cat(parts).numpy()
+        if progress is not None:
+            progress(min(first + batch, len(rows)), len(rows))
     module.train(training)
-    embeddings.flush()
+    if file is None:
+        return np.empty((0, dim), np.float32)
+    file.flush()
     unfinished.replace(path)
     stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
     return stored

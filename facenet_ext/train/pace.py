@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.nn.functional import normalize
 
+from facenet_ext._ranks import Ranks
 from facenet_ext.data.pairs import Pairs
 from facenet_ext.evaluation.verification import verify
 from facenet_ext.train.data import Batches
@@ -25,6 +26,9 @@ _EVALUATING = 0.25
 
 _RESERVE = 0.1
 """Share of the time for the report, and for steps that take longer than those measured."""
+
+_EMBEDDED = 256
+"""Examples that are embedded at once to measure how long it takes."""
 
 _PAIRS = 100_000
 """Pairs that are verified to measure how long all of them take."""
@@ -101,9 +105,10 @@ def measure(
         **trainer_options,
     )
     trainer.fit(module, batches)
+    ranks = Ranks.of()
     step = statistics.median(watch.steps[1:] or watch.steps)
     if every := module.options.mining.mine_every:
-        step += watch.embedding * len(batches.data.train) / every
+        step += watch.embedding / ranks.size * len(batches.data.train) / every
     metrics = _measure_metrics(
         module.network.embedding_dim, len(batches.data.val), batches.data.pairs
     )
@@ -153,7 +158,9 @@ class _StopWatch(Callback):
         now = time.perf_counter()
         self.steps.append(now - self._start)
         self._start = now
-        if sum(self.steps) > self.most and len(self.steps) >= _LEAST_STEPS:
+        stop = sum(self.steps) > self.most and len(self.steps) >= _LEAST_STEPS
+        ranks = Ranks.of()
+        if ranks.all_reduce(torch.tensor(int(stop), device=ranks.device)) > 0:
             trainer.should_stop = True
 
     def on_validation_start(self, *_: Any, **__: Any) -> None:
@@ -179,5 +186,6 @@ class _StopWatch(Callback):
         if self.mining:
             assert isinstance(pl_module, EmbeddingModule)
             start = time.perf_counter()
-            pl_module.embed_once(batch[0]).cpu()
-            self.embedding = (time.perf_counter() - start) / len(batch[0])
+            some = batch[0][:_EMBEDDED]
+            pl_module.embed_once(some).cpu()
+            self.embedding = (time.perf_counter() - start) / len(some)

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
+from facenet_ext._ranks import Ranks
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError
 from facenet_ext.common.files import write_json, write_text, writing
@@ -34,7 +35,8 @@ from facenet_ext.train.fitting import Changes, fit_batches
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline_mining import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
-from facenet_ext.train.pace import Pace, measure, plan_steps
+from facenet_ext.train.pace import Pace, Plan, measure, plan_steps
+from facenet_ext.train.processes import join, trainer_options
 from facenet_ext.train.progress import show_progress
 
 _LOGGED_STEPS = 200
@@ -51,7 +53,8 @@ def train(
 ) -> Path:
     """Train, evaluate and report.
 
-    All of the input is checked before anything is written.
+    All of the input is checked before anything is written. Under torchrun, or with several
+    ``--devices``, every process calls this, and the first one prints and writes.
 
     Args:
         options: of the run, fitted to its data: see :func:`.fitting.fit`.
@@ -72,7 +75,10 @@ def train(
     console = make_console() if console is None else console
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
+    ranks = join(options.run, given)
+    console.quiet |= ranks.rank > 0
     folder = run_folder(options.run.output, options.data.data, checkpoint)
+    folder = Path(ranks.tell(str(folder))[0])  # a new one is named after the time
     state = read_checkpoint(checkpoint) if checkpoint else None
     _check_device(options)
     data = load(options.data, console, held_out.kept_by(checkpoint, given))
@@ -96,7 +102,8 @@ def train(
             soft_wrap=True,
         )
         trainer = _trainer(options, folder, batches, log_every, console, deadline)
-        _claim(folder, options, data)
+        if ranks.rank == 0:
+            _claim(folder, options, data)
         trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
         if trainer.global_step < batches.steps:
             console.print(
@@ -105,7 +112,9 @@ def train(
             )
         if module.verification is None or module.evaluated_at != trainer.global_step:
             trainer.validate(module, batches, verbose=False)
-        _report(folder, module, batches, trainer.global_step, console)
+        if ranks.rank == 0:
+            _report(folder, module, batches, trainer.global_step, console)
+        trainer.strategy.barrier()  # what comes next finds the files
     except (KeyboardInterrupt, SystemExit):  # Lightning makes Ctrl-C outside a step a SystemExit
         last = folder / CHECKPOINTS / LAST_FILE
         raise InterruptedRunError(last if last.is_file() else None) from None
@@ -148,6 +157,8 @@ def _fit_to_time(
     pace = measure(copy, batches, seconds, **_device(options))
     most = max(1, wanted - done) if {"max_steps", "max_epochs"} & set(given) else None
     plan = plan_steps(pace, deadline - time.monotonic(), options.run.evaluations, most)
+    ranks = Ranks.of()
+    plan = Plan(*ranks.all_gather(torch.tensor(plan, device=ranks.device))[0].tolist())
     batches.steps = done + plan.steps
     console.print(
         f"--max-minutes {options.run.max_minutes:g}: a step takes {pace.step:.3g} s and an "
@@ -224,7 +235,7 @@ def _device(options: Options) -> dict[str, Any]:
     """Return the trainer's options for device, precision and clipping; it prints nothing."""
     return {
         "accelerator": options.run.accelerator,
-        "devices": 1,
+        **trainer_options(options.run),
         "precision": _precision(options.run.precision, options.run.accelerator),
         "gradient_clip_val": options.optimizer.clip or None,
         "enable_progress_bar": False,

@@ -23,7 +23,8 @@ import torch
 import torch.distributed as dist
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["torch.distributed", "torch._dynamo", "facenet_ext", "processes"])
+_PRELOADED = ["torch.distributed", "torch._dynamo", "facenet_ext", "processes"]
+_SERVER.set_forkserver_preload(_PRELOADED)
 
 # How long the others may take to end after one rank failed: longer, and they wait for it.
 _GRACE = 5.0
@@ -31,6 +32,12 @@ _GRACE = 5.0
 
 class RankError(AssertionError):
     """An exception of a rank, or ranks that stood still."""
+
+
+def preload(*modules: str) -> None:
+    """Let the server import modules too; before it starts, so when a test's module is imported."""
+    _PRELOADED.extend(modules)
+    _SERVER.set_forkserver_preload(_PRELOADED)
 
 
 def run(world_size: int, function: Callable[..., Any], *arguments: Any, limit: float = 60) -> Any:

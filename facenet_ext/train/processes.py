@@ -1,0 +1,139 @@
+"""The processes of a run: how they find each other, and which of them tells what ended it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import torch
+from lightning import Fabric
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.strategies.ddp import DDPStrategy as FabricDDPStrategy
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from facenet_ext._ranks import Ranks
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.launch import is_first, started_by
+from facenet_ext.embedding.options import RunOptions
+from facenet_ext.train.batch_norm import SyncBatchNorm
+
+_TIMEOUT = datetime.timedelta(days=1)
+"""How long a process waits for another. One that has died is noticed long before."""
+
+
+class Layout(NamedTuple):
+    """How many processes there are.
+
+    Attributes:
+        devices: on each machine.
+        nodes: machines.
+    """
+
+    devices: int
+    nodes: int
+
+
+def layout(run: RunOptions, given: Collection[str] = ()) -> Layout:
+    """Return how many processes a run has: what a launcher says, else what the options say.
+
+    Args:
+        run: options of the run.
+        given: the names of the options that a person gave.
+
+    Raises:
+        InputError: a person gave another number than the launcher started.
+    """
+    launch = started_by()
+    if launch is None:
+        return Layout(run.devices, run.nodes)
+    for name, found in (("devices", launch.devices), ("nodes", launch.nodes)):
+        if name in given and getattr(run, name) != found:
+            raise InputError(
+                f"`{name}` {getattr(run, name)}: {launch.by} says {found}; leave the option out, "
+                f"it is for runs without {launch.by}"
+            )
+    return Layout(launch.devices, launch.nodes)
+
+
+def join(run: RunOptions, given: Collection[str] = ()) -> Ranks:
+    """Meet the other processes of the run; start them first, where no launcher has.
+
+    Args:
+        run: options of the run.
+        given: the names of the options that a person gave.
+
+    Returns:
+        All processes of the run, as this one sees them.
+
+    Raises:
+        InputError: there are not so many devices.
+    """
+    devices, nodes = layout(run, given)
+    if devices * nodes > 1 and Ranks.of().size == 1:
+        try:
+            Fabric(
+                accelerator=run.accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=FabricDDPStrategy(timeout=_TIMEOUT),
+                plugins=_plugins(),
+            ).launch()
+        except (MisconfigurationException, ValueError) as error:
+            raise InputError(f"`devices` {devices}: {error}") from None
+    return Ranks.of()
+
+
+def trainer_options(run: RunOptions) -> dict[str, Any]:
+    """Return what Lightning's Trainer has to know of the processes."""
+    if Ranks.of().size == 1:
+        return {"devices": 1, "plugins": _plugins()}
+    devices, nodes = layout(run)
+    sync = [SyncBatchNorm()] if run.sync_batch_norm else []
+    return {
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": DDPStrategy(timeout=_TIMEOUT),
+        "use_distributed_sampler": False,  # batches are cut already
+        "plugins": [*_plugins(), *sync],
+    }
+
+
+def _plugins() -> list[Any]:
+    """Keep Lightning from saving and submitting Slurm jobs in its own way."""
+    launch = started_by()
+    return [SLURMEnvironment(auto_requeue=False)] if launch and launch.by == "srun" else []
+
+
+def tells() -> bool:
+    """Return whether this process is to tell what ended the run: the first one that asks."""
+    if Ranks.of().size == 1:
+        return is_first()
+    try:
+        store = torch.distributed.distributed_c10d._get_default_store()
+        return bool(store.add("facenet_ext/told", 1) == 1)
+    except RuntimeError:  # it was in a process that has ended
+        return False
+
+
+def gather_rows(ranks: Ranks, rows: Tensor) -> list[Tensor]:
+    """Return the rows of each rank, on the CPU.
+
+    Args:
+        ranks: who has to call this.
+        rows: ``[M_r, D]``
+    """
+    own = torch.tensor([len(rows)], device=ranks.device)
+    counts = ranks.all_gather(own).flatten().tolist()
+    padded = nn.functional.pad(rows, (0, 0, 0, max(counts) - len(rows))).to(ranks.device)
+    gathered = ranks.all_gather(padded).cpu()
+    return [block[:count] for block, count in zip(gathered, counts, strict=True)]
+
+
+def share_buffers(module: nn.Module, ranks: Ranks) -> None:
+    """Give all ranks the buffers of rank 0: averages over the batches that a rank has seen."""
+    if ranks.size > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0, group=ranks.group)
