@@ -42,18 +42,21 @@ def _train(arguments: list[str], prog: str, started: float) -> int:
         with terminable():
             _run(arguments, prog, started)
     except BaseException as error:
-        if not _tells():
+        if "facenet_ext.train.processes" not in sys.modules:  # no process knows the others yet
+            if is_first():
+                raise
             return _STATUS.get(type(error), 1)
+        from facenet_ext.train.processes import has_lost_another, tells
+
+        if not tells():
+            return _STATUS.get(type(error), 1)
+        if has_lost_another(error):
+            raise InputError(
+                "another process of the run has ended, and so does this one; unless they are "
+                "started again, continue with `resume`"
+            ) from None
         raise
     return 0
-
-
-def _tells() -> bool:
-    if "facenet_ext.train.processes" not in sys.modules:  # the other processes are unknown still
-        return is_first()
-    from facenet_ext.train.processes import tells
-
-    return tells()
 
 
 def _run(arguments: list[str], prog: str, started: float) -> None:

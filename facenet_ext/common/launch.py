@@ -14,12 +14,14 @@ class Launch(NamedTuple):
         rank: of this process among all of them.
         devices: processes on each machine.
         nodes: machines.
+        start: how often the processes have been started again, after they ended early.
     """
 
     by: str
     rank: int
     devices: int
     nodes: int
+    start: int
 
 
 def started_by() -> Launch | None:
@@ -27,11 +29,13 @@ def started_by() -> Launch | None:
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         size, local = int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"])
-        return Launch("torchrun", int(env["RANK"]), local, size // local)
+        start = int(env.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        return Launch("torchrun", int(env["RANK"]), local, size // local, start)
     tasks = int(env.get("SLURM_NTASKS", "1"))
     if tasks > 1 and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         nodes = int(env.get("SLURM_NNODES", "1"))
-        return Launch("srun", int(env.get("SLURM_PROCID", "0")), tasks // nodes, nodes)
+        rank, start = (int(env.get(f"SLURM_{n}", "0")) for n in ("PROCID", "RESTART_COUNT"))
+        return Launch("srun", rank, tasks // nodes, nodes, start)
     return None
 
 

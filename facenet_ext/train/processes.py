@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.launch import is_first, started_by
+from facenet_ext.common.launch import Launch, is_first, started_by
 from facenet_ext.embedding.options import RunOptions
 from facenet_ext.train.batch_norm import SyncBatchNorm
 
@@ -74,16 +74,39 @@ def join(run: RunOptions, given: Collection[str] = ()) -> Ranks:
     devices, nodes = layout(run, given)
     if devices * nodes > 1 and Ranks.of().size == 1:
         try:
-            Fabric(
+            fabric = Fabric(
                 accelerator=run.accelerator,
                 devices=devices,
                 num_nodes=nodes,
                 strategy=FabricDDPStrategy(timeout=_TIMEOUT),
                 plugins=_plugins(),
-            ).launch()
+            )
         except (MisconfigurationException, ValueError) as error:
             raise InputError(f"`devices` {devices}: {error}") from None
+        launch = started_by()
+        if launch and launch.by == "torchrun" and nodes == 1:
+            _meet(fabric.device, launch)
+        fabric.launch()
     return Ranks.of()
+
+
+def _meet(device: torch.device, launch: Launch) -> None:
+    """Begin the group of all processes on one machine that torchrun started.
+
+    The store that torchrun offers outlives processes that it starts again, and would give them the
+    addresses of those that have ended. So each start has names of its own in it.
+    """
+    size = launch.devices * launch.nodes
+    store, *_ = next(torch.distributed.rendezvous("env://", launch.rank, size))
+    on_gpu = device.type == "cuda"
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=torch.distributed.PrefixStore(f"start {launch.start}", store),
+        rank=launch.rank,
+        world_size=size,
+        timeout=_TIMEOUT,
+        device_id=device if on_gpu else None,
+    )
 
 
 def trainer_options(run: RunOptions) -> dict[str, Any]:
@@ -116,6 +139,12 @@ def tells() -> bool:
         return bool(store.add("facenet_ext/told", 1) == 1)
     except RuntimeError:  # it was in a process that has ended
         return False
+
+
+def has_lost_another(error: BaseException) -> bool:
+    """Return whether an error says that another process has ended."""
+    kinds = (torch.distributed.DistBackendError, torch.distributed.DistNetworkError)
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def gather_rows(ranks: Ranks, rows: Tensor) -> list[Tensor]:

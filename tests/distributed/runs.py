@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import processes
@@ -17,41 +18,74 @@ import torch.distributed as dist
 processes.preload("facenet_ext.train.run", "facenet_ext.cli.train", "runs")
 
 
-def as_torchrun(rank: int, size: int, **more: str) -> dict[str, str]:
+class Stop(NamedTuple):
+    """A signal that one rank gets in the middle of a step."""
+
+    rank: int
+    step: int
+    number: int = signal.SIGTERM
+
+
+def as_torchrun(rank: int, size: int) -> dict[str, str]:
     """The environment that torchrun gives to a process."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-    names = {name: str(number) for name, number in numbers.items()}
-    return {"TORCHELASTIC_RUN_ID": "a", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"} | names | more
+    return {"TORCHELASTIC_RUN_ID": "a"} | {name: str(number) for name, number in numbers.items()}
 
 
-def train_here(folder: Path, arguments: Sequence[str], **environment: str) -> tuple[int, str, str]:
-    """``facenet train`` in this process: its status, and what it printed.
+def as_srun(rank: int, size: int) -> dict[str, str]:
+    """The environment that Slurm's srun gives to a process."""
+    numbers = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0, "SLURM_NNODES": 1}
+    numbers |= {"SLURM_NTASKS": size, "SLURM_NTASKS_PER_NODE": size, "SLURM_JOB_ID": 1}
+    return {name: str(number) for name, number in numbers.items()}
+
+
+def command(
+    folder: Path,
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    stop: Stop | None = None,
+    launcher: Any = as_torchrun,
+) -> tuple[int, str, str]:
+    """``facenet`` in this process: its status, and what it printed.
 
     Drawing takes longer than everything else of such a run, so it is left out.
     """
-    from facenet_ext.cli.train import main
+    from facenet_ext import cli
+    from facenet_ext.train.module import EmbeddingModule
 
+    rank, size = dist.get_rank(), dist.get_world_size()
     out, err = io.StringIO(), io.StringIO()
-    launched = as_torchrun(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else {}
+    launched = launcher(rank, size) if size > 1 else {}
+    step = EmbeddingModule.training_step
+
+    def stopped(self: EmbeddingModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if stop and rank == stop.rank and self.global_step == stop.step:
+            os.kill(os.getpid(), stop.number)
+        return step(self, batch, batch_idx)
+
     os.chdir(folder)
     with (
         mock.patch.dict(os.environ, launched | environment),
         mock.patch("facenet_ext.train.run.draw_all"),
+        mock.patch.object(EmbeddingModule, "training_step", stopped),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        status = main(arguments, prog="facenet train")
+        status = cli.main(arguments)
     return status, out.getvalue(), err.getvalue()
 
 
-def train(world_size: int, folder: Path, *arguments: object, **environment: str) -> Any:
+def facenet(
+    world_size: int,
+    folder: Path,
+    *arguments: object,
+    stop: Stop | None = None,
+    launcher: Any = as_torchrun,
+    **environment: str,
+) -> Any:
     """The same in so many processes: a status and what was printed, by rank."""
     given = [str(argument) for argument in arguments]
-    return processes.run(world_size, _train, folder, given, environment, limit=100)
-
-
-def _train(folder: Path, arguments: list[str], environment: dict[str, str]) -> Any:
-    return train_here(folder, arguments, **environment)
+    return processes.run(world_size, command, folder, given, environment, stop, launcher, limit=100)
 
 
 def last(run: Path) -> dict[str, Any]:
