@@ -97,11 +97,12 @@ def _meet(device: torch.device, launch: Launch) -> None:
     addresses of those that have ended. So each start has names of its own in it.
     """
     size = launch.devices * launch.nodes
-    store, *_ = next(torch.distributed.rendezvous("env://", launch.rank, size))
+    distributed: Any = torch.distributed
+    store, *_ = next(distributed.rendezvous("env://", launch.rank, size))
     on_gpu = device.type == "cuda"
-    torch.distributed.init_process_group(
+    distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
-        store=torch.distributed.PrefixStore(f"start {launch.start}", store),
+        store=distributed.PrefixStore(f"start {launch.start}", store),
         rank=launch.rank,
         world_size=size,
         timeout=_TIMEOUT,

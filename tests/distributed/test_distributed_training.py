@@ -28,10 +28,11 @@ EVERYTHING = shlex.split("""
     --mine-every 6 --mined-triplets 3 --held-out 0.4
 """)
 # A network of the paper: no batch normalisation. Micro-batches, which are not those of one process.
-# The random rule takes any negative within the margin: rounding chooses between none that are close.
+# The rule and the rate are such that rounding decides little: it may choose between two negatives
+# that are about as close, and a deep network at a high rate makes much of the least difference.
 PLAIN = shlex.split("""
     --max-steps 20 --evaluations 1 --dropout 0.3 --flip true --noise 0.1 --held-out 0.4
-    --model nns2 --input-size 64 --micro-batch 5 --optimizer adagrad --lr 0.01 --negatives 3
+    --model nns2 --input-size 64 --micro-batch 5 --optimizer adagrad --lr 0.001 --negatives 3
     --negative-rule random_violating --identities 3
 """)
 
