@@ -265,7 +265,7 @@ class RunOptions:
         "auto", "auto is bf16-mixed where the device computes in bfloat16, else 32-true"
     )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = option("auto", "device to train on")
-    devices: int = option(
+    devices: int = rare(
         1,
         "processes on each machine, a GPU each where there are GPUs; torchrun and srun say it "
         "themselves",
