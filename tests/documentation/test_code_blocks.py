@@ -65,6 +65,14 @@ def _check(line: str, program: str, words: list[str]) -> None:
         for extra in re.findall(r"\.\[([\w,]+)\]", line):
             for name in extra.split(","):
                 assert re.search(rf"^{name} = \[", pyproject, re.MULTILINE), f"{line}: {name}?"
+    elif program == "torchrun":
+        module = words.index("-m")
+        _check_options(line, ("torch.distributed.run",), words[:module])
+        _check(line, "python", words[module:])
+    elif program == "sbatch":
+        assert (ROOT / words[0]).is_file(), f"{line}: there is no such file"
+    elif program == "export":
+        assert "=" in words[0], f"{line}: what is the variable's value?"
     elif program == "eval":  # what a command prints
         inner = shlex.split(" ".join(words).removeprefix("$(").removesuffix(")"))
         _check(line, inner[0], inner[1:])
