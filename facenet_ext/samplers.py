@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
 
-__all__ = ["MPerClassSampler", "cut", "derive_seed"]
+__all__ = ["MPerClassSampler", "derive_seed"]
 
 
 class MPerClassSampler(Sampler[list[int]]):

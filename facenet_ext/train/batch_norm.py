@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from facenet_ext._ranks import Ranks
 
@@ -20,22 +19,25 @@ class SyncBatchNorm(LayerSync):
         if Ranks.of().device != torch.device("cpu"):
             return TorchSyncBatchNorm().apply(model)
         for name, child in model.named_children():
-            if isinstance(child, _BatchNorm):
+            if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
                 setattr(model, name, _OverRanks.of(child))
             else:
                 self.apply(child)
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Put layers of their kind back after training; ours compute the same in evaluation."""
+        """Put torch's other layers back after training; ours compute the same in evaluation."""
         return TorchSyncBatchNorm().revert(model)
 
 
-class _OverRanks(_BatchNorm):
-    """Normalise by mean and variance over the rows of all ranks, which may have unequal numbers."""
+class _OverRanks(nn.BatchNorm2d):
+    """Normalise by mean and variance over the rows of all ranks, which may have unequal numbers.
+
+    The input may have any number of dimensions.
+    """
 
     @classmethod
-    def of(cls, layer: _BatchNorm) -> _OverRanks:
+    def of(cls, layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> _OverRanks:
         """Return a layer with the same parameters and averages, not copies of them."""
         made = cls(layer.num_features, layer.eps, layer.momentum, layer.affine)
         made._parameters.update(layer._parameters)
@@ -51,7 +53,7 @@ class _OverRanks(_BatchNorm):
             return super().forward(input)
         channels = (1, -1, *[1] * (input.ndim - 2))
         others = [dim for dim in range(input.ndim) if dim != 1]
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         count = x.new_tensor([x.numel() / x.shape[1]])
         total = _sum_over_ranks(torch.cat([x.sum(others), count]))
         mean, n = total[:-1] / total[-1], total[-1].detach()

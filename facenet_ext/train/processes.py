@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from facenet_ext._internals import internal
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.launch import Launch, is_first, started_by
@@ -133,11 +134,11 @@ def _plugins() -> list[Any]:
 
 def tells() -> bool:
     """Return whether this process is to tell what ended the run: the first one that asks."""
-    if Ranks.of().size == 1:
+    default_store = internal("distributed.distributed_c10d._get_default_store")
+    if Ranks.of().size == 1 or default_store is None:
         return is_first()
     try:
-        store = torch.distributed.distributed_c10d._get_default_store()
-        return bool(store.add("facenet_ext/told", 1) == 1)
+        return bool(default_store().add("facenet_ext/told", 1) == 1)
     except RuntimeError:  # it was in a process that has ended
         return False
 
