@@ -192,7 +192,10 @@ def test_a_second_ctrl_c_stops_at_once_and_keeps_the_checkpoint_before(
 
 
 @pytest.mark.ci
-def test_ctrl_c_ends_the_process_with_one_line_and_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_with_one_line_and_a_checkpoint(
+    tmp_path: Path, number: int
+) -> None:
     command = [sys.executable, "-m", "facenet_ext.train", *TINY, "--output", "run"]
     process = subprocess.Popen(
         [*command, "--max-steps", "1000000", "--evaluations", "20000"],
@@ -205,7 +208,7 @@ def test_ctrl_c_ends_the_process_with_one_line_and_a_checkpoint(tmp_path: Path) 
     while not (tmp_path / "run/checkpoints/last.ckpt").is_file() and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.splitlines() == [
