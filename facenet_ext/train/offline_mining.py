@@ -96,13 +96,13 @@ class OfflineMining(Callback):
         share_buffers(module, ranks)
         triplets = torch.empty(0, 3, dtype=torch.int64)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with Counting("embedding", get_console()) as progress:
+        with Counting("embedding", get_console() if ranks.rank == 0 else self.console) as progress:
             embeddings = embed_to_file(
                 module,
                 self.batches.data.train,
                 rows,
                 self.folder / "embeddings.npy",
-                progress if ranks.rank == 0 else None,
+                progress,
             )
         if ranks.rank == 0:
             self._mine(path, rows, embeddings, module.device)
@@ -151,7 +151,7 @@ def embed_to_file(
     examples: Examples,
     rows: NDArray[np.int64],
     path: Path,
-    progress: Counting | None,
+    progress: Counting,
 ) -> NDArray[np.float32]:
     """Embed examples, one pass through the network each, into a file.
 
@@ -162,7 +162,7 @@ def embed_to_file(
         examples: what to embed.
         rows: which of them, and in what order.
         path: the .npy file.
-        progress: told how many are done; None: nobody is.
+        progress: told how many are done.
 
     Returns:
         [len(rows), D], mapped to the file; no rows on other processes than the first.
@@ -184,8 +184,7 @@ def embed_to_file(
         parts = gather_rows(ranks, embedded)
         if file is not None:
             file[first : first + batch] = torch.cat(parts).numpy()
-        if progress is not None:
-            progress(min(first + batch, len(rows)), len(rows))
+        progress(min(first + batch, len(rows)), len(rows))
     module.train(training)
     if file is None:
         return np.empty((0, dim), np.float32)
