@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Ranks"]
 
 _MESSAGE = 4096  # bytes that are told of an error
+_TOLD = (ValueError, TypeError, OSError)  # kinds that keep their type on other ranks
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +111,9 @@ class Ranks:
             error: what this rank would raise; None where nothing is wrong.
 
         Raises:
-            Exception: ``error`` itself; on the ranks without one, of its type if that is built in,
-                with the number and the message of the first rank that has one.
+            Exception: ``error`` itself; on the ranks without one a ValueError, TypeError or OSError
+                where it is one, else a RuntimeError, with the number and the message of the first
+                rank that has one, and with that number as the attribute ``of_rank``.
         """
         if self.size > 1:
             wrong = torch.tensor([error is not None], dtype=torch.uint8, device=self.device)
@@ -121,14 +124,40 @@ class Ranks:
 
     def raise_first(self, error: Exception | None) -> None:
         """As :meth:`raise_anywhere`, where all ranks know that one of them has an error."""
-        told = self.tell("" if error is None else f"{type(error).__name__}\n{error}")
+        told = self.tell("" if error is None else f"{_built_in(error)}\n{error}")
         if error is not None:
             raise error
+        kinds = {kind.__name__: kind for kind in _TOLD}
         for rank, text in enumerate(told):
             if text:
                 name, _, message = text.partition("\n")
-                kind = {"ValueError": ValueError, "TypeError": TypeError}.get(name, RuntimeError)
-                raise kind(f"rank {rank}: {message}")
+                relayed: Any = kinds.get(name, RuntimeError)(f"rank {rank}: {message}")
+                relayed.of_rank = rank
+                raise relayed
+
+    def first(self, work: Callable[[], _T]) -> _T | None:
+        """Lets rank 0 do something while the others wait; an error there is raised on all.
+
+        Returns:
+            What it returned; None on the other ranks.
+        """
+        result, error = None, None
+        if self.rank == 0:
+            try:
+                result = work()
+            except Exception as caught:
+                error = caught
+        self.raise_anywhere(error)
+        return result
+
+    def number(self, of_first: int | None) -> int:
+        """A whole number of rank 0, told to all; what the others give does not matter."""
+        own = torch.tensor(of_first or 0, device=self.device)
+        return int(self.all_gather(own)[0])
+
+
+def _built_in(error: Exception) -> str:
+    return next((kind.__name__ for kind in _TOLD if isinstance(error, kind)), "RuntimeError")
 
 
 def _collective(name: str, before: str) -> Any:

@@ -9,17 +9,22 @@ the size of the set, whose embeddings may be a memory-mapped file.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from facenet_ext import _validation as check
+from facenet_ext._claims import Claims, check_same
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
+from facenet_ext._ranks import Ranks
 from facenet_ext._rule import DETERMINISTIC, TripletRule
 from facenet_ext._selection import select
 from facenet_ext._types import Triplets
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["PAIRS", "SEMIHARD", "Block", "blocks", "mine", "mine_block"]
 
@@ -121,6 +126,7 @@ def mine(
     block: int = MINING_BLOCK,
     chunk: int = MINING_CHUNK,
     device: torch.device | str = "cpu",
+    group: ProcessGroup | None = None,
 ) -> Iterator[Triplets]:
     """Select triplets over all rows, out of core.
 
@@ -135,10 +141,12 @@ def mine(
         block: anchors that are searched for together.
         chunk: candidates that are in memory at once.
         device: where to compute.
+        group: the processes that divide the blocks; all of them call it, with the same arguments.
+            None: those of the default group, or this one alone where there is none.
 
     Yields:
-        The :class:`Triplets` of each block, on the CPU, in lexicographic order of (anchor,
-        positive). Their indices are rows of ``embeddings``.
+        The :class:`Triplets` of each block that this process claimed, on the CPU, in lexicographic
+        order of (anchor, positive). Their indices are rows of ``embeddings``.
 
     Raises:
         ValueError: shapes that do not fit, an unknown option, an embedding that is not finite.
@@ -153,7 +161,9 @@ def mine(
     Source: FaceNet (Schroff et al., CVPR 2015), section 3.2: triplets generated offline every n
     steps, from the most recent checkpoint.
     """
-    for one in blocks(labels, block, most_pairs(rule)):
+    ranks = Ranks.of(group)
+    check_same(ranks, embeddings=embeddings.shape, rule=rule, block=block)
+    for _, one in Claims(ranks).of(blocks(labels, block, most_pairs(rule))):
         yield mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
 
 

@@ -2,17 +2,19 @@
 
 Until all is done, each block is a file of its own in ``<path>.parts``, beside a description of what
 is mined: an interrupted run that starts again does not search again for the blocks that are there.
+Several processes divide the blocks among them, and the file is the same with any number of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -20,7 +22,9 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 
+from facenet_ext._claims import check_same, claiming, lock
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
+from facenet_ext._ranks import Ranks
 from facenet_ext._rule import TripletRule
 from facenet_ext._types import Triplets
 from facenet_ext.mining.search import (
@@ -31,6 +35,9 @@ from facenet_ext.mining.search import (
     mine_block,
     most_pairs,
 )
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["describe", "fingerprint", "mine_to_parquet", "read_triplets"]
 
@@ -44,6 +51,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _SAMPLED_ROWS = 1024
+_LOCK = "lock"
 _OPTIONS = ("positives", "negatives", "margin", "within_margin", "distance")
 
 
@@ -58,8 +66,12 @@ def mine_to_parquet(
     device: torch.device | str = "cpu",
     resume: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    group: ProcessGroup | None = None,
 ) -> int:
     """Mine triplets into a Parquet file; call it again after an interruption to go on.
+
+    With several processes each claims a block, searches it, and claims the next one. A block that
+    a killed process had claimed is searched by the next call, whatever its number of processes.
 
     Args:
         embeddings: ``[N, D]``, see :func:`facenet_ext.mining.mine`, as every argument not named
@@ -74,12 +86,14 @@ def mine_to_parquet(
         resume: go on where an interrupted call ended; else begin anew.
         progress: called with the anchors that are done and with how many there are, first with
             those that were done before.
+        group: the processes that divide the blocks, see there. All of them reach ``path``.
 
     Returns:
         The number of triplets.
 
     Raises:
-        ValueError: as there, or ``path`` was begun with other embeddings, labels or options.
+        ValueError: as there, or ``path`` was begun with other embeddings, labels or options, or
+            is being written by another call.
         TypeError: as there.
         OSError: the file cannot be written.
 
@@ -95,27 +109,40 @@ def mine_to_parquet(
     """
     check_rule(rule)
     check_embeddings(embeddings, labels)
+    ranks = Ranks.of(group)
     todo = blocks(labels, block, most_pairs(rule))
+    described = describe(embeddings, labels, rule, block)
+    check_same(ranks, **described)
     parts = path.with_name(path.name + ".parts")
-    if not resume:
-        shutil.rmtree(parts, ignore_errors=True)
-    _open(parts, describe(embeddings, labels, rule, block))
+    names = [f"{number:07d}.parquet" for number in range(len(todo))]
     anchors = sum(len(one.rows) for one in todo)
-    files = [parts / f"{number:07d}.parquet" for number in range(len(todo))]
-    done = sum(len(one.rows) for one, file in zip(todo, files, strict=True) if file.is_file())
-    if progress is not None:
-        progress(done, anchors)
-    for one, file in zip(todo, files, strict=True):
-        if file.is_file():
-            continue
-        found = mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
-        _write(file, [_table(found)])
-        done += len(one.rows)
-        if progress is not None:
-            progress(done, anchors)
-    count = _write(path, (pq.read_table(file) for file in files))
-    shutil.rmtree(parts)
-    return count
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> int:
+            present = stack.enter_context(_begun(parts, described, resume))
+            return sum(
+                len(one.rows) for one, name in zip(todo, names, strict=True) if name in present
+            )
+
+        before = ranks.number(ranks.first(begin))
+        with claiming(ranks) as claims:
+            if progress is not None:
+                progress(before, anchors)
+            for _, (one, name) in claims.of(zip(todo, names, strict=True)):
+                if (parts / name).is_file():
+                    continue
+                found = mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
+                _write(parts / name, [_table(found)])
+                done = before + claims.finish(len(one.rows))
+                if progress is not None:
+                    progress(done, anchors)
+
+        def join() -> int:
+            count = _write(path, (pq.read_table(parts / name) for name in names))
+            shutil.rmtree(parts)
+            return count
+
+        return ranks.number(ranks.first(join))
 
 
 def read_triplets(path: Path) -> Triplets:
@@ -157,9 +184,23 @@ def _write(path: Path, tables: Any) -> int:
     return count
 
 
-def _open(parts: Path, description: dict[str, Any]) -> None:
-    """Make the folder of parts, or check that those in it are of the same mining."""
+@contextlib.contextmanager
+def _begun(parts: Path, description: dict[str, Any], resume: bool) -> Iterator[set[str]]:
+    """Lock the folder of parts, and yield the names of those that are there."""
     parts.mkdir(parents=True, exist_ok=True)
+    with lock(parts / _LOCK) as ours:
+        if not ours:
+            raise ValueError(f"{parts}: another call is mining into it; wait for its end")
+        if not resume:
+            for file in parts.iterdir():
+                if file.name != _LOCK:
+                    file.unlink()
+        _open(parts, description)
+        yield set(os.listdir(parts))
+
+
+def _open(parts: Path, description: dict[str, Any]) -> None:
+    """Describe what is mined, or check that the parts are of the same mining."""
     file = parts / "mining.json"
     if file.is_file():
         try:

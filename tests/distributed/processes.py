@@ -23,7 +23,14 @@ import torch
 import torch.distributed as dist
 
 _SERVER = multiprocessing.get_context("forkserver")
-_PRELOADED = ["torch.distributed", "torch._dynamo", "facenet_ext", "processes"]
+_PRELOADED = [
+    "torch.distributed",
+    "torch._dynamo",
+    "facenet_ext.mining.storage",
+    "pandas",  # pyarrow imports it where it is installed
+    "pytest",
+    "processes",
+]
 _SERVER.set_forkserver_preload(_PRELOADED)
 
 # How long the others may take to end after one rank failed: longer, and they wait for it.

@@ -1,0 +1,187 @@
+"""Work that is divided among processes: each piece is claimed by one of them, through the store.
+
+A counter in the store of ``torch.distributed`` says which piece is next. A rank that is fast takes
+more pieces. The store ends with the job, and the claims with it: what a killed rank had claimed and
+not finished is free in the next job, whatever its number of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from facenet_ext._ranks import Ranks
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Claims", "check_same", "claiming", "gather_pieces", "lock"]
+
+_T = TypeVar("_T")
+_NO_MORE = 2**40
+
+
+class Claims:
+    """Pieces of work, each for one of the processes. All of them make it, at the same place.
+
+    Args:
+        ranks: the processes.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._claimed = self._done = 0  # of one process, which needs no store
+        self._store: Any = None
+        if ranks.size > 1:
+            own = int.from_bytes(os.urandom(7), "big")
+            self._key = f"facenet_ext/{ranks.number(own)}"
+            group = ranks.group or torch.distributed.group.WORLD
+            assert group is not None
+            self._store = group.get_group_store()
+
+    def of(self, pieces: Iterable[_T]) -> Iterator[tuple[int, _T]]:
+        """Yield those pieces that this rank claims, each with its number.
+
+        Args:
+            pieces: all of them, in the same order on every rank.
+        """
+        mine = self._claim()
+        for number, piece in enumerate(pieces):
+            if number == mine:
+                yield number, piece
+                mine = self._claim()
+            elif mine >= _NO_MORE:
+                return
+
+    def _claim(self) -> int:
+        if self._store is not None:
+            return int(self._store.add(f"{self._key}/claimed", 1)) - 1
+        self._claimed += 1
+        return self._claimed - 1
+
+    def finish(self, amount: int) -> int:
+        """Add to what is done; return how much that is on all ranks together."""
+        if self._store is not None:
+            return int(self._store.add(f"{self._key}/done", amount))
+        self._done += amount
+        return self._done
+
+    def stop(self) -> None:
+        """Leave no piece for anyone to claim."""
+        if self._store is not None:
+            self._store.add(f"{self._key}/claimed", _NO_MORE)
+
+
+@contextlib.contextmanager
+def claiming(ranks: Ranks) -> Iterator[Claims]:
+    """Give out claims, and wait at the end until all ranks are there.
+
+    An exception on one rank leaves the others no more pieces, and is raised on all of them.
+    """
+    claims = Claims(ranks)
+    error = None
+    try:
+        yield claims
+    except Exception as caught:
+        claims.stop()
+        error = caught
+    ranks.raise_anywhere(error)
+
+
+@contextlib.contextmanager
+def lock(file: Path) -> Iterator[bool]:
+    """Lock a file against other processes; yield whether none has it.
+
+    The lock ends with this process, however that ends. On a file system without locks nothing is
+    locked.
+    """
+    with file.open("w") as opened:
+        if fcntl is not None:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:  # without locks
+                pass
+        yield True
+
+
+def check_same(ranks: Ranks, **values: object) -> None:
+    """Raises on every rank unless all of them have the same values, as these are printed.
+
+    Args:
+        ranks: the processes.
+        values: by the argument's name.
+
+    Raises:
+        ValueError: the message names the argument, the rank and both values.
+    """
+    if ranks.size == 1:
+        return
+    for name, value in values.items():
+        text = str(value).encode()[:256]
+        sent = torch.zeros(256, dtype=torch.uint8)
+        sent[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
+        first, *others = (
+            bytes(row.tolist()).rstrip(b"\0").decode(errors="replace")
+            for row in ranks.all_gather(sent.to(ranks.device)).cpu()
+        )
+        for rank, other in enumerate(others, 1):
+            if other != first:
+                raise ValueError(
+                    f"{name}: expected the same on every rank, got {first} on rank 0 and {other} "
+                    f"on rank {rank}"
+                )
+
+
+def gather_pieces(
+    ranks: Ranks, pieces: Mapping[int, Sequence[Tensor]], empty: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Give every rank the results of all, joined in the order of the pieces.
+
+    Args:
+        ranks: the processes.
+        pieces: by number, what came of each piece that this rank did: tensors of one length.
+        empty: tensors of length 0 that are otherwise like those: of a rank without pieces.
+
+    Returns:
+        The tensors of all pieces, joined, on the device of ``empty``.
+    """
+    own = [torch.cat([none, *parts]) for none, *parts in zip(empty, *pieces.values(), strict=True)]
+    if ranks.size == 1:
+        return tuple(own)
+    # Of each rank the numbers of its pieces and their lengths, and then their rows.
+    facts = [(number, len(piece[0])) for number, piece in pieces.items()]
+    table = _gather_uneven(ranks, torch.tensor(facts, dtype=torch.int64).reshape(-1, 2))
+    order = sorted(
+        (number, rank, begin, length)
+        for rank, rows in enumerate(table)
+        for (number, length), begin in zip(rows.tolist(), _begins(rows[:, 1]), strict=True)
+    )
+    joined = []
+    for field in own:
+        of_ranks = _gather_uneven(ranks, field)
+        rows = [of_ranks[rank][begin : begin + length] for _, rank, begin, length in order]
+        joined.append(torch.cat([field[:0], *(part.to(field.device) for part in rows)]))
+    return tuple(joined)
+
+
+def _begins(lengths: Tensor) -> list[int]:
+    begins: list[int] = (lengths.cumsum(0) - lengths).tolist()
+    return begins
+
+
+def _gather_uneven(ranks: Ranks, own: Tensor) -> list[Tensor]:
+    """The tensors of all ranks, which may differ in length."""
+    sizes = ranks.all_gather(torch.tensor(len(own), device=ranks.device)).tolist()
+    padded = own.new_zeros((max(sizes), *own.shape[1:]), device=ranks.device)
+    padded[: len(own)] = own
+    return [row[:size] for row, size in zip(ranks.all_gather(padded), sizes, strict=True)]
