@@ -8,6 +8,8 @@ not finished is free in the next job, whatever its number of processes.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,10 +25,11 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Claims", "check_same", "claiming", "gather_pieces", "lock"]
+__all__ = ["Claims", "check_same", "claiming", "gather_pieces", "lock", "rows_of_block"]
 
 _T = TypeVar("_T")
 _NO_MORE = 2**40
+_FEWEST = 512  # rows of a block of pairs: below that calls and claims take a share of the time
 
 
 class Claims:
@@ -86,13 +89,12 @@ def claiming(ranks: Ranks) -> Iterator[Claims]:
     An exception on one rank leaves the others no more pieces, and is raised on all of them.
     """
     claims = Claims(ranks)
-    error = None
-    try:
-        yield claims
-    except Exception as caught:
-        claims.stop()
-        error = caught
-    ranks.raise_anywhere(error)
+    with ranks.together():
+        try:
+            yield claims
+        except Exception:
+            claims.stop()
+            raise
 
 
 @contextlib.contextmanager
@@ -119,27 +121,43 @@ def check_same(ranks: Ranks, **values: object) -> None:
 
     Args:
         ranks: the processes.
-        values: by the argument's name.
+        values: by the argument's name; of a tensor the shape, the type and some rows are compared.
 
     Raises:
         ValueError: the message names the argument, the rank and both values.
     """
     if ranks.size == 1:
         return
-    for name, value in values.items():
-        text = str(value).encode()[:256]
-        sent = torch.zeros(256, dtype=torch.uint8)
-        sent[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
-        first, *others = (
-            bytes(row.tolist()).rstrip(b"\0").decode(errors="replace")
-            for row in ranks.all_gather(sent.to(ranks.device)).cpu()
-        )
-        for rank, other in enumerate(others, 1):
-            if other != first:
+    own = (str(_name(value) if isinstance(value, Tensor) else value) for value in values.values())
+    first, *others = (text.split("\n") for text in ranks.tell("\n".join(own)))
+    for rank, other in enumerate(others, 1):
+        for name, expected, got in zip(values, first, other, strict=True):
+            if got != expected:
                 raise ValueError(
-                    f"{name}: expected the same on every rank, got {first} on rank 0 and {other} "
+                    f"{name}: expected the same on every rank, got {expected} on rank 0 and {got} "
                     f"on rank {rank}"
                 )
+
+
+def _name(tensor: Tensor) -> str:
+    """A name for a tensor: its shape, its type, and a hash of evenly spaced rows."""
+    rows = torch.linspace(0, max(0, len(tensor) - 1), min(len(tensor), 1024)).long()
+    sample = tensor.detach()[rows.to(tensor.device)].cpu().contiguous().view(torch.uint8)
+    hashed = hashlib.sha256(sample.numpy().tobytes()).hexdigest()[:16]
+    return f"{list(tensor.shape)} {tensor.dtype} {hashed}"
+
+
+def rows_of_block(ranks: Ranks, rows: int, most: int) -> int:
+    """How many rows a block of pairs has on each side, so that each rank gets several blocks.
+
+    Args:
+        ranks: the processes.
+        rows: there are, on the longer side.
+        most: that a block may have; in one process it has them.
+    """
+    if ranks.size == 1:
+        return most
+    return min(most, max(_FEWEST, math.ceil(rows / math.ceil(4 * math.sqrt(ranks.size)))))
 
 
 def gather_pieces(

@@ -21,10 +21,13 @@ from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import ops
+from facenet_ext._claims import claiming, rows_of_block
+from facenet_ext._ranks import Ranks
 
-__all__ = ["Format", "PairCounts", "Threshold"]
+__all__ = ["Format", "PairCounts", "Threshold", "count_pairs"]
 
 Progress = Callable[[int, int], None]
+_Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 _BLOCK = 16_384
 """Rows on each side in one call of the operator. A call takes a fraction of a second on two cores;
@@ -175,6 +178,7 @@ class PairCounts:
         batch: the rows and labels.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         progress: called in each pass with how many pairs are done, and how many there are.
+        ranks: the processes that divide each pass.
 
     Attributes:
         same: number of pairs of one label.
@@ -182,7 +186,10 @@ class PairCounts:
         total: number of all pairs.
     """
 
-    def __init__(self, batch: check.Batch, distance: str, progress: Progress | None) -> None:
+    def __init__(
+        self, batch: check.Batch, distance: str, progress: Progress | None, ranks: Ranks
+    ) -> None:
+        self.ranks = ranks
         self.tensors = batch.tensors()[:4]
         self.distance = distance
         self.progress = progress
@@ -280,15 +287,9 @@ class PairCounts:
                 begin = max(begin, windows[-1] + (bins << shift))
             if begin < high:
                 windows.append(begin)
-        device = self.tensors[0].device
-        columns = len(windows) * (bins + 1) + 2
-        counts = torch.zeros(2, columns, dtype=torch.int64, device=device)
-        done = 0
-        for block, pairs in self.blocks():
-            counts += ops.distance_histogram(*block, self.distance, windows, shift, bins)
-            done += pairs
-            if self.progress is not None:
-                self.progress(done, self.total)
+        counts = count_pairs(
+            self.tensors, self.distance, windows, shift, bins, self.ranks, self.progress
+        )
         if unusable := int(counts[:, -1].sum()):
             raise ValueError(f"distances must be finite, got {unusable} NaN or infinite")
         return self._counted(counts, windows, shift, bins)
@@ -300,21 +301,52 @@ class PairCounts:
         upto = counts[:, :-1].cpu().cumsum(1)
         return _Counted(torch.cat([ends[0], edges, ends[1]]), upto)
 
-    def blocks(self) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor | None, Tensor | None], int]]:
-        """Yield the blocks of pairs, each with its number of pairs."""
-        emb, labels, ref_emb, ref_labels = self.tensors
-        rows, columns = self.shape
-        for i in range(0, rows, _BLOCK):
-            for j in range(0 if ref_emb is not None else i, columns, _BLOCK):
-                a, b = slice(i, i + _BLOCK), slice(j, j + _BLOCK)
-                if ref_emb is None and i == j:
-                    count = len(emb[a])
-                    yield (emb[a], labels[a], None, None), count * (count - 1) // 2
-                elif ref_emb is None or ref_labels is None:
-                    yield (emb[a], labels[a], emb[b], labels[b]), len(emb[a]) * len(emb[b])
-                else:
-                    block = (emb[a], labels[a], ref_emb[b], ref_labels[b])
-                    yield block, len(emb[a]) * len(ref_emb[b])
+
+def count_pairs(
+    tensors: _Tensors,
+    distance: str,
+    windows: Sequence[int],
+    shift: int,
+    bins: int,
+    ranks: Ranks,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Count all pairs by their bins, block by block: see ``ops.distance_histogram``.
+
+    Several processes claim blocks, and add up what they counted by one all-reduce.
+    """
+    emb, labels, ref_emb, ref_labels = tensors
+    rows, columns = len(emb), len(emb if ref_emb is None else ref_emb)
+    total = rows * (rows - 1) // 2 if ref_emb is None else rows * columns
+    size = rows_of_block(ranks, max(rows, columns), _BLOCK)
+    counts = torch.zeros(
+        2, len(windows) * (bins + 1) + 2, dtype=torch.int64, device=ranks.device or emb.device
+    )
+    with claiming(ranks) as claims:
+        for _, (i, j) in claims.of(_corners(rows, columns, size, itself=ref_emb is None)):
+            a, b = slice(i, i + size), slice(j, j + size)
+            block: _Tensors
+            if ref_emb is not None and ref_labels is not None:
+                block = emb[a], labels[a], ref_emb[b], ref_labels[b]
+            elif i == j:
+                block = emb[a], labels[a], None, None
+            else:
+                block = emb[a], labels[a], emb[b], labels[b]
+            one, names, other, other_names = block
+            counts += ops.distance_histogram(
+                one, names, other, other_names, distance, windows, shift, bins
+            )
+            done = claims.finish(
+                len(one) * (len(one) - 1) // 2 if other is None else len(one) * len(other)
+            )
+            if progress is not None:
+                progress(done, total)
+    return ranks.all_reduce(counts).to(emb.device)
+
+
+def _corners(rows: int, columns: int, size: int, *, itself: bool) -> Iterator[tuple[int, int]]:
+    """The first row and column of each block; of a set with itself those from the diagonal on."""
+    return ((i, j) for i in range(0, rows, size) for j in range(i if itself else 0, columns, size))
 
 
 def _bins(interval: tuple[int, int], shift: int) -> int:

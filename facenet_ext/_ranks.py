@@ -5,9 +5,10 @@ One process without a group is a group of one: nothing is sent, and the code is 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -102,6 +103,25 @@ class Ranks:
         told = self.all_gather(sent.to(self.device)).tolist()
         return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in told]
 
+    def all_to_all(self, tensor: Tensor) -> Tensor:
+        """Of ``[size, ...]``, entry r goes to rank r; ``[size, ...]``: what each rank sent here."""
+        if self.size == 1:
+            return tensor
+        tensor = tensor.contiguous()
+        received = torch.empty_like(tensor)
+        torch.distributed.all_to_all_single(received, tensor, group=self.group)
+        return received
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Raises an error of one rank inside on all of them: see :meth:`raise_anywhere`."""
+        error = None
+        try:
+            yield
+        except Exception as caught:
+            error = caught
+        self.raise_anywhere(error)
+
     def raise_anywhere(self, error: Exception | None) -> None:
         """Raises on every rank where one has an error: its own, or the first other one's.
 
@@ -141,14 +161,8 @@ class Ranks:
         Returns:
             What it returned; None on the other ranks.
         """
-        result, error = None, None
-        if self.rank == 0:
-            try:
-                result = work()
-            except Exception as caught:
-                error = caught
-        self.raise_anywhere(error)
-        return result
+        with self.together():
+            return work() if self.rank == 0 else None
 
     def number(self, of_first: int | None) -> int:
         """A whole number of rank 0, told to all; what the others give does not matter."""

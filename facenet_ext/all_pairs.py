@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from facenet_ext import _validation as check
-from facenet_ext import ops
-from facenet_ext._pair_ranks import Format, PairCounts
+from facenet_ext._claims import check_same
+from facenet_ext._pair_ranks import Format, PairCounts, count_pairs
+from facenet_ext._ranks import Ranks
 from facenet_ext.metrics import OperatingPoint, Roc
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = [
     "DistanceHistogram",
@@ -90,6 +94,7 @@ def distance_histogram(
     distance: str = "sqeuclidean",
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
+    group: ProcessGroup | None = None,
 ) -> DistanceHistogram:
     r"""Count the pairs of rows by their distance.
 
@@ -108,6 +113,8 @@ def distance_histogram(
         ref_emb: ``[N, D]``: count the pairs of a row of ``embeddings`` with one of these. If None,
             each pair of rows of ``embeddings`` counts once.
         ref_labels: ``[N]``
+        group: the processes that divide the pairs; all of them call it, with the same rows. None:
+            those of the default group, or this one alone where there is none.
 
     Returns:
         A :class:`DistanceHistogram` on the device of the embeddings, ``edges`` on the CPU.
@@ -128,27 +135,36 @@ def distance_histogram(
 
     Source: FaceNet, section 4.
     """
-    batch = check.Batch(embeddings, labels, ref_emb, ref_labels, None, None)
-    check.check_choice("distance", distance, check.DISTANCES)
-    format = Format.of(batch.emb.dtype)
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 0 <= bits <= format.mantissa:
-        raise ValueError(f"bits: expected 0 to {format.mantissa}, got {bits!r}")
-    if not 0 <= low < high:
-        raise ValueError(f"low and high: expected 0 <= low < high, got {low!r} and {high!r}")
-    shift = format.mantissa - bits
-    first = format.bits_of(low) >> shift
-    bins = -(-format.bits_of(high, up=True) >> shift) - first
-    if bins > _MOST_BINS:
-        raise ValueError(
-            f"bits: expected at most {_MOST_BINS} bins, got {bins}; "
-            "ask for fewer bits, or for less between low and high"
-        )
-    bins = max(bins, 1)
-    check.check_values("embeddings", embeddings)
-    counts = ops.distance_histogram(*batch.tensors()[:4], distance, [first << shift], shift, bins)
+    ranks = Ranks.of(group)
+    with ranks.together():
+        batch = check.Batch(embeddings, labels, ref_emb, ref_labels, None, None)
+        check.check_choice("distance", distance, check.DISTANCES)
+        format = Format.of(batch.emb.dtype)
+        if isinstance(bits, bool) or not isinstance(bits, int) or not 0 <= bits <= format.mantissa:
+            raise ValueError(f"bits: expected 0 to {format.mantissa}, got {bits!r}")
+        if not 0 <= low < high:
+            raise ValueError(f"low and high: expected 0 <= low < high, got {low!r} and {high!r}")
+        shift = format.mantissa - bits
+        first = format.bits_of(low) >> shift
+        bins = -(-format.bits_of(high, up=True) >> shift) - first
+        if bins > _MOST_BINS:
+            raise ValueError(
+                f"bits: expected at most {_MOST_BINS} bins, got {bins}; "
+                "ask for fewer bits, or for less between low and high"
+            )
+        bins = max(bins, 1)
+        check.check_values("embeddings", embeddings)
+    tensors = batch.tensors()[:4]
+    _check_same(ranks, tensors, distance=distance, low=low, high=high, bits=bits)
+    counts = count_pairs(tensors, distance, [first << shift], shift, bins, ranks)
     edges = format.values_of((first + torch.arange(bins + 1, device="cpu")) << shift)
     counts[:, -2] += counts[:, -1]  # NaN counts as beyond all bins
     return DistanceHistogram(edges, *counts[:, :-1])
+
+
+def _check_same(ranks: Ranks, tensors: Sequence[Tensor | None], **options: object) -> None:
+    names = ("embeddings", "labels", "ref_emb", "ref_labels")
+    check_same(ranks, **dict(zip(names, tensors, strict=True)), **options)
 
 
 def val_far_all_pairs(
@@ -160,6 +176,7 @@ def val_far_all_pairs(
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
     progress: Progress | None = None,
+    group: ProcessGroup | None = None,
 ) -> tuple[OperatingPoint, ...]:
     r"""Find VAL at each wanted FAR over all pairs.
 
@@ -179,6 +196,8 @@ def val_far_all_pairs(
         ref_labels: ``[N]``
         progress: called with how many pairs are done and how many there are, several times a
             second.
+        group: the processes that divide the pairs; all of them call it, with the same rows. None:
+            those of the default group, or this one alone where there is none.
 
     Returns:
         An :class:`facenet_ext.metrics.OperatingPoint` for each rate.
@@ -196,13 +215,16 @@ def val_far_all_pairs(
 
     Source: FaceNet, section 4, equations 5 and 6, and section 5.
     """
-    for rate in far:
-        if not 0 < rate <= 1:
-            raise ValueError(f"far must be in (0, 1], got {rate}")
-    batch = check.Batch(embeddings, labels, ref_emb, ref_labels, None, None)
-    check.check_choice("distance", distance, check.DISTANCES)
-    check.check_values("embeddings", embeddings)
-    pairs = PairCounts(batch, distance, progress)
+    ranks = Ranks.of(group)
+    with ranks.together():
+        for rate in far:
+            if not 0 < rate <= 1:
+                raise ValueError(f"far must be in (0, 1], got {rate}")
+        batch = check.Batch(embeddings, labels, ref_emb, ref_labels, None, None)
+        check.check_choice("distance", distance, check.DISTANCES)
+        check.check_values("embeddings", embeddings)
+    _check_same(ranks, batch.tensors()[:4], distance=distance, far=list(far))
+    pairs = PairCounts(batch, distance, progress, ranks)
     same, different = pairs.same, pairs.different
     if not (same and different):
         raise ValueError(
@@ -230,6 +252,7 @@ def val_far_over_splits(
     seed: int = 0,
     distance: str = "sqeuclidean",
     progress: Progress | None = None,
+    group: ProcessGroup | None = None,
 ) -> SplitVal:
     """Find VAL at a wanted FAR in each of several splits, over all pairs of each.
 
@@ -243,6 +266,8 @@ def val_far_over_splits(
         seed: of the random split.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         progress: called with how many pairs of a split are done, and how many there are.
+        group: the processes that divide the pairs; all of them call it, with the same rows. None:
+            those of the default group, or this one alone where there is none.
 
     Returns:
         A :class:`SplitVal`.
@@ -272,7 +297,12 @@ def val_far_over_splits(
     for split in range(splits):
         rows = (split_of == split).nonzero().flatten().to(embeddings.device)
         points += val_far_all_pairs(
-            embeddings[rows], labels[rows], [far], distance=distance, progress=progress
+            embeddings[rows],
+            labels[rows],
+            [far],
+            distance=distance,
+            progress=progress,
+            group=group,
         )
     values = torch.tensor([point.val for point in points], dtype=torch.float64, device="cpu")
     standard_error = values.std(unbiased=True).item() / math.sqrt(splits)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import ops
+from facenet_ext._claims import check_same, claiming, gather_pieces, rows_of_block
+from facenet_ext._cut_gallery import nearest_in_cut_gallery
+from facenet_ext._ranks import Ranks
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["Neighbours", "PairsWithin", "nearest", "within"]
 
@@ -56,6 +62,7 @@ def nearest(
     *,
     ref_emb: Tensor | None = None,
     distance: str = "sqeuclidean",
+    group: ProcessGroup | None = None,
 ) -> Neighbours:
     r"""Find the k closest rows of a gallery for each row.
 
@@ -70,6 +77,11 @@ def nearest(
         ref_emb: ``[N, D]``, the gallery. If None, the rows themselves; a row is not its own
             neighbour.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
+        group: the processes over which the gallery is cut; all of them call it. Each gives probes
+            of its own and its rows of the gallery, any number of both. The gallery is these rows in
+            the order of the ranks, ``indices`` are places in it, and the result is that of one
+            process. None: the processes of the default group, or this one alone where there is
+            none.
 
     Returns:
         The :class:`Neighbours`; they carry no gradient.
@@ -87,15 +99,25 @@ def nearest(
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 1: recognition is a k-NN classification.
     """
-    check.check_embeddings("embeddings", embeddings)
-    check.check_values("embeddings", embeddings)
-    check.check_choice("distance", distance, check.DISTANCES)
-    candidates = embeddings.shape[0] - 1
-    if ref_emb is not None:
-        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
-        candidates = ref_emb.shape[0]
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
-        raise ValueError(f"k: expected 1 to {_MOST}, got {k!r}")
+    ranks = Ranks.of(group)
+    with ranks.together():
+        check.check_embeddings("embeddings", embeddings)
+        check.check_values("embeddings", embeddings)
+        check.check_choice("distance", distance, check.DISTANCES)
+        if ref_emb is not None:
+            embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
+            raise ValueError(f"k: expected 1 to {_MOST}, got {k!r}")
+    if ranks.size > 1:
+        return Neighbours(*nearest_in_cut_gallery(ranks, embeddings, k, ref_emb, distance))
+    return nearest_here(embeddings, k, ref_emb, distance)
+
+
+def nearest_here(
+    embeddings: Tensor, k: int, ref_emb: Tensor | None = None, distance: str = "sqeuclidean"
+) -> Neighbours:
+    """As :func:`nearest`, in this process alone, whatever groups there are."""
+    candidates = embeddings.shape[0] - 1 if ref_emb is None else ref_emb.shape[0]
     if k > candidates and embeddings.shape[0]:
         raise ValueError(f"k: expected at most the {max(candidates, 0)} candidates, got {k}")
     distances, indices = ops.nearest(embeddings, ref_emb, k, distance)
@@ -114,6 +136,7 @@ def within(
     ref_emb: Tensor | None = None,
     distance: str = "sqeuclidean",
     progress: Progress | None = None,
+    group: ProcessGroup | None = None,
 ) -> PairsWithin:
     r"""Find all pairs of rows that are at most a radius apart.
 
@@ -128,6 +151,8 @@ def within(
             of two rows of ``embeddings`` once, the lower row first.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
         progress: called with how many pairs are done, and how many there are.
+        group: the processes that divide the pairs; all of them call it, with the same rows. None:
+            those of the default group, or this one alone where there is none.
 
     Returns:
         The :class:`PairsWithin`; they carry no gradient.
@@ -143,20 +168,29 @@ def within(
 
     Source: this project; the radius graph of FaceNet's clustering, section 5.7.
     """
-    check.check_embeddings("embeddings", embeddings)
-    check.check_values("embeddings", embeddings)
-    check.check_choice("distance", distance, check.DISTANCES)
-    if ref_emb is not None:
-        embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
-    if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not radius >= 0:
-        raise ValueError(f"radius: expected a number from 0, got {radius!r}")
+    ranks = Ranks.of(group)
+    with ranks.together():
+        check.check_embeddings("embeddings", embeddings)
+        check.check_values("embeddings", embeddings)
+        check.check_choice("distance", distance, check.DISTANCES)
+        if ref_emb is not None:
+            embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not radius >= 0:
+            raise ValueError(f"radius: expected a number from 0, got {radius!r}")
     columns = embeddings if ref_emb is None else ref_emb
     rows, n = embeddings.shape[0], columns.shape[0]
     total = rows * (rows - 1) // 2 if ref_emb is None else rows * n
-    done, capacity, parts = 0, _BLOCK, []
-    for i in range(0, rows, _BLOCK):
-        for j in range(0 if ref_emb is not None else i, n, _BLOCK):
-            a, b = embeddings[i : i + _BLOCK], columns[j : j + _BLOCK]
+    check_same(ranks, embeddings=embeddings, ref_emb=ref_emb, radius=radius, distance=distance)
+    size = rows_of_block(ranks, max(rows, n), _BLOCK)
+    starts = (
+        (i, j)
+        for i in range(0, rows, size)
+        for j in range(0 if ref_emb is not None else i, n, size)
+    )
+    capacity, parts = _BLOCK, {}
+    with claiming(ranks) as claims:
+        for number, (i, j) in claims.of(starts):
+            a, b = embeddings[i : i + size], columns[j : j + size]
             itself = ref_emb is None and i == j
             others = None if itself else b
             pairs, distances, total_close = ops.pairs_within(
@@ -166,14 +200,12 @@ def within(
             if count > capacity:  # again, with room for all: later blocks will need about as much
                 capacity = count
                 pairs, distances, _ = ops.pairs_within(a, others, float(radius), distance, capacity)
-            parts.append((pairs[:count, 0] + i, pairs[:count, 1] + j, distances[:count].clone()))
-            done += len(a) * (len(a) - 1) // 2 if itself else len(a) * len(b)
+            parts[number] = pairs[:count, 0] + i, pairs[:count, 1] + j, distances[:count].clone()
+            done = claims.finish(len(a) * (len(a) - 1) // 2 if itself else len(a) * len(b))
             if progress is not None:
                 progress(done, total)
-    if not parts:
-        nothing = torch.empty(0, dtype=torch.int64, device=embeddings.device)
-        dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
-        return PairsWithin(nothing, nothing, nothing.to(dtype))
-    first, second, distances = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    nothing = torch.empty(0, dtype=torch.int64, device=embeddings.device)
+    dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
+    first, second, distances = gather_pieces(ranks, parts, (nothing, nothing, nothing.to(dtype)))
     order = torch.argsort(first * max(n, 1) + second)
     return PairsWithin(first[order], second[order], distances[order])

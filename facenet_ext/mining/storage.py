@@ -107,10 +107,11 @@ def mine_to_parquet(
 
     Source: FaceNet, section 3.2 (offline generation of triplets).
     """
-    check_rule(rule)
-    check_embeddings(embeddings, labels)
     ranks = Ranks.of(group)
-    todo = blocks(labels, block, most_pairs(rule))
+    with ranks.together():
+        check_rule(rule)
+        check_embeddings(embeddings, labels)
+        todo = blocks(labels, block, most_pairs(rule))
     described = describe(embeddings, labels, rule, block)
     check_same(ranks, **described)
     parts = path.with_name(path.name + ".parts")

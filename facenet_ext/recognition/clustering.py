@@ -17,7 +17,7 @@ from sklearn.metrics.cluster import (  # type: ignore[import-untyped]
 )
 from torch import Tensor
 
-from facenet_ext.neighbours import nearest, within
+from facenet_ext.neighbours import nearest_here, within
 
 LINKAGES = ("average", "single")
 
@@ -203,7 +203,7 @@ def _closest(means: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """
     candidates = torch.cat([means, spread.sqrt()[:, None]], 1).float()
     queries = torch.cat([means, torch.zeros_like(spread)[:, None]], 1).float()
-    two_closest = nearest(queries, 2, ref_emb=candidates).indices
+    two_closest = nearest_here(queries, 2, ref_emb=candidates).indices
     itself = two_closest[:, 0] == torch.arange(len(means))
     other = torch.where(itself, two_closest[:, 1], two_closest[:, 0])
     return _distances(means, spread, torch.arange(len(means)), other), other

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenet_ext.neighbours import nearest
+from facenet_ext.neighbours import nearest_here
 
 SAME_IMAGE = 1e-6
 """Squared distance up to which two embeddings count as those of an image and its copy."""
@@ -183,7 +183,7 @@ def _closest_identities(
     wanted = min(k, available)
     count = min(len(candidates), max(2 * k, 8), _MOST_NEIGHBOURS)
     while True:
-        distances, rows = nearest(probes, count, ref_emb=candidates)
+        distances, rows = nearest_here(probes, count, ref_emb=candidates)
         names = owners[rows]
         if leave_out is not None:
             names = names.masked_fill(distances <= leave_out, -1)
@@ -204,7 +204,7 @@ def _one_by_one(
     for identity in torch.unique(owners).tolist():
         own = (owners == identity).nonzero().flatten()
         if leave_out is None:
-            distances, rows = nearest(probes, 1, ref_emb=candidates[own])
+            distances, rows = nearest_here(probes, 1, ref_emb=candidates[own])
         else:
             distances, rows = _nearest_beyond(probes, candidates[own], leave_out)
         parts.append((distances, torch.full_like(rows, identity), own[rows]))
