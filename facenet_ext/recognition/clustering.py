@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ from sklearn.metrics.cluster import (  # type: ignore[import-untyped]
 )
 from torch import Tensor
 
+from facenet_ext._claims import check_same
+from facenet_ext._ranks import Ranks
 from facenet_ext.neighbours import nearest_here, within
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 LINKAGES = ("average", "single")
 
@@ -65,6 +71,7 @@ def cluster(
     linkage: str = "average",
     *,
     progress: Callable[[int, int], None] | None = None,
+    group: ProcessGroup | None = None,
 ) -> Clusters:
     r"""Agglomerate rows until no two clusters are as close as a threshold.
 
@@ -87,6 +94,8 @@ def cluster(
         threshold: squared Euclidean distance up to which clusters are merged.
         linkage: ``"average"`` or ``"single"``.
         progress: called with how many rows are done, and how many there are.
+        group: the processes that divide the work; all of them call it, with the same arguments.
+            None: those of the default group, or this one alone where there is none.
 
     Returns:
         :class:`Clusters`.
@@ -104,21 +113,24 @@ def cluster(
     *A survey of recent advances in hierarchical clustering algorithms*, 1983 (reciprocal
     neighbours).
     """
-    if linkage not in LINKAGES:
-        raise ValueError(f"linkage: expected one of {', '.join(LINKAGES)}, got {linkage!r}")
-    if not threshold >= 0:
-        raise ValueError(f"threshold: expected a number from 0, got {threshold!r}")
-    embeddings = np.asarray(embeddings)  # accepts tensors and lists too
-    if embeddings.ndim != 2:
-        raise ValueError(f"embeddings: expected a matrix [N, D], got shape {embeddings.shape}")
-    wrong = np.flatnonzero(~np.isfinite(embeddings).all(1))
-    if len(wrong):
-        raise ValueError(f"embeddings: expected numbers, got NaN or infinity in row {wrong[0]}")
+    ranks = Ranks.of(group)
+    with ranks.together():
+        if linkage not in LINKAGES:
+            raise ValueError(f"linkage: expected one of {', '.join(LINKAGES)}, got {linkage!r}")
+        if not threshold >= 0:
+            raise ValueError(f"threshold: expected a number from 0, got {threshold!r}")
+        embeddings = np.asarray(embeddings)  # accepts tensors and lists too
+        if embeddings.ndim != 2:
+            raise ValueError(f"embeddings: expected a matrix [N, D], got shape {embeddings.shape}")
+        wrong = np.flatnonzero(~np.isfinite(embeddings).all(1))
+        if len(wrong):
+            raise ValueError(f"embeddings: expected numbers, got NaN or infinity in row {wrong[0]}")
     rows, copies, place = _distinct(embeddings)
+    check_same(ranks, embeddings=torch.from_numpy(rows), threshold=threshold, linkage=linkage)
     if linkage == "single":
-        groups = _components(rows, threshold, progress)[place]
+        groups = _components(rows, threshold, progress, group)[place]
     else:
-        groups = _average(rows, copies, threshold, progress)[place]
+        groups = _average(rows, copies, threshold, progress, ranks)[place]
     names, sizes = np.unique(groups, return_counts=True)
     # Larger clusters come first, and of equally large ones that with the lowest row.
     first = np.full(len(names), len(groups))
@@ -148,9 +160,12 @@ def _distinct(
 
 
 def _components(
-    embeddings: NDArray[Any], threshold: float, progress: Callable[[int, int], None] | None
+    embeddings: NDArray[Any],
+    threshold: float,
+    progress: Callable[[int, int], None] | None,
+    group: ProcessGroup | None,
 ) -> NDArray[np.int64]:
-    pairs = within(torch.from_numpy(embeddings), threshold, progress=progress)
+    pairs = within(torch.from_numpy(embeddings), threshold, progress=progress, group=group)
     edges = (pairs.first.numpy(), pairs.second.numpy())
     shape = (len(embeddings), len(embeddings))
     graph = coo_array((np.ones(len(edges[0]), np.int8), edges), shape=shape)
@@ -163,6 +178,7 @@ def _average(
     copies: NDArray[np.int64],
     threshold: float,
     progress: Callable[[int, int], None] | None,
+    ranks: Ranks,
 ) -> NDArray[np.int64]:
     """Return for each row one that stands for its cluster; ``copies`` is how often it occurs."""
     means = torch.from_numpy(np.array(embeddings, np.float64))
@@ -174,7 +190,7 @@ def _average(
     while len(active) > 1:
         if progress is not None:
             progress(total - len(active), total)
-        distances, other = _closest(means[active], spread[active])
+        distances, other = _closest(means[active], spread[active], ranks)
         close = distances <= threshold * (1 + _ROUNDING)
         kept, merged = _pairs(means[active], spread[active], distances, other, close)
         into, gone = active[kept], active[merged]
@@ -195,15 +211,19 @@ def _average(
     return labels
 
 
-def _closest(means: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+def _closest(means: Tensor, spread: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
     """Return each cluster's distance to the closest other one, and which that is.
 
     One more coordinate, 0 for the query and sqrt(v) for the candidate, makes the search add the
-    candidate's v to the squared distance.
+    candidate's v to the squared distance. Each rank searches for a share of the clusters.
     """
     candidates = torch.cat([means, spread.sqrt()[:, None]], 1).float()
     queries = torch.cat([means, torch.zeros_like(spread)[:, None]], 1).float()
-    two_closest = nearest_here(queries, 2, ref_emb=candidates).indices
+    share = math.ceil(len(means) / ranks.size)
+    own = queries[ranks.rank * share :][:share]
+    found = torch.zeros(share, 2, dtype=torch.int64)
+    found[: len(own)] = nearest_here(own, 2, ref_emb=candidates).indices
+    two_closest = ranks.all_gather(found.to(ranks.device)).flatten(0, 1)[: len(means)].cpu()
     itself = two_closest[:, 0] == torch.arange(len(means))
     other = torch.where(itself, two_closest[:, 1], two_closest[:, 0])
     return _distances(means, spread, torch.arange(len(means)), other), other

@@ -1,26 +1,39 @@
-"""Embeds a folder of images in constant memory; a killed call can be continued."""
+"""Embeds a folder of images in constant memory; a killed call can be continued.
+
+The images are divided into blocks, in their order. Each is a file of its own until all are done.
+Several processes claim blocks, and the embeddings are the same with any number of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from facenet_ext._claims import Claims, check_same, claiming, lock
 from facenet_ext._defaults import EMBEDDING_BATCH
+from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import write_csv, write_json, writing
+from facenet_ext.common.files import (
+    read_json,
+    replacing,
+    write_bytes,
+    write_csv,
+    write_json,
+    writing,
+)
 from facenet_ext.common.text import counted, printable, read_text
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.images import UnreadableImageError, read_image
@@ -34,8 +47,13 @@ from facenet_ext.recognition.store import (
     read_embeddings,
 )
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 UNREADABLE = "unreadable.csv"
 _PARTS = ".unfinished"
+_MOST_BLOCKS = 4096
+"""A block is a batch, or as many as keep the folder of blocks from having more files than that."""
 
 
 def embed_images(
@@ -47,12 +65,13 @@ def embed_images(
     stop_at_unreadable: bool = False,
     batch: int = EMBEDDING_BATCH,
     progress: Callable[[int, int], None] | None = None,
+    group: ProcessGroup | None = None,
 ) -> StoredEmbeddings:
     """Embed images into a folder.
 
-    Each batch is written to disk when it is done, so after a kill the same call continues behind
-    the last finished batch. Images that cannot be read are left out and listed in
-    ``unreadable.csv``.
+    Each block of images, a batch or several, is written to disk when it is done, so after a kill
+    the same call, in any number of processes, does no finished block again. Images that cannot be
+    read are left out and listed in ``unreadable.csv``.
 
     Args:
         module: the embedder, in evaluation mode.
@@ -62,6 +81,9 @@ def embed_images(
         stop_at_unreadable: give up at the first image that cannot be read.
         batch: images embedded at once.
         progress: called with how many images are done, and how many there are.
+        group: the processes that divide the blocks; all of them call it, with the same arguments,
+            and reach ``output``. None: those of the default group, or this one alone where there is
+            none.
 
     Returns:
         The :class:`StoredEmbeddings`.
@@ -75,50 +97,67 @@ def embed_images(
         "images": len(images),
         "listed": images.fingerprint,
     }
-    finished = _finished(output, described)
-    if finished is not None:
-        return finished
-    with _alone(output / _PARTS):
-        finished = _finished(output, described)  # another command may have just finished it
-        if finished is not None:
-            return finished
-        parts = _Parts(output / _PARTS, described, module.network.embedding_dim)
-        _embed_rest(module, model, images, parts, stop_at_unreadable, batch, progress)
-        if not parts.rows:
-            first = next(iter(parts.unreadable.values()))
-            raise InputError(
-                f"none of {counted(len(images), 'image')} can be read; {images.path(0)}: {first}"
-            )
-        kept = [at for at in range(len(images.ids)) if at not in parts.unreadable]
-        ids, identities = ([names[at] for at in kept] for names in (images.ids, images.identities))
-        with writing(output, ""):
-            listed = sorted(parts.unreadable.items())
-            lines = [(printable(images.ids[at]), " ".join(why.split())) for at, why in listed]
-            if lines:
-                write_csv(output / UNREADABLE, [("image", "reason"), *lines])
-            else:
-                (output / UNREADABLE).unlink(missing_ok=True)
-            parts.join(output / EMBEDDINGS)
-            finish_store(output, ids, identities, model, described)
-        shutil.rmtree(parts.folder, ignore_errors=True)
+    ranks = Ranks.of(group)
+    check_same(ranks, output=output, batch=batch, **described)
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> int:
+            """Lock the folder, and return how many images a block has; 0 where all is done."""
+            if _finished(output, described) is not None:
+                return 0
+            stack.enter_context(_alone(output / _PARTS))
+            if _finished(output, described) is not None:  # another command has just finished it
+                return 0
+            return _begin(output / _PARTS, described, batch)
+
+        block = ranks.number(ranks.first(begin))
+        if block:
+            dim = module.network.embedding_dim
+            parts = _Parts(output / _PARTS, len(images), block, dim)
+            work = _Work(module, model.views, images, parts, stop_at_unreadable, batch)
+            before = ranks.number(parts.done)
+            with claiming(ranks) as claims:
+                work.do(claims, before, progress)
+            ranks.first(lambda: _join(parts, output, images, model, described))
     return read_embeddings(output)
+
+
+def _join(
+    parts: _Parts, output: Path, images: ImageList, model: ModelName, described: dict[str, Any]
+) -> None:
+    """Make of the blocks the finished folder."""
+    unreadable = parts.unreadable()
+    if len(unreadable) == len(images):
+        raise InputError(
+            f"none of {counted(len(images), 'image')} can be read; "
+            f"{images.path(0)}: {next(iter(unreadable.values()))}"
+        )
+    kept = [at for at in range(len(images.ids)) if at not in unreadable]
+    ids, identities = ([names[at] for at in kept] for names in (images.ids, images.identities))
+    with writing(output, ""):
+        if unreadable:
+            lines = [
+                (printable(images.ids[at]), " ".join(unreadable[at].split())) for at in unreadable
+            ]
+            write_csv(output / UNREADABLE, [("image", "reason"), *lines])
+        else:
+            (output / UNREADABLE).unlink(missing_ok=True)
+        parts.join(output / EMBEDDINGS, len(kept))
+        finish_store(output, ids, identities, model, described)
+    shutil.rmtree(parts.folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Lock an unfinished folder against other processes; the lock ends with this process."""
-    with writing(folder.parent, ""):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with contextlib.ExitStack() as stack:
+        with writing(folder.parent, ""):
+            folder.mkdir(parents=True, exist_ok=True)
+            locked = stack.enter_context(lock(folder / "lock"))
+        if not locked:
             raise InputError(
                 f"{folder.parent}: another command is embedding into it; wait for its end"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+            )
         yield
 
 
@@ -136,123 +175,167 @@ def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | Non
     return stored
 
 
-def _embed_rest(
-    module: Embedder,
-    model: ModelName,
-    images: ImageList,
-    parts: _Parts,
-    stop_at_unreadable: bool,
-    batch: int,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    count, names = len(images), images.ids
-    options = module.options.data
+class _Work(NamedTuple):
+    """What is done with each block."""
 
-    def read(position: int) -> Tensor | str:
+    module: Embedder
+    views: str
+    images: ImageList
+    parts: _Parts
+    stop_at_unreadable: bool
+    batch: int
+
+    def do(self, claims: Claims, before: int, progress: Callable[[int, int], None] | None) -> None:
+        """Embed the blocks that this process claims, but for those that are finished.
+
+        Args:
+            claims: of the blocks.
+            before: how many images were done before.
+            progress: see :func:`embed_images`.
+        """
+        count, none = len(self.images), torch.empty(0, self.parts.dim)
+        if progress is not None:
+            progress(before, count)
+        batches = self._batches(claims)
+        embeddings: list[Tensor] = []  # of the block
+        unreadable: dict[int, str] = {}
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, on this machine
+        # Pillow decodes outside Python's lock.
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // processes)) as pool:
+
+            def start() -> tuple[int, range, Iterable[Tensor | str]] | None:
+                """Begin to read the next batch: while this one is embedded."""
+                following = next(batches, None)
+                return following and (*following, pool.map(self._read, following[1]))
+
+            reading = start()
+            while reading is not None:
+                number, positions, images = reading
+                decoded = list(images)
+                reading = start()
+                errors = {
+                    at: why
+                    for at, why in zip(positions, decoded, strict=True)
+                    if isinstance(why, str)
+                }
+                if errors and self.stop_at_unreadable:
+                    position, error = next(iter(errors.items()))
+                    raise InputError(f"{self.images.path(position)}: cannot be read ({error})")
+                unreadable |= errors
+                pixels = [image for image in decoded if isinstance(image, Tensor)]
+                if pixels:
+                    embeddings.append(self.module.embed(torch.stack(pixels), self.views))
+                block = self.parts.blocks[number]
+                if positions.stop == block.stop:
+                    with writing(self.parts.folder.parent, ""):
+                        self.parts.add(number, torch.cat([none, *embeddings]), unreadable)
+                    embeddings, unreadable = [], {}
+                    done = before + claims.finish(len(block))
+                    if progress is not None:
+                        progress(done, count)
+
+    def _batches(self, claims: Claims) -> Iterator[tuple[int, range]]:
+        """The batches of the blocks to be embedded here, each with the number of its block."""
+        for number, block in claims.of(self.parts.blocks):
+            if not self.parts.is_done(number):
+                for first in range(block.start, block.stop, self.batch):
+                    yield number, range(first, min(first + self.batch, block.stop))
+
+    def _read(self, position: int) -> Tensor | str:
+        """Return an image, or why it cannot be read."""
+        path, name = self.images.path(position), self.images.ids[position]
+        options = self.module.options.data
         try:
-            names[position].encode("utf-8")
-            if any(end in names[position] for end in "\n\r"):
+            name.encode("utf-8")
+            if any(end in name for end in "\n\r"):
                 return "its name has a line break"
-            return read_image(images.path(position), options.image_size, options.channels)
+            return read_image(path, options.image_size, options.channels)
         except UnicodeEncodeError:
             return "its name is not UTF-8"
         except UnreadableImageError as error:
-            return str(error).removeprefix(f"{images.path(position)}: ")
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        waiting = list(pool.map(read, _range(parts.done, batch, count)))
-        while parts.done < count:
-            if progress is not None:
-                progress(parts.done, count)
-            decoded, first = waiting, parts.done
-            # The next batch is read while this one is embedded.
-            reading = pool.map(read, _range(first + batch, batch, count))
-            errors = {first + at: e for at, e in enumerate(decoded) if isinstance(e, str)}
-            if errors and stop_at_unreadable:
-                position, error = next(iter(errors.items()))
-                raise InputError(f"{images.path(position)}: cannot be read ({error})")
-            pixels = [image for image in decoded if isinstance(image, Tensor)]
-            embeddings = torch.empty(0, module.network.embedding_dim)
-            if pixels:
-                embeddings = module.embed(torch.stack(pixels), model.views)
-            with writing(parts.folder.parent, ""):
-                parts.add(embeddings, len(decoded), errors)
-            waiting = list(reading)
-    if progress is not None:
-        progress(count, count)
+            return str(error).removeprefix(f"{path}: ")
 
 
-def _range(first: int, count: int, end: int) -> range:
-    return range(min(first, end), min(first + count, end))
+def _begin(folder: Path, described: dict[str, Any], batch: int) -> int:
+    """Describe in an unfinished folder what is embedded; return how many images a block has.
+
+    A call that continues has the blocks that were begun with.
+    """
+    file = folder / "progress.json"
+    begun = read_json(file)
+    size = begun.get("block") if isinstance(begun, dict) else None
+    if not isinstance(size, int) or size < 1:  # it is new, or damaged: begin anew
+        for finished in folder.glob("[0-9]*"):
+            finished.unlink()
+        size = batch * max(1, math.ceil(described["images"] / (batch * _MOST_BLOCKS)))
+        with writing(folder.parent, ""):
+            write_json(file, described | {"block": size})
+    elif any(begun.get(name) != value for name, value in described.items()):
+        raise InputError(
+            f"{folder.parent}: was begun with other images or another model; "
+            "give the same to go on, or choose another folder"
+        )
+    return size
 
 
 class _Parts:
-    """The finished rows of an unfinished folder, and how many images they cover.
+    """The finished blocks of an unfinished folder.
 
     Args:
         folder: the folder of the unfinished files.
-        described: the model and the images, to be compared when a call continues.
+        images: how many there are.
+        block: how many a block has.
         dim: length of a row.
 
     Attributes:
-        done: how many images were tried.
-        rows: how many of them are embedded.
-        unreadable: the positions of the others, each with the reason.
+        blocks: the positions of the images of each.
     """
 
-    def __init__(self, folder: Path, described: dict[str, Any], dim: int) -> None:
+    def __init__(self, folder: Path, images: int, block: int, dim: int) -> None:
         self.folder = folder
-        self.described = described
         self.dim = dim
-        self.done = self.rows = 0
-        self.unreadable: dict[int, str] = {}
-        if self._state.is_file():
-            self._continue()
+        self.blocks = [range(i, min(i + block, images)) for i in range(0, images, block)]
+
+    def _rows(self, number: int) -> Path:
+        return self.folder / f"{number:07d}.f32"
+
+    def _facts(self, number: int) -> Path:
+        return self.folder / f"{number:07d}.json"
+
+    def is_done(self, number: int) -> bool:
+        """Whether a block is finished."""
+        return self._facts(number).is_file()
 
     @property
-    def _state(self) -> Path:
-        return self.folder / "progress.json"
+    def done(self) -> int:
+        """How many images the finished blocks cover."""
+        names = set(os.listdir(self.folder))
+        return sum(
+            len(block)
+            for number, block in enumerate(self.blocks)
+            if self._facts(number).name in names
+        )
 
-    @property
-    def _file(self) -> Path:
-        return self.folder / "rows.f32"
+    def add(self, number: int, rows: Tensor, unreadable: dict[int, str]) -> None:
+        """Write the rows of a block, and then that it is finished."""
+        write_bytes(self._rows(number), rows.contiguous().numpy().tobytes())
+        write_json(self._facts(number), {"unreadable": unreadable})
 
-    def _continue(self) -> None:
-        try:
-            state = json.loads(self._state.read_text(encoding="utf-8"))
-            described = {name: state[name] for name in self.described}
-            done, rows = int(state["done"]), int(state["rows"])
-            unreadable = {int(position): why for position, why in state["unreadable"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return  # the file is damaged: begin anew
-        if described != self.described:
-            raise InputError(
-                f"{self.folder.parent}: was begun with other images or another model; "
-                "give the same to go on, or choose another folder"
-            )
-        if self._file.is_file() and self._file.stat().st_size >= rows * self.dim * 4:
-            self.done, self.rows, self.unreadable = done, rows, unreadable
+    def unreadable(self) -> dict[int, str]:
+        """The positions of the images that are left out, in ascending order, with the reasons."""
+        found: dict[int, str] = {}
+        for number in range(len(self.blocks)):
+            facts = json.loads(read_text(self._facts(number)))
+            found |= {int(position): why for position, why in facts["unreadable"].items()}
+        return found
 
-    def add(self, embeddings: Tensor, tried: int, unreadable: dict[int, str]) -> None:
-        """Write the rows of a batch, and then how far they go."""
-        with self._file.open("r+b" if self._file.is_file() else "w+b") as file:
-            file.truncate(self.rows * self.dim * 4)  # drop what a killed call had begun
-            file.seek(0, os.SEEK_END)
-            file.write(embeddings.contiguous().numpy().tobytes())
-        self.done += tried
-        self.rows += len(embeddings)
-        self.unreadable |= unreadable
-        state = {"done": self.done, "rows": self.rows, "unreadable": self.unreadable}
-        write_json(self._state, self.described | state)
-
-    def join(self, path: Path) -> None:
+    def join(self, path: Path, rows: int) -> None:
         """Write all rows as an .npy file, without reading them into memory."""
         header = io.BytesIO()
-        shape = (self.rows, self.dim)
-        described = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        described = {"descr": "<f4", "fortran_order": False, "shape": (rows, self.dim)}
         np.lib.format.write_array_header_1_0(header, described)
-        unfinished = path.with_name(f".{path.name}")
-        with self._file.open("rb") as rows, unfinished.open("wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             file.write(header.getvalue())
-            shutil.copyfileobj(rows, file)
-        unfinished.replace(path)
+            for number in range(len(self.blocks)):
+                with self._rows(number).open("rb") as block:
+                    shutil.copyfileobj(block, file)

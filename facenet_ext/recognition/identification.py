@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facenet_ext._claims import check_same, claiming, gather_pieces
+from facenet_ext._ranks import Ranks
 from facenet_ext.neighbours import nearest_here
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 SAME_IMAGE = 1e-6
 """Squared distance up to which two embeddings count as those of an image and its copy."""
 
 _PROBES = 4096  # searched for at once
+_FEWEST = 256  # where several processes divide them: for fewer, reading the gallery takes longer
 _CHUNK = 65_536  # rows of the gallery in memory at once
 _MOST_NEIGHBOURS = 1024  # that one search returns
 
@@ -58,6 +65,7 @@ def identify(
     *,
     leave_out: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    group: ProcessGroup | None = None,
 ) -> Identification:
     r"""Find the k identities of a gallery that are closest to each probe.
 
@@ -73,6 +81,8 @@ def identify(
         leave_out: squared distance up to which a row of the gallery is left out of a probe's
             search: ``SAME_IMAGE`` leaves out the probe itself and its copies.
         progress: called with how many probes are done, and how many there are.
+        group: the processes that divide the work; all of them call it, with the same arguments.
+            None: those of the default group, or this one alone where there is none.
 
     Returns:
         An :class:`Identification`.
@@ -92,36 +102,44 @@ def identify(
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 1; ISO/IEC 19795-1 for the terms.
     """
-    if not 1 <= k <= 100:
-        raise ValueError(f"k: expected 1 to 100, got {k!r}")
-    # Accepts tensors and lists too, and leaves a mapped file on disk.
-    gallery, identities, probes = map(np.asanyarray, (gallery, identities, probes))
-    if len(gallery) == 0 or len(gallery) != len(identities):
-        raise ValueError(
-            f"gallery: expected rows, one for each of {len(identities)} identities, "
-            f"got {len(gallery)}"
-        )
-    if gallery.shape[1] != probes.shape[1]:
-        raise ValueError(
-            f"probes: expected {gallery.shape[1]} columns as the gallery has, got {probes.shape[1]}"
-        )
-    if identities.dtype.kind not in "iu":
-        raise ValueError(f"identities: expected integers from 0, got {identities.dtype}")
+    ranks = Ranks.of(group)
+    with ranks.together():
+        if not 1 <= k <= 100:
+            raise ValueError(f"k: expected 1 to 100, got {k!r}")
+        # Accepts tensors and lists too, and leaves a mapped file on disk.
+        gallery, identities, probes = map(np.asanyarray, (gallery, identities, probes))
+        if len(gallery) == 0 or len(gallery) != len(identities):
+            raise ValueError(
+                f"gallery: expected rows, one for each of {len(identities)} identities, "
+                f"got {len(gallery)}"
+            )
+        if gallery.shape[1] != probes.shape[1]:
+            raise ValueError(
+                f"probes: expected {gallery.shape[1]} columns as the gallery has, "
+                f"got {probes.shape[1]}"
+            )
+        if identities.dtype.kind not in "iu":
+            raise ValueError(f"identities: expected integers from 0, got {identities.dtype}")
+    shapes = [gallery.shape, identities.shape, probes.shape]
+    check_same(ranks, shapes=shapes, k=k, leave_out=leave_out)
     # Rows of one identity lie side by side, so that few identities are in two chunks.
     order = np.argsort(identities, kind="stable")
     sorted_identities = torch.from_numpy(np.ascontiguousarray(identities[order])).long()
-    parts = []
-    for begin in range(0, len(probes), _PROBES):
+    size = _PROBES
+    if ranks.size > 1:
+        size = min(_PROBES, max(_FEWEST, math.ceil(len(probes) / (4 * ranks.size))))
+    pieces = {}
+    with claiming(ranks) as claims:
         if progress is not None:
-            progress(begin, len(probes))
-        block = torch.from_numpy(np.array(probes[begin : begin + _PROBES], np.float32))
-        parts.append(_identify_block(gallery, order, sorted_identities, block, k, leave_out))
-    if progress is not None:
-        progress(len(probes), len(probes))
-    if not parts:
-        nothing = torch.empty(0, k, dtype=torch.int64)
-        return Identification(nothing.float(), nothing, nothing)
-    return Identification(*(torch.cat(field) for field in zip(*parts, strict=True)))
+            progress(0, len(probes))
+        for number, begin in claims.of(range(0, len(probes), size)):
+            block = torch.from_numpy(np.array(probes[begin : begin + size], np.float32))
+            pieces[number] = _identify_block(gallery, order, sorted_identities, block, k, leave_out)
+            done = claims.finish(len(block))
+            if progress is not None:
+                progress(done, len(probes))
+    nothing = torch.empty(0, k, dtype=torch.int64)
+    return Identification(*gather_pieces(ranks, pieces, (nothing.float(), nothing, nothing)))
 
 
 def have_other_images(gallery: NDArray[Any], identities: NDArray[Any]) -> NDArray[np.bool_]:
@@ -188,11 +206,15 @@ def _closest_identities(
         if leave_out is not None:
             names = names.masked_fill(distances <= leave_out, -1)
         closest = _first_of_each(Identification(distances, names, rows), k)
-        enough = bool((closest.identities[:, wanted - 1] >= 0).all())
-        if enough or count == len(candidates):
+        lacking = closest.identities[:, wanted - 1] < 0
+        if count == len(candidates) or not lacking.any():
             return closest
         if count == _MOST_NEIGHBOURS:  # a few identities own all of them
-            return _one_by_one(probes, candidates, owners, k, leave_out)
+            # Of these probes alone, so that no probe's result depends on what is searched beside.
+            rest = _one_by_one(probes[lacking], candidates, owners, k, leave_out)
+            for field, values in zip(closest, rest, strict=True):
+                field[lacking] = values
+            return closest
         count = min(len(candidates), 4 * count, _MOST_NEIGHBOURS)
 
 
