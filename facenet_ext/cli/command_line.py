@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
 import traceback
 from argparse import Action, _HelpAction
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from facenet_ext.cli.parsing import Parser
+from facenet_ext.common import processes
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.plain_warnings import tell_warnings
 
@@ -77,7 +79,9 @@ class _Formatter(DefaultHelpFormatter):
         return super()._fill_text(text, width, indent)
 
 
-def run(prog: str, work: Callable[[], int | None], stopped: str = "") -> int:
+def run(
+    prog: str, work: Callable[[], int | None], stopped: str = "", *, divided: bool = False
+) -> int:
     """Do the work of a command, and tell in one line what ended it early.
 
     With ``FACENET_TRACEBACK=1`` in the environment a traceback stands above that line.
@@ -86,35 +90,56 @@ def run(prog: str, work: Callable[[], int | None], stopped: str = "") -> int:
         prog: the command's name.
         work: returns the exit status, None for 0.
         stopped: what to do after Ctrl-C.
+        divided: whether several processes divide the work, if torchrun started several: then the
+            first alone prints, and what ends all of them is told once.
 
     Returns:
         The exit status: that of the work; 2 where the input cannot be used; 130 where the user
-        stopped it.
+        stopped it; 1 where another process has ended.
     """
-    try:
-        with tell_warnings(functools.partial(print, file=sys.stderr)):
-            status = work() or 0
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # whoever read it has seen enough
-        _end_output()
-        return 2
-    except OSError as error:
-        _end_output()
-        return _end(prog, 2, f"error: {error}")
-    except InputError as error:
-        return _end(prog, 2, f"error: {in_flags(' '.join(str(error).split()))}")
-    except InterruptedRunError as stop:
-        how = f"continue with {prog} --resume {stop.checkpoint}" if stop.checkpoint else stopped
-        return _end(prog, 130, f"stopped; {how}")
-    except KeyboardInterrupt:
-        return _end(prog, 130, f"stopped; {stopped}" if stopped else "stopped")
+    divided = divided and processes.is_one_of_many()
+    end = functools.partial(_end, prog, sys.stderr, divided)
+    with processes.others_silent() if divided else contextlib.nullcontext():
+        try:
+            with tell_warnings(lambda text: print(text, file=sys.stderr)):
+                status = work() or 0
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # whoever read it has seen enough
+            _end_output()
+            return 2
+        except OSError as error:
+            _end_output()
+            return end(error, 2, f"error: {error}")
+        except InputError as error:
+            return end(error, 2, f"error: {in_flags(' '.join(str(error).split()))}")
+        except InterruptedRunError as stop:
+            how = f"continue with {prog} --resume {stop.checkpoint}" if stop.checkpoint else stopped
+            return end(stop, 130, f"stopped; {how}")
+        except KeyboardInterrupt as stop:
+            return end(stop, 130, f"stopped; {stopped}" if stopped else "stopped")
+        except Exception as error:  # a fault of this program, or of another process
+            if not divided:
+                raise
+            if processes.is_lost(error):
+                return end(error, 1, "error: another process has ended; start the command again")
+            return end(error, 1, "".join(traceback.format_exception(error)))
+        finally:
+            processes.leave()
 
 
-def _end(prog: str, status: int, told: str) -> int:
-    if os.environ.get("FACENET_TRACEBACK", "0") != "0":
-        traceback.print_exc()
-    print(f"{prog}: {told}", file=sys.stderr)
+def _end(
+    prog: str, stderr: TextIO, divided: bool, error: BaseException, status: int, told: str
+) -> int:
+    def tell() -> None:
+        if os.environ.get("FACENET_TRACEBACK", "0") != "0":
+            traceback.print_exception(error, file=stderr)
+        print(f"{prog}: {told}", file=stderr, flush=True)
+
+    if divided:
+        processes.tell_once(error, tell)
+    else:
+        tell()
     return status
 
 

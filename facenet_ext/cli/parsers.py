@@ -14,6 +14,11 @@ from facenet_ext.cli.command_line import make_parser, run
 from facenet_ext.commands import options
 from facenet_ext.commands.options import CheckpointOptions, CommandOptions, ThresholdOptions
 from facenet_ext.common.interrupts import loading
+from facenet_ext.common.launch import is_first
+from facenet_ext.common.processes import join
+
+_DIVIDED = {"mine", "embed", "evaluate", "identify", "cluster", "harmonize"}
+"""Commands whose work several processes divide; of the others the first process does all."""
 
 _GROUPS = (CheckpointOptions, ThresholdOptions)
 """Options that several commands share, and that their help shows under a title."""
@@ -56,13 +61,18 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         The exit status: see :func:`.command_line.run`.
     """
     prog = f"facenet {name}"
+    divided = name in _DIVIDED
     package = "cli" if name == "completion" else "commands"
 
     def work() -> int | None:
         given = read_arguments(_options(name), build_parser(name).parse_args(argv))
+        if not divided and not is_first():
+            return 0
         with loading(prog):
             execute = importlib.import_module(f"facenet_ext.{package}.{name}").execute
+            if divided and name != "harmonize":  # which trains, and meets the others by itself
+                join(getattr(given, "device", "cpu"))
         status: int | None = execute(given)
         return status
 
-    return run(prog, work)
+    return run(prog, work, divided=divided)

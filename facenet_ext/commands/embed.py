@@ -12,6 +12,7 @@ from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.launch import is_first
 from facenet_ext.common.text import comparable, counted
 from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.embedding.suitability import warn_of_images
@@ -46,6 +47,8 @@ def execute(options: EmbedOptions) -> None:
             batch=options.batch,
             progress=progress,
         )
+    if not is_first():
+        return
     seconds = time.perf_counter() - start
     warnings.add(*warn_of_images(model.module, images.paths))
     now = len(images) - begun[0] if begun else 0  # the others were done before

@@ -24,6 +24,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.files import without_nan, write_json, write_text, writing
+from facenet_ext.common.launch import is_first
 from facenet_ext.common.text import number_names
 from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
 from facenet_ext.embedding.options import DataOptions, is_features
@@ -61,6 +62,8 @@ def execute(options: EvaluateOptions) -> None:
     with refusing(f"{protocol.name}: "):
         verification = verify(embeddings, protocol.pairs, spread)
     counted = _all_pairs(stored, options.far, protocol, console) if options.all_pairs else None
+    if not is_first():
+        return
     slices: list[QualitySlice] = []
     if options.quality:
         with Counting("worsening images", console) as progress:

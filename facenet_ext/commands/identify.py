@@ -17,6 +17,7 @@ from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError, refusing
+from facenet_ext.common.launch import is_first
 from facenet_ext.common.text import comparable, number_names
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
@@ -40,6 +41,8 @@ def execute(options: IdentifyOptions) -> int:
     called = f"{options.gallery}, {options.probe}: "  # stored embeddings may hold anything
     with refusing(called), Counting("identifying", console) as progress:
         result, itself = _search(gallery, names, probes, top, progress)
+    if not is_first():
+        return 0
     named = result.distances[:, 0] <= threshold
     rates = None
     if probes.named:

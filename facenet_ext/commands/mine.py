@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from facenet_ext._ranks import Ranks
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.options import MineOptions
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
@@ -19,6 +20,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json, write_text, writing
+from facenet_ext.common.launch import is_first
 from facenet_ext.common.text import counted, number_names, read_lines
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
@@ -70,6 +72,8 @@ def execute(options: MineOptions) -> int:
         output.mkdir(parents=True, exist_ok=True)
     searched = _load(options, output, device, console)
     figures = _search(searched, rule, options, device, console)
+    if not is_first():
+        return 0
     if options.suspects:
         figures |= _report_suspects(searched, options.suspects, output, console)
     with writing(output):
@@ -119,8 +123,9 @@ def _search(
                 device=device,
                 progress=progress,
             )
-        with writing(target.parent):
-            write_json(stamp, description)
+        if is_first():
+            with writing(target.parent):
+                write_json(stamp, description)
     return {"rows": len(searched.labels), "triplets": count, "file": str(target)}
 
 
@@ -198,8 +203,12 @@ def _embed(options: MineOptions, output: Path, device: torch.device, console: Co
     if not (file.is_file() and read_json(stamp) == described):
         with writing(output), Counting("embedding", console) as progress:
             embed_to_file(module, examples, np.arange(len(examples)), file, progress)
+
+    def describe() -> None:
+        with writing(output):
             write_json(stamp, described)
-    with writing(output):
-        np.save(output / "labels.npy", examples.labels.numpy())
-        write_text(output / "names.txt", "\n".join(examples.names) + "\n")
+            np.save(output / "labels.npy", examples.labels.numpy())
+            write_text(output / "names.txt", "\n".join(examples.names) + "\n")
+
+    Ranks.of().first(describe)  # the others wait until the file is there
     return _Set(np.load(file, mmap_mode="r"), examples.labels.numpy(), examples.names, examples)

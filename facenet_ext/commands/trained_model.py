@@ -13,6 +13,7 @@ from facenet_ext.commands.options import CheckpointOptions, ThresholdOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.launch import is_first
 from facenet_ext.common.text import counted
 from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.data.sources import cache_folder
@@ -114,7 +115,7 @@ def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) 
     named = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
     name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     folder = cache_folder() / "embeddings" / name
-    if (folder / STORE).is_file():
+    if is_first() and (folder / STORE).is_file():
         try:
             read_embeddings(folder)
         except InputError:  # damaged, and can be made again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -17,12 +16,10 @@ from torch import Tensor, nn
 from facenet_ext._internals import internal
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.launch import Launch, is_first, started_by
+from facenet_ext.common.launch import is_first, started_by
+from facenet_ext.common.processes import PATIENCE, meet
 from facenet_ext.embedding.options import RunOptions
 from facenet_ext.train.batch_norm import SyncBatchNorm
-
-_TIMEOUT = datetime.timedelta(days=1)
-"""How long a process waits for another. One that has died is noticed long before."""
 
 
 class Layout(NamedTuple):
@@ -79,36 +76,16 @@ def join(run: RunOptions, given: Collection[str] = ()) -> Ranks:
                 accelerator=run.accelerator,
                 devices=devices,
                 num_nodes=nodes,
-                strategy=FabricDDPStrategy(timeout=_TIMEOUT),
+                strategy=FabricDDPStrategy(timeout=PATIENCE),
                 plugins=_plugins(),
             )
         except (MisconfigurationException, ValueError) as error:
             raise InputError(f"`devices` {devices}: {error}") from None
         launch = started_by()
         if launch and launch.by == "torchrun" and nodes == 1:
-            _meet(fabric.device, launch)
+            meet(fabric.device, launch)
         fabric.launch()
     return Ranks.of()
-
-
-def _meet(device: torch.device, launch: Launch) -> None:
-    """Begin the group of all processes on one machine that torchrun started.
-
-    The store that torchrun offers outlives processes that it starts again, and would give them the
-    addresses of those that have ended. So each start has names of its own in it.
-    """
-    size = launch.devices * launch.nodes
-    distributed: Any = torch.distributed
-    store, *_ = next(distributed.rendezvous("env://", launch.rank, size))
-    on_gpu = device.type == "cuda"
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        store=distributed.PrefixStore(f"start {launch.start}", store),
-        rank=launch.rank,
-        world_size=size,
-        timeout=_TIMEOUT,
-        device_id=device if on_gpu else None,
-    )
 
 
 def trainer_options(run: RunOptions) -> dict[str, Any]:
@@ -120,7 +97,7 @@ def trainer_options(run: RunOptions) -> dict[str, Any]:
     return {
         "devices": devices,
         "num_nodes": nodes,
-        "strategy": DDPStrategy(timeout=_TIMEOUT),
+        "strategy": DDPStrategy(timeout=PATIENCE),
         "use_distributed_sampler": False,  # batches are cut already
         "plugins": [*_plugins(), *sync],
     }

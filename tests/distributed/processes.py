@@ -27,7 +27,8 @@ _PRELOADED = [
     "torch.distributed",
     "torch._dynamo",
     "facenet_ext.mining.storage",
-    "facenet_ext.recognition.embedding",
+    "facenet_ext.commands.mine",
+    "facenet_ext.commands.evaluate",
     "facenet_ext.recognition.clustering",
     "pandas",  # pyarrow imports it where it is installed
     "pytest",
