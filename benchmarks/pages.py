@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import study, use
+from benchmarks import scale, study, use
 from benchmarks.machine import ROOT
 from benchmarks.results import Peak, Results, Timing
 from benchmarks.table import (
@@ -35,7 +35,8 @@ TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 def figures(what: str) -> str:
     """The figures that a page's mark names.
 
-    They are "machine", "targets", "training", "study", "study-machine", "use", "use-in-short", or
+    They are "machine", "targets", "training", "study", "study-machine", "scale-rates",
+    "scale-checks", "scale-rows", "scale-machine", "use", "use-in-short", or
     of one operator its "times", "peaks" or "peers".
     """
     results = Results.load(RESULTS)
@@ -51,6 +52,12 @@ def figures(what: str) -> str:
         ),
         "study": lambda: _table(study.COLUMNS, study.rows(study.recorded()), words=2),
         "study-machine": _study_machine,
+        "scale-rates": lambda: _table(["", "measured"], scale.rates_table(scale.recorded())),
+        "scale-checks": lambda: _table(scale.CHECKED, scale.checks_table(scale.recorded())),
+        "scale-rows": lambda: _table(scale.ROWS_OF, scale.rows_table(scale.recorded())),
+        "scale-machine": lambda: (
+            f"{(m := scale.recorded()['machine'])['cpu']}, {m['cores']} cores; {m['date'][:10]}."
+        ),
         "use": _use,
         "use-in-short": _use_in_short,
     }

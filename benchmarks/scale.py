@@ -28,6 +28,8 @@ DIM = 128
 ROWS = 4096  # of the batch that the model is compared with real processes on
 PROCESSES = (1, 2, 4)
 PAPER_ROWS = 1800  # of a rank, in the picture
+ROWS_OF = ["rows", "pairs", "operations", "float32", "this machine", "8 GPUs", "64 GPUs"]
+CHECKED = ["processes", "measured", "model", "model / measured"]
 ASSUMED_GPU = 20e12  # float32 operations a second, sustained: an assumption, not a measurement
 
 
@@ -208,8 +210,9 @@ def hours(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def rows_table(rates: Rates) -> list[list[str]]:
+def rows_table(results: dict[str, Any]) -> list[list[str]]:
     """For each number of rows: pairs, operations, bytes, and hours of mining."""
+    rates = Rates(**results["rates"])
     gpu_pair = 2 * DIM / ASSUMED_GPU
     table = []
     for rows in (1e6, 1e7, 1e8, 2e8):

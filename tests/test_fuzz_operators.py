@@ -334,7 +334,7 @@ RULES = {
 @pytest.mark.parametrize("emb_grad", [False, True])
 def test_a_gradient_of_a_bank_that_is_not_there_is_empty(operator: str, emb_grad: bool) -> None:
     x, y = torch.randn(12, 5), torch.arange(12) // 3
-    _, of_emb, of_bank = getattr(torch.ops.facenet_ext, operator)(
+    _, of_emb, of_bank, _ = getattr(torch.ops.facenet_ext, operator)(
         x, y, None, None, None, None, *RULES[operator], emb_grad, True
     )
     assert of_emb.shape == (12 if emb_grad else 0, 5)

@@ -96,7 +96,8 @@ class OfflineMining(Callback):
         share_buffers(module, ranks)
         triplets = torch.empty(0, 3, dtype=torch.int64)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with Counting("embedding", get_console() if ranks.rank == 0 else self.console) as progress:
+        bars = get_console() if ranks.rank == 0 else self.console
+        with Counting("embedding", bars) as progress:
             embeddings = embed_to_file(
                 module,
                 self.batches.data.train,
@@ -104,8 +105,8 @@ class OfflineMining(Callback):
                 self.folder / "embeddings.npy",
                 progress,
             )
+        self._mine(path, rows, embeddings, module.device, bars)
         if ranks.rank == 0:
-            self._mine(path, rows, embeddings, module.device)
             mined = read_triplets(path)
             active = mined.d_ap - mined.d_an + self.options.loss.margin > 0
             triplets = torch.from_numpy(rows)[torch.stack(mined[:3], dim=1)[active]]
@@ -132,9 +133,10 @@ class OfflineMining(Callback):
         rows: NDArray[np.int64],
         embeddings: NDArray[np.float32],
         device: torch.device,
+        bars: Console,
     ) -> None:
         options, train = self.options.mining, self.batches.data.train
-        with Counting("mining", get_console()) as progress:
+        with Counting("mining", bars) as progress:
             mine_to_parquet(
                 embeddings,
                 train.labels.numpy()[rows],
@@ -165,7 +167,7 @@ def embed_to_file(
         progress: told how many are done.
 
     Returns:
-        [len(rows), D], mapped to the file; no rows on other processes than the first.
+        [len(rows), D], mapped to the file, which all processes reach.
     """
     ranks = Ranks.of()
     dim, batch = module.network.embedding_dim, _BATCH * ranks.size
@@ -186,9 +188,12 @@ def embed_to_file(
             file[first : first + batch] = torch.cat(parts).numpy()
         progress(min(first + batch, len(rows)), len(rows))
     module.train(training)
-    if file is None:
-        return np.empty((0, dim), np.float32)
-    file.flush()
-    unfinished.replace(path)
+
+    def finish() -> None:
+        if file is not None:
+            file.flush()
+        unfinished.replace(path)
+
+    ranks.first(finish)
     stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
     return stored
