@@ -13,6 +13,7 @@ from rich.console import Console
 
 from facenet_ext._ranks import Ranks
 from facenet_ext.commands.devices import find_device
+from facenet_ext.commands.mining_plan import plan, sentences
 from facenet_ext.commands.options import MineOptions
 from facenet_ext.commands.suspects_report import draw_contact_sheet, write_csv
 from facenet_ext.common.console import make_console
@@ -68,6 +69,8 @@ def execute(options: MineOptions) -> int:
         fallback="drop",
         distance=options.distance,
     )
+    if options.plan is not None:
+        return _plan(options, rule, device, console)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     searched = _load(options, output, device, console)
@@ -95,6 +98,34 @@ def execute(options: MineOptions) -> int:
             soft_wrap=True,
         )
     return 0 if figures["triplets"] else 1
+
+
+def _plan(options: MineOptions, rule: TripletRule, device: torch.device, console: Console) -> int:
+    if options.plan is not None and options.plan < 1:
+        raise InputError(f"--plan {options.plan}: expected the number of processes, 1 or more")
+    if not (options.source.endswith(".npy") or (Path(options.source) / STORE).is_file()):
+        raise InputError(
+            f"--plan: expected embeddings, got the run {options.source}; embed its images first, "
+            "with 'facenet embed'"
+        )
+    embeddings, labels, *_ = _load(options, Path(options.output), device, console)
+    with refusing(kinds=_REFUSED):
+        figures = plan(
+            embeddings,
+            labels,
+            rule,
+            block=options.block,
+            chunk=options.chunk,
+            device=device,
+            processes=options.plan or 1,
+        )
+    if options.json:
+        print(json.dumps(figures, indent=2))
+        return 0
+    out = make_console()
+    for line in sentences(figures):
+        out.print(line, soft_wrap=True)
+    return 0
 
 
 def _search(

@@ -182,7 +182,8 @@ class MineOptions(CommandOptions):
         facenet mine runs/faces-20260101-120000
         facenet mine runs/faces-20260101-120000 --data other/faces --negatives hardest
         facenet mine embeddings --positives all
-        facenet mine embeddings.npy --labels labels.npy --output mined"""
+        facenet mine embeddings.npy --labels labels.npy --output mined
+        facenet mine embeddings.npy --labels labels.npy --plan 8"""
 
     source: str = argument(
         "a run's folder or .ckpt file to embed --data with; or embeddings, of 'facenet embed' or "
@@ -200,6 +201,9 @@ class MineOptions(CommandOptions):
     suspects: int = option(48, "probable mistakes to report; 0 is none", NonNegativeInt)
     block: int = option(MINING_BLOCK, "anchors at once", PositiveInt)
     chunk: int = option(MINING_CHUNK, "candidates at once", PositiveInt)
+    plan: int | None = option(
+        None, "search nothing: tell what there is to do, and the hours on so many processes"
+    )
     device: str = option("cpu", "where to compute: cpu, cuda")
 
 

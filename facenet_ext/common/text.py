@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_PLURALS = {"person": "people", "identity": "identities"}
+_PLURALS = {"person": "people", "identity": "identities", "process": "processes"}
 
 # UTF-32's mark begins with that of UTF-16.
 _MARKS = (
@@ -128,7 +128,7 @@ def counted(count: int, one: str) -> str:
     if count == 1 or one.startswith("."):
         return f"{count:,} {one}"
     plural = re.sub(
-        r"(person|identity|\w)(?= (?:in|of|under|with|without) |$)",
+        r"(person|identity|process|\w)(?= (?:in|of|under|with|without) |$)",
         lambda noun: _PLURALS.get(noun[0], f"{noun[0]}s"),
         one,
         count=1,

@@ -59,7 +59,10 @@ def _check(line: str, program: str, words: list[str]) -> None:
     elif program.startswith("python"):
         assert words[0] == "-m", f"{line}: what does it run?"
         assert importlib.util.find_spec(words[1]), f"{line}: there is no such module"
-        _check_options(line, (words[1],), words[2:])
+        if words[1] == "facenet_ext.cli":
+            _check(line, "facenet", words[2:])
+        else:
+            _check_options(line, (words[1],), words[2:])
     elif program == "pip":
         pyproject = (ROOT / "pyproject.toml").read_text()
         for extra in re.findall(r"\.\[([\w,]+)\]", line):

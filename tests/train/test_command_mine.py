@@ -210,3 +210,26 @@ def test_images_that_changed_are_embedded_again(command: Command, world: Path) -
     after = np.load("mined/embeddings.npy")
     assert before.shape == after.shape
     assert not np.array_equal(before, after)
+
+
+def test_a_plan_counts_the_work_and_searches_nothing(command: Command) -> None:
+    save()
+    given = "mine", "e.npy", "--labels", "l.npy", "--block", 64
+    status, out, err = command(*given, "--plan", 8)
+    assert (status, err) == (0, "")
+    assert "on 8 processes" in out
+    assert not Path("mined").exists()
+    status, out, _ = command(*given, "--plan", 4, "--json")
+    four = json.loads(out)
+    with_positive = 200  # no label of the data is alone
+    assert (four["rows"], four["pairs"]) == (200, with_positive * 200)
+    assert four["operations"] == 2 * 16 * four["pairs"]
+    assert four["bytes_read"] == four["blocks"] * 200 * 16 * 4
+    expected = four["pairs"] / four["pairs_per_second"] / 4 / 3600
+    assert four["hours"] == pytest.approx(expected)
+
+
+def test_a_plan_needs_embeddings_and_processes(command: Command, world: Path) -> None:
+    save()
+    assert_told(command("mine", "e.npy", "--labels", "l.npy", "--plan", 0), "--plan 0: expected")
+    assert_told(command("mine", world / "old", "--plan", 2), "--plan: expected embeddings")
