@@ -52,12 +52,11 @@ class Across:
             local = compute(kept)
         except Exception as raised:
             error, local = raised, torch.zeros(())
-        # Whether a rank failed travels along. Only a CPU's kernels raise for what batches hold, and
-        # to read this of a GPU would synchronise.
-        totals = torch.zeros(4, dtype=torch.float64, device=kept[0].device if kept else None)
-        own = kept[0] if kept else totals[:3]
-        totals[:3] = own
-        totals[3] = error is not None
+        # Whether a rank failed travels along, and makes the loss NaN. Only a CPU's kernels raise
+        # for what batches hold, and to read this of a GPU would synchronise.
+        place = kept[0].device if kept else self.ranks.device
+        own = kept[0] if kept else torch.full((3,), torch.nan, dtype=torch.float64, device=place)
+        totals = torch.cat([own, own.new_tensor([error is not None])])
         self.ranks.all_reduce(totals)
         if totals.is_cpu and totals[3] > 0:
             self.ranks.raise_first(error)
@@ -86,10 +85,7 @@ class Across:
         except Exception as raised:
             error = raised
         self.ranks.raise_anywhere(error)
-        counts = self.ranks.all_gather(torch.tensor([len(local)], device=local.device)).tolist()
-        result: Tensor = _Concatenated.apply(  # type: ignore[no-untyped-call]
-            local, self, [count for (count,) in counts]
-        )
+        result: Tensor = _Concatenated.apply(local, self)  # type: ignore[no-untyped-call]
         return result
 
     def total(self, counts: Tensor) -> Tensor:
@@ -124,15 +120,12 @@ class _Concatenated(torch.autograd.Function):
     """``[T]`` of each rank, in rank order."""
 
     @staticmethod
-    def forward(ctx: Any, local: Tensor, across: Across, counts: list[int]) -> Tensor:
-        rank = across.ranks.rank
-        ctx.begin, ctx.count = sum(counts[:rank]), counts[rank]
+    def forward(ctx: Any, local: Tensor, across: Across) -> Tensor:
+        gathered = across.ranks.all_gather_rows(local)
+        ctx.begin, ctx.count = sum(map(len, gathered[: across.ranks.rank])), len(local)
         ctx.factor = across.factor
-        padded = local.new_zeros(max(counts))
-        padded[: len(local)] = local
-        gathered = across.ranks.all_gather(padded)
-        return torch.cat([row[:count] for row, count in zip(gathered, counts, strict=True)])
+        return torch.cat(gathered)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        return grads[0].narrow(0, ctx.begin, ctx.count) * ctx.factor, None, None
+        return grads[0].narrow(0, ctx.begin, ctx.count) * ctx.factor, None

@@ -178,7 +178,7 @@ def gather_pieces(
         return tuple(own)
     # Of each rank the numbers of its pieces and their lengths, and then their rows.
     facts = [(number, len(piece[0])) for number, piece in pieces.items()]
-    table = _gather_uneven(ranks, torch.tensor(facts, dtype=torch.int64).reshape(-1, 2))
+    table = ranks.all_gather_rows(torch.tensor(facts, dtype=torch.int64).reshape(-1, 2))
     order = sorted(
         (number, rank, begin, length)
         for rank, rows in enumerate(table)
@@ -186,7 +186,7 @@ def gather_pieces(
     )
     joined = []
     for field in own:
-        of_ranks = _gather_uneven(ranks, field)
+        of_ranks = ranks.all_gather_rows(field)
         rows = [of_ranks[rank][begin : begin + length] for _, rank, begin, length in order]
         joined.append(torch.cat([field[:0], *(part.to(field.device) for part in rows)]))
     return tuple(joined)
@@ -195,11 +195,3 @@ def gather_pieces(
 def _begins(lengths: Tensor) -> list[int]:
     begins: list[int] = (lengths.cumsum(0) - lengths).tolist()
     return begins
-
-
-def _gather_uneven(ranks: Ranks, own: Tensor) -> list[Tensor]:
-    """The tensors of all ranks, which may differ in length."""
-    sizes = ranks.all_gather(torch.tensor(len(own), device=ranks.device)).tolist()
-    padded = own.new_zeros((max(sizes), *own.shape[1:]), device=ranks.device)
-    padded[: len(own)] = own
-    return [row[:size] for row, size in zip(ranks.all_gather(padded), sizes, strict=True)]

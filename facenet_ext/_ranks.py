@@ -58,6 +58,15 @@ class Ranks:
         device = torch.device("cuda" if "nccl" in backend else "cpu")
         return cls(rank, dist.get_world_size(group), group, device)
 
+    @classmethod
+    def among(cls, group: ProcessGroup | None) -> Ranks:
+        """The processes that divide some work: those of a group; this one alone for None.
+
+        Work is not divided unless the caller says so: what one rank calls alone, while others wait
+        elsewhere, must not wait for them.
+        """
+        return cls() if group is None else cls.of(group)
+
     def all_gather(self, tensor: Tensor) -> Tensor:
         """``[size, ...]``: the tensor of each rank, all of one shape and dtype."""
         if self.size == 1:
@@ -68,6 +77,15 @@ class Ranks:
             gathered, tensor.view(-1), group=self.group
         )
         return gathered.view(self.size, *tensor.shape)
+
+    def all_gather_rows(self, rows: Tensor) -> list[Tensor]:
+        """The rows of each rank, ``[M_r, ...]``, where :attr:`device` is; M_r may differ."""
+        if self.size == 1:
+            return [rows]
+        sizes = self.all_gather(torch.tensor(len(rows), device=self.device)).tolist()
+        padded = rows.new_zeros((max(sizes), *rows.shape[1:]), device=self.device)
+        padded[: len(rows)] = rows
+        return [block[:size] for block, size in zip(self.all_gather(padded), sizes, strict=True)]
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, in place of ``tensor``; the same bits on every rank."""

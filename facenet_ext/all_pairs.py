@@ -113,8 +113,8 @@ def distance_histogram(
         ref_emb: ``[N, D]``: count the pairs of a row of ``embeddings`` with one of these. If None,
             each pair of rows of ``embeddings`` counts once.
         ref_labels: ``[N]``
-        group: the processes that divide the pairs; all of them call it, with the same rows. None:
-            those of the default group, or this one alone where there is none.
+        group: the processes that divide the pairs; all of them call it, with the same rows.
+            None: this process alone.
 
     Returns:
         A :class:`DistanceHistogram` on the device of the embeddings, ``edges`` on the CPU.
@@ -135,7 +135,7 @@ def distance_histogram(
 
     Source: FaceNet, section 4.
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     with ranks.together():
         batch = check.Batch(embeddings, labels, ref_emb, ref_labels, None, None)
         check.check_choice("distance", distance, check.DISTANCES)
@@ -196,8 +196,8 @@ def val_far_all_pairs(
         ref_labels: ``[N]``
         progress: called with how many pairs are done and how many there are, several times a
             second.
-        group: the processes that divide the pairs; all of them call it, with the same rows. None:
-            those of the default group, or this one alone where there is none.
+        group: the processes that divide the pairs; all of them call it, with the same rows.
+            None: this process alone.
 
     Returns:
         An :class:`facenet_ext.metrics.OperatingPoint` for each rate.
@@ -215,7 +215,7 @@ def val_far_all_pairs(
 
     Source: FaceNet, section 4, equations 5 and 6, and section 5.
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     with ranks.together():
         for rate in far:
             if not 0 < rate <= 1:
@@ -266,8 +266,8 @@ def val_far_over_splits(
         seed: of the random split.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"``.
         progress: called with how many pairs of a split are done, and how many there are.
-        group: the processes that divide the pairs; all of them call it, with the same rows. None:
-            those of the default group, or this one alone where there is none.
+        group: the processes that divide the pairs; all of them call it, with the same rows.
+            None: this process alone.
 
     Returns:
         A :class:`SplitVal`.

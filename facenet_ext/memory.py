@@ -175,7 +175,7 @@ class CrossBatchMemory(nn.Module):
         """
         if indices_tuple is not None:
             raise ValueError("indices_tuple: expected None; to select triplets pass a miner")
-        ranks = Ranks() if self.group is None else Ranks.of(self.group)
+        ranks = Ranks.among(self.group)
         if ranks.size > 1:
             return loss_across(self, ranks, embeddings, labels, ids, enqueue, anchors=True)
         labels = self._check(embeddings, labels)
@@ -215,7 +215,7 @@ class CrossBatchMemory(nn.Module):
             ValueError: shapes or devices that do not fit.
             TypeError: embeddings that are not floating point, labels or ids that are not integers.
         """
-        ranks = Ranks() if self.group is None else Ranks.of(self.group)
+        ranks = Ranks.among(self.group)
         if ranks.size > 1:
             loss_across(self, ranks, embeddings, labels, ids, True, anchors=False)
             return

@@ -80,8 +80,7 @@ def nearest(
         group: the processes over which the gallery is cut; all of them call it. Each gives probes
             of its own and its rows of the gallery, any number of both. The gallery is these rows in
             the order of the ranks, ``indices`` are places in it, and the result is that of one
-            process. None: the processes of the default group, or this one alone where there is
-            none.
+            process. None: this process alone.
 
     Returns:
         The :class:`Neighbours`; they carry no gradient.
@@ -99,7 +98,7 @@ def nearest(
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 1: recognition is a k-NN classification.
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     with ranks.together():
         check.check_embeddings("embeddings", embeddings)
         check.check_values("embeddings", embeddings)
@@ -110,13 +109,6 @@ def nearest(
             raise ValueError(f"k: expected 1 to {_MOST}, got {k!r}")
     if ranks.size > 1:
         return Neighbours(*nearest_in_cut_gallery(ranks, embeddings, k, ref_emb, distance))
-    return nearest_here(embeddings, k, ref_emb, distance)
-
-
-def nearest_here(
-    embeddings: Tensor, k: int, ref_emb: Tensor | None = None, distance: str = "sqeuclidean"
-) -> Neighbours:
-    """As :func:`nearest`, in this process alone, whatever groups there are."""
     candidates = embeddings.shape[0] - 1 if ref_emb is None else ref_emb.shape[0]
     if k > candidates and embeddings.shape[0]:
         raise ValueError(f"k: expected at most the {max(candidates, 0)} candidates, got {k}")
@@ -151,8 +143,8 @@ def within(
             of two rows of ``embeddings`` once, the lower row first.
         distance: ``"sqeuclidean"``, ``"euclidean"`` or ``"cosine"`` (1 - cos).
         progress: called with how many pairs are done, and how many there are.
-        group: the processes that divide the pairs; all of them call it, with the same rows. None:
-            those of the default group, or this one alone where there is none.
+        group: the processes that divide the pairs; all of them call it, with the same rows.
+            None: this process alone.
 
     Returns:
         The :class:`PairsWithin`; they carry no gradient.
@@ -168,7 +160,7 @@ def within(
 
     Source: this project; the radius graph of FaceNet's clustering, section 5.7.
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     with ranks.together():
         check.check_embeddings("embeddings", embeddings)
         check.check_values("embeddings", embeddings)

@@ -11,11 +11,12 @@ import pytest
 
 QUICK = (
     "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns "
-    "or every_random_rule"
+    "or every_random_rule or part_of_a_batch"
 )
 FILES = (
     "test_pairwise.py",
     "test_select_triplets.py",
+    "test_anchors_in_bank.py",
     "test_mined_triplet_loss.py",
     "test_triplet_margin_loss.py",
     "test_random_rules.py",

@@ -237,7 +237,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(rows))
         return nearest(rows, *arguments, **options)
 
-    monkeypatch.setattr(clustering, "nearest_here", counted)
+    monkeypatch.setattr(clustering, "nearest", counted)
     return seen
 
 

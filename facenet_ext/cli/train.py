@@ -15,6 +15,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
 from facenet_ext.common.interrupts import loading, terminable
 from facenet_ext.common.launch import is_first, restarted
+from facenet_ext.common.processes import is_lost
 from facenet_ext.embedding.folders import CHECKPOINTS, LAST_FILE, METRICS, find_checkpoint
 
 _STATUS = {InputError: 2, InterruptedRunError: 130, KeyboardInterrupt: 130}
@@ -46,11 +47,11 @@ def _train(arguments: list[str], prog: str, started: float) -> int:
             if is_first():
                 raise
             return _STATUS.get(type(error), 1)
-        from facenet_ext.train.processes import has_lost_another, tells
+        from facenet_ext.train.processes import tells
 
         if not tells():
             return _STATUS.get(type(error), 1)
-        if has_lost_another(error):
+        if is_lost(error):
             raise InputError(
                 "another process of the run has ended, and so does this one; unless they are "
                 "started again, continue with `resume`"

@@ -22,6 +22,7 @@ from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import write_csv, write_json, writing
 from facenet_ext.common.launch import is_first
+from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
@@ -42,7 +43,9 @@ def execute(options: ClusterOptions) -> int:
     start = time.perf_counter()
     # Stored embeddings may hold anything.
     with refusing(f"{options.source}: "), Counting("clustering", console) as progress:
-        clusters = cluster(stored.embeddings, threshold, options.linkage, progress=progress)
+        clusters = cluster(
+            stored.embeddings, threshold, options.linkage, progress=progress, group=everyone()
+        )
     if not is_first():
         return 0
     seconds = time.perf_counter() - start

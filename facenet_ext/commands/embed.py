@@ -13,6 +13,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.launch import is_first
+from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import comparable, counted
 from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.embedding.suitability import warn_of_images
@@ -46,6 +47,7 @@ def execute(options: EmbedOptions) -> None:
             stop_at_unreadable=options.on_unreadable == "stop",
             batch=options.batch,
             progress=progress,
+            group=everyone(),
         )
     if not is_first():
         return

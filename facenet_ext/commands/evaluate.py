@@ -25,6 +25,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.files import without_nan, write_json, write_text, writing
 from facenet_ext.common.launch import is_first
+from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import number_names
 from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
 from facenet_ext.embedding.options import DataOptions, is_features
@@ -149,10 +150,10 @@ def _all_pairs(
     mean = standard_error = math.nan
     with refusing("--all-pairs: "), Counting("counting all pairs", console) as progress:
         start = time.perf_counter()
-        points = val_far_all_pairs(embeddings, labels, rates, progress=progress)
+        points = val_far_all_pairs(embeddings, labels, rates, progress=progress, group=everyone())
         seconds = time.perf_counter() - start
     try:
-        splits = val_far_over_splits(embeddings, labels, far, splits=_SPLITS)
+        splits = val_far_over_splits(embeddings, labels, far, splits=_SPLITS, group=everyone())
     except ValueError:  # a split without a pair of one identity
         pass
     else:

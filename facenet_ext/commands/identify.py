@@ -18,6 +18,7 @@ from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.launch import is_first
+from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import comparable, number_names
 from facenet_ext.recognition import Identification, StoredEmbeddings, check_one_model, identify
 from facenet_ext.recognition.identification import SAME_IMAGE, have_other_images
@@ -76,12 +77,14 @@ def _search(
     for begin in range(0, len(probes), _BLOCK):
         progress(begin, len(probes))
         block = probes.embeddings[begin : begin + _BLOCK]
-        closest = identify(gallery.embeddings, names, block, top)
+        closest = identify(gallery.embeddings, names, block, top, group=everyone())
         same = closest.distances[:, 0] <= SAME_IMAGE
         same_rows.append(torch.where(same, closest.rows[:, 0], -1))
         if same.any():
             copies = block[same.numpy()]
-            others = identify(gallery.embeddings, names, copies, top, leave_out=SAME_IMAGE)
+            others = identify(
+                gallery.embeddings, names, copies, top, leave_out=SAME_IMAGE, group=everyone()
+            )
             for field, values in zip(closest, others, strict=True):
                 field[same] = values
         parts.append(closest)

@@ -22,6 +22,7 @@ from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json, write_text, writing
 from facenet_ext.common.launch import is_first
+from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted, number_names, read_lines
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
@@ -70,7 +71,7 @@ def execute(options: MineOptions) -> int:
         distance=options.distance,
     )
     if options.plan is not None:
-        return _plan(options, rule, device, console)
+        return _plan(options, rule, options.plan, device, console)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     searched = _load(options, output, device, console)
@@ -100,9 +101,13 @@ def execute(options: MineOptions) -> int:
     return 0 if figures["triplets"] else 1
 
 
-def _plan(options: MineOptions, rule: TripletRule, device: torch.device, console: Console) -> int:
-    if options.plan is not None and options.plan < 1:
-        raise InputError(f"--plan {options.plan}: expected the number of processes, 1 or more")
+def _plan(
+    options: MineOptions,
+    rule: TripletRule,
+    processes: int,
+    device: torch.device,
+    console: Console,
+) -> int:
     if not (options.source.endswith(".npy") or (Path(options.source) / STORE).is_file()):
         raise InputError(
             f"--plan: expected embeddings, got the run {options.source}; embed its images first, "
@@ -110,15 +115,7 @@ def _plan(options: MineOptions, rule: TripletRule, device: torch.device, console
         )
     embeddings, labels, *_ = _load(options, Path(options.output), device, console)
     with refusing(kinds=_REFUSED):
-        figures = plan(
-            embeddings,
-            labels,
-            rule,
-            block=options.block,
-            chunk=options.chunk,
-            device=device,
-            processes=options.plan or 1,
-        )
+        figures = plan(embeddings, labels, rule, options, device, processes)
     if options.json:
         print(json.dumps(figures, indent=2))
         return 0
@@ -153,6 +150,7 @@ def _search(
                 chunk=options.chunk,
                 device=device,
                 progress=progress,
+                group=everyone(),
             )
         if is_first():
             with writing(target.parent):

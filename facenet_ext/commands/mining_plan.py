@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from facenet_ext._rule import TripletRule
+from facenet_ext.commands.options import MineOptions
 from facenet_ext.common.text import counted
-from facenet_ext.mining.search import blocks, mine_block, most_pairs
+from facenet_ext.mining.search import Block, blocks, mine_block, most_pairs
 
 _SECONDS = 2.0
 _ROWS = 32_768  # that the rate is measured on, at most
@@ -21,9 +23,7 @@ def plan(
     embeddings: NDArray[Any],
     labels: NDArray[Any],
     rule: TripletRule,
-    *,
-    block: int,
-    chunk: int,
+    options: MineOptions,
     device: torch.device,
     processes: int,
 ) -> dict[str, Any]:
@@ -33,55 +33,56 @@ def plan(
         embeddings: ``[N, D]``
         labels: ``[N]`` integers.
         rule: of the triplets.
-        block: anchors at once.
-        chunk: candidates at once.
+        options: of the command.
         device: where to compute.
         processes: how many would divide the blocks, each as fast as this one.
 
     Returns:
         Counts and bytes by name, ``pairs_per_second`` of this process, and ``hours`` of all.
     """
-    todo = blocks(labels, block, most_pairs(rule))
+    todo = blocks(labels, options.block, most_pairs(rule))
     pairs = sum(len(one.rows) for one in todo) * len(labels)
-    rate = _measure(embeddings, labels, rule, block, chunk, device)
+    if not todo:
+        raise ValueError("labels: expected one that two rows have, got none, so nothing to search")
+    rate = _measure(embeddings, labels, todo, rule, options, device)
     return {
         "rows": len(labels),
         "pairs": pairs,
         "operations": 2 * embeddings.shape[1] * pairs,
         "blocks": len(todo),
-        "bytes_read": len(todo) * len(labels) * embeddings.shape[1] * embeddings.itemsize,
+        "bytes_read": len(todo) * embeddings.nbytes,
         "bytes_sent": 0,
         "processes": processes,
         "pairs_per_second": rate,
-        "hours": pairs / rate / processes / 3600 if rate else 0.0,
+        "hours": pairs / rate / processes / 3600,
     }
 
 
 def _measure(
     embeddings: NDArray[Any],
     labels: NDArray[Any],
+    todo: list[Block],
     rule: TripletRule,
-    block: int,
-    chunk: int,
+    options: MineOptions,
     device: torch.device,
 ) -> float:
-    """Return the pairs that this process compares in a second; 0 if no row has a positive."""
-    part = min(_ROWS, len(labels))
-    # Rows of the same classes, as they are in a block, and others.
-    rows = np.sort(np.argsort(labels, kind="stable")[:part])
+    """Return the pairs that this process compares in a second."""
+    rows = todo[0].members
+    for one in todo[1:]:
+        if len(rows) + len(one.members) > _ROWS:
+            break
+        rows = np.union1d(rows, one.members)
     some, of_rows = np.ascontiguousarray(embeddings[rows]), labels[rows]
-    todo = blocks(of_rows, block, most_pairs(rule))
-    pairs, begin = 0, time.perf_counter()
-    for number in range(len(todo) and 1_000_000):
-        one = todo[number % len(todo)]
-        mine_block(some, of_rows, one, rule, chunk=chunk, device=device)
-        if number == 0 and len(todo) > 1:  # the first call also loads and allocates
+    pairs, begin = 0, 0.0
+    for one in itertools.cycle(blocks(of_rows, options.block, most_pairs(rule))):
+        mine_block(some, of_rows, one, rule, chunk=options.chunk, device=device)
+        if not begin:  # the first call also loads and allocates
             begin = time.perf_counter()
             continue
-        pairs += len(one.rows) * part
+        pairs += len(one.rows) * len(rows)
         if time.perf_counter() - begin > _SECONDS:
             break
-    return pairs / (time.perf_counter() - begin) if pairs else 0.0
+    return pairs / (time.perf_counter() - begin)
 
 
 def sentences(figures: dict[str, Any]) -> list[str]:

@@ -202,7 +202,7 @@ class MineOptions(CommandOptions):
     block: int = option(MINING_BLOCK, "anchors at once", PositiveInt)
     chunk: int = option(MINING_CHUNK, "candidates at once", PositiveInt)
     plan: int | None = option(
-        None, "search nothing: tell what there is to do, and the hours on so many processes"
+        None, "search nothing: tell the work, and its hours on so many processes", PositiveInt
     )
     device: str = option("cpu", "where to compute: cpu, cuda")
 

@@ -14,6 +14,7 @@ from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.launch import is_first
+from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted
 from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.data.sources import cache_folder
@@ -122,7 +123,13 @@ def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) 
             shutil.rmtree(folder, ignore_errors=True)
     with Counting("embedding", console) as progress:
         stored = embed_images(
-            model.module, model.name, images, folder, batch=batch, progress=progress
+            model.module,
+            model.name,
+            images,
+            folder,
+            batch=batch,
+            progress=progress,
+            group=everyone(),
         )
     unreadable = len(images) - len(stored)
     if unreadable:

@@ -18,6 +18,7 @@ from facenet_ext.common.launch import Launch, is_first, started_by
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed import ProcessGroup
 
 _TOLD = "facenet_ext/told"
 _TELLING = 10.0
@@ -93,6 +94,13 @@ def meet(device: torch.device, launch: Launch) -> None:
     )
 
 
+def everyone() -> ProcessGroup | None:
+    """Return the group of all processes, which divide the work; None: this one is alone."""
+    dist = sys.modules.get("torch.distributed")
+    joined = dist is not None and dist.is_available() and dist.is_initialized()
+    return dist.group.WORLD if dist is not None and joined else None
+
+
 def leave() -> None:
     """End the group that :func:`join` formed."""
     global _joined
@@ -166,7 +174,7 @@ def is_lost(error: BaseException) -> bool:
         error: of a collective.
     """
     return isinstance(error, RuntimeError) and (
-        "gloo/transport" in str(error) or type(error).__name__.startswith("Dist")
+        "gloo" in str(error) or type(error).__name__.startswith("Dist")
     )
 
 

@@ -142,7 +142,7 @@ def mine(
         chunk: candidates that are in memory at once.
         device: where to compute.
         group: the processes that divide the blocks; all of them call it, with the same arguments.
-            None: those of the default group, or this one alone where there is none.
+            None: this process alone.
 
     Yields:
         The :class:`Triplets` of each block that this process claimed, on the CPU, in lexicographic
@@ -161,7 +161,7 @@ def mine(
     Source: FaceNet (Schroff et al., CVPR 2015), section 3.2: triplets generated offline every n
     steps, from the most recent checkpoint.
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     check_same(ranks, embeddings=embeddings.shape, rule=rule, block=block)
     for _, one in Claims(ranks).of(blocks(labels, block, most_pairs(rule))):
         yield mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)

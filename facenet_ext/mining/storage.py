@@ -107,7 +107,7 @@ def mine_to_parquet(
 
     Source: FaceNet, section 3.2 (offline generation of triplets).
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     with ranks.together():
         check_rule(rule)
         check_embeddings(embeddings, labels)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from facenet_ext._claims import check_same
 from facenet_ext._ranks import Ranks
-from facenet_ext.neighbours import nearest_here, within
+from facenet_ext.neighbours import nearest, within
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -95,7 +95,7 @@ def cluster(
         linkage: ``"average"`` or ``"single"``.
         progress: called with how many rows are done, and how many there are.
         group: the processes that divide the work; all of them call it, with the same arguments.
-            None: those of the default group, or this one alone where there is none.
+            None: this process alone.
 
     Returns:
         :class:`Clusters`.
@@ -113,7 +113,7 @@ def cluster(
     *A survey of recent advances in hierarchical clustering algorithms*, 1983 (reciprocal
     neighbours).
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     with ranks.together():
         if linkage not in LINKAGES:
             raise ValueError(f"linkage: expected one of {', '.join(LINKAGES)}, got {linkage!r}")
@@ -222,7 +222,7 @@ def _closest(means: Tensor, spread: Tensor, ranks: Ranks) -> tuple[Tensor, Tenso
     share = math.ceil(len(means) / ranks.size)
     own = queries[ranks.rank * share :][:share]
     found = torch.zeros(share, 2, dtype=torch.int64)
-    found[: len(own)] = nearest_here(own, 2, ref_emb=candidates).indices
+    found[: len(own)] = nearest(own, 2, ref_emb=candidates).indices
     two_closest = ranks.all_gather(found.to(ranks.device)).flatten(0, 1)[: len(means)].cpu()
     itself = two_closest[:, 0] == torch.arange(len(means))
     other = torch.where(itself, two_closest[:, 1], two_closest[:, 0])

@@ -82,8 +82,7 @@ def embed_images(
         batch: images embedded at once.
         progress: called with how many images are done, and how many there are.
         group: the processes that divide the blocks; all of them call it, with the same arguments,
-            and reach ``output``. None: those of the default group, or this one alone where there is
-            none.
+            and reach ``output``. None: this process alone.
 
     Returns:
         The :class:`StoredEmbeddings`.
@@ -97,7 +96,7 @@ def embed_images(
         "images": len(images),
         "listed": images.fingerprint,
     }
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     check_same(ranks, output=output, batch=batch, **described)
     with contextlib.ExitStack() as stack:
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from facenet_ext._claims import check_same, claiming, gather_pieces
 from facenet_ext._ranks import Ranks
-from facenet_ext.neighbours import nearest_here
+from facenet_ext.neighbours import nearest
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -82,7 +82,7 @@ def identify(
             search: ``SAME_IMAGE`` leaves out the probe itself and its copies.
         progress: called with how many probes are done, and how many there are.
         group: the processes that divide the work; all of them call it, with the same arguments.
-            None: those of the default group, or this one alone where there is none.
+            None: this process alone.
 
     Returns:
         An :class:`Identification`.
@@ -102,7 +102,7 @@ def identify(
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 1; ISO/IEC 19795-1 for the terms.
     """
-    ranks = Ranks.of(group)
+    ranks = Ranks.among(group)
     with ranks.together():
         if not 1 <= k <= 100:
             raise ValueError(f"k: expected 1 to 100, got {k!r}")
@@ -201,7 +201,7 @@ def _closest_identities(
     wanted = min(k, available)
     count = min(len(candidates), max(2 * k, 8), _MOST_NEIGHBOURS)
     while True:
-        distances, rows = nearest_here(probes, count, ref_emb=candidates)
+        distances, rows = nearest(probes, count, ref_emb=candidates)
         names = owners[rows]
         if leave_out is not None:
             names = names.masked_fill(distances <= leave_out, -1)
@@ -226,7 +226,7 @@ def _one_by_one(
     for identity in torch.unique(owners).tolist():
         own = (owners == identity).nonzero().flatten()
         if leave_out is None:
-            distances, rows = nearest_here(probes, 1, ref_emb=candidates[own])
+            distances, rows = nearest(probes, 1, ref_emb=candidates[own])
         else:
             distances, rows = _nearest_beyond(probes, candidates[own], leave_out)
         parts.append((distances, torch.full_like(rows, identity), own[rows]))

@@ -23,7 +23,6 @@ from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
 from facenet_ext.models import Committee, EmbeddingNetwork
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.processes import gather_rows
 
 _BATCH = 256
 
@@ -170,7 +169,7 @@ def embed_all(module: Embedder, examples: Examples) -> Tensor:
     mine = torch.tensor_split(examples.values, ranks.size)[ranks.rank]
     none = torch.empty(0, module.network.embedding_dim)
     parts = [module.embed(part) for part in torch.split(mine, _BATCH) if len(part)]
-    return torch.cat(gather_rows(ranks, torch.cat([none, *parts])))
+    return torch.cat(ranks.all_gather_rows(torch.cat([none, *parts]))).cpu()
 
 
 def draw_comparison(comparisons: list[Comparison]) -> Figure:

@@ -28,7 +28,7 @@ from facenet_ext.train.augmentation import Augmentation
 from facenet_ext.train.data import TrainVal
 from facenet_ext.train.draws import Rows, all_dropout
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
-from facenet_ext.train.processes import gather_rows, share_buffers
+from facenet_ext.train.processes import share_buffers
 
 
 class EmbeddingModule(Embedder, LightningModule):
@@ -177,10 +177,11 @@ class EmbeddingModule(Embedder, LightningModule):
         parts = [
             torch.split(of_rank, of_batch)
             for of_rank, of_batch in zip(
-                gather_rows(ranks, own), ranks.all_gather(counts).tolist(), strict=True
+                ranks.all_gather_rows(own), ranks.all_gather(counts).tolist(), strict=True
             )
         ]
-        return torch.cat([part for of_batch in zip(*parts, strict=True) for part in of_batch])
+        batches = [part for of_batch in zip(*parts, strict=True) for part in of_batch]
+        return torch.cat(batches).cpu()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and its schedule, which moves at every step."""

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.counting import Counting
+from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted
 from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.embedder import Embedder
@@ -22,7 +23,7 @@ from facenet_ext.mining import mine_to_parquet, read_triplets
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.data import Batches, MinedTriplets
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.processes import gather_rows, share_buffers
+from facenet_ext.train.processes import share_buffers
 
 _BATCH = 256
 
@@ -116,7 +117,7 @@ class OfflineMining(Callback):
                 soft_wrap=True,
             )
         self._step = step
-        self._triplets = gather_rows(ranks, triplets)[0]
+        self._triplets = ranks.all_gather_rows(triplets)[0].cpu()
         self._join()
 
     def _rows(self, step: int) -> NDArray[np.int64]:
@@ -145,6 +146,7 @@ class OfflineMining(Callback):
                 device=device,
                 resume=False,
                 progress=progress,
+                group=everyone(),
             )
 
 
@@ -183,9 +185,9 @@ def embed_to_file(
         embedded = torch.empty(0, dim)
         if len(mine):
             embedded = module.embed(examples.__getitems__(mine.tolist())[0], "one")
-        parts = gather_rows(ranks, embedded)
+        parts = ranks.all_gather_rows(embedded)
         if file is not None:
-            file[first : first + batch] = torch.cat(parts).numpy()
+            file[first : first + batch] = torch.cat(parts).cpu().numpy()
         progress(min(first + batch, len(rows)), len(rows))
     module.train(training)
 

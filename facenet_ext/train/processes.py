@@ -11,7 +11,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy as FabricDDPStrategy
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, nn
+from torch import nn
 
 from facenet_ext._internals import internal
 from facenet_ext._ranks import Ranks
@@ -118,26 +118,6 @@ def tells() -> bool:
         return bool(default_store().add("facenet_ext/told", 1) == 1)
     except RuntimeError:  # it was in a process that has ended
         return False
-
-
-def has_lost_another(error: BaseException) -> bool:
-    """Return whether an error says that another process has ended."""
-    kinds = (torch.distributed.DistBackendError, torch.distributed.DistNetworkError)
-    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "gloo" in str(error))
-
-
-def gather_rows(ranks: Ranks, rows: Tensor) -> list[Tensor]:
-    """Return the rows of each rank, on the CPU.
-
-    Args:
-        ranks: who has to call this.
-        rows: ``[M_r, D]``
-    """
-    own = torch.tensor([len(rows)], device=ranks.device)
-    counts = ranks.all_gather(own).flatten().tolist()
-    padded = nn.functional.pad(rows, (0, 0, 0, max(counts) - len(rows))).to(ranks.device)
-    gathered = ranks.all_gather(padded).cpu()
-    return [block[:count] for block, count in zip(gathered, counts, strict=True)]
 
 
 def share_buffers(module: nn.Module, ranks: Ranks) -> None:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from processes import RankError, run
 
 from facenet_ext._claims import lock
+from facenet_ext.common.processes import everyone
 from facenet_ext.mining import Block, TripletRule, blocks, mine, mine_to_parquet, storage
 
 BLOCK, CHUNK = 16, 60
@@ -45,7 +46,7 @@ def mine_here(path: Path, rule: TripletRule = storage.SEMIHARD, **more: Any) -> 
 
     storage.mine_block = record  # type: ignore[assignment]
     try:
-        mine_to_parquet(*rows(), path, rule, block=BLOCK, chunk=CHUNK, **more)
+        mine_to_parquet(*rows(), path, rule, block=BLOCK, chunk=CHUNK, group=everyone(), **more)
     finally:
         storage.mine_block = real
     return searched
@@ -181,7 +182,7 @@ def test_options_that_differ_are_an_error_on_every_rank(tmp_path: Path) -> None:
 
 
 def mined() -> list[list[list[float]]]:
-    found = mine(*rows(), block=BLOCK, chunk=CHUNK)
+    found = mine(*rows(), block=BLOCK, chunk=CHUNK, group=everyone())
     return [torch.stack([field.double() for field in block]).tolist() for block in found]
 
 

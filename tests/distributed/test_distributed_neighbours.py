@@ -13,7 +13,8 @@ from torch import Tensor
 import facenet_ext._pair_ranks as pair_ranks
 from facenet_ext import _claims
 from facenet_ext.all_pairs import distance_histogram, val_far_all_pairs, val_far_over_splits
-from facenet_ext.neighbours import nearest, nearest_here, within
+from facenet_ext.common.processes import everyone
+from facenet_ext.neighbours import nearest, within
 
 
 def rows(count: int, dim: int = 5, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -34,7 +35,7 @@ def nearest_of_all_ranks(
 ) -> list[Tensor]:
     mine = cut(rows(sum(probes), dtype=dtype), probes)
     ref_emb = None if gallery is None else cut(rows(sum(gallery), seed=0, dtype=dtype), gallery)
-    return list(nearest(mine, k, ref_emb=ref_emb, distance=distance))
+    return list(nearest(mine, k, ref_emb=ref_emb, distance=distance, group=everyone()))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_gallery_that_is_cut(
 ) -> None:
     found = run(len(probes), nearest_of_all_ranks, probes, gallery, k, dtype, distance)
     ref_emb = None if gallery is None else rows(sum(gallery), dtype=dtype)
-    expected = nearest_here(rows(sum(probes), dtype=dtype), k, ref_emb, distance)
+    expected = nearest(rows(sum(probes), dtype=dtype), k, ref_emb=ref_emb, distance=distance)
     for ours, theirs in zip(zip(*found, strict=True), expected, strict=True):
         assert torch.equal(torch.cat(ours), theirs)
 
@@ -80,7 +81,7 @@ def nearest_of_something_wrong(what: str) -> str:
     elif what == "self" and odd:
         ref_emb = None  # type: ignore[assignment]
     with pytest.raises((ValueError, TypeError)) as error:
-        nearest(x, k, ref_emb=ref_emb)
+        nearest(x, k, ref_emb=ref_emb, group=everyone())
     return str(error.value)
 
 
@@ -112,19 +113,27 @@ def pairs_by_all_ranks() -> dict[str, Any]:
     _claims._FEWEST, pair_ranks._FEW = 64, 100
     x, others = rows(COUNT, 4), rows(300, 4, seed=1)
     seen: list[tuple[int, int]] = []
+    group = everyone()
     calls = {
-        "within": within(x, 0.5, progress=lambda *at: seen.append(at)),
-        "within another": within(x, 0.5, ref_emb=others),
-        "within nothing": within(x, 0.0, ref_emb=others),
-        "histogram": distance_histogram(x, labels(), low=0.1, bits=3, high=9),
+        "within": within(x, 0.5, progress=lambda *at: seen.append(at), group=group),
+        "within another": within(x, 0.5, ref_emb=others, group=group),
+        "within nothing": within(x, 0.0, ref_emb=others, group=group),
+        "histogram": distance_histogram(x, labels(), low=0.1, bits=3, high=9, group=group),
         "histogram of two": distance_histogram(
-            x, labels(), low=0.1, bits=3, high=9, ref_emb=others, ref_labels=labels()[:300]
+            x,
+            labels(),
+            low=0.1,
+            bits=3,
+            high=9,
+            ref_emb=others,
+            ref_labels=labels()[:300],
+            group=group,
         ),
-        "rates": val_far_all_pairs(x, labels(), [0.3, 0.6]),
+        "rates": val_far_all_pairs(x, labels(), [0.3, 0.6], group=group),
         "rates of two": val_far_all_pairs(
-            x, labels(), [0.3, 0.6], ref_emb=others, ref_labels=labels()[:300]
+            x, labels(), [0.3, 0.6], ref_emb=others, ref_labels=labels()[:300], group=group
         ),
-        "splits": val_far_over_splits(x, labels(), 0.4, splits=3),
+        "splits": val_far_over_splits(x, labels(), 0.4, splits=3, group=group),
     }
     assert all(total == COUNT * (COUNT - 1) // 2 for _, total in seen)
     return {name: list(result) for name, result in calls.items()} | {
@@ -155,7 +164,7 @@ def count_sums() -> int:
 
     dist.all_reduce = count
     _claims._FEWEST = 64
-    distance_histogram(rows(COUNT, 4), labels(), low=0.1, bits=3, high=9)
+    distance_histogram(rows(COUNT, 4), labels(), low=0.1, bits=3, high=9, group=everyone())
     return sums
 
 
@@ -166,7 +175,7 @@ def test_counts_are_summed_once() -> None:
 def other_rows_on_1() -> str:
     x = rows(COUNT, 4, seed=dist.get_rank())
     with pytest.raises(ValueError, match="embeddings: expected the same on every rank") as error:
-        val_far_all_pairs(x, labels())
+        val_far_all_pairs(x, labels(), group=everyone())
     return str(error.value)
 
 
@@ -174,3 +183,18 @@ def test_rows_that_differ_are_an_error_on_every_rank() -> None:
     first, second = run(2, other_rows_on_1)
     assert first == second
     assert "got [700, 4] torch.float32 " in first
+
+
+def of_rank_0_alone() -> list[Tensor]:
+    """What one rank asks for while the other one is elsewhere."""
+    if dist.get_rank() == 1:
+        return []
+    x = rows(60)
+    return [nearest(x, 3).indices, within(x, 0.5).first, distance_histogram(x, labels()[:60])[0]]
+
+
+def test_without_a_group_nobody_is_waited_for() -> None:
+    first, _ = run(2, of_rank_0_alone, limit=20)
+    x = rows(60)
+    assert torch.equal(first[0], nearest(x, 3).indices)
+    assert torch.equal(first[1], within(x, 0.5).first)

@@ -16,6 +16,7 @@ from processes import RankError, run
 
 from facenet_ext._claims import lock
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.processes import everyone
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.options import DataOptions, ModelOptions, Options
 from facenet_ext.recognition import (
@@ -62,7 +63,9 @@ def embed_here(faces: Path, output: Path, **more: bool) -> list[int]:
     embedding._Parts.add = add  # type: ignore[method-assign]
     try:
         embedder = Embedder(options, (1, 24, 24)).eval()
-        embed_images(embedder, MODEL, list_tree(faces), output, batch=BATCH, **more)  # type: ignore[arg-type]
+        embed_images(
+            embedder, MODEL, list_tree(faces), output, batch=BATCH, group=everyone(), **more
+        )  # type: ignore[arg-type]
     finally:
         embedding._Parts.add = real  # type: ignore[method-assign]
     return added
@@ -140,8 +143,10 @@ def search() -> list[torch.Tensor]:
     names = np.where(np.arange(600) < 400, 0, np.arange(600) % 50)
     found: list[Identification] = []
     for leave_out in (None, identification.SAME_IMAGE):
-        found.append(identify(gallery, names, gallery[::3], 3, leave_out=leave_out))
-    found.append(identify(gallery, names, gallery[:0], 3))
+        found.append(
+            identify(gallery, names, gallery[::3], 3, leave_out=leave_out, group=everyone())
+        )
+    found.append(identify(gallery, names, gallery[:0], 3, group=everyone()))
     return list(chain(*found))
 
 
@@ -156,7 +161,7 @@ def test_identification(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def group(linkage: str) -> list[np.ndarray]:
     x = np.random.default_rng(0).standard_normal((400, 3)).round(1)
-    return list(cluster(x, 0.3 if linkage == "average" else 0.02, linkage))
+    return list(cluster(x, 0.3 if linkage == "average" else 0.02, linkage, group=everyone()))
 
 
 @pytest.mark.parametrize("linkage", ["average", "single"])

@@ -231,5 +231,15 @@ def test_a_plan_counts_the_work_and_searches_nothing(command: Command) -> None:
 
 def test_a_plan_needs_embeddings_and_processes(command: Command, world: Path) -> None:
     save()
-    assert_told(command("mine", "e.npy", "--labels", "l.npy", "--plan", 0), "--plan 0: expected")
+    assert_told(
+        command("mine", "e.npy", "--labels", "l.npy", "--plan", 0),
+        "--plan 0: expected a whole number above 0",
+    )
     assert_told(command("mine", world / "old", "--plan", 2), "--plan: expected embeddings")
+
+
+def test_a_plan_of_nothing_is_refused(command: Command) -> None:
+    save()
+    np.save("l.npy", np.arange(200))
+    told = command("mine", "e.npy", "--labels", "l.npy", "--plan", 2)
+    assert_told(told, "labels: expected one that two rows have")
