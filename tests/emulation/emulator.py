@@ -91,6 +91,7 @@ def environment(flavour: str, **settings: object) -> dict[str, str]:
         # Python and torch are not compiled with it.
         variables["ASAN_OPTIONS"] = (
             "detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1"
+            ":malloc_context_size=4"
         )
         variables["UBSAN_OPTIONS"] = "print_stacktrace=1"
     return variables

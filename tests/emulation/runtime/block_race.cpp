@@ -61,28 +61,36 @@ std::string BlockRaceDetector::access(const void* address, size_t bytes, AccessK
     if (word * 4 < begin) mask &= 15u << (begin - word * 4);
     if (word * 4 + 4 > end) mask &= 15u >> (word * 4 + 4 - end);
     Access* accesses = page_of(word / 1024).words[word % 1024].of;
-    Access& mine = accesses[int(kind)];
     // Most accesses repeat one: what was checked then holds, since blocks run one after the other.
+    const Access& mine = accesses[int(kind)];
     if (mine.launch == launch_ && mine.block == block_ && mine.releases == releases_[block_] &&
         (mine.bytes & mask) == mask)
       continue;
-    for (int other = 0; other < 4; ++other) {
-      const Access& past = accesses[other];
-      if (!may_race(AccessKind(other), kind) || ordered(past, mask)) continue;
-      return "data race of blocks on global memory: block " +
-             (past.block == kSeveral ? std::string("after block")
-                                     : "number " + std::to_string(past.block)) +
-             " " + verb_of(AccessKind(other)) + " it at " + source_line(past.where) +
-             ", this block " + verb_of(kind) + " it at " + source_line(where) +
-             ", and nothing orders them";
-    }
-    if (mine.launch != launch_)
-      mine = {launch_, block_, releases_[block_], mask, where};
-    else if (mine.block == block_)
-      mine = {launch_, block_, releases_[block_], mine.bytes | mask, where};
-    else
-      mine = {launch_, kSeveral, 0, mine.bytes | mask, where};
+    std::string problem = access_word(accesses, mask, kind, where);
+    if (!problem.empty()) return problem;
   }
+  return {};
+}
+
+std::string BlockRaceDetector::access_word(Access* accesses, uint32_t mask, AccessKind kind,
+                                           const void* where) {
+  for (int other = 0; other < 4; ++other) {
+    const Access& past = accesses[other];
+    if (!may_race(AccessKind(other), kind) || ordered(past, mask)) continue;
+    return "data race of blocks on global memory: block " +
+           (past.block == kSeveral ? std::string("after block")
+                                   : "number " + std::to_string(past.block)) +
+           " " + verb_of(AccessKind(other)) + " it at " + source_line(past.where) +
+           ", this block " + verb_of(kind) + " it at " + source_line(where) +
+           ", and nothing orders them";
+  }
+  Access& mine = accesses[int(kind)];
+  if (mine.launch != launch_)
+    mine = {launch_, block_, releases_[block_], mask, where};
+  else if (mine.block == block_)
+    mine = {launch_, block_, releases_[block_], mine.bytes | mask, where};
+  else
+    mine = {launch_, kSeveral, 0, mine.bytes | mask, where};
   return {};
 }
 

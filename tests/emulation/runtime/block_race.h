@@ -48,6 +48,7 @@ class BlockRaceDetector {
 
   Page& page_of(uintptr_t number);
   bool ordered(const Access& past, uint32_t bytes) const;
+  std::string access_word(Access* accesses, uint32_t mask, AccessKind kind, const void* where);
 
   uint32_t launch_ = 0;
   uint32_t block_ = 0;

@@ -125,9 +125,9 @@ void fault(const char* what) {
 }
 
 void require_capability(int capability, const char* instruction) {
-  if (device_capability() < capability)
+  if (machine().capability() < capability)
     machine().fault(std::string(instruction) + " on a device of capability " +
-                    std::to_string(device_capability()) + ", which has no such instruction");
+                    std::to_string(machine().capability()) + ", which has no such instruction");
 }
 
 int block_barrier(BarrierKind kind, bool predicate) {

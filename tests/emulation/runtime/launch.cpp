@@ -72,6 +72,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*
   if (status != cudaSuccess) return status;
   explain_errors_of_sanitizers();
   Machine& machine = Machine::of_this_thread();
+  machine.begin_launch(device_capability());
   machine.region().resize(config.dynamicSmemBytes);
   machine.region().find_static(kernel);
   const uint3 grid = config.gridDim;

@@ -55,6 +55,7 @@ class Machine {
   // Null outside of a launch.
   static Machine* running();
 
+  void begin_launch(int capability) { capability_ = capability; }
   // Runs one block; throws std::runtime_error with a report where it faults.
   void run_block(const Work& work, uint3 block, dim3 threads, uint64_t order);
 
@@ -71,6 +72,7 @@ class Machine {
   Thread& current() { return *current_; }
   uint32_t lane() const { return current_->id % kLanes; }
   uint32_t thread_count() const { return count_; }
+  int capability() const { return capability_; }
   SharedRegion& region() { return region_; }
   RaceDetector& races() { return races_; }
   BlockRaceDetector& block_races() { return block_races_; }
@@ -94,6 +96,7 @@ class Machine {
   BlockRaceDetector block_races_;
 
   Work work_ = {};
+  int capability_ = 0;  // of the device, as the last launch found it
   uint32_t count_ = 0;  // threads of the block
   Thread* current_ = nullptr;
   // A ring of the threads that can run: its size is a power of two above any number of threads.
