@@ -21,7 +21,9 @@ endif
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Python compiles a module when it is first imported: pip would compile all of torch.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
+  --constraint constraints.txt
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt pyproject.toml constraints.txt
 CPP := csrc tests/emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
 PACKAGES := facenet_ext tests benchmarks docs examples

@@ -53,7 +53,8 @@ QUICK = (
 )
 # "far" is an offset too, and a larger one. 72 rows cross a tile's edge as 520 do, in less time.
 QUICK = f"({QUICK}) and not offset and not 520"
-# Each kernel once: where there are no matrix units fewer of them differ.
+# Each kernel once: where there are no matrix units fewer of them differ. Float64 on a newer device
+# touches memory as they do, so that AddressSanitizer's turn at them is in test_operators_in_full.
 OLDER = "golden or every_dtype_and_cloud or hundred_positives or every_rule_against_a_bank "
 OLDER += "or anchor_swap or within_are_those or every_random_rule"
 SELECTED = {75: f"({OLDER}) and not offset", 90: QUICK}
@@ -340,8 +341,7 @@ def run_operators(flavour: str, capability: int, *options: str) -> None:
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("flavour", ["address", "race"])
+@pytest.mark.parametrize(("flavour", "capability"), [("address", 90), ("race", 90), ("race", 75)])
 def test_operators(flavour: str, capability: int) -> None:
     run_operators(flavour, capability, "-k", SELECTED[capability])
 

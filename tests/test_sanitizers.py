@@ -64,7 +64,9 @@ def test_the_cpu_library(tests: str) -> None:
         run(environment, *(str(HERE / name) for name in OPERATORS), "-k", SIZES)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize(
+    "capability", [90, *(pytest.param(c, marks=pytest.mark.slow) for c in CAPABILITIES if c != 90)]
+)
 def test_the_cuda_kernels_under_hostile_arguments(capability: int) -> None:
     try:
         run(emulator.operators_environment("address", capability=capability), str(HERE / FUZZ))
