@@ -71,7 +71,7 @@ def embed_in_micro_batches(
         return torch.cat([embed(part, begin) for part, begin in zip(parts, begins, strict=False)])
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return contextlib.nullcontext(), _frozen_averages(network)
+        return contextlib.nullcontext(), frozen_averages(network)
 
     return torch.cat(
         [
@@ -82,7 +82,7 @@ def embed_in_micro_batches(
 
 
 @contextlib.contextmanager
-def _frozen_averages(network: nn.Module) -> Iterator[None]:
+def frozen_averages(network: nn.Module) -> Iterator[None]:
     """Keep the running averages of batch normalisation, which the forward has updated already."""
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     layers = [m for m in network.modules() if isinstance(m, kinds) and m.track_running_stats]

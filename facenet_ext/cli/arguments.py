@@ -58,9 +58,11 @@ def read_arguments(cls: type[T], parsed: Namespace) -> T:
 
 
 def _plain(value: Any) -> Any:
-    """Undo jsonargparse's number types, which neither YAML nor checkpoints know."""
+    """Undo jsonargparse's own types, which neither YAML nor checkpoints know."""
     if isinstance(value, (list, tuple)):
         return tuple(_plain(entry) for entry in value)
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return int(value) if isinstance(value, int) else float(value)
     return value

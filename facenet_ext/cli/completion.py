@@ -26,8 +26,9 @@ def _all_commands() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=does, parents=options, add_help=False)
         for action in command._actions:
             kind = getattr(action, "_typehint", action.type)
-            if get_origin(kind) is Literal:
-                action.choices = get_args(kind)
+            choices = [k for k in (kind, *get_args(kind)) if get_origin(k) is Literal]
+            if choices:
+                action.choices = get_args(choices[0])
             elif kind is bool:
                 action.choices = ("true", "false")
             elif not action.choices and action.nargs != 0 and kind in (None, str, str | None):

@@ -193,6 +193,8 @@ def _words(kind: Any) -> str:
         return f"a list such as [1,2], each {_words(inner[0])}"
     if kind is bool:
         return "true or false"
+    if isinstance(kind, type) and issubclass(kind, str) and kind is not str:
+        return str(kind.__doc__)
     if not (isinstance(kind, type) and issubclass(kind, (int, float))):
         return "text"
     restrictions = getattr(kind, "_restrictions", ())

@@ -15,7 +15,7 @@ from facenet_ext.models import export_onnx
 
 def execute(options: ExportOptions) -> None:
     """Do what the command line says."""
-    module = load_embedder(checkpoint_path(options.checkpoint))
+    module = load_embedder(checkpoint_path(options.checkpoint), options.model)
     if Path(options.output).is_dir() or not Path(options.output).name:
         raise InputError(f"{options.output}: a folder; give the name of a file to write")
     try:

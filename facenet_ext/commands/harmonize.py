@@ -48,7 +48,10 @@ def execute(options: HarmonizeOptions) -> int:
     paths = {"old": checkpoint_path(options.old)}
     if options.new is not None:
         paths["new"] = checkpoint_path(options.new)
-    models = {name: load_embedder(path) for name, path in paths.items()}
+    named = {"old": options.old_model, "new": options.new_model}
+    models = {
+        name: load_embedder(path, named[name], f"{name}_model") for name, path in paths.items()
+    }
     old, new = models["old"], models.get("new")
     if new is not None and new.shape != old.shape:
         raise InputError(
@@ -145,7 +148,7 @@ def _stage(options: Options, make_module: Any, console: Console) -> Embedder:
     """Train, or go on, or take what was trained before."""
     folder = Path(str(options.run.output))
     last = folder / CHECKPOINTS / LAST_FILE
-    options, fitted = fit(options, checkpoint=last)
+    options, fitted = fit(options, {"model"}, checkpoint=last)
     if fitted:
         console.print(in_flags(fitted), soft_wrap=True)
     config = folder / CONFIG
@@ -160,7 +163,7 @@ def _stage(options: Options, make_module: Any, console: Console) -> Embedder:
         else:
             config.unlink(missing_ok=True)  # of a run that stopped before its first checkpoint
             train(options, None, make_module, console)
-    return load_embedder(last)
+    return load_embedder(last, options.model.model)
 
 
 def _report(

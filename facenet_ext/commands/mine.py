@@ -212,7 +212,7 @@ def _read(path: str) -> NDArray[Any]:
 def _embed(options: MineOptions, output: Path, device: torch.device, console: Console) -> _Set:
     """Embed the training images with a checkpoint, unless that was done before."""
     path = checkpoint_path(options.source)
-    module = load_embedder(path).to(device)
+    module = load_embedder(path, options.model).to(device)
     data = module.options.data
     if options.data is not None:
         data = data.of(options.data)

@@ -17,6 +17,8 @@ def execute(options: ModelsOptions) -> None:
             options.in_channels,
             options.embedding_dim,
             batch_norm=options.batch_norm,
+            own=[] if options.model is None else [options.model],
+            input_size=options.input_size,
             batch=options.batch,
             repeats=options.repeats,
             progress=progress,

@@ -15,7 +15,12 @@ from facenet_ext._defaults import EMBEDDING_BATCH, MINING_BLOCK, MINING_CHUNK
 from facenet_ext._rule import Deterministic, Distance, Positives
 from facenet_ext.common.options import argument, option
 from facenet_ext.embedding.folders import EVALUATION
-from facenet_ext.embedding.options import Margin
+from facenet_ext.embedding.options import Margin, OwnNetwork
+
+OWN_MODEL = (
+    "package.module:function that builds the network, where it is one of your own: no checkpoint "
+    "has anything imported by itself"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,7 @@ class CheckpointOptions(CommandOptions):
     checkpoint: str | None = option(
         None, "a run's folder or .ckpt file; by default the latest run in runs/"
     )
+    model: str | None = option(None, OWN_MODEL, OwnNetwork)
     views: Literal["all", "one"] = option(
         "all",
         "passes through the network per image: all that the run verified with, or one, which is "
@@ -189,6 +195,7 @@ class MineOptions(CommandOptions):
         "a run's folder or .ckpt file to embed --data with; or embeddings, of 'facenet embed' or "
         "an .npy"
     )
+    model: str | None = option(None, OWN_MODEL, OwnNetwork)
     data: str | None = option(None, "images, as for train; by default the run's")
     labels: str | None = option(None, "of an .npy of embeddings: .npy, [N] integers")
     names: str | None = option(None, "of an .npy of embeddings: a text file, a line each")
@@ -227,6 +234,8 @@ class HarmonizeOptions(CommandOptions):
         "the new model, trained on its own; by default one is trained as the old one was, with "
         "another seed",
     )
+    old_model: str | None = option(None, f"of the old model: {OWN_MODEL}", OwnNetwork)
+    new_model: str | None = option(None, "the same of the new model", OwnNetwork)
     data: str | None = option(None, "images, as for train; by default the new run's")
     output: str = option("runs/harmonic", "folder of the runs and report")
     layer_steps: int = option(200, "steps of the last layer alone", PositiveInt)
@@ -236,16 +245,20 @@ class HarmonizeOptions(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions(CommandOptions):
-    """Print what each network costs.
+    """Print what each network costs, also those that are registered.
 
-    That is parameters, multiply-adds, size, and milliseconds per image on this machine.
+    That is parameters, multiply-adds, size, and milliseconds per image on this machine. Networks
+    are registered by the modules that the variable FACENET_MODELS lists.
     """
 
     examples = """
         facenet models
         facenet models --batch-norm --in-channels 1 --batch 32
-        facenet models --repeats 0 --json"""
+        facenet models --repeats 0 --json
+        facenet models --model nets:resnet --input-size 112"""
 
+    model: str | None = option(None, "package.module:function to list too", OwnNetwork)
+    input_size: int = option(112, "pixels that networks of your own see", PositiveInt)
     in_channels: int = option(3, "1 grey, 3 colour", PositiveInt)
     embedding_dim: int = option(128, "of an embedding", PositiveInt)
     batch_norm: bool = option(False, "batch normalisation in the paper's networks")
@@ -284,6 +297,7 @@ class ExportOptions(CommandOptions):
 
     checkpoint: str = argument("a run's folder, or a .ckpt file")
     output: str = argument("the .onnx file to write")
+    model: str | None = option(None, OWN_MODEL, OwnNetwork)
 
 
 @dataclass(frozen=True, kw_only=True)

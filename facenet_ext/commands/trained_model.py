@@ -56,7 +56,7 @@ def load_model(options: CheckpointOptions, warnings: Warnings) -> Model:
         InputError: there is none, or its file is damaged or foreign, or embeds no images.
     """
     path = _checkpoint(options)
-    module = load_embedder(path).to(find_device(options.device))
+    module = load_embedder(path, options.model).to(find_device(options.device))
     if not module.images:
         raise InputError(
             f"{path}: embeds features, not images, and this command needs images; give with "

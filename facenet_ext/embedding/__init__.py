@@ -5,6 +5,7 @@
 | `options.py` | the options of a run |
 | `folders.py` | finds the folders of runs and their checkpoints |
 | `loading.py` | reads checkpoints, and builds their embedders |
+| `networks.py` | builds the network that the options describe |
 | `embedder.py` | prepares examples and embeds them |
 | `crop_resize.py` | cuts and scales whole batches on the device |
 | `provenance.py` | what a checkpoint says about its training |

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.embedding.crop_resize import CropResize
+from facenet_ext.embedding.networks import build_network
 from facenet_ext.embedding.options import Options
 from facenet_ext.embedding.provenance import Training
-from facenet_ext.models import PAPER, Committee, EmbeddingNetwork, SmallNet, conv1d, mlp
-
-_T = TypeVar("_T", int | None, float)
 
 
 class Embedder(nn.Module):
@@ -113,59 +109,3 @@ class Embedder(nn.Module):
             examples = self.prepare(examples).to(memory_format=torch.channels_last)
         embeddings: Tensor = self.network(examples)
         return embeddings
-
-
-def build_network(options: Options, shape: tuple[int, ...]) -> EmbeddingNetwork | Committee:
-    """Build the network that the options describe, or a committee of networks.
-
-    Args:
-        options: of the run.
-        shape: of one example of the data: [C, H, W] for images, anything else for features.
-
-    Raises:
-        InputError: the network does not fit its input.
-    """
-    for name in ("aligned_size", "aligned_window"):
-        if getattr(options.model, name) == ():
-            raise InputError(f"`{name}` []: give one number, or one per member")
-    members = [_build_member(options, shape, member) for member in range(options.model.members)]
-    return members[0] if len(members) == 1 else Committee(members)
-
-
-def _build_member(options: Options, shape: tuple[int, ...], member: int) -> EmbeddingNetwork:
-    o, size = options.model, options.data.input_size
-    images = len(shape) == 3
-    if images == (o.model in ("mlp", "conv1d")):
-        kind = "images" if images else "features"
-        fitting = "small, nn1, nn2, nn3, nn4, nns1 or nns2" if images else "mlp or conv1d"
-        raise InputError(f"`model` {o.model}: does not embed {kind}; choose {fitting}")
-    if o.model == "mlp":
-        return mlp(shape, o.embedding_dim, width=o.width, layers=len(o.stages), dropout=o.dropout)
-    if o.model == "conv1d":
-        return conv1d(shape, o.embedding_dim, width=o.width, stages=o.stages, dropout=o.dropout)
-    if o.model != "small":
-        return PAPER[o.model](
-            o.embedding_dim,
-            in_channels=shape[0],
-            input_size=(size, size),
-            batch_norm=o.batch_norm,
-            dropout=o.dropout,
-        )
-    try:
-        return SmallNet(
-            shape[0],
-            o.embedding_dim,
-            input_size=size,
-            width=o.width,
-            stages=o.stages,
-            dropout=o.dropout,
-            aligned_size=_of_member(o.aligned_size, member),
-            aligned_window=_of_member(o.aligned_window, member),
-        )
-    except ValueError as error:
-        raise InputError(f"`stages`, `input_size`, `aligned_size`: {error}") from None
-
-
-def _of_member(values: _T | tuple[_T, ...], member: int) -> _T:
-    """Return an option's value for one member; members take several values in turn."""
-    return values[member % len(values)] if isinstance(values, tuple) else values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from facenet_ext.common.errors import InputError
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import CHECKPOINTS, LAST_FILE
+from facenet_ext.embedding.networks import check_named
 from facenet_ext.embedding.options import Options
 from facenet_ext.embedding.provenance import Training
 
@@ -105,7 +107,7 @@ def _matches(kept: dict[str, Any]) -> str | None:
     return matches if isinstance(matches, str) else None
 
 
-def load_embedder(path: Path) -> Embedder:
+def load_embedder(path: Path, model: str | None = None, option: str = "model") -> Embedder:
     """Build the network of a checkpoint, with its weights, to embed with.
 
     If the run averaged its weights (``--ema``), these are the averaged ones. torch's random state
@@ -113,17 +115,26 @@ def load_embedder(path: Path) -> Embedder:
 
     Args:
         path: a checkpoint that ``facenet train`` wrote.
+        model: what builds the network, in place of what the file says. A network of one's own must
+            be named here, or registered, or listed in the environment: the file alone has nothing
+            imported.
+        option: the option that ``model`` is the value of, for messages.
 
     Returns:
         The embedder, in evaluation mode.
 
     Raises:
-        InputError: the file is damaged, foreign, or of another version.
+        InputError: the file is damaged, foreign, or of another version, or nobody has named its
+            network.
     """
     state = read_checkpoint(path, "")
     kept = state["facenet_ext"]
     try:
         options = Options.from_flat(kept["options"])
+        if model is None:
+            check_named(options.model.model, kept.get("network"), f"{path}", option)
+        else:
+            options = replace(options, model=replace(options.model, model=model))
         with torch.random.fork_rng(devices=[]):  # a new network draws weights, to be replaced
             embedder = Embedder(options, tuple(kept["shape"]))
         # The state of training alone, such as that of augmentation, is left out.

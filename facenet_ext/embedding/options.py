@@ -22,8 +22,10 @@ from jsonargparse.typing import (
     PositiveFloat,
     PositiveInt,
     restricted_number_type,
+    restricted_string_type,
 )
 
+from facenet_ext._network_names import OWN, BuiltIn
 from facenet_ext._rule import Deterministic, Distance, Fallback, Negatives, Positives, TripletRule
 from facenet_ext.common.options import option, rare
 
@@ -32,6 +34,7 @@ _CropShare = restricted_number_type("CropShare", float, [(">", 0), ("<=", 1)])
 Margin = restricted_number_type("Margin", float, [(">", 0), ("<=", sys.float_info.max)])
 _AtLeastTwo = restricted_number_type("AtLeastTwo", int, (">=", 2))
 _AtLeastFour = restricted_number_type("AtLeastFour", int, (">=", 4))
+OwnNetwork = restricted_string_type("OwnNetwork", OWN, docstring="package.module:function")
 _AtLeastEight = restricted_number_type("AtLeastEight", int, (">=", 8))
 
 
@@ -138,10 +141,18 @@ class AugmentationOptions:
 class ModelOptions:
     """Model."""
 
-    model: Literal["small", "nn1", "nn2", "nn3", "nn4", "nns1", "nns2", "mlp", "conv1d"] = option(
+    model: str = option(
         "small",
-        "network: 'small' is this project's own; nn1 to nns2 are the paper's, for --input-size; "
-        "mlp and conv1d are for features",
+        "network: 'small' is this project's own; nn1 to nns2 are the paper's and iresnet18, 50 and "
+        "100 ArcFace's, for --input-size; mlp and conv1d are for features; "
+        "package.module:function, or a registered name, is one of your own",
+        BuiltIn | OwnNetwork,
+    )
+    standardize: bool = rare(
+        True, "standardise each image by itself; false: the network gets pixels from 0 to 1"
+    )
+    channels_last: bool = rare(
+        True, "lay out images channels-last; false is for a network of your own that refuses it"
     )
     batch_norm: bool = option(
         False, "add batch normalisation to the paper's networks, which train better with it"
@@ -274,6 +285,11 @@ class RunOptions:
     nodes: int = rare(1, "machines; start the command on each of them", PositiveInt)
     sync_batch_norm: bool = rare(
         False, "let batch normalisation see the batch of all processes, and not each its part"
+    )
+    activation_checkpointing: bool = rare(
+        False,
+        "drop what is computed inside the network's blocks and compute it again in the backward: "
+        "less memory, a third more time, the same gradient",
     )
     threads: int | None = option(None, "CPU threads of a process; all by default", PositiveInt)
     output: str | None = option(None, "folder of the run; runs/<data>-<date>-<time> by default")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from PIL import ExifTags, Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from facenet_ext.data.images import UnreadableImageError, read_image
-from facenet_ext.models import Committee, EmbeddingNetwork
+from facenet_ext.models import members_of
 
 if TYPE_CHECKING:
     from facenet_ext.embedding.embedder import Embedder
@@ -145,18 +145,12 @@ def look_at(path: Path) -> Look | None:
 
 def _features(embedder: Embedder, examples: Tensor) -> Tensor:
     """Return the inputs of the networks' last layers, averaged over positions: [N, F]."""
-    network = embedder.network
-    members = network.members if isinstance(network, Committee) else [network]
     seen: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        seen.append(output.flatten(2).mean(2) if output.ndim > 2 else output)
+    def keep(features: Tensor) -> None:
+        seen.append(features.flatten(2).mean(2) if features.ndim > 2 else features)
 
-    handles = [
-        member.features.register_forward_hook(keep)
-        for member in members
-        if isinstance(member, EmbeddingNetwork)
-    ]
+    handles = [member.on_features(keep) for member in members_of(embedder.network)]
     try:
         with torch.no_grad():
             embedder.embed_once(examples.to(embedder.device))

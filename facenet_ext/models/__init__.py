@@ -1,25 +1,37 @@
 """Networks that turn images, or precomputed features, into embeddings."""
 
 from facenet_ext.models.alignment import Alignment
-from facenet_ext.models.committee import Committee
+from facenet_ext.models.committee import Committee, members_of
 from facenet_ext.models.cost import LayerCost, layer_costs, milliseconds_per_image
 from facenet_ext.models.export import export_onnx
 from facenet_ext.models.inception import nn2, nn3, nn4, nns1, nns2
-from facenet_ext.models.network import EmbeddingNetwork
+from facenet_ext.models.iresnet import IResNet, iresnet18, iresnet50, iresnet100
+from facenet_ext.models.network import EmbeddingNetwork, NormalizedNetwork
+from facenet_ext.models.registry import build_own, register, registered
 from facenet_ext.models.small import SmallNet
 from facenet_ext.models.vectors import conv1d, mlp
+from facenet_ext.models.wrapped import WrappedNetwork
 from facenet_ext.models.zeiler_fergus import nn1
 
 __all__ = [
+    "IRESNETS",
     "PAPER",
     "Alignment",
     "Committee",
     "EmbeddingNetwork",
+    "IResNet",
     "LayerCost",
+    "NormalizedNetwork",
     "SmallNet",
+    "WrappedNetwork",
+    "build_own",
     "conv1d",
     "export_onnx",
+    "iresnet18",
+    "iresnet50",
+    "iresnet100",
     "layer_costs",
+    "members_of",
     "milliseconds_per_image",
     "mlp",
     "nn1",
@@ -28,7 +40,12 @@ __all__ = [
     "nn4",
     "nns1",
     "nns2",
+    "register",
+    "registered",
 ]
 
 PAPER = {"nn1": nn1, "nn2": nn2, "nn3": nn3, "nn4": nn4, "nns1": nns1, "nns2": nns2}
 """The paper's networks by name; each is called as ``nn1(embedding_dim, in_channels=3)``."""
+
+IRESNETS = {"iresnet18": iresnet18, "iresnet50": iresnet50, "iresnet100": iresnet100}
+"""ArcFace's networks by name; each is called as ``iresnet50(embedding_dim, in_channels=3)``."""

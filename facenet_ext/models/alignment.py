@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
+from facenet_ext.models.network import at_least_float32, full_precision
+
 _ZOOM = 0.3  # largest logarithm of the scale
 _TURN = 0.4  # largest angle, radians
 _SHIFT = 0.3  # largest shift, in half sides of the image
@@ -63,8 +65,8 @@ class Alignment(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return [N, C, aligned_size, aligned_size] of [N, C, size, size]."""
         pose = self.pose(images)
-        with torch.autocast(images.device.type, enabled=False):  # half precision blurs positions
-            x = images.to(torch.promote_types(images.dtype, torch.float32))
+        with full_precision(images):  # half precision blurs positions
+            x = at_least_float32(images)
             zoom, turn, right, down = torch.tanh(pose.to(x.dtype)).unbind(1)
             scale = self.window * torch.exp(_ZOOM * zoom)
             cos, sin = scale * torch.cos(_TURN * turn), scale * torch.sin(_TURN * turn)

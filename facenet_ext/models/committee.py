@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from facenet_ext.models.network import EmbeddingNetwork
+from facenet_ext.models.network import NormalizedNetwork
 
 
 class Committee(nn.Module):
@@ -34,7 +34,7 @@ class Committee(nn.Module):
     Source: Hansen, Salamon, *Neural network ensembles*, PAMI 1990.
     """
 
-    def __init__(self, members: Sequence[EmbeddingNetwork]) -> None:
+    def __init__(self, members: Sequence[NormalizedNetwork]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.input_shape = members[0].input_shape
@@ -50,3 +50,8 @@ class Committee(nn.Module):
         """Split joined embeddings into each member's, rows of length 1."""
         scale = math.sqrt(len(self.members))
         return [part * scale for part in torch.split(embeddings, self.sizes, 1)]
+
+
+def members_of(network: NormalizedNetwork | Committee) -> list[NormalizedNetwork]:
+    """Return a committee's members, or a network alone."""
+    return list(network.members) if isinstance(network, Committee) else [network]  # type: ignore[arg-type]

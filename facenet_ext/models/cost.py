@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from facenet_ext.models.network import EmbeddingNetwork
+from facenet_ext.models.network import NormalizedNetwork
 
 
 class LayerCost(NamedTuple):
@@ -30,14 +30,15 @@ class LayerCost(NamedTuple):
     macs: int
 
 
-def layer_costs(network: EmbeddingNetwork) -> list[LayerCost]:
+def layer_costs(network: NormalizedNetwork) -> list[LayerCost]:
     """Count what each layer costs, by running the network without data.
 
     Args:
         network: any of :mod:`facenet_ext.models`; it is not changed.
 
     Returns:
-        One entry for each child of ``network.features``, and one for the embedding layer.
+        One entry for each of ``network.layers()``: for an :class:`.EmbeddingNetwork`, the children
+        of its features and its last layer.
 
     Example:
         >>> from facenet_ext.models import nn4
@@ -64,18 +65,18 @@ def layer_costs(network: EmbeddingNetwork) -> list[LayerCost]:
 
         return hook
 
-    parts = [*network.features.named_children(), ("embedding", network.embedding)]
     hooks = [
         module.register_forward_hook(count)
         for module in network.modules()
         if isinstance(module, (nn.Conv2d, nn.Linear))
-    ] + [module.register_forward_hook(close(name)) for name, module in parts]
+    ] + [module.register_forward_hook(close(name)) for name, module in network.layers()]
     training = network.training
     try:
         with torch.no_grad():
             meta = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
-            images = torch.empty(1, *network.input_shape, device="meta")
-            torch.func.functional_call(network.eval(), meta, images)
+            with torch.device("meta"):
+                images = torch.empty(1, *network.input_shape)
+                torch.func.functional_call(network.eval(), meta, images)
     finally:
         network.train(training)
         for hook in hooks:
@@ -84,7 +85,7 @@ def layer_costs(network: EmbeddingNetwork) -> list[LayerCost]:
 
 
 @torch.inference_mode()
-def milliseconds_per_image(network: EmbeddingNetwork, batch: int = 8, repeats: int = 5) -> float:
+def milliseconds_per_image(network: NormalizedNetwork, batch: int = 8, repeats: int = 5) -> float:
     """Measure how long embedding takes, on the network's device.
 
     Args:
@@ -95,7 +96,7 @@ def milliseconds_per_image(network: EmbeddingNetwork, batch: int = 8, repeats: i
     Returns:
         Milliseconds per input.
     """
-    weight = network.embedding.weight
+    weight = next(network.parameters())
     inputs = torch.rand(batch, *network.input_shape, device=weight.device, dtype=weight.dtype)
     if inputs.ndim == 4:
         inputs = inputs.to(memory_format=torch.channels_last)

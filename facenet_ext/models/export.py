@@ -9,10 +9,10 @@ import torch
 
 from facenet_ext.common.files import replacing
 from facenet_ext.models.committee import Committee
-from facenet_ext.models.network import EmbeddingNetwork
+from facenet_ext.models.network import NormalizedNetwork
 
 
-def export_onnx(network: EmbeddingNetwork | Committee, path: str | Path) -> None:
+def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> None:
     """Write a network as ONNX, for batches of any size.
 
     The input is called "images" (or "features") and the output "embeddings", rows of length 1.

@@ -1,59 +1,58 @@
-"""What all networks share: a linear layer over features, and the unit sphere."""
+"""What all networks share: standardised inputs, and embeddings on the unit sphere."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.utils.hooks import RemovableHandle
 
 
-class EmbeddingNetwork(nn.Module):
-    r"""Embed inputs: features, then one linear layer, then the unit sphere.
+class NormalizedNetwork(nn.Module):
+    r"""Standardise inputs, embed them, and bring the embeddings to length 1.
 
     .. math:: f(x) = \frac{g(\hat x)}{\lVert g(\hat x) \rVert_2}, \quad
         \hat x = \frac{x - \mathrm{mean}(x)}{\mathrm{std}(x) + 0.03}
 
-    Each image is standardised by itself, so exposure and contrast do not matter.
+    Each image is standardised by itself, so exposure and contrast do not matter. A subclass says
+    what g is, in ``raw_embeddings``.
 
     Args:
-        features: maps ``[N, *input_shape]`` to ``[N, ...]``.
-        width: numbers that ``features`` returns for each input.
-        embedding_dim: D, the length of an embedding.
         input_shape: shape of one input; (channels, height, width) for an image.
+        embedding_dim: D, the length of an embedding.
         standardize: standardise each input as above; False where inputs are not images.
-        dropout: share of the features that training drops, in [0, 1).
-        bias: give the last layer a bias.
 
-    Example:
-        >>> network = EmbeddingNetwork(nn.Flatten(), 4, 2, input_shape=(1, 2, 2), bias=False)
-        >>> images = torch.tensor([[[[0.0, 1.0], [0.5, 0.0]]]])
-        >>> torch.allclose(network(images), network(images / 2 + 0.1), atol=0.1)
-        True
+    Attributes:
+        head: the names of the last layer with weights, and of what follows it.
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 3: the embedding lives on the unit sphere.
     """
 
+    head: Sequence[str] = ()
+
     def __init__(
-        self,
-        features: nn.Module,
-        width: int,
-        embedding_dim: int,
-        *,
-        input_shape: tuple[int, ...],
-        standardize: bool = True,
-        dropout: float = 0.0,
-        bias: bool = True,
+        self, input_shape: tuple[int, ...], embedding_dim: int, *, standardize: bool = True
     ) -> None:
         super().__init__()
         self.input_shape = input_shape
         self.embedding_dim = embedding_dim
         self.standardize = standardize
-        self.features = features
-        self.dropout = nn.Dropout(dropout)
-        self.embedding = nn.Linear(width, embedding_dim, bias=bias)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def raw_embeddings(self, inputs: Tensor) -> Tensor:
+        """Return [N, embedding_dim], of any length, of standardised [N, *input_shape]."""
+        raise NotImplementedError
+
+    def on_features(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call a function with the features, [N, ...], that each forward feeds to the head."""
+        raise NotImplementedError
+
+    def layers(self) -> list[tuple[str, nn.Module]]:
+        """Return the network's parts and their names, in order."""
+        return list(self.named_children())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Embed a batch.
@@ -68,10 +67,77 @@ class EmbeddingNetwork(nn.Module):
             mean = inputs.mean((1, 2, 3), keepdim=True)
             std = inputs.std((1, 2, 3), keepdim=True)
             inputs = (inputs - mean) / (std + 0.03)
-        # The last feature map is flattened channel by channel, whatever the memory format.
-        embeddings = self.embedding(self.dropout(self.features(inputs).flatten(1)))
         # Mixed precision ends here: half precision blurs distances near zero.
-        return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+        return normalize(at_least_float32(self.raw_embeddings(inputs)))
+
+
+class EmbeddingNetwork(NormalizedNetwork):
+    r"""Embed inputs: features, then one linear layer, then the unit sphere.
+
+    See :class:`NormalizedNetwork` for the formula; g is the features and the linear layer.
+
+    Args:
+        features: maps ``[N, *input_shape]`` to ``[N, ...]``.
+        width: numbers that ``features`` returns for each input.
+        embedding_dim: D, the length of an embedding.
+        input_shape: shape of one input; (channels, height, width) for an image.
+        standardize: standardise each input; False where inputs are not images.
+        dropout: share of the features that training drops, in [0, 1).
+        bias: give the last layer a bias.
+
+    Example:
+        >>> network = EmbeddingNetwork(nn.Flatten(), 4, 2, input_shape=(1, 2, 2), bias=False)
+        >>> images = torch.tensor([[[[0.0, 1.0], [0.5, 0.0]]]])
+        >>> torch.allclose(network(images), network(images / 2 + 0.1), atol=0.1)
+        True
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3.
+    """
+
+    head = ("dropout", "embedding")
+
+    def __init__(
+        self,
+        features: nn.Module,
+        width: int,
+        embedding_dim: int,
+        *,
+        input_shape: tuple[int, ...],
+        standardize: bool = True,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(input_shape, embedding_dim, standardize=standardize)
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Linear(width, embedding_dim, bias=bias)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def raw_embeddings(self, inputs: Tensor) -> Tensor:
+        """Return [N, embedding_dim] of [N, *input_shape]."""
+        # The last feature map is flattened channel by channel, whatever the memory format.
+        embeddings: Tensor = self.embedding(self.dropout(self.features(inputs).flatten(1)))
+        return embeddings
+
+    def on_features(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call a function with the features, [N, ...], of each forward."""
+        return self.features.register_forward_hook(lambda _module, _inputs, output: keep(output))
+
+    def layers(self) -> list[tuple[str, nn.Module]]:
+        """Return the children of ``features``, and the last layer."""
+        return [*self.features.named_children(), ("embedding", self.embedding)]
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which nothing of a tensor's device is computed in lower precision."""
+    if not torch.amp.is_autocast_available(x.device.type):  # of tensors without data
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return float32 of lower precision; float32 and float64 as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def initialize(network: EmbeddingNetwork) -> EmbeddingNetwork:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 import torch
 
-from facenet_ext.models import PAPER, EmbeddingNetwork, SmallNet
+from facenet_ext.models import IRESNETS, PAPER, NormalizedNetwork, SmallNet, registered
 from facenet_ext.models.cost import layer_costs, milliseconds_per_image
+from facenet_ext.models.registry import build_own, network_source
 
 
 def summarise(
@@ -17,29 +18,54 @@ def summarise(
     embedding_dim: int = 128,
     *,
     batch_norm: bool = False,
+    own: Collection[str] = (),
+    input_size: int = 112,
     batch: int = 8,
     repeats: int = 5,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return what each network costs, the small one and then the paper's.
+    """Return what each network for images costs, this package's and those that are registered.
 
     Args:
         in_channels: of the images: 1 grey, 3 colour.
         embedding_dim: numbers of an embedding.
         batch_norm: batch normalisation in the paper's networks.
+        own: more networks, each as ``package.module:function``.
+        input_size: height and width of the images that networks of one's own see, pixels.
         batch: images timed at once.
         repeats: times to measure; 0 measures no time.
         progress: called with the networks that are done and all there are.
 
     Returns:
-        For each network its name, input shape, parameters, multiply-adds of an image, bytes of its
-        weights, and milliseconds per image, None without ``repeats``.
+        For each network its name, where it is from (None: this package), input shape, parameters,
+        multiply-adds of an image in convolutions and linear layers, bytes of its weights, and
+        milliseconds per image, None without ``repeats``.
+
+    Raises:
+        InputError: a network of one's own cannot be built.
     """
-    options: dict[str, Any] = {"in_channels": in_channels, "batch_norm": batch_norm}
-    networks: dict[str, Callable[[], EmbeddingNetwork]] = {
+    networks: dict[str, Callable[[], NormalizedNetwork]] = {
         "small": partial(SmallNet, in_channels, embedding_dim)
     }
-    networks |= {name: partial(make, embedding_dim, **options) for name, make in PAPER.items()}
+    for name, paper in PAPER.items():
+        networks[name] = partial(
+            paper, embedding_dim, in_channels=in_channels, batch_norm=batch_norm
+        )
+    for name, iresnet in IRESNETS.items():
+        networks[name] = partial(iresnet, embedding_dim, in_channels=in_channels)
+    shape = (in_channels, input_size, input_size)
+    options = {
+        "channels": in_channels,
+        "embedding_dim": embedding_dim,
+        "input_size": input_size,
+        "input_shape": shape,
+        "batch_norm": batch_norm,
+        "width": 32,
+        "stages": (1, 1, 1, 1),
+        "dropout": 0.0,
+    }
+    for name in dict.fromkeys([*registered(), *own]):
+        networks[name] = partial(build_own, name, options, shape)
     rows = []
     for done, (name, make) in enumerate(networks.items()):
         if progress is not None:
@@ -49,8 +75,9 @@ def summarise(
         rows.append(
             {
                 "network": name,
+                "source": network_source(name),
                 "input": list(network.input_shape),
-                "parameters": sum(cost.parameters for cost in costs),
+                "parameters": sum(parameter.numel() for parameter in network.parameters()),
                 "macs": sum(cost.macs for cost in costs),
                 "bytes": sum(tensor.nbytes for tensor in network.state_dict().values()),
                 "milliseconds_per_image": (

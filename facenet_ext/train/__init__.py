@@ -7,6 +7,7 @@
 | `pace.py` | how many steps fit into `--max-minutes` |
 | `data.py` | training batches and images to verify |
 | `augmentation.py` | changes whole batches on the training device |
+| `activation_checkpointing.py` | drops activations and computes them again |
 | `draws.py` | random numbers that do not depend on the number of processes |
 | `batch_norm.py` | batch normalisation over all processes |
 | `processes.py` | how the processes of a run find each other |

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from facenet_ext.models.network import EmbeddingNetwork
-
 
 class Rows(NamedTuple):
     """Consecutive rows of a batch.
@@ -59,16 +57,18 @@ class BatchDropout(nn.Dropout):
 
 
 def all_dropout(network: nn.Module) -> list[BatchDropout]:
-    """Replace the dropout of a network, or of a committee's members, and return what replaces it.
+    """Replace the dropout layers of a network, and return what replaces them.
 
     Args:
-        network: its state does not change, as dropout has none.
+        network: its state does not change, as dropout has none. Other layers that draw at random,
+            such as ``nn.Dropout2d``, stay as they are.
     """
     layers = []
-    for module in network.modules():
-        if isinstance(module, EmbeddingNetwork):
-            module.dropout = BatchDropout(module.dropout.p)
-            layers.append(module.dropout)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                layers.append(BatchDropout(child.p))
+                setattr(module, name, layers[-1])
     return layers
 
 

@@ -12,9 +12,11 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from facenet_ext._network_names import BUILT_IN
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.launch import may_restart
 from facenet_ext.common.text import counted
@@ -34,6 +36,7 @@ _DIGITS = (178, 182, 177, 183, 181, 182)
 
 _T = TypeVar("_T")
 _NETWORK = {"preset", "model", "stages", "input_size", "aligned_size", "aligned_window", "channels"}
+"""Options by which the network may not fit its input."""
 
 
 class Changes:
@@ -116,7 +119,7 @@ def fit(
     if examples is not None:
         shape, train, val = examples
         told = tell(lambda: _fit_to_data(options.data, train, val, changes))
-        tell(lambda: _check_network(options, given, shape))
+        tell(lambda: _check_network(options, given, shape, checkpoint))
     wrong = changes.changed(given=True)
     if problems or wrong:
         works = f"; this works: {_corrected(command, wrong)}" if command and not problems else ""
@@ -275,6 +278,11 @@ def _check_options(options: Options) -> None:
             "`sync_batch_norm` and `micro_batch`: with micro-batches, batch normalisation sees one "
             "of them at a time; leave one of the two out"
         )
+    if options.run.sync_batch_norm and options.run.activation_checkpointing:
+        problems.append(
+            "`sync_batch_norm` and `activation_checkpointing`: the processes would have to meet "
+            "again in the backward; leave one of the two out"
+        )
     if is_features(data.data):
         if data.pairs is not None:
             problems.append(f"`pairs` {data.pairs}: for images; features have all their pairs")
@@ -303,15 +311,23 @@ def _check_output(options: Options, checkpoint: Path | None) -> None:
         raise InputError(f"`output` {folder}: cannot be written to (no permission for {there})")
 
 
-def _check_network(options: Options, given: Collection[str], shape: tuple[int, ...]) -> None:
-    """Raise where options of the network were given and it does not fit its input."""
-    if _NETWORK.isdisjoint(given):
+def _check_network(
+    options: Options, given: Collection[str], shape: tuple[int, ...], checkpoint: Path | None
+) -> None:
+    """Raise where options of the network were given and it does not fit its input.
+
+    A run that goes on does not name a network of one's own: its files do, which is not enough.
+    """
+    own = options.model.model not in BUILT_IN
+    if _NETWORK.isdisjoint(given) and not own:
         return
     import torch
 
-    from facenet_ext.embedding.embedder import build_network
+    from facenet_ext.embedding.networks import build_network, check_named
 
-    with torch.device("meta"):
+    if checkpoint is not None and "model" not in given:
+        check_named(options.model.model, options.model.model, f"`resume` {checkpoint}")
+    with nullcontext() if own else torch.device("meta"):
         build_network(options, shape)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
@@ -21,7 +21,7 @@ from facenet_ext.embedding.options import Options
 from facenet_ext.functional import pairwise_squared_distance
 from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.metrics import auc, roc, val_far
-from facenet_ext.models import Committee, EmbeddingNetwork
+from facenet_ext.models import members_of
 from facenet_ext.train.module import EmbeddingModule
 
 _BATCH = 256
@@ -64,13 +64,27 @@ class HarmonicModule(EmbeddingModule):
                 f"the old model embeds {list(old.shape)} and the new one {list(shape)}: both must "
                 "see the same; train the new one on data of that shape"
             )
+        if self.network.embedding_dim != old.network.embedding_dim:
+            raise InputError(
+                f"`model` {options.model.model}: returns {self.network.embedding_dim} numbers, and "
+                f"the old model's embeddings have {old.network.embedding_dim}; let the function "
+                "take embedding_dim"
+            )
         weights = start.network.state_dict()
         if layer_only:  # the last layers keep their random weights
             drawn = self.network.state_dict()
-            weights |= {name: drawn[name] for name in drawn if "embedding" in name.split(".")}
+            heads = [name for name, module in self.network.named_modules() if module in self._head]
+            prefixes = tuple(f"{name}." for name in heads)
+            weights |= {name: drawn[name] for name in drawn if name.startswith(prefixes)}
+            trained = [p for m in self._head for p in m.parameters() if p.requires_grad]
+            if not trained:
+                raise InputError(
+                    "the new network has no last layer of weights that could be trained alone; "
+                    "end it in a torch.nn layer, such as Linear"
+                )
             self.network.requires_grad_(False)
-            for member in self._members:
-                member.embedding.requires_grad_(True)
+            for parameter in trained:
+                parameter.requires_grad_(True)
         self.network.load_state_dict(weights)
         self.layer_only = layer_only
         self.matches = old_checkpoint
@@ -88,13 +102,18 @@ class HarmonicModule(EmbeddingModule):
         """In the first stage, keep the layers before the last in evaluation mode."""
         super().on_train_batch_start(batch, batch_idx)
         if self.layer_only:
-            for member in self._members:
-                member.features.eval()
+            self.network.eval()
+            for module in self._head:
+                module.train()
 
     @property
-    def _members(self) -> list[EmbeddingNetwork]:
-        network = self.network
-        return list(network.members) if isinstance(network, Committee) else [network]  # type: ignore[arg-type]
+    def _head(self) -> list[nn.Module]:
+        """The last layers of all members, and what follows them."""
+        return [
+            member.get_submodule(name)
+            for member in members_of(self.network)
+            for name in member.head
+        ]
 
     def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the harmonic loss of the batch beside the old model's embeddings of it."""

@@ -23,7 +23,9 @@ from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.losses import TripletLoss
 from facenet_ext.micro_batches import embed_in_micro_batches
 from facenet_ext.models import Committee
+from facenet_ext.models.registry import network_source
 from facenet_ext.samplers import derive_seed
+from facenet_ext.train.activation_checkpointing import checkpoint_activations
 from facenet_ext.train.augmentation import Augmentation
 from facenet_ext.train.data import TrainVal
 from facenet_ext.train.draws import Rows, all_dropout
@@ -65,6 +67,8 @@ class EmbeddingModule(Embedder, LightningModule):
         torch.manual_seed(derive_seed(options.run.seed, 0))
         super().__init__(options, shape)
         self._dropout = all_dropout(self.network)
+        if options.run.activation_checkpointing:
+            checkpoint_activations(self.network)
         self.steps = steps
         self.pairs = pairs
         self.log_every = log_every
@@ -196,6 +200,7 @@ class EmbeddingModule(Embedder, LightningModule):
         """Keep the options, from which the network can be built again, and the history."""
         checkpoint["facenet_ext"] = {
             "options": self.options.flat(),
+            "network": network_source(self.options.model.model),
             "shape": list(self.shape),
             "history": self.history,
             "matches": self.matches,

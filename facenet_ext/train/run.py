@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
+from facenet_ext._network_names import BUILT_IN
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError, InterruptedRunError
@@ -29,6 +30,7 @@ from facenet_ext.embedding.provenance import Training
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.pictures import draw_all
 from facenet_ext.evaluation.table import table
+from facenet_ext.models.registry import network_source
 from facenet_ext.train.checkpoints import GracefulStop
 from facenet_ext.train.data import Batches, TrainVal, load
 from facenet_ext.train.fitting import Changes, fit_batches
@@ -192,6 +194,8 @@ def _report(
     console.print(f"metrics.json, pictures and checkpoints are in {folder}", soft_wrap=True)
     if batches.data.val.are_images and module.options.data.data != "digits":
         model = f"--checkpoint {shlex.quote(str(folder))}"
+        if module.options.model.model not in BUILT_IN:
+            model += f" --model {network_source(module.options.model.model)}"
         console.print(
             f"next: facenet evaluate {model}, or facenet verify a.jpg b.jpg {model}", soft_wrap=True
         )

@@ -1,0 +1,145 @@
+"""Builds the network that a run's options describe."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from facenet_ext._network_names import BUILT_IN, FOR_FEATURES, is_own
+from facenet_ext.common.errors import InputError
+from facenet_ext.common.text import printable
+from facenet_ext.embedding.options import Options
+from facenet_ext.models import (
+    IRESNETS,
+    PAPER,
+    Committee,
+    NormalizedNetwork,
+    SmallNet,
+    build_own,
+    conv1d,
+    mlp,
+)
+from facenet_ext.models.registry import ENVIRONMENT, is_named
+
+_T = TypeVar("_T", int | None, float)
+
+
+def build_network(options: Options, shape: tuple[int, ...]) -> NormalizedNetwork | Committee:
+    """Build the network that the options describe, or a committee of networks.
+
+    Args:
+        options: of the run.
+        shape: of one example of the data: [C, H, W] for images, anything else for features.
+
+    Raises:
+        InputError: there is no such network, or it does not fit its input.
+    """
+    for name in ("aligned_size", "aligned_window"):
+        if getattr(options.model, name) == ():
+            raise InputError(f"`{name}` []: give one number, or one per member")
+    members = [_build_member(options, shape, member) for member in range(options.model.members)]
+    return members[0] if len(members) == 1 else Committee(members)
+
+
+def check_named(model: object, source: object, asked: str, option: str = "model") -> None:
+    """Raise where a network is somebody's own, and nobody but a file has named it.
+
+    A file of weights holds data alone. To build such a network its module must be imported, which
+    runs what is in it, so a person has to say so.
+
+    Args:
+        model: the file's value of ``--model``.
+        source: the function that made the network, as the file has it.
+        asked: the file, for the message.
+        option: the option by which a network is named, for the message.
+
+    Raises:
+        InputError: neither the program nor the environment names the network.
+    """
+    if model in BUILT_IN or (is_own(model) and is_named(str(model))):
+        return
+    name = source if is_own(source) else model
+    if not is_own(name):
+        raise InputError(f"{asked}: has a network of no known name ({printable(str(name)):.80})")
+    where = str(name).partition(":")[0]
+    raise InputError(
+        f"{asked}: has a network of somebody's own, {model}, and nothing is imported that you did "
+        f"not name; if you trust it, give `{option}` {name}, or set {ENVIRONMENT}={where}"
+        if ":" in str(name)
+        else f"{asked}: has a network of somebody's own, {model}, which nothing has registered; "
+        f"give `{option}` package.module:function, or list in {ENVIRONMENT} the module"
+    )
+
+
+def _build_member(options: Options, shape: tuple[int, ...], member: int) -> NormalizedNetwork:
+    o, images = options.model, len(shape) == 3
+    if o.model in BUILT_IN and images == (o.model in FOR_FEATURES):
+        kind = "images" if images else "features"
+        fitting = [name for name in BUILT_IN if (name in FOR_FEATURES) != images]
+        raise InputError(
+            f"`model` {o.model}: does not embed {kind}; choose {', '.join(fitting[:-1])} or "
+            f"{fitting[-1]}"
+        )
+    if o.model not in BUILT_IN:
+        return _build_own(options, shape)
+    if o.model == "mlp":
+        return mlp(shape, o.embedding_dim, width=o.width, layers=len(o.stages), dropout=o.dropout)
+    if o.model == "conv1d":
+        return conv1d(shape, o.embedding_dim, width=o.width, stages=o.stages, dropout=o.dropout)
+    network = _build_for_images(options, shape[0], member)
+    network.standardize = o.standardize
+    return network
+
+
+def _build_own(options: Options, shape: tuple[int, ...]) -> NormalizedNetwork:
+    o, size = options.model, options.data.input_size
+    input_shape = (shape[0], size, size) if len(shape) == 3 else shape
+    return build_own(
+        o.model,
+        {
+            "embedding_dim": o.embedding_dim,
+            "channels": shape[0],
+            "input_size": size,
+            "input_shape": input_shape,
+            "width": o.width,
+            "stages": o.stages,
+            "dropout": o.dropout,
+            "batch_norm": o.batch_norm,
+        },
+        input_shape,
+        standardize=o.standardize,
+        channels_last=o.channels_last,
+    )
+
+
+def _build_for_images(options: Options, channels: int, member: int) -> NormalizedNetwork:
+    o, size = options.model, options.data.input_size
+    if o.model in IRESNETS:
+        return IRESNETS[o.model](
+            o.embedding_dim, in_channels=channels, input_size=(size, size), dropout=o.dropout
+        )
+    if o.model in PAPER:
+        return PAPER[o.model](
+            o.embedding_dim,
+            in_channels=channels,
+            input_size=(size, size),
+            batch_norm=o.batch_norm,
+            dropout=o.dropout,
+        )
+    try:
+        return SmallNet(
+            channels,
+            o.embedding_dim,
+            input_size=size,
+            width=o.width,
+            stages=o.stages,
+            dropout=o.dropout,
+            aligned_size=_of_member(o.aligned_size, member),
+            aligned_window=_of_member(o.aligned_window, member),
+        )
+    except ValueError as error:
+        raise InputError(f"`stages`, `input_size`, `aligned_size`: {error}") from None
+
+
+def _of_member(values: _T | tuple[_T, ...], member: int) -> _T:
+    """Return an option's value for one member; members take several values in turn."""
+    return values[member % len(values)] if isinstance(values, tuple) else values
