@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from facenet_ext._extras import how_to_install
+from facenet_ext._network_names import BUILT_IN
 from facenet_ext.commands.options import ExportOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
@@ -24,6 +25,14 @@ def execute(options: ExportOptions) -> None:
         raise InputError(how_to_install(missing.name or "a package", "onnx")) from None
     except OSError as error:
         raise InputError(f"{options.output}: cannot be written ({error.strerror})") from None
+    except Exception as error:
+        if module.options.model.model in BUILT_IN:
+            raise
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise InputError(
+            f"{options.checkpoint}: torch cannot write the network {module.options.model.model} "
+            f"as ONNX ({reason}); torch.export shows where: FACENET_TRACEBACK=1"
+        ) from error
     size = Path(options.output).stat().st_size / 1e6
     if options.json:
         figures = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import warnings
 from pathlib import Path
 
@@ -38,11 +41,16 @@ def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> Non
     name = "images" if len(network.input_shape) == 3 else "features"
     weight = next(network.parameters())
     example = torch.rand(2, *network.input_shape, device=weight.device, dtype=weight.dtype)
-    training = network.training
+    training, silenced = network.training, logging.root.manager.disable
     network.eval()
     try:
-        with replacing(Path(path)) as unfinished, warnings.catch_warnings():
+        with (
+            replacing(Path(path)) as unfinished,
+            warnings.catch_warnings(),
+            contextlib.redirect_stderr(io.StringIO()),  # what it prints, its error says too
+        ):
             warnings.simplefilter("ignore")  # the exporter warns of its own internals
+            logging.disable(logging.WARNING)
             torch.onnx.export(
                 network,
                 (example,),
@@ -55,4 +63,5 @@ def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> Non
                 verbose=False,
             )
     finally:
+        logging.disable(silenced)
         network.train(training)

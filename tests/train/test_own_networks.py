@@ -99,6 +99,15 @@ def test_every_command_uses_it(nets: Path, command: Command) -> None:
         np.testing.assert_allclose(found, module.network(inputs).numpy(), atol=2e-5)
 
 
+def test_one_that_onnx_cannot_say_is_told_in_a_line(nets: Path, command: Command) -> None:
+    pytest.importorskip("onnxscript")
+    options = ["--data", nets / "faces", "--held-out", 0.4, "--model", "nets:Branching"]
+    assert command("train", *TINY, *options, "--output", "run")[0] == 0
+    result = command("export", "run", "own.onnx", "--model", "nets:Branching")
+    assert_told(result, "run: torch cannot write the network nets:Branching as ONNX (")
+    assert not Path("own.onnx").exists()
+
+
 def test_a_new_one_is_trained_to_match_an_old_one(nets: Path, command: Command) -> None:
     named = ["--old-model", "nets:resnet", "--new-model", "nets:resnet"]
     options = ["--new", nets / "new", "--layer-steps", 2, "--steps", 2, "--output", "out"]
