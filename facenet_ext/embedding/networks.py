@@ -92,20 +92,14 @@ def _build_member(options: Options, shape: tuple[int, ...], member: int) -> Norm
 
 def _build_own(options: Options, shape: tuple[int, ...]) -> NormalizedNetwork:
     o, size = options.model, options.data.input_size
-    input_shape = (shape[0], size, size) if len(shape) == 3 else shape
     return build_own(
         o.model,
-        {
-            "embedding_dim": o.embedding_dim,
-            "channels": shape[0],
-            "input_size": size,
-            "input_shape": input_shape,
-            "width": o.width,
-            "stages": o.stages,
-            "dropout": o.dropout,
-            "batch_norm": o.batch_norm,
-        },
-        input_shape,
+        (shape[0], size, size) if len(shape) == 3 else shape,
+        embedding_dim=o.embedding_dim,
+        width=o.width,
+        stages=o.stages,
+        dropout=o.dropout,
+        batch_norm=o.batch_norm,
         standardize=o.standardize,
         channels_last=o.channels_last,
     )

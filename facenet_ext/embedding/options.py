@@ -152,7 +152,7 @@ class ModelOptions:
         True, "standardise each image by itself; false: the network gets pixels from 0 to 1"
     )
     channels_last: bool = rare(
-        True, "lay out images channels-last; false is for a network of your own that refuses it"
+        True, "lay out images channels-last, if a network of your own does not refuse that"
     )
     batch_norm: bool = option(
         False, "add batch normalisation to the paper's networks, which train better with it"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from facenet_ext.models.network import NormalizedNetwork
+from facenet_ext.models.network import NormalizedNetwork, evaluating
 
 
 class LayerCost(NamedTuple):
@@ -70,15 +70,13 @@ def layer_costs(network: NormalizedNetwork) -> list[LayerCost]:
         for module in network.modules()
         if isinstance(module, (nn.Conv2d, nn.Linear))
     ] + [module.register_forward_hook(close(name)) for name, module in network.layers()]
-    training = network.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(network):
             meta = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
             with torch.device("meta"):
                 images = torch.empty(1, *network.input_shape)
-                torch.func.functional_call(network.eval(), meta, images)
+                torch.func.functional_call(network, meta, images)
     finally:
-        network.train(training)
         for hook in hooks:
             hook.remove()
     return costs
@@ -100,9 +98,6 @@ def milliseconds_per_image(network: NormalizedNetwork, batch: int = 8, repeats: 
     inputs = torch.rand(batch, *network.input_shape, device=weight.device, dtype=weight.dtype)
     if inputs.ndim == 4:
         inputs = inputs.to(memory_format=torch.channels_last)
-    training = network.training
-    network.eval()
-    # cpu() waits for a GPU to finish
-    times = timeit.repeat(lambda: network(inputs).cpu(), number=1, repeat=repeats + 1)
-    network.train(training)
+    with evaluating(network):  # cpu() waits for a GPU to finish
+        times = timeit.repeat(lambda: network(inputs).cpu(), number=1, repeat=repeats + 1)
     return 1000 * statistics.median(times[1:]) / batch

@@ -12,7 +12,7 @@ import torch
 
 from facenet_ext.common.files import replacing
 from facenet_ext.models.committee import Committee
-from facenet_ext.models.network import NormalizedNetwork
+from facenet_ext.models.network import NormalizedNetwork, evaluating
 
 
 def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> None:
@@ -41,10 +41,10 @@ def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> Non
     name = "images" if len(network.input_shape) == 3 else "features"
     weight = next(network.parameters())
     example = torch.rand(2, *network.input_shape, device=weight.device, dtype=weight.dtype)
-    training, silenced = network.training, logging.root.manager.disable
-    network.eval()
+    silenced = logging.root.manager.disable
     try:
         with (
+            evaluating(network),
             replacing(Path(path)) as unfinished,
             warnings.catch_warnings(),
             contextlib.redirect_stderr(io.StringIO()),  # what it prints, its error says too
@@ -64,4 +64,3 @@ def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> Non
             )
     finally:
         logging.disable(silenced)
-        network.train(training)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 import torch
 from torch import Tensor, nn
 
-from facenet_ext.models.layers import L2Pool, Maxout, MaxPool, conv, norm
+from facenet_ext.models.layers import L2Pool, Maxout, MaxPool, conv, norm, positions_after
 from facenet_ext.models.network import EmbeddingNetwork, initialize
 
 if TYPE_CHECKING:
@@ -295,9 +295,8 @@ def _inception(
         channels = filters.outputs(channels)
         halvings += filters.stride == 2
     if hidden:
-        height, width = (-(-size // 2**halvings) for size in input_size)
         features["flatten"] = nn.Flatten()
-        features["hidden"] = Maxout(channels * height * width, hidden)
+        features["hidden"] = Maxout(channels * positions_after(halvings, input_size), hidden)
         channels = hidden
     else:
         features["average"] = nn.AdaptiveAvgPool2d(1)

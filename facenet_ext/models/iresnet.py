@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from facenet_ext.models.layers import positions_after
 from facenet_ext.models.network import NormalizedNetwork, at_least_float32, full_precision
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class IResNet(NormalizedNetwork):
     """
 
     head = ("fc", "features")
+    body = "bn2"
 
     def __init__(
         self,
@@ -63,8 +64,8 @@ class IResNet(NormalizedNetwork):
             self.add_module(name, nn.Sequential(first, *rest))
         self.bn2 = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout(dropout)
-        height, width = (-(-size // 2 ** len(blocks)) for size in input_size)
-        self.fc = nn.Linear(channels * height * width, embedding_dim)
+        positions = positions_after(len(blocks), input_size)
+        self.fc = nn.Linear(channels * positions, embedding_dim)
         self.features = nn.BatchNorm1d(embedding_dim)
         self.features.weight.requires_grad = False
         for module in self.modules():
@@ -81,10 +82,6 @@ class IResNet(NormalizedNetwork):
         with full_precision(x):
             embeddings: Tensor = self.features(self.fc(at_least_float32(x)))
         return embeddings
-
-    def on_features(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
-        """Call a function with the last feature map, [N, C, H, W], of each forward."""
-        return self.bn2.register_forward_hook(lambda _module, _inputs, output: keep(output))
 
 
 class _Block(nn.Module):

@@ -63,6 +63,17 @@ class MaxPool(nn.MaxPool2d):
         super().__init__(3, stride=stride, padding=1)
 
 
+def positions_after(halvings: int, size: tuple[int, int]) -> int:
+    """Return the positions of a feature map after layers of stride 2, each rounding up.
+
+    Example:
+        >>> positions_after(4, (112, 112))
+        49
+    """
+    height, width = (-(-side // (1 << halvings)) for side in size)
+    return height * width
+
+
 def norm(batch_norm: bool) -> nn.Module:
     """Return the paper's response normalisation; nothing with batch normalisation in its place."""
     return nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)

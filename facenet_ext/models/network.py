@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +28,13 @@ class NormalizedNetwork(nn.Module):
 
     Attributes:
         head: the names of the last layer with weights, and of what follows it.
+        body: the name of the module that returns the features that the head gets.
 
     Source: FaceNet (Schroff et al., CVPR 2015), section 3: the embedding lives on the unit sphere.
     """
 
     head: Sequence[str] = ()
+    body = "features"
 
     def __init__(
         self, input_shape: tuple[int, ...], embedding_dim: int, *, standardize: bool = True
@@ -48,7 +50,8 @@ class NormalizedNetwork(nn.Module):
 
     def on_features(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
         """Call a function with the features, [N, ...], that each forward feeds to the head."""
-        raise NotImplementedError
+        body = self.get_submodule(self.body)
+        return body.register_forward_hook(lambda _module, _inputs, output: keep(output))
 
     def layers(self) -> list[tuple[str, nn.Module]]:
         """Return the network's parts and their names, in order."""
@@ -119,13 +122,20 @@ class EmbeddingNetwork(NormalizedNetwork):
         embeddings: Tensor = self.embedding(self.dropout(self.features(inputs).flatten(1)))
         return embeddings
 
-    def on_features(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
-        """Call a function with the features, [N, ...], of each forward."""
-        return self.features.register_forward_hook(lambda _module, _inputs, output: keep(output))
-
     def layers(self) -> list[tuple[str, nn.Module]]:
         """Return the children of ``features``, and the last layer."""
         return [*self.features.named_children(), ("embedding", self.embedding)]
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and back into the mode that it was in."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:

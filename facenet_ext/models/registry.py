@@ -12,7 +12,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -147,9 +147,13 @@ def find_network(name: str) -> Callable[..., nn.Module]:
 
 def build_own(
     name: str,
-    options: Mapping[str, Any],
     input_shape: tuple[int, ...],
     *,
+    embedding_dim: int = 128,
+    width: int = 32,
+    stages: Sequence[int] = (1, 1, 1, 1),
+    dropout: float = 0.0,
+    batch_norm: bool = False,
     standardize: bool = True,
     channels_last: bool = True,
 ) -> WrappedNetwork:
@@ -157,8 +161,12 @@ def build_own(
 
     Args:
         name: ``package.module:function``, or a registered name.
-        options: what the function may take, by the names of its arguments.
-        input_shape: shape of one input.
+        input_shape: shape of one input; this and the next five are what the function may take.
+        embedding_dim: D, the length of an embedding, if the function takes it.
+        width: as the run has it.
+        stages: as the run has them.
+        dropout: as the run has it.
+        batch_norm: as the run has it.
         standardize: see :class:`.WrappedNetwork`.
         channels_last: see there.
 
@@ -167,6 +175,16 @@ def build_own(
             returns does not embed such inputs.
     """
     function = find_network(name)
+    options = {
+        "embedding_dim": embedding_dim,
+        "channels": input_shape[0],
+        "input_size": input_shape[-1],
+        "input_shape": input_shape,
+        "width": width,
+        "stages": stages,
+        "dropout": dropout,
+        "batch_norm": batch_norm,
+    }
     taken = _taken(function, options, name)
     try:
         network = function(**taken)

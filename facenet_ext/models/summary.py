@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 
+from facenet_ext._network_names import BUILT_IN
 from facenet_ext.models import IRESNETS, PAPER, NormalizedNetwork, SmallNet, registered
 from facenet_ext.models.cost import layer_costs, milliseconds_per_image
 from facenet_ext.models.registry import build_own, network_source
@@ -54,23 +56,17 @@ def summarise(
     for name, iresnet in IRESNETS.items():
         networks[name] = partial(iresnet, embedding_dim, in_channels=in_channels)
     shape = (in_channels, input_size, input_size)
-    options = {
-        "channels": in_channels,
-        "embedding_dim": embedding_dim,
-        "input_size": input_size,
-        "input_shape": shape,
-        "batch_norm": batch_norm,
-        "width": 32,
-        "stages": (1, 1, 1, 1),
-        "dropout": 0.0,
-    }
     for name in dict.fromkeys([*registered(), *own]):
-        networks[name] = partial(build_own, name, options, shape)
+        networks[name] = partial(
+            build_own, name, shape, embedding_dim=embedding_dim, batch_norm=batch_norm
+        )
     rows = []
     for done, (name, make) in enumerate(networks.items()):
         if progress is not None:
             progress(done, len(networks))
-        network = make()
+        # Without times of them, this package's networks need no weights.
+        with torch.device("meta") if name in BUILT_IN and not repeats else nullcontext():
+            network = make()
         costs = layer_costs(network)
         rows.append(
             {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from facenet_ext.models.network import NormalizedNetwork
+from facenet_ext.models.network import NormalizedNetwork, evaluating
 
 
 class WrappedNetwork(NormalizedNetwork):
@@ -20,7 +20,7 @@ class WrappedNetwork(NormalizedNetwork):
         network: what it returns must be one floating-point tensor.
         input_shape: shape of one input; (channels, height, width) for an image.
         standardize: standardise each image by itself; False gives the network what comes in.
-        channels_last: lay out weights and images channels-last; some networks refuse that.
+        channels_last: lay out weights and images channels-last, unless the network refuses that.
 
     Raises:
         ValueError: the network has nothing to train, or does not map such inputs to [N, D].
@@ -34,6 +34,8 @@ class WrappedNetwork(NormalizedNetwork):
 
     Source: this project.
     """
+
+    body = "network"
 
     def __init__(
         self,
@@ -51,15 +53,11 @@ class WrappedNetwork(NormalizedNetwork):
             raise ValueError("it has no parameters to train")
         try:
             self.embedding_dim, self.head = self._probe()
-        except ValueError as error:
+        except ValueError:
             if not self.channels_last:
                 raise
             self.channels_last = False
-            try:
-                self._probe()
-            except ValueError:
-                raise error from error.__cause__
-            raise ValueError(f"{error}; it does with `channels_last` false") from error
+            self.embedding_dim, self.head = self._probe()
         if self.channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -75,7 +73,7 @@ class WrappedNetwork(NormalizedNetwork):
     def on_features(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
         """Call a function with the input of the last layer in each forward."""
         if not self.head:
-            return self.network.register_forward_hook(lambda _module, _inputs, output: keep(output))
+            return super().on_features(keep)
         first = self.get_submodule(self.head[0])
         return first.register_forward_pre_hook(lambda _module, inputs: keep(inputs[0]))
 
@@ -89,13 +87,12 @@ class WrappedNetwork(NormalizedNetwork):
             if not any(True for _ in module.children())
         ]
         weight = next(self.parameters())
-        training = self.training
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), evaluating(self):
                 inputs = torch.rand(2, *self.input_shape, dtype=weight.dtype)
                 if len(self.input_shape) == 3:  # strides as of the images of a run
                     inputs = inputs.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-                embeddings = self.eval().raw_embeddings(inputs.to(weight.device))
+                embeddings = self.raw_embeddings(inputs.to(weight.device))
         except Exception as error:  # any: the code is not ours
             shape = "x".join(map(str, self.input_shape))
             reason = " ".join(str(error).split())[:300]
@@ -103,7 +100,6 @@ class WrappedNetwork(NormalizedNetwork):
                 f"it does not embed 2 inputs of {shape} ({type(error).__name__}: {reason})"
             ) from error
         finally:
-            self.train(training)
             for hook in hooks:
                 hook.remove()
         if not isinstance(embeddings, Tensor):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from facenet_ext.models.layers import Maxout, MaxPool, conv, norm
+from facenet_ext.models.layers import Maxout, MaxPool, conv, norm, positions_after
 from facenet_ext.models.network import EmbeddingNetwork, initialize
 
 _FC = 32 * 128
@@ -44,7 +44,6 @@ def nn1(
     def convolve(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Module:
         return conv(inputs, outputs, size, stride, batch_norm=batch_norm)
 
-    height, width = (-(-size // 2**5) for size in input_size)
     features = OrderedDict[str, nn.Module](
         conv1=convolve(in_channels, 64, 7, 2),
         pool1=MaxPool(),
@@ -64,7 +63,7 @@ def nn1(
         conv6=convolve(256, 256, 3),
         pool4=MaxPool(),
         flatten=nn.Flatten(),
-        fc1=Maxout(256 * height * width, _FC),
+        fc1=Maxout(256 * positions_after(5, input_size), _FC),
         fc2=Maxout(_FC, _FC),
     )
     return initialize(

@@ -122,3 +122,15 @@ def test_a_run_takes_the_option(facenet: Facenet) -> None:
     status, _, err = facenet("--activation-checkpointing", "true", "--sync-batch-norm", "true")
     assert status == 2
     assert "--sync-batch-norm and --activation-checkpointing" in err
+
+
+def test_arcfaces_network_trains_in_bfloat16(facenet: Facenet) -> None:
+    options = ["--model", "iresnet18", "--precision", "bf16-mixed", "--max-steps", 2]
+    status, _, err = facenet(*options, "--activation-checkpointing", "true", "--output", "run")
+    assert (status, err) == (0, "")
+    state = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    assert state["facenet_ext"]["network"] is None
+    assert state["state_dict"]["network.fc.weight"].shape == (8, 512)
+    assert state["state_dict"]["network.fc.weight"].dtype == torch.float32
+    trained = state["optimizer_states"][0]["state"]
+    assert len(trained) == 4 + 8 * 9 + 4 * 3 + 2 + 2 + 1, "all but the last scale, which is fixed"
