@@ -60,13 +60,15 @@ def check_named(model: object, source: object, asked: str, option: str = "model"
     name = source if is_own(source) else model
     if not is_own(name):
         raise InputError(f"{asked}: has a network of no known name ({printable(str(name)):.80})")
-    where = str(name).partition(":")[0]
+    has = f"{asked}: has a network of somebody's own, {printable(str(model))}"
+    if ":" not in str(name):
+        raise InputError(
+            f"{has}, which nothing has registered; give `{option}` package.module:function, or "
+            f"list the module that registers it in {ENVIRONMENT}"
+        )
     raise InputError(
-        f"{asked}: has a network of somebody's own, {model}, and nothing is imported that you did "
-        f"not name; if you trust it, give `{option}` {name}, or set {ENVIRONMENT}={where}"
-        if ":" in str(name)
-        else f"{asked}: has a network of somebody's own, {model}, which nothing has registered; "
-        f"give `{option}` package.module:function, or list in {ENVIRONMENT} the module"
+        f"{has}, and nothing is imported that you did not name; if you trust it, give `{option}` "
+        f"{name}, or set {ENVIRONMENT}={name}"
     )
 
 

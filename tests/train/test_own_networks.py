@@ -18,7 +18,9 @@ import facenet_ext.train.run
 from facenet_ext import InputError
 from facenet_ext.cli.train import main
 from facenet_ext.embedding.loading import load_embedder
-from facenet_ext.models import WrappedNetwork, registry
+from facenet_ext.embedding.networks import build_network
+from facenet_ext.embedding.options import ModelOptions, Options
+from facenet_ext.models import Committee, WrappedNetwork, registry
 from facenet_ext.train.draws import Rows, all_dropout
 
 TRAIN = [*TINY, "--held-out", "0.4", "--model", "nets:resnet"]
@@ -95,6 +97,23 @@ def test_every_command_uses_it(nets: Path, command: Command) -> None:
     module = load_embedder(nets / "old" / "checkpoints" / "best.ckpt", "nets:resnet")
     with torch.no_grad():
         np.testing.assert_allclose(found, module.network(inputs).numpy(), atol=2e-5)
+
+
+def test_another_network_is_not_taken_for_it(nets: Path, command: Command) -> None:
+    result = command("export", nets / "old", "own.onnx", "--model", "nets:Flat")
+    assert_told(result, "the checkpoint is of another model: network.network.conv.bias is missing")
+    result = command("export", nets / "old", "own.onnx", "--model", "small")
+    assert_told(result, "the checkpoint is of another model")
+
+
+def test_a_committee_has_several(nets: Path) -> None:
+    options = Options(model=ModelOptions(model="nets:resnet", members=2, width=4, embedding_dim=8))
+    with torch.random.fork_rng():
+        network = build_network(options, (1, 96, 96))
+        images = torch.rand(3, 1, 64, 64)
+        first, second = network.eval()(images).split(8, 1)
+    assert isinstance(network, Committee)
+    assert not torch.allclose(first, second)
 
 
 def test_one_that_onnx_cannot_say_is_told_in_a_line(nets: Path, command: Command) -> None:
