@@ -1,4 +1,18 @@
-"""Networks that turn images, or precomputed features, into embeddings."""
+"""Networks that turn images, or precomputed features, into embeddings.
+
+| file | what it does |
+|---|---|
+| `network.py` | what all networks share |
+| `layers.py` | layers of several networks that torch does not have |
+| `zeiler_fergus.py`, `inception.py` | the FaceNet paper's networks |
+| `iresnet.py` | ArcFace's networks |
+| `small.py`, `alignment.py` | this project's network, and the layer that straightens its images |
+| `vectors.py` | networks for features |
+| `wrapped.py`, `registry.py` | networks of one's own: how they are used, how they are named |
+| `committee.py` | several networks as one |
+| `cost.py`, `summary.py` | what networks cost |
+| `export.py` | writes ONNX |
+"""
 
 from facenet_ext.models.alignment import Alignment
 from facenet_ext.models.committee import Committee, members_of
