@@ -11,6 +11,7 @@ from small_runs import TINY, Facenet, write_faces
 import facenet_ext.train.run
 from facenet_ext import cli
 from facenet_ext.cli.train import main
+from facenet_ext.models import registry
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def command(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist's
     monkeypatch.setattr(facenet_ext.train.run, "draw_all", lambda *_: [])
+    monkeypatch.setattr(registry, "_REGISTERED", {})  # what examples in pages register
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
