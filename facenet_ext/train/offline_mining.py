@@ -159,7 +159,8 @@ def embed_to_file(
 ) -> NDArray[np.float32]:
     """Embed examples, one pass through the network each, into a file.
 
-    Each process embeds a part of every batch, and the first one writes them.
+    Each process embeds one batch of several, and the first one writes them. The batches are those of
+    one process, as a network's rounding depends on how many examples it embeds at once.
 
     Args:
         module: put into evaluation mode and back.
@@ -172,7 +173,7 @@ def embed_to_file(
         [len(rows), D], mapped to the file, which all processes reach.
     """
     ranks = Ranks.of()
-    dim, batch = module.network.embedding_dim, _BATCH * ranks.size
+    dim, step = module.network.embedding_dim, _BATCH * ranks.size
     unfinished = path.with_name(f".{path.name}")
     file = None
     if ranks.rank == 0:
@@ -180,15 +181,16 @@ def embed_to_file(
         file = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
     training = module.training
     module.eval()
-    for first in range(0, len(rows), batch):
-        mine = np.array_split(rows[first : first + batch], ranks.size)[ranks.rank]
+    for first in range(0, len(rows), step):
+        begin = first + _BATCH * ranks.rank
+        mine = rows[begin : begin + _BATCH]
         embedded = torch.empty(0, dim)
         if len(mine):
             embedded = module.embed(examples.__getitems__(mine.tolist())[0], "one")
         parts = ranks.all_gather_rows(embedded)
         if file is not None:
-            file[first : first + batch] = torch.cat(parts).cpu().numpy()
-        progress(min(first + batch, len(rows)), len(rows))
+            file[first : first + step] = torch.cat(parts).cpu().numpy()
+        progress(min(first + step, len(rows)), len(rows))
     module.train(training)
 
     def finish() -> None:
