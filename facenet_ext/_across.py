@@ -11,7 +11,7 @@ from torch import Tensor
 
 from facenet_ext._ranks import Ranks
 
-__all__ = ["Across"]
+__all__ = ["Across", "divisor"]
 
 Totals = list[Tensor]
 
@@ -93,7 +93,7 @@ class Across:
         return self.ranks.all_reduce(counts.clone())
 
 
-def _divisor(totals: Tensor, reduction: str) -> Tensor:
+def divisor(totals: Tensor, reduction: str) -> Tensor:
     """What a sum is divided by."""
     if reduction == "sum":
         return torch.ones_like(totals[0])
@@ -107,9 +107,9 @@ class _BatchLoss(torch.autograd.Function):
     def forward(
         ctx: Any, local: Tensor, own: Tensor, totals: Tensor, reduction: str, factor: int
     ) -> Tensor:
-        divisor = _divisor(totals, reduction)
-        ctx.factor = (_divisor(own, reduction) / divisor * factor).to(local.dtype)
-        return (totals[0] / divisor).to(local.dtype)
+        of_all = divisor(totals, reduction)
+        ctx.factor = (divisor(own, reduction) / of_all * factor).to(local.dtype)
+        return (totals[0] / of_all).to(local.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from facenet_ext import _in_pieces, ops
 from facenet_ext import _validation as check
-from facenet_ext import ops
 from facenet_ext._across import Across
 from facenet_ext._random import draw_seed
 from facenet_ext._rule import TripletRule
@@ -46,7 +46,7 @@ def mined_loss(
     bound = check.check_max_per_class(max_per_class)
     seed = _seed_of(batch, rule, generator)
     check.check_loss_margin(rule.margin)
-    if reduction != "none" and not swap:
+    if reduction != "none" and not swap and batch.pieces is None:
         loss = ops.mined_triplet_loss(batch, rule, seed, bound, smooth, reduction)
         batch.warn_without_triplets(loss)
         if counts is not None:
@@ -58,14 +58,18 @@ def mined_loss(
 
     def losses() -> Tensor:
         nonlocal active
-        rows = ops.select_triplets(batch, rule, seed)[:3]
-        of_triplets = ops.triplet_losses(
-            batch.emb, batch.ref_emb, *rows, rule.margin, rule.distance, smooth, swap
-        )
+        if batch.pieces is not None:
+            of_triplets = _in_pieces.triplet_losses(batch, rule, smooth, swap)
+        else:
+            rows = ops.select_triplets(batch, rule, seed)[:3]
+            of_triplets = ops.triplet_losses(
+                batch.emb, batch.ref_emb, *rows, rule.margin, rule.distance, smooth, swap
+            )
         active = of_triplets > (math.log(2) if smooth else 0)  # softplus(0) is log 2
         return of_triplets
 
-    loss = _reduced(losses, reduction, smooth, batch.across, batch.emb, batch.ref_emb)
+    candidates = [batch.ref_emb] if batch.pieces is None else batch.pieces.sides
+    loss = _reduced(losses, reduction, smooth, batch.across, batch.emb, *candidates)
     batch.warn_without_triplets(active)
     if counts is not None:
         counts.add(active, batch.across)
@@ -116,9 +120,8 @@ def margin_loss(
     check.check_flag("smooth", smooth)
     check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
     bound = check.check_max_per_class(max_per_class)
-    loss = ops.triplet_margin_loss(
-        batch, triplets, float(margin), distance, bound, smooth, reduction
-    )
+    compute = ops.triplet_margin_loss if batch.pieces is None else _in_pieces.margin_loss
+    loss = compute(batch, triplets, float(margin), distance, bound, smooth, reduction)
     batch.warn_without_triplets(loss)
     return loss
 

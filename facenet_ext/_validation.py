@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext._across import Across
+from facenet_ext._pieces import Pieces
 from facenet_ext._rule import DISTANCES as DISTANCES
 from facenet_ext._rule import check_choice as check_choice
 from facenet_ext._rule import check_flag as check_flag
@@ -62,9 +63,14 @@ def check_max_per_class(value: int | None) -> int:
     """Returns the bound as operators take it, where 0 means no bound."""
     if value is None:
         return 0
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"max_per_class: expected a whole number from 1, or None, got {value!r}")
+    check_bound("max_per_class", value)
     return min(int(value), _MOST_ROWS)
+
+
+def check_bound(argument: str, value: int) -> None:
+    """Raises ValueError unless the value is a whole number from 1."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{argument}: expected a whole number from 1, or None, got {value!r}")
 
 
 def _check_dense(argument: str, value: Tensor) -> None:
@@ -183,6 +189,7 @@ class Batch:
         across: the ranks whose anchors the batch has besides these, or None.
         seed: what a random rule draws from, ``[1 + M]`` with the rows of the anchors in the whole
             batch behind it; None: it draws one for this batch alone.
+        pieces: the candidates in place of ``ref_emb``, where they come round in pieces, or None.
     """
 
     __slots__ = (
@@ -191,6 +198,7 @@ class Batch:
         "anchor_ids",
         "emb",
         "labels",
+        "pieces",
         "ref_emb",
         "ref_ids",
         "ref_labels",
@@ -212,6 +220,7 @@ class Batch:
         self._given = labels, ref_labels
         self.across: Across | None = None
         self.seed: Tensor | None = None
+        self.pieces: Pieces | None = None
         self.ref_emb = self.ref_labels = self.anchor_ids = self.ref_ids = None
         if ref_emb is None:
             for name, value in (
@@ -236,6 +245,14 @@ class Batch:
             self.anchor_ids = check_integers("anchor_ids", anchor_ids, "embeddings", embeddings)
             self.ref_ids = check_integers("ref_ids", ref_ids, "ref_emb", ref_emb)
             check_comparable("anchor_ids", anchor_ids, "ref_ids", ref_ids)
+
+    def meet(
+        self, pieces: Pieces, ref_labels: Tensor, anchor_ids: Tensor | None, ref_ids: Tensor | None
+    ) -> None:
+        """Gives a batch without ``ref_emb`` candidates that come round in pieces."""
+        self._given = self.labels, ref_labels
+        self.pieces, self.ref_labels = pieces, ref_labels
+        self.anchor_ids, self.ref_ids = anchor_ids, ref_ids
 
     def warn_without_triplets(self, result: Tensor) -> None:
         """Warns if the labels allow no triplet; ``result`` is a loss [], or losses [T]."""

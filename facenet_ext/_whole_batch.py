@@ -10,7 +10,9 @@ from torch import Tensor
 
 from facenet_ext._across import Across
 from facenet_ext._gathering import Agreement, Gathered, Side, gather
+from facenet_ext._pieces import Pieces
 from facenet_ext._random import draw_seed
+from facenet_ext._ranks import Ranks
 from facenet_ext._validation import Batch
 
 __all__ = ["Exchange", "Received"]
@@ -22,7 +24,8 @@ class Received:
 
     Attributes:
         sides: what this rank has of each side.
-        gathered: what all ranks have of each side that is sent.
+        gathered: what all ranks have of each side that is sent; no rows, where they come round.
+        pieces: the sides that are sent, where their rows come round, or None.
         first: where this rank's rows begin among those of all ranks, of each side.
         totals: how many rows all ranks have of each side.
         seed: ``[1]`` int64, rank 0's; None: the rule is not random.
@@ -30,6 +33,7 @@ class Received:
 
     sides: Sequence[Side]
     gathered: Sequence[Gathered]
+    pieces: Pieces | None
     first: Sequence[int]
     totals: Sequence[int]
     seed: Tensor | None
@@ -38,6 +42,22 @@ class Received:
         """``[M]``: the places of this rank's rows among those of all ranks."""
         own = self.sides[side].rows
         return torch.arange(len(own), device=own.device) + self.first[side]
+
+    def batch(
+        self, emb: Tensor, labels: Tensor, anchor_ids: Tensor | None, ref_ids: Tensor | None
+    ) -> Batch:
+        """Anchors with the candidates of all ranks: those of each side that is sent."""
+        ref_labels = _joined([side.integers[0] for side in self.gathered])
+        if self.pieces is None:
+            rows = _joined([side.rows for side in self.gathered])
+            return Batch(emb, labels, rows, ref_labels, anchor_ids, ref_ids)
+        batch = Batch(emb, labels, None, None, None, None)
+        batch.meet(self.pieces, ref_labels, anchor_ids, ref_ids)
+        return batch
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))  # no copy of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +69,14 @@ class Exchange:
         agreement: the module's.
         options: what has to be the same on all ranks, besides shapes.
         negatives: the rule's, whose seed is sent along if it is random.
+        chunk_rows: how many rows of all ranks a rank gets at once; None: all of them.
     """
 
     across: Across
     agreement: Agreement
     options: str
     negatives: str = ""
+    chunk_rows: int | None = None
 
     def receive(self, prepare: Callable[[], Sequence[Side]]) -> Received:
         """Exchanges rows.
@@ -75,10 +97,18 @@ class Exchange:
             error = raised
         counts = self.agreement(ranks, sides, self.options, error)
         seed = draw_seed(self.negatives, None, sides[0].rows.device)
-        gathered, seed = gather(ranks, sides, counts, seed)
+        pieces = None
+        if self.chunk_rows is None:
+            gathered, seed = gather(ranks, sides, counts, seed)
+        else:
+            gathered = _integers(ranks, sides, counts)
+            of_all = [(s.rows, c) for s, c in zip(sides, counts, strict=True) if s.sent]
+            rows, of_ranks = zip(*of_all, strict=True)
+            pieces = Pieces(ranks, rows, of_ranks, self.chunk_rows)
         return Received(
             sides,
             gathered,
+            pieces,
             [sum(of_side[: ranks.rank]) for of_side in counts],
             [sum(of_side) for of_side in counts],
             seed,
@@ -107,12 +137,12 @@ class Exchange:
             ]
 
         received = self.receive(sides)
-        (mine,), candidates, rows = kept, received.gathered[-1], received.rows(0)
-        ref_labels, *rest = candidates.integers
+        (mine,), rows = kept, received.rows(0)
+        _, *rest = received.gathered[-1].integers
         anchor_ids, ref_ids = mine.anchor_ids, rest[0] if rest else None
         if mine.ref_emb is None:  # a row is not its own positive
             anchor_ids, ref_ids = rows, torch.arange(received.totals[0], device=rows.device)
-        whole = Batch(mine.emb, mine.labels, candidates.rows, ref_labels, anchor_ids, ref_ids)
+        whole = received.batch(mine.emb, mine.labels, anchor_ids, ref_ids)
         return self.placed(whole, rows, received.seed), received.first[0]
 
     def placed(self, batch: Batch, rows: Tensor, seed: Tensor | None) -> Batch:
@@ -120,3 +150,15 @@ class Exchange:
         batch.across = self.across
         batch.seed = None if seed is None else torch.cat([seed, rows])
         return batch
+
+
+def _integers(
+    ranks: Ranks, sides: Sequence[Side], counts: Sequence[Sequence[int]]
+) -> list[Gathered]:
+    """The integers of all ranks, without their rows."""
+    integers = [Side(s.name, s.integers[0], s.integers[1:], s.sent) for s in sides]
+    gathered, _ = gather(ranks, integers, counts)
+    return [
+        Gathered(side.rows[:0], (all_ranks.rows, *all_ranks.integers))
+        for side, all_ranks in zip((s for s in sides if s.sent), gathered, strict=True)
+    ]

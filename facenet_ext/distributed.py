@@ -18,10 +18,11 @@ from facenet_ext._compilation import outside_graphs
 from facenet_ext._gathering import Agreement, Side
 from facenet_ext._indices import as_triplets
 from facenet_ext._ranks import Ranks
+from facenet_ext._rule import RANDOM
 from facenet_ext._selection import select
 from facenet_ext._triplet_module import TripletModule, is_plain
 from facenet_ext._whole_batch import Exchange
-from facenet_ext.losses import HarmonicTripletLoss
+from facenet_ext.losses import HarmonicTripletLoss, NTXentLoss, SupConLoss
 from facenet_ext.miners import TripletMiner
 
 if TYPE_CHECKING:
@@ -57,9 +58,15 @@ class DistributedLoss(nn.Module):
             False leaves the factor W out, for callers who add them up.
         equal_rows: a promise that all ranks always have as many rows as each other. Counts are then
             exchanged in the first call alone, and the host does not wait for a GPU.
+        chunk_rows: how many rows of all ranks a rank has at once, for batches that do not fit; at
+            least one of each rank. The rows come round in pieces, more than once, and the rank
+            keeps those of its anchors' classes: its own, where :class:`MPerClassSampler` gives them
+            out. The result is the same. None: all rows at once.
 
     Raises:
         TypeError: a loss that is none of this package's.
+        ValueError: ``chunk_rows`` below 1, or with a loss of which no pieces can be made: a random
+            rule, :class:`SupConLoss` or :class:`NTXentLoss`.
 
     Example:
         >>> from facenet_ext import TripletSemiHardLoss
@@ -78,6 +85,7 @@ class DistributedLoss(nn.Module):
         *,
         average: bool = True,
         equal_rows: bool = False,
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__()
         harmonic = type(loss).forward is HarmonicTripletLoss.forward
@@ -87,9 +95,12 @@ class DistributedLoss(nn.Module):
                 f"{type(loss).__name__}"
             )
         check.check_flag("average", average)
+        if chunk_rows is not None:
+            _check_pieces(loss, chunk_rows)
         self.loss: TripletModule = loss
         self.group = group
         self.average = average
+        self.chunk_rows = chunk_rows
         self._agreement = Agreement(equal_rows)
 
     @outside_graphs  # collectives are not traced
@@ -109,7 +120,7 @@ class DistributedLoss(nn.Module):
             embeddings: ``[M_r, D]`` of this rank.
             labels: ``[M_r]`` integers. Not read where ``indices_tuple`` is given.
             indices_tuple: triplets or pairs of rows of the whole batch, in place of selecting. Each
-                rank gives some of them, as :class:`DistributedMiner` does.
+                rank gives some of them, as :class:`DistributedMiner` does. Not with ``chunk_rows``.
             ref_emb: ``[N_r, D]``, this rank's part of the candidates; see the loss.
             ref_labels: ``[N_r]``
             anchor_ids: ``[M_r]`` integers, see the loss.
@@ -133,12 +144,14 @@ class DistributedLoss(nn.Module):
         if ranks.size == 1:
             loss: Tensor = self.loss(embeddings, **given)
             return loss
-        shared = f"{self.loss}\naverage={self.average}\narguments: {', '.join(given)}"
+        options = f"average={self.average}\nchunk_rows={self.chunk_rows}"
+        shared = f"{self.loss}\n{options}\narguments: {', '.join(given)}"
         exchange = Exchange(
             Across(ranks, self.average),
             self._agreement,
             shared,
             getattr(self.loss, "negatives", ""),
+            self.chunk_rows,
         )
         if indices_tuple is not None:
             return self._of_triplets(exchange, embeddings, indices_tuple, ref_emb)
@@ -163,6 +176,11 @@ class DistributedLoss(nn.Module):
         harmonic = isinstance(self.loss, HarmonicTripletLoss)
 
         def sides() -> list[Side]:
+            if exchange.chunk_rows is not None:
+                raise ValueError(
+                    "indices_tuple: expected None with chunk_rows, as no rank has all of its rows; "
+                    "let the loss select, or leave chunk_rows out"
+                )
             as_triplets(indices_tuple)
             if harmonic:
                 (rows,), (old,) = HarmonicTripletLoss._models(embeddings, None, ref_emb, None)
@@ -200,19 +218,35 @@ class DistributedLoss(nn.Module):
         rows = torch.cat([received.rows(0), received.rows(1) + new])
         anchors = torch.cat([side.rows for side in received.sides])
         anchor_labels = torch.cat([side.integers[0] for side in received.sides])
-        union = torch.cat([side.rows for side in received.gathered])
-        union_labels = torch.cat([side.integers[0] for side in received.gathered])
         ids = torch.arange(new + old, device=rows.device)
 
         def batch(of: slice) -> check.Batch:
-            made = check.Batch(anchors[of], anchor_labels[of], union, union_labels, rows[of], ids)
+            made = received.batch(anchors[of], anchor_labels[of], rows[of], ids)
             return exchange.placed(made, rows[of], received.seed)
 
         return batch
 
     def extra_repr(self) -> str:
         """The options, as they would be passed; the loss is shown as a module."""
-        return f"average={self.average}, equal_rows={self._agreement.equal_rows}"
+        return (
+            f"average={self.average}, equal_rows={self._agreement.equal_rows}, "
+            f"chunk_rows={self.chunk_rows}"
+        )
+
+
+def _check_pieces(loss: TripletModule, chunk_rows: int) -> None:
+    check.check_bound("chunk_rows", chunk_rows)
+    negatives = getattr(loss, "negatives", "")
+    if negatives in RANDOM:
+        raise ValueError(
+            f"chunk_rows: expected None with negatives={negatives!r}, whose draws depend on places "
+            "in the whole batch; choose 'semihard' or 'hardest', or leave chunk_rows out"
+        )
+    if isinstance(loss, (NTXentLoss, SupConLoss)):
+        raise ValueError(
+            f"chunk_rows: expected None with {type(loss).__name__}, whose softmax takes all pairs "
+            "of an anchor at once; choose a triplet loss, or leave chunk_rows out"
+        )
 
 
 def _needed(labels: Tensor | None) -> Tensor:

@@ -159,8 +159,8 @@ def embed_to_file(
 ) -> NDArray[np.float32]:
     """Embed examples, one pass through the network each, into a file.
 
-    Each process embeds one batch of several, and the first one writes them. The batches are those of
-    one process, as a network's rounding depends on how many examples it embeds at once.
+    Each process embeds one batch of several, and the first one writes them. The batches are those
+    of one process, as a network's rounding depends on how many examples it embeds at once.
 
     Args:
         module: put into evaluation mode and back.

@@ -22,10 +22,10 @@ from facenet_ext import (
 from facenet_ext.distributed import DistributedLoss, DistributedMiner
 
 
-def message(calls: list[tuple[nn.Module, dict[str, Any]]], equal_rows: bool = False) -> str:
+def message(calls: list[tuple[nn.Module, dict[str, Any]]], options: Any = None) -> str:
     """What the call of this rank, the first or, on rank 1, the second, raises."""
     loss, arguments = calls[dist.get_rank() == 1]
-    module = DistributedLoss(loss, equal_rows=equal_rows)
+    module = DistributedLoss(loss, **(options or {}))
     try:
         module(**arguments)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -76,7 +76,7 @@ def test_every_rank_says_what_does_not_fit(what: str) -> None:
 
 
 def test_unequal_rows_where_equal_ones_were_promised() -> None:
-    for got in run(2, message, [call(), call(rows=6)], True):
+    for got in run(2, message, [call(), call(rows=6)], {"equal_rows": True}):
         assert "rank 1 differs from rank 0: embeddings: 6 rows" in got
 
 
@@ -117,7 +117,24 @@ def test_what_is_not_of_this_package_is_refused() -> None:
         DistributedMiner(nn.Identity())
 
 
+def test_what_cannot_come_round_in_pieces_is_refused() -> None:
+    for loss, reason in (
+        (SupConLoss(), "SupConLoss, whose softmax"),
+        (TripletLoss(negatives="random_semihard"), "negatives='random_semihard', whose draws"),
+    ):
+        with pytest.raises(ValueError, match=f"chunk_rows: expected None with {reason}"):
+            DistributedLoss(loss, chunk_rows=8)
+    with pytest.raises(ValueError, match=r"chunk_rows: expected a whole number from 1, .* got 0"):
+        DistributedLoss(TripletSemiHardLoss(), chunk_rows=0)
+
+
+def test_triplets_are_refused_where_candidates_come_round_in_pieces() -> None:
+    given = call(indices_tuple=(torch.tensor([0]),) * 3)
+    for got in run(2, message, [given, given], {"chunk_rows": 4}):
+        assert "indices_tuple: expected None with chunk_rows" in got
+
+
 def test_options_are_shown() -> None:
     shown = str(DistributedLoss(TripletSemiHardLoss(), average=False))
-    assert "average=False, equal_rows=False" in shown
+    assert "average=False, equal_rows=False, chunk_rows=None" in shown
     assert "TripletSemiHardLoss(margin=0.2" in shown

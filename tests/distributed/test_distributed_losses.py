@@ -63,21 +63,21 @@ def value_and_gradients(loss: nn.Module, batch: Batch, seed: int) -> dict[str, T
     return {"value": value.detach()} | {n: g for n, g in gradients.items() if g is not None}
 
 
-def compute(cases: list[tuple[nn.Module, Batch, list[int], list[int]]], average: bool) -> Any:
+def compute(cases: list[tuple[nn.Module, Batch, list[int], list[int]]], options: Any) -> Any:
     rank = Ranks.of().rank
     return [
         value_and_gradients(
-            DistributedLoss(loss, average=average), share(batch, rank, *sizes), 7 + 1000 * rank
+            DistributedLoss(loss, **options), share(batch, rank, *sizes), 7 + 1000 * rank
         )
         for loss, batch, *sizes in cases
     ]
 
 
 def assert_same_as_one_process(
-    cases: list[tuple[nn.Module, Batch, list[int], list[int]]], *, average: bool = True
+    cases: list[tuple[nn.Module, Batch, list[int], list[int]]], **options: Any
 ) -> None:
     world_size = len(cases[0][2])
-    results = run(world_size, compute, cases, average)
+    results = run(world_size, compute, cases, options)
     for at, (loss, batch, rows, bank) in enumerate(cases):
         whole = {name: value.clone() for name, value in batch.items()}
         expected = value_and_gradients(loss, whole, 7)
@@ -90,7 +90,7 @@ def assert_same_as_one_process(
         )
         for name in expected.keys() - {"value"}:
             gradient = torch.cat([got[name] for got in of_ranks])
-            gradient /= world_size if average else 1
+            gradient /= world_size if options.get("average", True) else 1
             largest = expected[name].abs().max().item()
             torch.testing.assert_close(
                 gradient,
@@ -217,3 +217,54 @@ def test_mined_triplets_and_their_loss(bank: list[int]) -> None:
         loss = losses.TripletLoss(0.5)(**of_batch, indices_tuple=expected)
         for value in losses_of_ranks:
             torch.testing.assert_close(value, loss, rtol=1e-12, atol=0)
+
+
+def in_pieces(cases: list[nn.Module]) -> list[nn.Module]:
+    """Those that can be computed where the candidates come round in pieces."""
+    return [
+        case
+        for case in cases
+        if getattr(case, "negatives", "") not in RANDOM and hasattr(case, "margin")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chunk_rows", "ties", "first"), [(1, False, 0), (7, True, 1), (12, True, 2), (1000, False, 0)]
+)
+def test_every_rule_in_pieces(chunk_rows: int, ties: bool, first: int) -> None:
+    batch = make_batch(29, torch.float64, ties=ties)
+    cases = in_pieces(every_rule())[first::3]
+    assert_same_as_one_process(
+        [(rule, batch, [9, 0, 20], []) for rule in cases], chunk_rows=chunk_rows
+    )
+
+
+@pytest.mark.parametrize("rows", [[14, 15], [1, 0, 28], [7, 7, 7, 8]])
+def test_every_loss_in_pieces(rows: list[int]) -> None:
+    batch = make_batch(29, torch.float64)
+    cases = in_pieces(every_loss())[len(rows) - 2 :: 3]
+    assert_same_as_one_process([(loss, batch, rows, []) for loss in cases], chunk_rows=9)
+
+
+def test_pieces_of_whole_classes_on_each_rank() -> None:
+    batch = make_batch(29, torch.float64, ties=True)
+    batch["labels"] = torch.arange(29) // 4
+    cases = in_pieces(every_loss()[::2] + every_rule()[::5])
+    assert_same_as_one_process([(loss, batch, [12, 0, 17], []) for loss in cases], chunk_rows=9)
+
+
+def test_pieces_of_a_bank_and_of_old_embeddings() -> None:
+    batch = make_batch(29, torch.float64, bank=41, ties=True)
+    cases = in_pieces(every_loss()[::2] + every_rule()[::5])
+    sizes = [9, 0, 20], [0, 40, 1]
+    assert_same_as_one_process([(loss, batch, *sizes) for loss in cases], chunk_rows=9)
+    del batch["anchor_ids"], batch["ref_ids"]
+    harmonic = [losses.HarmonicTripletLoss(0.5, reduction=r) for r in REDUCTIONS]
+    assert_same_as_one_process([(loss, batch, *sizes) for loss in harmonic], chunk_rows=9)
+
+
+def test_float32_in_pieces() -> None:
+    batch = make_batch(200, torch.float32)
+    batch["embeddings"] = nn.functional.normalize(batch["embeddings"])
+    cases = in_pieces(every_loss())
+    assert_same_as_one_process([(loss, batch, [3, 197], []) for loss in cases], chunk_rows=64)

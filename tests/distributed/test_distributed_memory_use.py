@@ -19,10 +19,11 @@ def resident() -> int:
     return pages * 4096
 
 
-def growth(rows: int, dim: int) -> int:
+def growth(of_ranks: list[int], dim: int, chunk_rows: int | None = None) -> int:
     """By how many bytes this process grows in a step, at most."""
     torch.manual_seed(dist.get_rank())
-    loss = DistributedLoss(TripletSemiHardLoss())
+    rows = of_ranks[dist.get_rank()]
+    loss = DistributedLoss(TripletSemiHardLoss(), chunk_rows=chunk_rows)
 
     def step(count: int) -> None:
         x = torch.randn(count, dim, requires_grad=True)
@@ -30,7 +31,7 @@ def growth(rows: int, dim: int) -> int:
 
     step(64)  # what is made once: threads, buffers of connections
     x = torch.randn(rows, dim, requires_grad=True)
-    y = torch.arange(rows) // 4
+    y = torch.arange(rows) // 4 + 2**20 * dist.get_rank()
     dist.barrier()
     before = highest = resident()
     done = threading.Event()
@@ -52,6 +53,13 @@ def growth(rows: int, dim: int) -> int:
 def test_growth_of_a_rank() -> None:
     ranks, rows, dim = 4, 4096, 128
     gathered = ranks * rows * dim * 4
-    for grown in run(ranks, growth, rows, dim):
+    for grown in run(ranks, growth, [rows] * ranks, dim):
         assert gathered < grown <= 3 * 2 * gathered  # the rows and their gradient
         assert grown < rows * ranks * rows * 4 / 4  # far from [M_r, N]
+
+
+def test_growth_of_a_rank_whose_candidates_come_round_in_pieces() -> None:
+    rows, dim = [256, 12_288], 128
+    gathered = sum(rows) * dim * 4
+    assert run(2, growth, rows, dim)[0] > 2 * gathered  # the rows and their gradient
+    assert run(2, growth, rows, dim, 1024)[0] < 2 * gathered

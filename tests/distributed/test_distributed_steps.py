@@ -221,20 +221,22 @@ def test_infinity_of_one_rank_skips_the_step_on_all() -> None:
     assert run(2, scaled_step, 7) == [(False, 1024.0)] * 2
 
 
-def nan_on(rank: int) -> tuple[float, bool]:
+def nan_on(rank: int, loss: nn.Module, chunk_rows: int | None) -> tuple[float, bool]:
     x = torch.randn(6, 3, requires_grad=True)
     with torch.no_grad():
         if dist.get_rank() == rank:
             x[4, 1] = torch.nan
     y = torch.arange(6)  # no triplet at all
-    value = DistributedLoss(TripletSemiHardLoss())(x, y)
+    value = DistributedLoss(loss, chunk_rows=chunk_rows)(x, y)
     value.backward()
     assert x.grad is not None
     return value.item(), bool(x.grad.isnan().all())
 
 
-def test_nan_anywhere_makes_every_loss_nan() -> None:
-    for value, gradient in run(3, nan_on, 1):
+@pytest.mark.parametrize("chunk_rows", [None, 4])
+@pytest.mark.parametrize("loss", [TripletSemiHardLoss(), TripletMarginLoss()])
+def test_nan_anywhere_makes_every_loss_nan(loss: nn.Module, chunk_rows: int | None) -> None:
+    for value, gradient in run(3, nan_on, 1, loss, chunk_rows):
         assert value != value
         assert gradient
 
