@@ -44,11 +44,12 @@ class MPerClassSampler(Sampler[list[int]]):
     two must have the same ``batch_size``.
 
     Many processes share a batch: each of ``world_size`` gets a part of it, of about as many rows,
-    and what they get, one behind the other in rank order, is the batch of one process. A part holds
-    whole classes, and single images where it reaches behind the last class. So numbers of rows
-    differ between ranks, by less than a class each side, and a rank gets none where a batch has
-    fewer classes and single images than there are ranks. As the batch does not depend on
-    ``world_size``, a run may go on with another.
+    and what they get, one behind the other in rank order, is the batch of one process. The single
+    images stand evenly between the classes of a batch. So a part holds whole classes, and its share
+    of the single images, whatever the number of parts. Numbers of rows differ between ranks by less
+    than a class each side, and a rank gets none where a batch has fewer classes and single images
+    than there are ranks. As the batch does not depend on ``world_size``, a run may go on with
+    another.
 
     Args:
         labels: [N] integers, the class of each image.
@@ -172,7 +173,7 @@ class MPerClassSampler(Sampler[list[int]]):
             room = max(0, batch_size - m * classes) // negative_copies
         single = min(room, len(self._others))
         # Rows of each batch of this rank; None where batches differ in size.
-        groups = [[0] * m] * classes + [[0] * negative_copies] * single
+        groups = _spread([[0] * m] * classes, [[0] * negative_copies] * single)
         self._rows = len(cut(groups, world_size)[rank]) if repeat else None
         self.m = m
         self.classes = classes
@@ -243,11 +244,11 @@ class MPerClassSampler(Sampler[list[int]]):
         )
 
     def batch(self, position: int) -> list[int]:
-        """Return the rank's rows of the batch at a position: class by class, then the negatives."""
+        """Return the rank's rows of the batch at a position."""
         return cut(self.groups(position), self.world_size)[self.rank]
 
     def groups(self, position: int) -> list[list[int]]:
-        """Return the rows of each class, then of each negative, of all ranks at a position."""
+        """Return the rows of each class and of each negative, of all ranks at a position."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, position))
         groups = []
         for index in _draw(self._weights, self.classes, generator):
@@ -257,9 +258,21 @@ class MPerClassSampler(Sampler[list[int]]):
         room = self.negatives
         if self.batch_size is not None:
             room = max(0, self.batch_size - sum(map(len, groups))) // self.negative_copies
-        for index in _permutation(len(self._others), generator)[:room]:
-            groups.append(_choose(self._others[index], 1, generator) * self.negative_copies)
-        return groups
+        others = _permutation(len(self._others), generator)[:room]
+        return _spread(
+            groups,
+            [_choose(self._others[at], 1, generator) * self.negative_copies for at in others],
+        )
+
+
+def _spread(classes: list[list[int]], singles: list[list[int]]) -> list[list[int]]:
+    """Put single images behind each class, as many behind one as behind another."""
+    ends = [at * len(singles) // len(classes) for at in range(len(classes) + 1)]
+    return [
+        group
+        for of_class, (begin, end) in zip(classes, pairwise(ends), strict=True)
+        for group in (of_class, *singles[begin:end])
+    ]
 
 
 def cut(groups: Sequence[Sequence[int]], parts: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 import pytest
@@ -33,13 +33,11 @@ def test_a_batch_is_p_classes_of_k_images_and_the_negatives(
     )
     for batch in sampler:
         labels = [LABELS[row] for row in batch]
-        positives, others = Counter(labels[: m * classes]), Counter(labels[m * classes :])
-        assert len(positives) == classes
-        assert set(positives.values()) == {m}
-        assert all(label < 5 for label in positives)
-        assert len(others) == negatives
-        assert set(others.values()) <= {copies}
-        assert all(label >= 5 for label in others)
+        counts = Counter(labels)
+        assert sorted(counts[label] for label in counts if label < 5) == [m] * classes
+        assert [counts[label] for label in counts if label >= 5] == [copies] * negatives
+        # The images of a class, and of a negative, are beside each other.
+        assert len([*groupby(labels)]) == len(counts)
 
 
 def test_images_repeat_only_when_a_class_has_too_few() -> None:
@@ -133,6 +131,21 @@ def test_the_parts_of_all_ranks_are_the_batch_of_one_process(
         assert sum(map(len, labels)) == len(set().union(*labels))  # whole classes
         if len(set().union(*labels)) >= world_size:
             assert all(of_ranks)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 5, 7])
+def test_each_rank_gets_its_share_of_the_single_images(world_size: int) -> None:
+    labels = [*chain.from_iterable([c] * 4 for c in range(40)), *range(40, 100)]
+    for position in range(3):
+        of_ranks = [
+            MPerClassSampler(labels, 4, 20, negatives=50, rank=rank, world_size=world_size).batch(
+                position
+            )
+            for rank in range(world_size)
+        ]
+        singles = [sum(labels[row] >= 40 for row in part) for part in of_ranks]
+        assert sum(singles) == 50
+        assert max(singles) - min(singles) <= 4  # a class has 2 or 3 behind it
 
 
 @given(sizes=st.lists(st.integers(1, 40), max_size=30), parts=st.integers(1, 12))
