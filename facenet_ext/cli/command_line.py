@@ -80,7 +80,12 @@ class _Formatter(DefaultHelpFormatter):
 
 
 def run(
-    prog: str, work: Callable[[], int | None], stopped: str = "", *, divided: bool = False
+    prog: str,
+    work: Callable[[], int | None],
+    stopped: str = "",
+    *,
+    divided: bool = False,
+    again: str = "start the command again",
 ) -> int:
     """Do the work of a command, and tell in one line what ended it early.
 
@@ -90,14 +95,14 @@ def run(
         prog: the command's name.
         work: returns the exit status, None for 0.
         stopped: what to do after Ctrl-C.
-        divided: whether several processes divide the work, if torchrun started several: then the
-            first alone prints, and what ends all of them is told once.
+        divided: whether several processes divide the work, where there are several: then the first
+            alone prints, and what ends all of them is told once.
+        again: what to do after another process has ended.
 
     Returns:
         The exit status: that of the work; 2 where the input cannot be used; 130 where the user
         stopped it; 1 where another process has ended.
     """
-    divided = divided and processes.is_one_of_many()
     end = functools.partial(_end, prog, sys.stderr, divided)
     with processes.others_silent() if divided else contextlib.nullcontext():
         try:
@@ -119,10 +124,10 @@ def run(
         except KeyboardInterrupt as stop:
             return end(stop, 130, f"stopped; {stopped}" if stopped else "stopped")
         except Exception as error:  # a fault of this program, or of another process
-            if not divided:
+            if not (divided and processes.is_one_of_many()):
                 raise
             if processes.is_lost(error):
-                return end(error, 1, "error: another process has ended; start the command again")
+                return end(error, 1, f"error: another process has ended; {again}")
             return end(error, 1, "".join(traceback.format_exception(error)))
         finally:
             processes.leave()

@@ -75,4 +75,5 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         status: int | None = execute(given)
         return status
 
-    return run(prog, work, divided=divided)
+    stopped = "give the same command again to continue" if name == "harmonize" else ""
+    return run(prog, work, stopped, divided=divided)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import time
@@ -12,13 +11,10 @@ from pathlib import Path
 from facenet_ext.cli.command_line import run
 from facenet_ext.cli.train_options import parse
 from facenet_ext.common.console import make_console
-from facenet_ext.common.errors import InputError, InterruptedRunError, in_flags
+from facenet_ext.common.errors import in_flags
 from facenet_ext.common.interrupts import loading, terminable
 from facenet_ext.common.launch import is_first, restarted
-from facenet_ext.common.processes import is_lost
 from facenet_ext.embedding.folders import CHECKPOINTS, LAST_FILE, METRICS, find_checkpoint
-
-_STATUS = {InputError: 2, InterruptedRunError: 130, KeyboardInterrupt: 130}
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.train") -> int:
@@ -29,35 +25,22 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m facenet_ext.t
         prog: the command's name, for messages.
 
     Returns:
-        0; 2 where the input cannot be used; 130 where the user stopped the run.
+        The exit status: see :func:`.command_line.run`.
     """
     started = time.monotonic()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    work = functools.partial(_train, arguments, prog, started)
-    return run(prog, work, stopped="there is no checkpoint yet, start again")
 
-
-def _train(arguments: list[str], prog: str, started: float) -> int:
-    """Train; of several processes let one tell what ended the run."""
-    try:
+    def work() -> None:
         with terminable():
             _run(arguments, prog, started)
-    except BaseException as error:
-        if "facenet_ext.train.processes" not in sys.modules:  # no process knows the others yet
-            if is_first():
-                raise
-            return _STATUS.get(type(error), 1)
-        from facenet_ext.train.processes import tells
 
-        if not tells():
-            return _STATUS.get(type(error), 1)
-        if is_lost(error):
-            raise InputError(
-                "another process of the run has ended, and so does this one; unless they are "
-                "started again, continue with `resume`"
-            ) from None
-        raise
-    return 0
+    return run(
+        prog,
+        work,
+        stopped="there is no checkpoint yet, start again",
+        divided=True,
+        again="unless all are started again by themselves, continue with --resume",
+    )
 
 
 def _run(arguments: list[str], prog: str, started: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from facenet_ext.train.harmonic import (
     recognised,
 )
 from facenet_ext.train.module import EmbeddingModule
-from facenet_ext.train.processes import join, tells
+from facenet_ext.train.processes import join
 from facenet_ext.train.progress import quiet
 from facenet_ext.train.run import train
 
@@ -78,12 +77,7 @@ def execute(options: HarmonizeOptions) -> int:
             )
             module = _stage(replace(both, run=run), make, console)
     except InterruptedRunError:
-        if tells():
-            print(
-                "facenet harmonize: stopped; give the same command again to continue",
-                file=sys.stderr,
-            )
-        return 130
+        raise InterruptedRunError(None) from None  # the run of a stage is not the user's to resume
     figures = _report(folder, old, independent, module, console)
     if options.json and ranks.rank == 0:
         print(json.dumps(figures, indent=2))

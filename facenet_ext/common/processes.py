@@ -1,7 +1,4 @@
-"""A command in several processes, as torchrun starts it: who prints, and whose error is told.
-
-Training has its own way to do so, as Lightning may start its processes: see train/processes.py.
-"""
+"""A command in several processes: how they meet, who prints, and whose error is told."""
 
 from __future__ import annotations
 
@@ -24,16 +21,25 @@ _TOLD = "facenet_ext/told"
 _TELLING = 10.0
 """Seconds in which the process whose error it is has told it: then torchrun ends the others."""
 
+_LOOKING = 0.05
+"""Seconds between two looks, so that signals are heard."""
+
 PATIENCE = datetime.timedelta(days=1)
 """How long a process waits for another. One that has died is noticed long before."""
 
 _joined = False
 
 
-def is_one_of_many() -> bool:
+def is_launched_with_others() -> bool:
     """Whether torchrun or srun started this process beside others."""
     launch = started_by()
     return launch is not None and launch.devices * launch.nodes > 1
+
+
+def is_one_of_many() -> bool:
+    """Whether there are others, also where this process or its first one started them."""
+    group = everyone()
+    return is_launched_with_others() or not is_first() or (group is not None and group.size() > 1)
 
 
 def join(device: str) -> None:
@@ -44,7 +50,7 @@ def join(device: str) -> None:
             a device of its own, else by gloo.
     """
     global _joined
-    if not is_one_of_many():
+    if not is_launched_with_others():
         return
     import torch
     import torch.distributed as dist
@@ -129,27 +135,27 @@ def tell_once(error: BaseException, tell: Callable[[], None]) -> None:
     """Tell of what ends the command, unless another process does.
 
     The process whose error it is tells it, on standard error even where it is not the first. Those
-    that end because of that wait until it is told.
+    that end because of that wait until it is told. Where one was killed, the first that misses it
+    tells of that.
 
     Args:
         error: what ended this process.
         tell: prints it.
     """
-    dist = sys.modules.get("torch.distributed")
     if not is_one_of_many():
         tell()
         return
-    if dist is None or not dist.is_available() or not dist.is_initialized():
+    group: Any = everyone()
+    if group is None:
         # All processes read the same command line, and stumble over the same.
         if is_first():
             tell()
         else:
             time.sleep(_TELLING)
         return
-    store = dist.group.WORLD.get_group_store()
-    of_another = _is_of_another(error)
+    store = group.get_group_store()
     with contextlib.suppress(RuntimeError):  # the process that has the store is gone
-        if of_another and _wait_until_told(store):
+        if _is_of_another(error) and _wait_until_told(store):
             return
         if store.add(f"{_TOLD}/by", 1) > 1:
             _wait_until_told(store)
@@ -159,9 +165,9 @@ def tell_once(error: BaseException, tell: Callable[[], None]) -> None:
 
 
 def _is_of_another(error: BaseException | None) -> bool:
-    """Whether a process ended because of another one: by its error, or as it is gone."""
+    """Whether a process ended because of another one's error, which that one tells."""
     while error is not None:
-        if hasattr(error, "of_rank") or is_lost(error):  # the former is set by `Ranks`
+        if hasattr(error, "of_rank"):  # set by `Ranks`
             return True
         error = error.__context__
     return False
@@ -179,8 +185,9 @@ def is_lost(error: BaseException) -> bool:
 
 
 def _wait_until_told(store: Any) -> bool:
-    try:
-        store.wait([_TOLD], datetime.timedelta(seconds=_TELLING))
-    except RuntimeError:
-        return False
+    deadline = time.monotonic() + _TELLING
+    while not store.check([_TOLD]):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOKING)
     return True

@@ -1,4 +1,4 @@
-"""The processes of a run: how they find each other, and which of them tells what ended it."""
+"""The processes of a run: how they find each other."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from facenet_ext._internals import internal
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.launch import is_first, started_by
+from facenet_ext.common.launch import started_by
 from facenet_ext.common.processes import PATIENCE, meet
 from facenet_ext.embedding.options import RunOptions
 from facenet_ext.train.batch_norm import SyncBatchNorm
@@ -107,17 +106,6 @@ def _plugins() -> list[Any]:
     """Keep Lightning from saving and submitting Slurm jobs in its own way."""
     launch = started_by()
     return [SLURMEnvironment(auto_requeue=False)] if launch and launch.by == "srun" else []
-
-
-def tells() -> bool:
-    """Return whether this process is to tell what ended the run: the first one that asks."""
-    default_store = internal("distributed.distributed_c10d._get_default_store")
-    if Ranks.of().size == 1 or default_store is None:
-        return is_first()
-    try:
-        return bool(default_store().add("facenet_ext/told", 1) == 1)
-    except RuntimeError:  # it was in a process that has ended
-        return False
 
 
 def share_buffers(module: nn.Module, ranks: Ranks) -> None:

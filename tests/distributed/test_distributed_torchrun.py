@@ -94,7 +94,7 @@ def test_a_killed_rank_and_a_terminated_job_do_not_change_the_result(folder: Pat
     assert status != 0
     assert out.count("train on") == 2  # it was started again
     lost, stopped = messages(err)
-    assert "another process of the run has ended" in lost
+    assert "another process has ended" in lost
     assert stopped == TOLD
     facenet(2, folder, "train", "--resume", "run")
     facenet(2, folder, "train", *options, "--output", "whole")
