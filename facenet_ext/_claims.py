@@ -8,7 +8,6 @@ not finished is free in the next job, whatever its number of processes.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Claims", "check_same", "claiming", "gather_pieces", "lock", "rows_of_block"]
+__all__ = ["Claims", "claiming", "gather_pieces", "lock", "rows_of_block"]
 
 _T = TypeVar("_T")
 _NO_MORE = 2**40
@@ -114,37 +113,6 @@ def lock(file: Path) -> Iterator[bool]:
             except OSError:  # without locks
                 pass
         yield True
-
-
-def check_same(ranks: Ranks, **values: object) -> None:
-    """Raises on every rank unless all of them have the same values, as these are printed.
-
-    Args:
-        ranks: the processes.
-        values: by the argument's name; of a tensor the shape, the type and some rows are compared.
-
-    Raises:
-        ValueError: the message names the argument, the rank and both values.
-    """
-    if ranks.size == 1:
-        return
-    own = (str(_name(value) if isinstance(value, Tensor) else value) for value in values.values())
-    first, *others = (text.split("\n") for text in ranks.tell("\n".join(own)))
-    for rank, other in enumerate(others, 1):
-        for name, expected, got in zip(values, first, other, strict=True):
-            if got != expected:
-                raise ValueError(
-                    f"{name}: expected the same on every rank, got {expected} on rank 0 and {got} "
-                    f"on rank {rank}"
-                )
-
-
-def _name(tensor: Tensor) -> str:
-    """A name for a tensor: its shape, its type, and a hash of evenly spaced rows."""
-    rows = torch.linspace(0, max(0, len(tensor) - 1), min(len(tensor), 1024)).long()
-    sample = tensor.detach()[rows.to(tensor.device)].cpu().contiguous().view(torch.uint8)
-    hashed = hashlib.sha256(sample.numpy().tobytes()).hexdigest()[:16]
-    return f"{list(tensor.shape)} {tensor.dtype} {hashed}"
 
 
 def rows_of_block(ranks: Ranks, rows: int, most: int) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext import ops
-from facenet_ext._claims import check_same
+from facenet_ext._agreement import check_same
 from facenet_ext._ranks import Ranks
 
 __all__ = ["nearest_in_cut_gallery"]

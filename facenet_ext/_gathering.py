@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +12,7 @@ from torch import Tensor, nn
 
 from facenet_ext._ranks import Ranks
 
-__all__ = ["Agreement", "Gathered", "Side", "gather"]
-
-_MOST_SIDES = 2
+__all__ = ["Gathered", "Side", "gather"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,69 +45,6 @@ class Gathered:
     integers: tuple[Tensor, ...]
 
 
-class Agreement:
-    """Makes sure that what the ranks are about to send fits together.
-
-    Args:
-        equal_rows: the caller's promise that all ranks always have as many rows as each other. Then
-            only the first call with rows of a shape asks.
-    """
-
-    def __init__(self, equal_rows: bool) -> None:
-        self.equal_rows = equal_rows
-        self._agreed: str | None = None
-
-    def __call__(
-        self, ranks: Ranks, sides: Sequence[Side], options: str, error: Exception | None
-    ) -> list[list[int]]:
-        """Asks all ranks, by one all-gather of four numbers, and one more to tell what differs.
-
-        Args:
-            ranks: who has to agree.
-            sides: what this rank has; not looked at where it has an error.
-            options: what has to be the same besides.
-            error: what this rank would raise.
-
-        Returns:
-            How many rows each rank has, ``[side][rank]``.
-
-        Raises:
-            ValueError: something differs; on every rank, with the rank and both values.
-            Exception: the error of any rank, on every rank.
-        """
-        sizes = [len(side.rows) for side in sides]
-        facts = "\n".join([options, *(_describe(side, self.equal_rows) for side in sides)])
-        if self.equal_rows and error is None and facts == self._agreed:
-            return [[size] * ranks.size for size in sizes]
-        code = hashlib.blake2b(facts.encode(), digest_size=8).digest()
-        numbers = [int(error is not None), int.from_bytes(code, "little", signed=True), *sizes]
-        numbers += [0] * (2 + _MOST_SIDES - len(numbers))
-        table = ranks.all_gather(torch.tensor(numbers, device=ranks.device)).tolist()
-        if any(row[0] for row in table):
-            ranks.raise_first(error)
-        if any(row[1] != table[0][1] for row in table):
-            _raise_difference([text.split("\n") for text in ranks.tell(facts)])
-        self._agreed = facts
-        return [[row[2 + at] for row in table] for at in range(len(sides))]
-
-
-def _describe(side: Side, with_rows: bool) -> str:
-    needs = side.rows.requires_grad and torch.is_grad_enabled()
-    rows = f"{len(side.rows)} rows of " if with_rows else ""
-    return (
-        f"{side.name}: {rows}{side.rows.shape[1]} columns of {side.rows.dtype}\n"
-        f"{side.name}: {'a' if needs else 'no'} gradient is needed"
-    )
-
-
-def _raise_difference(facts: Sequence[Sequence[str]]) -> None:
-    for rank, of_rank in enumerate(facts):
-        for got, expected in itertools.zip_longest(of_rank, facts[0], fillvalue="nothing"):
-            if got != expected:
-                raise ValueError(f"rank {rank} differs from rank 0: {got}; on rank 0 {expected}")
-    raise ValueError("the ranks differ in options or shapes that are too long to show")
-
-
 def gather(
     ranks: Ranks,
     sides: Sequence[Side],
@@ -123,7 +56,7 @@ def gather(
     Args:
         ranks: who sends and receives.
         sides: what this rank has.
-        counts: rows of each rank, ``[side][rank]``: see :class:`Agreement`.
+        counts: rows of each rank, ``[side][rank]``: see :class:`.Agreement`.
         seed: ``[]`` int64, of which rank 0's is taken.
 
     Returns:

@@ -36,7 +36,11 @@ def loss_across(
     exchange = Exchange(
         Across(ranks, average=True),
         memory._agreement,
-        f"{memory}\nids are given: {ids is not None}\nenqueue: {'booleans' if masked else enqueue}",
+        {
+            "the memory": memory,
+            "ids": "none" if ids is None else "given",
+            "enqueue": "booleans" if masked else enqueue,
+        },
         rule.negatives if rule is not None and anchors else "",
     )
 

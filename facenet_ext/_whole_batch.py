@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from facenet_ext._across import Across
-from facenet_ext._gathering import Agreement, Gathered, Side, gather
+from facenet_ext._agreement import Agreement
+from facenet_ext._gathering import Gathered, Side, gather
 from facenet_ext._pieces import Pieces
 from facenet_ext._random import draw_seed
 from facenet_ext._ranks import Ranks
@@ -67,14 +68,14 @@ class Exchange:
     Attributes:
         across: the ranks.
         agreement: the module's.
-        options: what has to be the same on all ranks, besides shapes.
+        options: what has to be the same on all ranks besides shapes, by its name.
         negatives: the rule's, whose seed is sent along if it is random.
         chunk_rows: how many rows of all ranks a rank gets at once; None: all of them.
     """
 
     across: Across
     agreement: Agreement
-    options: str
+    options: Mapping[str, object]
     negatives: str = ""
     chunk_rows: int | None = None
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _validation as check
-from facenet_ext._claims import check_same
+from facenet_ext._agreement import check_same
 from facenet_ext._pair_ranks import Format, PairCounts, count_pairs
 from facenet_ext._ranks import Ranks
 from facenet_ext.metrics import OperatingPoint, Roc

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from facenet_ext import _validation as check
 from facenet_ext._across import Across
+from facenet_ext._agreement import Agreement
 from facenet_ext._compilation import outside_graphs
-from facenet_ext._gathering import Agreement, Side
+from facenet_ext._gathering import Side
 from facenet_ext._indices import as_triplets
 from facenet_ext._ranks import Ranks
 from facenet_ext._rule import RANDOM
@@ -144,8 +145,12 @@ class DistributedLoss(nn.Module):
         if ranks.size == 1:
             loss: Tensor = self.loss(embeddings, **given)
             return loss
-        options = f"average={self.average}\nchunk_rows={self.chunk_rows}"
-        shared = f"{self.loss}\n{options}\narguments: {', '.join(given)}"
+        shared = {
+            "loss": self.loss,
+            "average": self.average,
+            "chunk_rows": self.chunk_rows,
+            "the arguments": ", ".join(given),
+        }
         exchange = Exchange(
             Across(ranks, self.average),
             self._agreement,
@@ -326,7 +331,7 @@ class DistributedMiner(nn.Module):
             triplets: tuple[Tensor, Tensor, Tensor] = self.miner(*arguments)
             return triplets
         banks = ref_emb is not None, anchor_ids is not None
-        shared = f"{self.miner}\nref_emb and anchor_ids are given: {banks}"
+        shared = {"miner": self.miner, "ref_emb and anchor_ids are given": banks}
         exchange = Exchange(Across(ranks, False), self._agreement, shared, self.miner.negatives)
         batch, first = exchange.batch(lambda: check.Batch(*arguments))
         anchor, positive, negative = select(batch, self.miner.rule)[:3]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from facenet_ext import _validation as check
+from facenet_ext._agreement import Agreement
 from facenet_ext._compilation import outside_graphs
-from facenet_ext._gathering import Agreement
 from facenet_ext._memory_across import loss_across
 from facenet_ext._ranks import Ranks
 from facenet_ext._triplet_module import is_fused, is_plain

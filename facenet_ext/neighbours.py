@@ -10,7 +10,8 @@ from torch import Tensor
 
 from facenet_ext import _validation as check
 from facenet_ext import ops
-from facenet_ext._claims import check_same, claiming, gather_pieces, rows_of_block
+from facenet_ext._agreement import check_same
+from facenet_ext._claims import claiming, gather_pieces, rows_of_block
 from facenet_ext._cut_gallery import nearest_in_cut_gallery
 from facenet_ext._ranks import Ranks
 

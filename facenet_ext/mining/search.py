@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from facenet_ext import _validation as check
-from facenet_ext._claims import Claims, check_same
+from facenet_ext._agreement import check_same
+from facenet_ext._claims import Claims
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
 from facenet_ext._ranks import Ranks
 from facenet_ext._rule import DETERMINISTIC, TripletRule

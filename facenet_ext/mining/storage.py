@@ -22,7 +22,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 
-from facenet_ext._claims import check_same, claiming, lock
+from facenet_ext._agreement import check_same
+from facenet_ext._claims import claiming, lock
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
 from facenet_ext._ranks import Ranks
 from facenet_ext._rule import TripletRule

@@ -18,7 +18,7 @@ from sklearn.metrics.cluster import (  # type: ignore[import-untyped]
 )
 from torch import Tensor
 
-from facenet_ext._claims import check_same
+from facenet_ext._agreement import check_same
 from facenet_ext._ranks import Ranks
 from facenet_ext.neighbours import nearest, within
 

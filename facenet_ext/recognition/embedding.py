@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facenet_ext._claims import Claims, check_same, claiming, lock
+from facenet_ext._agreement import check_same
+from facenet_ext._claims import Claims, claiming, lock
 from facenet_ext._defaults import EMBEDDING_BATCH
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError

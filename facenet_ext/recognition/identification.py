@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenet_ext._claims import check_same, claiming, gather_pieces
+from facenet_ext._agreement import check_same
+from facenet_ext._claims import claiming, gather_pieces
 from facenet_ext._ranks import Ranks
 from facenet_ext.neighbours import nearest
 
