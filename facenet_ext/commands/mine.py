@@ -21,6 +21,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json, write_text, writing
+from facenet_ext.common.interrupts import loading
 from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted, number_names, read_lines
@@ -35,8 +36,6 @@ from facenet_ext.mining import (
 )
 from facenet_ext.mining.storage import describe, fingerprint
 from facenet_ext.recognition.store import STORE, map_array, read_embeddings
-from facenet_ext.train.data import load
-from facenet_ext.train.offline_mining import embed_to_file
 
 _REFUSED = (ValueError, TypeError)  # arrays, or to go on with others than before
 
@@ -211,6 +210,10 @@ def _read(path: str) -> NDArray[Any]:
 
 def _embed(options: MineOptions, output: Path, device: torch.device, console: Console) -> _Set:
     """Embed the training images with a checkpoint, unless that was done before."""
+    with loading("facenet mine"):  # Lightning takes seconds, and stored embeddings need none of it
+        from facenet_ext.train.data import load
+        from facenet_ext.train.offline_mining import embed_to_file
+
     path = checkpoint_path(options.source)
     module = load_embedder(path, options.model).to(device)
     data = module.options.data

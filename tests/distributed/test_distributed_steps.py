@@ -78,6 +78,27 @@ def test_parameter_gradients_are_those_of_one_process(
         assert_gradients_equal(got, gradients(network), tolerance)
 
 
+def adamw_steps(steps: int) -> list[Tensor]:
+    network: Any = make_network()
+    if dist.is_initialized():
+        network = DistributedDataParallel(network)
+    loss = DistributedLoss(TripletSemiHardLoss())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for x, y in zip(*make_data(batches=steps), strict=True):
+        rows, labels = (mine(x), mine(y)) if dist.is_initialized() else (x, y)
+        optimizer.zero_grad()
+        loss(network(rows), labels).backward()
+        optimizer.step()
+    return [parameter.detach() for parameter in network.parameters()]
+
+
+def test_steps_of_an_optimizer_that_divides_by_the_gradient() -> None:
+    expected = adamw_steps(5)
+    for got in run(2, adamw_steps, 5):
+        for g, e in zip(got, expected, strict=True):
+            torch.testing.assert_close(g, e, rtol=0, atol=1e-10)
+
+
 def accumulated_step(size: int) -> tuple[list[Tensor], dict[str, int]]:
     network = DistributedDataParallel(make_network())
     loss = DistributedLoss(TripletSemiHardLoss())
