@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from facenet_ext import _softmax_in_pieces, ops
 from facenet_ext import _validation as check
-from facenet_ext import ops
 
 __all__ = ["ntxent_loss", "supcon_loss"]
 
@@ -121,6 +121,7 @@ def softmax_loss(loss: str, temperature: float, reduction: str, batch: check.Bat
     """The loss of that name of a batch: see :func:`supcon_loss` and :func:`ntxent_loss`."""
     check.check_temperature(temperature)
     check.check_choice("reduction", reduction, check.SCALAR_REDUCTIONS)
-    result = ops.softmax_loss(batch, loss, float(temperature), reduction)
+    compute = ops.softmax_loss if batch.pieces is None else _softmax_in_pieces.softmax_loss
+    result = compute(batch, loss, float(temperature), reduction)
     batch.warn_without_triplets(result)
     return result

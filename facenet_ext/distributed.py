@@ -23,7 +23,7 @@ from facenet_ext._rule import RANDOM
 from facenet_ext._selection import select
 from facenet_ext._triplet_module import TripletModule, is_plain
 from facenet_ext._whole_batch import Exchange
-from facenet_ext.losses import HarmonicTripletLoss, NTXentLoss, SupConLoss
+from facenet_ext.losses import HarmonicTripletLoss
 from facenet_ext.miners import TripletMiner
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class DistributedLoss(nn.Module):
 
     Raises:
         TypeError: a loss that is none of this package's.
-        ValueError: ``chunk_rows`` below 1, or with a loss of which no pieces can be made: a random
-            rule, :class:`SupConLoss` or :class:`NTXentLoss`.
+        ValueError: ``chunk_rows`` below 1, or with a random rule, whose draws depend on places in
+            the whole batch.
 
     Example:
         >>> from facenet_ext import TripletSemiHardLoss
@@ -246,11 +246,6 @@ def _check_pieces(loss: TripletModule, chunk_rows: int) -> None:
         raise ValueError(
             f"chunk_rows: expected None with negatives={negatives!r}, whose draws depend on places "
             "in the whole batch; choose 'semihard' or 'hardest', or leave chunk_rows out"
-        )
-    if isinstance(loss, (NTXentLoss, SupConLoss)):
-        raise ValueError(
-            f"chunk_rows: expected None with {type(loss).__name__}, whose softmax takes all pairs "
-            "of an anchor at once; choose a triplet loss, or leave chunk_rows out"
         )
 
 

@@ -175,7 +175,8 @@ def test_gradients_that_are_added_up() -> None:
     assert_same_as_one_process(cases, average=False)
 
 
-def test_one_label_on_one_rank_alone_and_batches_without_triplets() -> None:
+@pytest.mark.parametrize("chunk_rows", [None, 4])
+def test_one_label_on_one_rank_alone_and_batches_without_triplets(chunk_rows: int | None) -> None:
     x = make_batch(12, torch.float64)["embeddings"]
     several = [
         torch.tensor([0] * 6 + [1] * 6),
@@ -184,9 +185,9 @@ def test_one_label_on_one_rank_alone_and_batches_without_triplets() -> None:
     ]
     cases = [
         (loss, {"embeddings": x, "labels": labels}, [6, 6], [])
-        for loss, labels in itertools.product(every_loss()[::4], several)
+        for loss, labels in itertools.product(in_pieces(every_loss())[::4], several)
     ]
-    assert_same_as_one_process(cases)
+    assert_same_as_one_process(cases, chunk_rows=chunk_rows)
 
 
 def mine(batch: Batch, rows: list[int], bank: list[int]) -> Any:
@@ -221,11 +222,7 @@ def test_mined_triplets_and_their_loss(bank: list[int]) -> None:
 
 def in_pieces(cases: list[nn.Module]) -> list[nn.Module]:
     """Those that can be computed where the candidates come round in pieces."""
-    return [
-        case
-        for case in cases
-        if getattr(case, "negatives", "") not in RANDOM and hasattr(case, "margin")
-    ]
+    return [case for case in cases if getattr(case, "negatives", "") not in RANDOM]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +230,7 @@ def in_pieces(cases: list[nn.Module]) -> list[nn.Module]:
 )
 def test_every_rule_in_pieces(chunk_rows: int, ties: bool, first: int) -> None:
     batch = make_batch(29, torch.float64, ties=ties)
-    cases = in_pieces(every_rule())[first::3]
+    cases = in_pieces(every_rule())[first :: 9 if chunk_rows == 1 else 4]
     assert_same_as_one_process(
         [(rule, batch, [9, 0, 20], []) for rule in cases], chunk_rows=chunk_rows
     )
@@ -249,13 +246,13 @@ def test_every_loss_in_pieces(rows: list[int]) -> None:
 def test_pieces_of_whole_classes_on_each_rank() -> None:
     batch = make_batch(29, torch.float64, ties=True)
     batch["labels"] = torch.arange(29) // 4
-    cases = in_pieces(every_loss()[::2] + every_rule()[::5])
+    cases = in_pieces(every_loss()[::2] + every_rule()[::9])
     assert_same_as_one_process([(loss, batch, [12, 0, 17], []) for loss in cases], chunk_rows=9)
 
 
 def test_pieces_of_a_bank_and_of_old_embeddings() -> None:
     batch = make_batch(29, torch.float64, bank=41, ties=True)
-    cases = in_pieces(every_loss()[::2] + every_rule()[::5])
+    cases = in_pieces(every_loss()[1::3] + every_rule()[::9])
     sizes = [9, 0, 20], [0, 40, 1]
     assert_same_as_one_process([(loss, batch, *sizes) for loss in cases], chunk_rows=9)
     del batch["anchor_ids"], batch["ref_ids"]
@@ -268,3 +265,35 @@ def test_float32_in_pieces() -> None:
     batch["embeddings"] = nn.functional.normalize(batch["embeddings"])
     cases = in_pieces(every_loss())
     assert_same_as_one_process([(loss, batch, [3, 197], []) for loss in cases], chunk_rows=64)
+
+
+def without_gradients(batch: Batch, rows: list[int], bank: list[int]) -> list[Tensor]:
+    mine = share(batch, Ranks.of().rank, rows, bank)
+    found = []
+    for loss in (losses.TripletLoss(), losses.TripletMarginLoss(), losses.SupConLoss()):
+        module = DistributedLoss(loss, chunk_rows=9)
+        with torch.no_grad():
+            found.append(module(**mine))
+        anchors = mine["embeddings"].clone().requires_grad_()
+        value = module(**mine | {"embeddings": anchors})
+        value.backward()
+        assert anchors.grad is not None
+        found += [value.detach(), anchors.grad]
+    return found
+
+
+def test_pieces_of_a_bank_without_gradients() -> None:
+    batch = make_batch(29, torch.float64, bank=41)
+    of_ranks = run(2, without_gradients, batch, [9, 20], [40, 1])
+    for at, loss in enumerate(
+        (losses.TripletLoss(), losses.TripletMarginLoss(), losses.SupConLoss())
+    ):
+        anchors = batch["embeddings"].clone().requires_grad_()
+        expected = loss(**batch | {"embeddings": anchors})
+        expected.backward()
+        alone, value, gradient = zip(
+            *(found[3 * at : 3 * at + 3] for found in of_ranks), strict=True
+        )
+        for got in alone + value:
+            torch.testing.assert_close(got, expected.detach(), rtol=1e-12, atol=0)
+        torch.testing.assert_close(torch.cat(gradient) / 2, anchors.grad, rtol=1e-10, atol=1e-12)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from facenet_ext import TripletMarginLoss, TripletSemiHardLoss
+from facenet_ext import SupConLoss, TripletMarginLoss, TripletSemiHardLoss
 from facenet_ext.distributed import DistributedLoss
 from facenet_ext.micro_batches import embed_in_micro_batches
 
@@ -255,7 +255,7 @@ def nan_on(rank: int, loss: nn.Module, chunk_rows: int | None) -> tuple[float, b
 
 
 @pytest.mark.parametrize("chunk_rows", [None, 4])
-@pytest.mark.parametrize("loss", [TripletSemiHardLoss(), TripletMarginLoss()])
+@pytest.mark.parametrize("loss", [TripletSemiHardLoss(), TripletMarginLoss(), SupConLoss()])
 def test_nan_anywhere_makes_every_loss_nan(loss: nn.Module, chunk_rows: int | None) -> None:
     for value, gradient in run(3, nan_on, 1, loss, chunk_rows):
         assert value != value
