@@ -6,11 +6,9 @@ Several processes claim blocks, and the embeddings are the same with any number 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -23,16 +21,15 @@ import torch
 from torch import Tensor
 
 from facenet_ext._agreement import check_same
-from facenet_ext._claims import Claims, claiming, lock
+from facenet_ext._claims import Claims, claiming
 from facenet_ext._defaults import EMBEDDING_BATCH
 from facenet_ext._ranks import Ranks
+from facenet_ext.common.blocks import Blocks, working_in_blocks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import (
-    read_json,
     replacing,
     write_bytes,
     write_csv,
-    write_json,
     writing,
 )
 from facenet_ext.common.text import counted, printable, read_text
@@ -52,9 +49,6 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 UNREADABLE = "unreadable.csv"
-_PARTS = ".unfinished"
-_MOST_BLOCKS = 4096
-"""A block is a batch, or as many as keep the folder of blocks from having more files than that."""
 
 
 def embed_images(
@@ -99,23 +93,20 @@ def embed_images(
     }
     ranks = Ranks.among(group)
     check_same(ranks, output=output, batch=batch, **described)
-    with contextlib.ExitStack() as stack:
-
-        def begin() -> int:
-            """Lock the folder, and return how many images a block has; 0 where all is done."""
-            if _finished(output, described) is not None:
-                return 0
-            stack.enter_context(_alone(output / _PARTS))
-            if _finished(output, described) is not None:  # another command has just finished it
-                return 0
-            return _begin(output / _PARTS, described, batch)
-
-        block = ranks.number(ranks.first(begin))
-        if block:
-            dim = module.network.embedding_dim
-            parts = _Parts(output / _PARTS, len(images), block, dim)
+    with working_in_blocks(
+        output,
+        len(images),
+        batch,
+        described,
+        ranks=ranks,
+        is_finished=lambda: _finished(output, described) is not None,
+        doing="embedding",
+        others="other images or another model",
+    ) as blocks:
+        if blocks is not None:
+            parts = _Parts(blocks, module.network.embedding_dim)
             work = _Work(module, model.views, images, parts, stop_at_unreadable, batch)
-            before = ranks.number(parts.done)
+            before = ranks.number(blocks.done)
             with claiming(ranks) as claims:
                 work.do(claims, before, progress)
             ranks.first(lambda: _join(parts, output, images, model, described))
@@ -144,21 +135,7 @@ def _join(
             (output / UNREADABLE).unlink(missing_ok=True)
         parts.join(output / EMBEDDINGS, len(kept))
         finish_store(output, ids, identities, model, described)
-    shutil.rmtree(parts.folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lock an unfinished folder against other processes; the lock ends with this process."""
-    with contextlib.ExitStack() as stack:
-        with writing(folder.parent, ""):
-            folder.mkdir(parents=True, exist_ok=True)
-            locked = stack.enter_context(lock(folder / "lock"))
-        if not locked:
-            raise InputError(
-                f"{folder.parent}: another command is embedding into it; wait for its end"
-            )
-        yield
+    parts.blocks.remove()
 
 
 def _finished(output: Path, described: dict[str, Any]) -> StoredEmbeddings | None:
@@ -225,9 +202,9 @@ class _Work(NamedTuple):
                 pixels = [image for image in decoded if isinstance(image, Tensor)]
                 if pixels:
                     embeddings.append(self.module.embed(torch.stack(pixels), self.views))
-                block = self.parts.blocks[number]
+                block = self.parts.blocks.ranges[number]
                 if positions.stop == block.stop:
-                    with writing(self.parts.folder.parent, ""):
+                    with writing(self.parts.blocks.folder.parent, ""):
                         self.parts.add(number, torch.cat([none, *embeddings]), unreadable)
                     embeddings, unreadable = [], {}
                     done = before + claims.finish(len(block))
@@ -236,8 +213,8 @@ class _Work(NamedTuple):
 
     def _batches(self, claims: Claims) -> Iterator[tuple[int, range]]:
         """The batches of the blocks to be embedded here, each with the number of its block."""
-        for number, block in claims.of(self.parts.blocks):
-            if not self.parts.is_done(number):
+        for number, block in claims.of(self.parts.blocks.ranges):
+            if not self.parts.blocks.is_done(number):
                 for first in range(block.start, block.stop, self.batch):
                     yield number, range(first, min(first + self.batch, block.stop))
 
@@ -256,76 +233,30 @@ class _Work(NamedTuple):
             return str(error).removeprefix(f"{path}: ")
 
 
-def _begin(folder: Path, described: dict[str, Any], batch: int) -> int:
-    """Describe in an unfinished folder what is embedded; return how many images a block has.
-
-    A call that continues has the blocks that were begun with.
-    """
-    file = folder / "progress.json"
-    begun = read_json(file)
-    size = begun.get("block") if isinstance(begun, dict) else None
-    if not isinstance(size, int) or size < 1:  # it is new, or damaged: begin anew
-        for finished in folder.glob("[0-9]*"):
-            finished.unlink()
-        size = batch * max(1, math.ceil(described["images"] / (batch * _MOST_BLOCKS)))
-        with writing(folder.parent, ""):
-            write_json(file, described | {"block": size})
-    elif any(begun.get(name) != value for name, value in described.items()):
-        raise InputError(
-            f"{folder.parent}: was begun with other images or another model; "
-            "give the same to go on, or choose another folder"
-        )
-    return size
-
-
 class _Parts:
-    """The finished blocks of an unfinished folder.
+    """The rows of the finished blocks.
 
     Args:
-        folder: the folder of the unfinished files.
-        images: how many there are.
-        block: how many a block has.
+        blocks: of the images.
         dim: length of a row.
-
-    Attributes:
-        blocks: the positions of the images of each.
     """
 
-    def __init__(self, folder: Path, images: int, block: int, dim: int) -> None:
-        self.folder = folder
+    def __init__(self, blocks: Blocks, dim: int) -> None:
+        self.blocks = blocks
         self.dim = dim
-        self.blocks = [range(i, min(i + block, images)) for i in range(0, images, block)]
 
     def _rows(self, number: int) -> Path:
-        return self.folder / f"{number:07d}.f32"
-
-    def _facts(self, number: int) -> Path:
-        return self.folder / f"{number:07d}.json"
-
-    def is_done(self, number: int) -> bool:
-        """Whether a block is finished."""
-        return self._facts(number).is_file()
-
-    @property
-    def done(self) -> int:
-        """How many images the finished blocks cover."""
-        names = set(os.listdir(self.folder))
-        return sum(
-            len(block)
-            for number, block in enumerate(self.blocks)
-            if self._facts(number).name in names
-        )
+        return self.blocks.folder / f"{number:07d}.f32"
 
     def add(self, number: int, rows: Tensor, unreadable: dict[int, str]) -> None:
         """Write the rows of a block, and then that it is finished."""
         write_bytes(self._rows(number), rows.contiguous().numpy().tobytes())
-        write_json(self._facts(number), {"unreadable": unreadable})
+        self.blocks.finish(number, {"unreadable": unreadable})
 
     def unreadable(self) -> dict[int, str]:
         """The positions of the images that are left out, in ascending order, with the reasons."""
         found: dict[int, str] = {}
-        for number in range(len(self.blocks)):
-            facts = json.loads(read_text(self._facts(number)))
+        for facts in self.blocks.facts():
             found |= {int(position): why for position, why in facts["unreadable"].items()}
         return found
 
@@ -336,6 +267,6 @@ class _Parts:
         np.lib.format.write_array_header_1_0(header, described)
         with replacing(path) as unfinished, unfinished.open("wb") as file:
             file.write(header.getvalue())
-            for number in range(len(self.blocks)):
+            for number in range(len(self.blocks.ranges)):
                 with self._rows(number).open("rb") as block:
                     shutil.copyfileobj(block, file)

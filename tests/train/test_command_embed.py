@@ -16,6 +16,7 @@ import torch
 from command_runs import Command, assert_told
 
 import facenet_ext.recognition.embedding as embedding
+from facenet_ext.common import blocks
 from facenet_ext.common.errors import InputError
 from facenet_ext.data.images import read_image
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
@@ -133,13 +134,13 @@ def test_it_goes_on_after_a_kill(
 
             patch.setattr(embedding._Parts, "add", add)
         elif moment == "before it is told":
-            real_json = embedding.write_json
-            patch.setattr(embedding, "write_json", lambda *a: (now(4), real_json(*a)))
+            real_json = blocks.write_json
+            patch.setattr(blocks, "write_json", lambda *a: (now(4), real_json(*a)))
         else:
             patch.setattr(embedding, "finish_store", lambda *_: now(1))
         with pytest.raises(Kill):
             embed(command, world, "--output", "e", "--batch", 10)
-    done = embedding._Parts(Path("e/.unfinished"), images=52, block=10, dim=8).done
+    done = blocks.Blocks(Path("e/.unfinished"), items=52, size=10).done
     assert done > 0
     with pytest.raises(Exception, match=r"store\.json is missing"):
         read_embeddings(Path("e"))

@@ -17,7 +17,7 @@ from command_runs import Command, assert_told, keep_evaluation
 from PIL import Image
 from small_runs import write_faces
 
-import facenet_ext.recognition.embedding as embedding
+from facenet_ext.common import blocks
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.embedding.loading import checkpoint_path, file_hash
 from facenet_ext.embedding.operating_points import find_operating_points
@@ -67,7 +67,7 @@ def test_pictures_of_16_bits_are_scaled_and_other_numbers_refused(tmp_path: Path
 @pytest.mark.ci
 def test_two_commands_do_not_embed_into_one_folder(command: Command, world: Path) -> None:
     arguments = ("embed", world / "faces", "--checkpoint", world / "old", "--output", "e")
-    with embedding._alone(Path("e/.unfinished")):
+    with blocks._alone(Path("e/.unfinished"), "embedding"):
         program = "import sys; from facenet_ext.cli import main; sys.exit(main(sys.argv[1:]))"
         found = subprocess.run(
             [sys.executable, "-c", program, *map(str, arguments)],
