@@ -12,15 +12,20 @@ from jsonargparse import ArgumentParser
 from facenet_ext.cli.arguments import add_arguments, read_arguments
 from facenet_ext.cli.command_line import make_parser, run
 from facenet_ext.commands import options
-from facenet_ext.commands.options import CheckpointOptions, CommandOptions, ThresholdOptions
+from facenet_ext.commands.options import (
+    CheckpointOptions,
+    CommandOptions,
+    PhotoOptions,
+    ThresholdOptions,
+)
 from facenet_ext.common.interrupts import loading
 from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import join
 
-_DIVIDED = {"mine", "embed", "evaluate", "identify", "cluster", "harmonize"}
+_DIVIDED = {"align", "mine", "embed", "evaluate", "identify", "cluster", "harmonize"}
 """Commands whose work several processes divide; of the others the first process does all."""
 
-_GROUPS = (CheckpointOptions, ThresholdOptions)
+_GROUPS = (CheckpointOptions, PhotoOptions, ThresholdOptions)
 """Options that several commands share, and that their help shows under a title."""
 
 

@@ -38,7 +38,7 @@ def execute(options: ClusterOptions) -> int:
         raise InputError(f"--images {options.images}: no such folder")
     output = Path(options.output)
     warnings = Warnings(console)
-    (stored,) = embed_or_read(options, warnings, options.source, leave_out=output / _SHEETS)
+    ((stored, root),) = embed_or_read(options, warnings, options.source, leave_out=output / _SHEETS)
     threshold, far, _ = choose_threshold(options, stored.model, warnings)
     start = time.perf_counter()
     # Stored embeddings may hold anything.
@@ -64,7 +64,7 @@ def execute(options: ClusterOptions) -> int:
     if stored.named:
         whose = number_names(stored.identities)[1].tolist()
         figures["scores"] = score_clusters(clusters.labels.tolist(), whose)._asdict()
-    root = Path(options.images if options.images is not None else options.source)
+    root = root if options.images is None else Path(options.images)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         order = np.argsort(clusters.labels, kind="stable").tolist()

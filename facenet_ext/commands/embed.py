@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from facenet_ext.commands.options import EmbedOptions
-from facenet_ext.commands.trained_model import load_model
+from facenet_ext.commands.trained_model import cut_faces, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
@@ -16,7 +16,7 @@ from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import comparable, counted
 from facenet_ext.data.image_list import tell_passed_over
-from facenet_ext.embedding.suitability import warn_of_images
+from facenet_ext.embedding.suitability import warn_of_cut, warn_of_images
 from facenet_ext.recognition import embed_images, list_tree
 from facenet_ext.recognition.embedding import UNREADABLE
 
@@ -27,9 +27,11 @@ def execute(options: EmbedOptions) -> None:
         raise InputError("expected a folder or an image, got an empty name")
     images = list_tree(Path(options.images))
     console = make_console(stderr=True)
-    tell_passed_over(images, console)
     warnings = Warnings(console)
     model = load_model(options, warnings)
+    images = cut_faces(options, images, model, warnings)
+    tell_passed_over(images, console)
+    warnings.add(*warn_of_cut(model.module.provenance.cut, images.paths))
     output = Path(options.output)
     start = time.perf_counter()
     begun: list[int] = []

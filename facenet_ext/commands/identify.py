@@ -33,7 +33,8 @@ def execute(options: IdentifyOptions) -> int:
     if not 1 <= options.top <= 100:
         raise InputError(f"--top {options.top}: expected 1 to 100")
     warnings = Warnings(console)
-    gallery, probes = embed_or_read(options, warnings, options.gallery, options.probe)
+    sources = embed_or_read(options, warnings, options.gallery, options.probe)
+    gallery, probes = (source.stored for source in sources)
     gallery.check_named(options.gallery)
     check_one_model(gallery=gallery, probe=probes)
     threshold, far, _ = choose_threshold(options, gallery.model, warnings)

@@ -9,9 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from facenet_ext._defaults import EMBEDDING_BATCH, MINING_BLOCK, MINING_CHUNK
+from facenet_ext._defaults import (
+    DEFAULT_DETECTOR,
+    EMBEDDING_BATCH,
+    MIN_FACE_SIZE,
+    MIN_SCORE,
+    MINING_BLOCK,
+    MINING_CHUNK,
+)
 from facenet_ext._rule import Deterministic, Distance, Positives
 from facenet_ext.common.options import argument, option
 from facenet_ext.embedding.folders import EVALUATION
@@ -48,7 +55,20 @@ class CheckpointOptions(CommandOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThresholdOptions(CheckpointOptions):
+class PhotoOptions(CheckpointOptions):
+    """Photos as they are."""
+
+    align: bool = option(
+        False,
+        "find the largest face of each photo, and cut it out as the model's training faces were",
+    )
+    detector: str = option(
+        DEFAULT_DETECTOR, "what finds the faces: mtcnn, or module:function for another one"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdOptions(PhotoOptions):
     """How close is close enough."""
 
     threshold: float | None = option(
@@ -73,6 +93,7 @@ class VerifyOptions(ThresholdOptions):
     examples = """
         facenet verify a.jpg b.jpg
         facenet verify a.jpg b.jpg --far 0.001 && echo same
+        facenet verify photo.jpg other.jpg --align
         facenet verify a.jpg b.jpg --checkpoint runs/faces-20260101-120000 --threshold 1.1"""
 
     first: str = argument("an image")
@@ -128,7 +149,7 @@ class ClusterOptions(ThresholdOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedOptions(CheckpointOptions):
+class EmbedOptions(PhotoOptions):
     """Embed all images under a folder into another folder.
 
     Written are embeddings.npy, ids.txt, identities.txt (the folder of each image) and store.json
@@ -143,6 +164,49 @@ class EmbedOptions(CheckpointOptions):
     output: str = option("embeddings", "the folder to write")
     on_unreadable: Literal["skip", "stop"] = option(
         "skip", "what to do about images that cannot be read; skipped ones are listed"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignOptions(CommandOptions):
+    """Find the faces in photos, and write each, cut out and upright, into a file of its own.
+
+    A face has the path of its photo: photos/<identity>/<photo> becomes faces/<identity>/<photo>.
+    Five points (eyes, nose, corners of the mouth) say how it is turned. Written beside the faces
+    are faces.csv (boxes, points, scores), left_out.csv (photos without a face, unreadable ones) and
+    report.html with contact sheets. An interrupted run goes on where it was when the same command
+    is given again. The exit status is 1 if no face is found.
+    """
+
+    examples = """
+        facenet align photos
+        facenet align photos --output faces --faces center
+        facenet align party.jpg --faces all --output guests --min-face-size 80
+        facenet align photos --margin 0.25 --size 160 --json
+        facenet align photos --detector my_detectors:find"""
+
+    photos: str = argument("a folder of photos, of any depth, or one photo")
+    output: str = option("faces", "the folder to write")
+    faces: Literal["largest", "center", "all"] = option(
+        "largest",
+        "which faces of a photo: the largest one, the one closest to the centre, or all, numbered "
+        "from the largest on",
+    )
+    margin: float | None = option(
+        None,
+        "cut plain squares, not turned, with this margin on each side, a share of the box's longer "
+        "side; by default faces are cut upright, by five points",
+        NonNegativeFloat,
+    )
+    size: int = option(112, "height and width of a face, pixels", PositiveInt)
+    min_face_size: int = option(
+        MIN_FACE_SIZE, "pixels of the smallest face to look for; smaller takes longer", PositiveInt
+    )
+    min_score: float = option(
+        MIN_SCORE, "how sure the detector must be; of mtcnn 0 to 1", NonNegativeFloat
+    )
+    detector: str = option(
+        DEFAULT_DETECTOR, "what finds the faces: mtcnn, or module:function for another one"
     )
 
 

@@ -53,7 +53,11 @@ def draw_identification(
 
 
 def draw_sheet(
-    images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: str, columns: int = 8
+    images: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
+    title: str,
+    columns: int = 8,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Draw images in rows, each with its identity and file below it.
 
@@ -62,6 +66,7 @@ def draw_sheet(
         names: of each, ``Ann/0001.png``.
         title: above all.
         columns: images in a row.
+        notes: what else stands below each.
     """
     columns = max(1, min(columns, len(images)))
     rows = math.ceil(len(images) / columns)
@@ -71,7 +76,9 @@ def draw_sheet(
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
-    for axes, image, name in zip(grid.flat, images, names, strict=False):
+    told = [caption(name) for name in names]
+    told = [f"{name}\n{note}" for name, note in zip(told, notes, strict=True)] if notes else told
+    for axes, image, text in zip(grid.flat, images, told, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_xlabel(caption(name), fontsize="x-small")
+        axes.set_xlabel(text, fontsize="x-small")
     return figure

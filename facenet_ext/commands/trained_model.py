@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facenet_ext.commands.devices import find_device
-from facenet_ext.commands.options import CheckpointOptions, ThresholdOptions
+from facenet_ext.commands.options import CheckpointOptions, PhotoOptions, ThresholdOptions
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
@@ -22,7 +23,15 @@ from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import latest_run
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder, matched_by
 from facenet_ext.embedding.operating_points import OperatingPoints, find_operating_points
-from facenet_ext.embedding.suitability import warn_of_images, warn_of_threshold, warn_of_training
+from facenet_ext.embedding.suitability import (
+    are_cut,
+    warn_of_cut,
+    warn_of_images,
+    warn_of_threshold,
+    warn_of_training,
+)
+from facenet_ext.faces import FaceCut, align_photos, load_detector, read_faces
+from facenet_ext.faces.photos import LEFT_OUT
 from facenet_ext.recognition import (
     ImageList,
     ModelName,
@@ -78,9 +87,21 @@ def _checkpoint(options: CheckpointOptions) -> Path:
     return checkpoint_path(str(latest))
 
 
+class Source(NamedTuple):
+    """What a folder gave.
+
+    Attributes:
+        stored: embeddings.
+        root: the folder that has the images that these are of, if they are at hand.
+    """
+
+    stored: StoredEmbeddings
+    root: Path
+
+
 def embed_or_read(
-    options: CheckpointOptions, warnings: Warnings, *sources: str, leave_out: Path | None = None
-) -> list[StoredEmbeddings]:
+    options: PhotoOptions, warnings: Warnings, *sources: str, leave_out: Path | None = None
+) -> list[Source]:
     """Read folders of embeddings, or embed folders of images, or single images.
 
     What is embedded is kept in the cache: the second time, it is only read.
@@ -95,24 +116,86 @@ def embed_or_read(
         InputError: a source is none of these.
     """
     model: Model | None = None
-    stored = []
+    given = []
     for name in sources:
         if not name:
             raise InputError("expected a folder or an image, got an empty name")
         source = Path(name)
         if (source / STORE).is_file():
-            stored.append(read_embeddings(source))
+            given.append(Source(read_embeddings(source), source))
             continue
         images = list_tree(source, leave_out)
         model = model or load_model(options, warnings)
-        stored.append(embed_list(images, model, options.batch, warnings))
-    return stored
+        images = cut_faces(options, images, model, warnings)
+        given.append(Source(embed_list(images, model, options.batch, warnings), images.root))
+    return given
+
+
+def cut_faces(
+    options: PhotoOptions, images: ImageList, model: Model, warnings: Warnings
+) -> ImageList:
+    """Return the images to embed: with ``--align`` the faces in photos, else the images themselves.
+
+    The faces are cut as those that the model was trained on, into the cache: the second time they
+    are there already. Images that are such faces are left as they are.
+
+    Args:
+        options: of the command.
+        images: the photos, or images of faces.
+        model: that is to embed them.
+        warnings: to add to where the model does not say how its faces were cut; on their console
+            progress is shown.
+
+    Raises:
+        InputError: no photo has a face.
+    """
+    if not options.align or are_cut(images.paths):
+        return images
+    console = warnings.console
+    tell_passed_over(images, console)
+    cut = model.module.provenance.cut
+    if cut is None:
+        cut = FaceCut()
+        warnings.add(
+            "the model does not say how the faces that it was trained on were cut: those of the "
+            f"photos are cut {cut}, as data sets for face recognition are"
+        )
+    if cut.margin is not None and cut.detector != options.detector:
+        raise InputError(
+            f"`detector` {options.detector}: the faces that the model was trained on were cut "
+            f"{cut}; give `detector` {cut.detector}"
+        )
+    cut = dataclasses.replace(cut, detector=options.detector)
+    named = f"{cut!r} {images.root.resolve()} {images.fingerprint}"
+    name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    folder = cache_folder() / "faces" / name
+    with Counting("finding faces", console) as progress:
+        aligned = align_photos(
+            images,
+            folder,
+            load_detector(options.detector),
+            cut,
+            progress=progress,
+            group=everyone(),
+        )
+    told = (
+        f"no face in {aligned.faceless:,} of {counted(aligned.photos, 'photo')}, "
+        f"{aligned.unreadable:,} cannot be read: see {folder / LEFT_OUT}"
+    )
+    if not aligned.faces:
+        raise InputError(f"{images.root}: {told}")
+    if aligned.faces < aligned.photos:
+        console.print(told, soft_wrap=True)
+    whose = dict(zip(images.ids, images.identities, strict=True))
+    rows = [(row.image, whose[row.photo]) for row in read_faces(folder)]
+    return ImageList(folder, [image for image, _ in rows], [name for _, name in rows])
 
 
 def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) -> StoredEmbeddings:
     """Embed images into the cache, and say what was not read, and what cannot be judged."""
     console = warnings.console
     tell_passed_over(images, console)
+    warnings.add(*warn_of_cut(model.module.provenance.cut, images.paths))
     named = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
     name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     folder = cache_folder() / "embeddings" / name

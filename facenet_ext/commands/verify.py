@@ -9,12 +9,13 @@ import torch
 from rich.text import Text
 
 from facenet_ext.commands.options import VerifyOptions
-from facenet_ext.commands.trained_model import choose_threshold, load_model
+from facenet_ext.commands.trained_model import choose_threshold, cut_faces, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
+from facenet_ext.data.image_list import list_tree
 from facenet_ext.data.images import UnreadableImageError, read_image
-from facenet_ext.embedding.suitability import warn_of_images
+from facenet_ext.embedding.suitability import warn_of_cut, warn_of_images
 
 
 def execute(options: VerifyOptions) -> int:
@@ -27,6 +28,9 @@ def execute(options: VerifyOptions) -> int:
     model = load_model(options, warnings)
     threshold, far, points = choose_threshold(options, model.name, warnings)
     data = model.module.options.data
+    if options.align:
+        paths = [cut_faces(options, list_tree(path), model, warnings).path(0) for path in paths]
+    warnings.add(*warn_of_cut(model.module.provenance.cut, paths))
     try:
         images = [read_image(path, data.image_size, data.channels) for path in paths]
     except UnreadableImageError as error:

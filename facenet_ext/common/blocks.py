@@ -21,7 +21,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json, write_json, writing
 from facenet_ext.common.text import read_text
 
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
 _MOST_BLOCKS = 4096
 """A block is a batch, or as many as keep the folder of blocks from having more files than that."""
 
@@ -104,7 +104,7 @@ def working_in_blocks(
     Raises:
         InputError: the folder is in use, cannot be written to, or was begun with something else.
     """
-    folder = output / _UNFINISHED
+    folder = output / UNFINISHED
     with contextlib.ExitStack() as stack:
 
         def begin() -> int:

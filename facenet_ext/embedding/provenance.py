@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.faces.cut import FaceCut
 from facenet_ext.models import members_of
 
 if TYPE_CHECKING:
@@ -35,11 +37,13 @@ class Look(NamedTuple):
         width: pixels, of the upright image.
         height: the same.
         colour: whether it has colours.
+        cut: how it was cut out of a photo, where the file says it.
     """
 
     width: int
     height: int
     colour: bool
+    cut: FaceCut | None = None
 
     def __str__(self) -> str:
         return f"{self.width} x {self.height} pixels, {'in colour' if self.colour else 'grey'}"
@@ -132,6 +136,7 @@ def look_at(path: Path) -> Look | None:
             warnings.simplefilter("ignore")  # they are shown when the image is used
             with Image.open(path) as file:
                 width, height = file.size
+                cut = FaceCut.of_file(file)
                 try:
                     turned = file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
                 except Exception:  # a damaged file may raise any kind
@@ -140,7 +145,8 @@ def look_at(path: Path) -> Look | None:
     except (OSError, ValueError, SyntaxError, UnreadableImageError, Image.DecompressionBombError):
         return None
     colour = float((pixels.amax(0) - pixels.amin(0)).mean()) > _COLOURFUL
-    return Look(height, width, colour) if turned else Look(width, height, colour)
+    sides = (height, width) if turned else (width, height)
+    return Look(*sides, colour, cut)
 
 
 def _features(embedder: Embedder, examples: Tensor) -> Tensor:
@@ -236,6 +242,8 @@ class Training(NamedTuple):
         planned: steps of the whole schedule.
         measured: the step at which the range was measured. It says nothing of the weights of
             another step.
+        cut: how the faces that it learned from were cut out of photos, where all of those that were
+            looked at say the same: see ``facenet align``.
     """
 
     data: str
@@ -246,6 +254,7 @@ class Training(NamedTuple):
     steps: int | None = None
     planned: int | None = None
     measured: int | None = None
+    cut: FaceCut | None = None
 
     @classmethod
     def start(cls, data: str, labels: Tensor, files: Sequence[Path]) -> Training:
@@ -259,7 +268,9 @@ class Training(NamedTuple):
         looks = [look_at(files[row]) for row in spread_out(len(files), _SAMPLE)]
         readable = [look for look in looks if look is not None]
         kind = ImageKind.of(readable) if readable else DIGITS if data == "digits" else None
-        return cls(data, len(labels), len(set(labels.tolist())), kind)
+        cuts = {look.cut for look in readable}
+        cut = cuts.pop() if len(cuts) == 1 else None
+        return cls(data, len(labels), len(set(labels.tolist())), kind, cut=cut)
 
     def with_range(
         self, embedder: Embedder, train: Tensor, held_out: Tensor, step: int
@@ -274,6 +285,7 @@ class Training(NamedTuple):
         kept = self._asdict()
         kept["kind"] = None if self.kind is None else self.kind._asdict()
         kept["features"] = None if self.features is None else self.features._asdict()
+        kept["cut"] = None if self.cut is None else dataclasses.asdict(self.cut)
         return kept
 
     @classmethod
@@ -297,6 +309,7 @@ class Training(NamedTuple):
             return cls(**entry)._replace(
                 kind=None if kind is None else ImageKind(**kind),
                 features=None if features is None else FeatureRange(**features),
+                cut=FaceCut.read(entry.get("cut")),
                 steps=steps,
             )
         except (TypeError, KeyError):  # of another version
