@@ -104,6 +104,20 @@ def test_output_of_one_process(name: str, stored: Path, tmp_path: Path) -> None:
     assert len(files(two)) > 1
 
 
+def test_photos_are_divided(tmp_path: Path) -> None:
+    photos = write_faces(tmp_path / "photos", {f"Person_{i:02d}": 4 for i in range(10)}, size=100)
+    one, two = tmp_path / "one", tmp_path / "two"
+    given = ("align", photos, "--detector", "detectors:one", "--size", 32, "--output", "out")
+    for folder, size in ((one, 1), (two, 2)):
+        folder.mkdir()
+        first, *others = run(size, command, folder, *given)
+        assert (first[0], first[2]) == (0, "")
+        assert first[1].startswith("40 faces of 40 photos in out")
+        assert others == [(0, "", "")] * (size - 1)
+    assert files(two, "report.html") == files(one, "report.html")
+    assert len(files(two)) == 44
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with faces and a run on them."""

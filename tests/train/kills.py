@@ -1,7 +1,7 @@
 """Kills commands at random moments, again and again, and compares what comes out in the end.
 
-``python tests/train/kills.py`` kills ``train``, ``embed`` and ``mine`` 50 times each; a test does a
-few. Nothing is caught by the killed process: it is SIGKILL.
+``python tests/train/kills.py`` kills ``train``, ``align``, ``embed`` and ``mine`` 50 times each; a
+test does a few. Nothing is caught by the killed process: it is SIGKILL.
 """
 
 from __future__ import annotations
@@ -135,6 +135,27 @@ def trained(folder: Path) -> Result:
     return {**state["state_dict"], "metrics": figures, "history": state["facenet_ext"]["history"]}
 
 
+def align_command(photos: Path) -> Callable[[Path], list[str]]:
+    path = str(Path(__file__).parent)  # of the detector
+    start = (
+        f"import sys; sys.path.append({path!r}); from facenet_ext import cli; sys.exit(cli.main())"
+    )
+
+    def make(folder: Path) -> list[str]:
+        options = ("--detector", "detectors:one", "--min-face-size", "5", "--size", "400")
+        output = ("--output", str(folder / "aligned"))
+        return [sys.executable, "-c", start, "align", str(photos), *options, *output]
+
+    return make
+
+
+def aligned(folder: Path) -> Result:
+    """Every file but the report, which has the time."""
+    root = folder / "aligned"
+    files = [path for path in root.rglob("*") if path.is_file() and path.name != "report.html"]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
 def embed_command(faces: Path, run: Path) -> Callable[[Path], list[str]]:
     def make(folder: Path) -> list[str]:
         options = ("--checkpoint", run, "--batch", 4, "--output", folder / "embeddings")
@@ -190,6 +211,7 @@ def main() -> None:
         faces, run, rows, labels = prepare(root)
         subjects = {
             "train": (train_command(faces), trained),
+            "align": (align_command(faces), aligned),
             "embed": (embed_command(faces, run), embedded),
             "mine": (mine_command(rows, labels), mined),
         }
