@@ -49,7 +49,7 @@ class FaceCut:
     r"""How faces are cut out of photos.
 
     By five points: a similarity transform (turn, scale, shift) lays the points of a face on those
-    of :data:`TEMPLATE`, as closely as it can:
+    of ``TEMPLATE``, as closely as it can:
 
     .. math:: \min_{s, R, t} \sum_{i=1}^{5} \lVert s R\,p_i + t - q_i \rVert^2
 
