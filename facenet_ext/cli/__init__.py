@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = {
-    "align": "find faces in photos and cut them out",
     "train": "train an embedding and report how well it verifies",
+    "align": "find faces in photos and cut them out",
     "evaluate": "measure how well a model verifies, and report it",
     "embed": "store the embeddings of a folder of images",
     "verify": "tell whether two images are of one person",

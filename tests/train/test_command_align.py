@@ -251,7 +251,7 @@ def test_photos_without_any_face_are_refused(command: Command, place: Path) -> N
         assert_told(command(*given, *model), f"{black.parent}: no face in 1 of 1 photo")
 
 
-def test_drawn_photos_become_faces(command: Command, tmp_path: Path) -> None:
+def test_drawn_photos_become_faces_embeddings_and_clusters(command: Command, world: Path) -> None:
     """The whole way, with the detector that comes along."""
     pytest.importorskip("mtcnnruntime", reason="the extra 'align' is not installed")
     if not (ROOT / "examples").is_dir():
@@ -271,6 +271,17 @@ def test_drawn_photos_become_faces(command: Command, tmp_path: Path) -> None:
         eyes = np.linalg.norm(expected[1] - expected[0])
         assert np.linalg.norm(row.face.points - expected, axis=1).max() < 0.2 * eyes
     assert command("align", "empty.jpg", "--output", "none")[0] == 1
+
+    for person in (1, 2):
+        Path("photos", f"{person}").mkdir(parents=True)
+        for number in range(3):
+            draw_photo([person], number).photo.save(f"photos/{person}/{number}.png")
+    model = ("--checkpoint", world / "old", "--align", "--json")
+    status, out, _ = command("embed", "photos", *model)
+    assert (status, json.loads(out)["rows"], json.loads(out)["identities"]) == (0, 6, 2)
+    status, out, _ = command("cluster", "photos", *model, "--threshold", 4)
+    figures = json.loads(out)
+    assert (status, figures["images"], figures["clusters"], figures["sheets"]) == (0, 6, 1, 1)
 
 
 @pytest.mark.skipif(not LFW96.is_file(), reason=f"{LFW96} is not here")
