@@ -74,6 +74,8 @@ def _trained(training: Training) -> str:
         parts.append(f"on {counted(training.images, 'image')} of {training.identities:,} people")
     if training.data:
         parts.append(f"from {_whole(training.data)}")
+    if training.cut is not None:
+        parts.append(f"cut {training.cut}")
     return " ".join(parts) or "not known"
 
 

@@ -203,7 +203,7 @@ class AlignOptions(CommandOptions):
         MIN_FACE_SIZE, "pixels of the smallest face to look for; smaller takes longer", PositiveInt
     )
     min_score: float = option(
-        MIN_SCORE, "how sure the detector must be; of mtcnn 0 to 1", NonNegativeFloat
+        MIN_SCORE, "how sure the detector must be; of mtcnn 0.7 to 1", NonNegativeFloat
     )
     detector: str = option(
         DEFAULT_DETECTOR, "what finds the faces: mtcnn, or module:function for another one"

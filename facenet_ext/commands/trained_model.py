@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from facenet_ext._defaults import DEFAULT_DETECTOR
 from facenet_ext.commands.devices import find_device
 from facenet_ext.commands.options import CheckpointOptions, PhotoOptions, ThresholdOptions
 from facenet_ext.commands.warnings import Warnings
@@ -147,8 +148,10 @@ def cut_faces(
             progress is shown.
 
     Raises:
-        InputError: no photo has a face.
+        InputError: no photo has a face, or the options contradict each other.
     """
+    if not options.align and options.detector != DEFAULT_DETECTOR:
+        raise InputError(f"`detector` {options.detector}: give `align` with it, or leave it out")
     if not options.align or are_cut(images.paths):
         return images
     console = warnings.console

@@ -28,8 +28,7 @@ def execute(options: VerifyOptions) -> int:
     model = load_model(options, warnings)
     threshold, far, points = choose_threshold(options, model.name, warnings)
     data = model.module.options.data
-    if options.align:
-        paths = [cut_faces(options, list_tree(path), model, warnings).path(0) for path in paths]
+    paths = [cut_faces(options, list_tree(path), model, warnings).path(0) for path in paths]
     warnings.add(*warn_of_cut(model.module.provenance.cut, paths))
     try:
         images = [read_image(path, data.image_size, data.channels) for path in paths]

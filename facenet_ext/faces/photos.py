@@ -124,7 +124,7 @@ def align_photos(
     photos: ImageList,
     output: Path,
     detector: Detector,
-    cut: FaceCut = FaceCut(),  # noqa: B008 - it cannot be changed
+    cut: FaceCut | None = None,
     choice: FaceChoice = FaceChoice(),
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -141,7 +141,8 @@ def align_photos(
         photos: see :func:`facenet_ext.recognition.list_tree`.
         output: a folder, a new one or one that such a call began.
         detector: finds the faces: see :func:`load_detector`.
-        cut: how they are cut out; its ``detector`` is the detector's name.
+        cut: how they are cut out, by default by five points; its ``detector`` is the detector's
+            name.
         choice: which are taken.
         progress: called with how many photos are done, and how many there are.
         group: the processes that divide the photos; all of them call it, with the same arguments,
@@ -150,6 +151,7 @@ def align_photos(
     Raises:
         InputError: the folder holds something else or cannot be written to, or the detector fails.
     """
+    cut = cut or FaceCut()
     described = {
         "photos": len(photos),
         "listed": photos.fingerprint,

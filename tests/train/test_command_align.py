@@ -194,7 +194,8 @@ def test_photos_are_embedded_as_their_faces(command: Command, place: Path) -> No
     assert photos.identities == faces.identities
     assert np.array_equal(photos.embeddings, faces.embeddings)
     shutil.rmtree("cache")  # made again, they are the same files
-    assert command("embed", place / "photos", *given)[:2] != (2, "")
+    status, out, _ = command("embed", place / "photos", *given)
+    assert (status, json.loads(out)["images_per_second"]) == (0, None)  # so nothing is embedded
 
 
 def test_probes_are_photos_and_the_gallery_has_faces(command: Command, place: Path) -> None:
@@ -242,6 +243,25 @@ def test_squares_need_the_detector_of_the_training(command: Command, place: Path
     assert_told(command(*given), "--detector mtcnn: the faces that the model was trained on were",
                 "; give --detector detectors:one")  # fmt: skip
     assert command(*given, *STUB)[0] == 0
+
+
+def test_a_detector_without_align_is_refused(command: Command, place: Path) -> None:
+    model = ("--checkpoint", place / "run", *STUB)
+    photo = place / "photos" / "Person_00" / "Person_00_0001.png"
+    for given in (("verify", photo, photo), ("embed", photo), ("identify", photo, photo)):
+        assert_told(
+            command(*given, *model), "--detector detectors:one: give --align with it, or leave it"
+        )
+
+
+def test_the_report_says_how_the_faces_of_the_training_were_cut(
+    command: Command, place: Path
+) -> None:
+    given = ("--checkpoint", place / "run", "--quality", 0, "--output", "report")
+    status, _, err = command("evaluate", *given)
+    assert status == 0
+    assert "facenet align" not in err
+    assert "cut by five points to 48 x 48 pixels" in Path("report/report.html").read_text()
 
 
 def test_photos_without_any_face_are_refused(command: Command, place: Path) -> None:

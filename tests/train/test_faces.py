@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import types
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,10 @@ def test_without_its_package_the_detector_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "mtcnnruntime", None)
-    with pytest.raises(InputError, match="`detector` mtcnn: needs mtcnnruntime, which is not"):
+    monkeypatch.setattr(metadata, "requires", lambda _: ["mtcnn-runtime; extra == 'align'"])
+    monkeypatch.setattr("facenet_ext._extras._is_installed", lambda _: False)
+    told = "`detector` mtcnn: needs mtcnnruntime, which is not installed: pip install mtcnn-runtime"
+    with pytest.raises(InputError, match=told):
         load_detector()
     module = types.ModuleType("mtcnnruntime")  # where OpenCV cannot be loaded
 
