@@ -31,7 +31,7 @@ def execute(options: EmbedOptions) -> None:
     model = load_model(options, warnings)
     images = cut_faces(options, images, model, warnings)
     tell_passed_over(images, console)
-    warnings.add(*warn_of_cut(model.module.provenance.cut, images.paths))
+    warnings.add(*warn_of_cut(model.module.provenance.cut, images))
     output = Path(options.output)
     start = time.perf_counter()
     begun: list[int] = []

@@ -152,7 +152,7 @@ def cut_faces(
     """
     if not options.align and options.detector != DEFAULT_DETECTOR:
         raise InputError(f"`detector` {options.detector}: give `align` with it, or leave it out")
-    if not options.align or are_cut(images.paths):
+    if not options.align or are_cut(images):
         return images
     console = warnings.console
     tell_passed_over(images, console)
@@ -198,7 +198,7 @@ def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) 
     """Embed images into the cache, and say what was not read, and what cannot be judged."""
     console = warnings.console
     tell_passed_over(images, console)
-    warnings.add(*warn_of_cut(model.module.provenance.cut, images.paths))
+    warnings.add(*warn_of_cut(model.module.provenance.cut, images))
     named = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
     name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     folder = cache_folder() / "embeddings" / name

@@ -13,7 +13,7 @@ from facenet_ext.commands.trained_model import choose_threshold, cut_faces, load
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
-from facenet_ext.data.image_list import list_tree
+from facenet_ext.data.image_list import ImageList, list_tree
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.embedding.suitability import warn_of_cut, warn_of_images
 
@@ -29,7 +29,8 @@ def execute(options: VerifyOptions) -> int:
     threshold, far, points = choose_threshold(options, model.name, warnings)
     data = model.module.options.data
     paths = [cut_faces(options, list_tree(path), model, warnings).path(0) for path in paths]
-    warnings.add(*warn_of_cut(model.module.provenance.cut, paths))
+    both = ImageList(Path(), list(map(str, paths)), ["", ""])
+    warnings.add(*warn_of_cut(model.module.provenance.cut, both))
     try:
         images = [read_image(path, data.image_size, data.channels) for path in paths]
     except UnreadableImageError as error:

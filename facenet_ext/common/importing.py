@@ -29,7 +29,8 @@ def import_named(called: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise InputError(f"{called} {name}: expected module:function")
-    sys.path.insert(0, os.getcwd())  # as `python -m` has it
+    if os.getcwd() not in sys.path:  # last: no file in it takes the place of an installed module
+        sys.path.append(os.getcwd())
     try:
         value: Any = importlib.import_module(module)
         for part in attribute.split("."):
@@ -38,6 +39,4 @@ def import_named(called: str, name: str) -> Any:
         raise InputError(
             f"{called} {name}: cannot be imported ({type(error).__name__}: {error})"
         ) from error
-    finally:
-        sys.path.remove(os.getcwd())
     return value

@@ -10,6 +10,7 @@ import torch
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json
 from facenet_ext.common.text import printable
+from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.images import UnreadableImageError, read_image
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import METRICS
@@ -87,13 +88,13 @@ def warn_of_threshold(points: OperatingPoints, threshold: float) -> list[str]:
     return warnings
 
 
-def are_cut(paths: Sequence[Path]) -> bool:
+def are_cut(images: ImageList) -> bool:
     """Whether images are faces that ``facenet align`` cut out: an evenly spread sample is."""
-    looks = _look(paths)
+    looks = _look(images)
     return bool(looks) and all(look.cut is not None for _, look in looks)
 
 
-def warn_of_cut(cut: FaceCut | None, paths: Sequence[Path]) -> list[str]:
+def warn_of_cut(cut: FaceCut | None, images: ImageList) -> list[str]:
     """Return a warning where images may be photos, and a model knows only faces cut out of them.
 
     An evenly spread sample is looked at. What ``facenet align`` wrote says how it was cut.
@@ -101,25 +102,25 @@ def warn_of_cut(cut: FaceCut | None, paths: Sequence[Path]) -> list[str]:
     Args:
         cut: how the faces of the model's training were cut; None where that is not known, and then
             there is nothing to say.
-        paths: of the images.
+        images: what the model is to embed.
 
     Raises:
         InputError: an image was cut otherwise than those of the training.
     """
     if cut is None:
         return []
-    looks = _look(paths)
-    others = [(path, look.cut) for path, look in looks if look.cut and not look.cut.is_like(cut)]
+    looks = _look(images)
+    others = [(row, look.cut) for row, look in looks if look.cut and not look.cut.is_like(cut)]
     if others:
-        path, other = others[0]
+        row, other = others[0]
         raise InputError(
-            f"{printable(path)}: was cut {other}, and the faces that the model was trained on "
-            f"{cut}; give the photos themselves with `align`"
+            f"{printable(images.path(row))}: was cut {other}, and the faces that the model was "
+            f"trained on {cut}; give the photos themselves with `align`"
         )
-    unknown = [path for path, look in looks if look.cut is None]
+    unknown = [row for row, look in looks if look.cut is None]
     if not unknown:
         return []
-    subject = _subject(str(unknown[0]), len(unknown), len(looks))
+    subject = _subject(str(images.path(unknown[0])), len(unknown), len(looks))
     return [
         f"{subject} not cut out by 'facenet align', as the faces are that the model was trained on "
         f"({cut}); if these are photos, give `align`"
@@ -141,10 +142,10 @@ def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
     """
     training = embedder.provenance
     advice = _DIGITS_ADVICE if training.data == "digits" else _ADVICE
-    chosen = _chosen(paths)
+    chosen = [paths[row] for row in spread_out(len(paths), _LOOKED_AT)]
     warnings = []
     if training.kind is not None:
-        looks = _look(paths)
+        looks = [(path, look) for path in chosen if (look := look_at(path)) is not None]
         odd = [(path, look) for path, look in looks if not training.kind.fits(look)]
         if odd and len(odd) >= _SHARE * len(looks):
             path, look = odd[0]
@@ -174,14 +175,10 @@ def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
     return warnings
 
 
-def _chosen(paths: Sequence[Path]) -> list[Path]:
-    """An evenly spread sample."""
-    return [paths[row] for row in spread_out(len(paths), _LOOKED_AT)]
-
-
-def _look(paths: Sequence[Path]) -> list[tuple[Path, Look]]:
+def _look(images: ImageList) -> list[tuple[int, Look]]:
     """What a sample of images is like, but for those that cannot be read."""
-    return [(path, look) for path in _chosen(paths) if (look := look_at(path)) is not None]
+    rows = spread_out(len(images), _LOOKED_AT)
+    return [(row, look) for row in rows if (look := look_at(images.path(row))) is not None]
 
 
 def _subject(example: str, odd: int, count: int) -> str:

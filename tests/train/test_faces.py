@@ -206,9 +206,11 @@ def test_a_module_in_the_current_folder_is_found(
 ) -> None:
     (tmp_path / "found_here.py").write_text("class Finder:\n    def __call__(self, photo): ...\n")
     monkeypatch.chdir(tmp_path)
-    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "json.py").write_text("raise RuntimeError")
+    monkeypatch.delitem(sys.modules, "json")
     assert callable(load_detector("found_here:Finder"))
-    assert sys.path == before
+    assert callable(load_detector("json:loads"))
 
 
 def test_without_its_package_the_detector_says_what_to_install(
