@@ -142,7 +142,7 @@ def align_command(photos: Path) -> Callable[[Path], list[str]]:
     )
 
     def make(folder: Path) -> list[str]:
-        options = ("--detector", "detectors:one", "--min-face-size", "5", "--size", "400")
+        options = ("--detector", "detectors:one", "--min-face-size", "5", "--size", "160")
         output = ("--output", str(folder / "aligned"))
         return [sys.executable, "-c", start, "align", str(photos), *options, *output]
 
