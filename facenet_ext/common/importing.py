@@ -1,42 +1,69 @@
-"""Imports what a user names on the command line, as ``module:function``, and nothing else."""
+"""Imports what a user names, as ``module:function``, and nothing else."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
 from facenet_ext.common.errors import InputError
 
-__all__ = ["import_named"]
+__all__ = ["import_module", "import_named"]
 
 
-def import_named(called: str, name: str) -> Any:
+def import_named(name: str, argument: str) -> Any:
     """Import a function or class by its name.
 
     Args:
-        called: the argument that named it, in backticks.
-        name: "module:function", or "package.module:Class". The current folder is searched too.
+        name: "module:function", or "package.module:Class".
+        argument: what named it, in backticks.
 
     Raises:
-        InputError: there is no such module, or it has no such name, or importing it fails.
+        InputError: there is no such module, or it has no such function, or importing it fails.
 
     Example:
-        >>> import_named("`detector`", "math:hypot")(3, 4)
+        >>> import_named("math:hypot", "`detector`")(3, 4)
         5.0
     """
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise InputError(f"{called} {name}: expected module:function")
-    if os.getcwd() not in sys.path:  # last: no file in it takes the place of an installed module
-        sys.path.append(os.getcwd())
-    try:
-        value: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            value = getattr(value, part)
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            f"{called} {name}: cannot be imported ({type(error).__name__}: {error})"
-        ) from error
+    asked = f"{argument} {name}"
+    module, _, path = name.partition(":")
+    if not module or not path:
+        raise InputError(f"{asked}: expected module:function")
+    value: Any = import_module(module, asked)
+    for part in path.split("."):
+        if not hasattr(value, part):
+            raise InputError(f"{asked}: {module} has no {path}")
+        value = getattr(value, part)
+    if not callable(value):
+        raise InputError(f"{asked}: expected a function or a class, it is {value!r:.80}")
     return value
+
+
+def import_module(name: str, asked: str) -> ModuleType:
+    """Import a module, also from the current folder, which a command has not on its path.
+
+    The folder comes last, so that no file in it takes the place of an installed module.
+    """
+    try:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as missing:
+            if missing.name != name.partition(".")[0] or os.getcwd() in sys.path:
+                raise
+            sys.path.append(os.getcwd())
+            importlib.invalidate_caches()
+            return importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        if missing.name is not None and f"{name}.".startswith(f"{missing.name}."):
+            raise InputError(
+                f"{asked}: there is no module {missing.name}, neither among the installed ones nor "
+                "in the current folder"
+            ) from None
+        raise InputError(f"{asked}: {name} cannot be imported ({missing})") from missing
+    except Exception as error:  # any: the code is not ours
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{asked}: {name} cannot be imported ({type(error).__name__}: {reason})"
+        ) from error

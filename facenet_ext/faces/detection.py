@@ -120,7 +120,7 @@ def load_detector(name: str = DEFAULT_DETECTOR, min_face_size: int = MIN_FACE_SI
         return _Mtcnn(min_face_size)
     if ":" not in name:
         raise InputError(f"`detector` {name}: expected {DEFAULT_DETECTOR} or module:function")
-    detector: Detector | type[Detector] = import_named("`detector`", name)
+    detector: Detector | type[Detector] = import_named(name, "`detector`")
     if isinstance(detector, type):
         try:
             detector = detector()
@@ -128,8 +128,6 @@ def load_detector(name: str = DEFAULT_DETECTOR, min_face_size: int = MIN_FACE_SI
             raise InputError(
                 f"`detector` {name}: cannot be made ({type(error).__name__}: {error})"
             ) from error
-    if not callable(detector):
-        raise InputError(f"`detector` {name}: expected a function or a class, got {detector!r}")
     return detector
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from facenet_ext._claims import Claims, check_same, claiming
+from facenet_ext._agreement import check_same
+from facenet_ext._claims import Claims, claiming
 from facenet_ext._defaults import MIN_FACE_SIZE, MIN_SCORE
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.blocks import UNFINISHED, Blocks, working_in_blocks

@@ -7,19 +7,17 @@ says is no such name.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import Any, TypeVar
 
 from torch import nn
 
 from facenet_ext._network_names import BUILT_IN, OWN
 from facenet_ext.common.errors import InputError
+from facenet_ext.common.importing import import_module, import_named
 from facenet_ext.models.wrapped import WrappedNetwork
 
 ENVIRONMENT = "FACENET_MODELS"
@@ -82,7 +80,7 @@ def registered() -> dict[str, Callable[..., nn.Module]]:
         InputError: one of these cannot be imported.
     """
     for entry in _listed():
-        _import(entry.partition(":")[0], f"{ENVIRONMENT} {entry}")
+        import_module(entry.partition(":")[0], f"{ENVIRONMENT} {entry}")
     return dict(_REGISTERED)
 
 
@@ -127,22 +125,14 @@ def find_network(name: str) -> Callable[..., nn.Module]:
     known = registered()
     if name in known:
         return known[name]
-    module_name, colon, path = name.partition(":")
-    if not colon:
+    if ":" not in name:
         also = f" and {', '.join(known)}" if known else ""
         raise InputError(
             f"`model` {name}: no such network; there are {', '.join(BUILT_IN)}{also}. For one of "
             f"your own give package.module:function, or list in {ENVIRONMENT} the module that "
             "registers it"
         )
-    found: Any = _import(module_name, f"`model` {name}")
-    for part in path.split("."):
-        if not hasattr(found, part):
-            raise InputError(f"`model` {name}: {module_name} has no {path}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise InputError(f"`model` {name}: expected a function or a class, it is {found!r:.80}")
-    return found  # type: ignore[no-any-return]
+    return import_named(name, "`model`")  # type: ignore[no-any-return]
 
 
 def build_own(
@@ -238,31 +228,3 @@ def _taken(function: Callable[..., Any], options: Mapping[str, Any], name: str) 
 
 def _listed() -> list[str]:
     return [name for entry in os.environ.get(ENVIRONMENT, "").split(",") if (name := entry.strip())]
-
-
-def _import(name: str, asked: str) -> ModuleType:
-    """Import a module, also from the current folder, which a command has not on its path.
-
-    The folder comes last, so that no file in it takes the place of an installed module.
-    """
-    try:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as missing:
-            if missing.name != name.partition(".")[0] or os.getcwd() in sys.path:
-                raise
-            sys.path.append(os.getcwd())
-            importlib.invalidate_caches()
-            return importlib.import_module(name)
-    except ModuleNotFoundError as missing:
-        if missing.name is not None and f"{name}.".startswith(f"{missing.name}."):
-            raise InputError(
-                f"{asked}: there is no module {missing.name}, neither among the installed ones nor "
-                "in the current folder"
-            ) from None
-        raise InputError(f"{asked}: {name} cannot be imported ({missing})") from missing
-    except Exception as error:  # any: the code is not ours
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{asked}: {name} cannot be imported ({type(error).__name__}: {reason})"
-        ) from error

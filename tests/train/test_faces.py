@@ -189,10 +189,10 @@ def test_a_detector_that_returns_something_else_is_told(found: Any, told: str) -
     [
         ("haar", "`detector` haar: expected mtcnn or module:function"),
         (":find", "`detector` :find: expected module:function"),
-        ("no_such_module:find", "no_such_module:find: cannot be imported .ModuleNotFoundError"),
-        ("detectors:none", "detectors:none: cannot be imported .AttributeError"),
-        ("detectors:number", "expected a function or a class, got 3"),
-        ("detectors:Path", "cannot be imported"),
+        ("no_such_module:find", "no_such_module:find: there is no module no_such_module"),
+        ("detectors:none", "detectors:none: detectors has no none"),
+        ("detectors:number", "expected a function or a class, it is 3"),
+        ("detectors:Path", "detectors has no Path"),
         ("io:TextIOWrapper", "io:TextIOWrapper: cannot be made .TypeError"),
     ],
 )
