@@ -32,7 +32,7 @@ TESTS := --pyargs tests facenet_ext README.md docs examples
 # The theme advertises its successor.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: train demo test test-ci test-all lint format docs docs-serve docs-pictures bench bench-use study gpu-check clean
+.PHONY: train demo test test-ci test-all lint format docs docs-serve docs-pictures bench bench-input bench-use study gpu-check clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m facenet_ext.train $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -78,6 +78,10 @@ docs-pictures: $(VENV)/.train
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# How images reach the batches: a part of `make bench`, in some ten minutes.
+bench-input: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.input $(ARGS)
 
 bench-use: $(VENV)/.train
 	$(BIN)/python -m benchmarks.use $(ARGS)

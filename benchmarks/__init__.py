@@ -8,6 +8,7 @@ agreement.py    checks that peers that claim the same result have it, and the sa
 conftest.py     how a call is timed
 bench_*.py      time, as pytest-benchmark groups: `pytest benchmarks/bench_*.py --benchmark-only`
 memory.py       peak memory, each point in a process of its own
+input.py        how images reach the batches: rates, waiting, memory; its own results
 machine.py      what it was measured on
 targets.py      what is to be reached, as data
 floors.py       the time that no implementation on a GPU can beat

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import cases, memory, pages, plots, table, training
+from benchmarks import cases, input, memory, pages, plots, table, training
 from benchmarks.machine import ROOT, describe
 from benchmarks.results import Results, Timing
 from benchmarks.targets import judge
@@ -67,6 +67,8 @@ def main() -> None:
         peaks = memory.measure(arguments.quick, arguments.threads, print)
         print("Training steps")
         steps = training.measure(arguments.quick, arguments.threads, print)
+        print("Images from the disk to a batch")
+        input.record(arguments.quick, print, None if arguments.quick else input.RESULTS)
         results = Results(machine, times, peaks, steps)
         print(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.\n")
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import scale, study, use
+from benchmarks import input, scale, study, use
 from benchmarks.machine import ROOT
 from benchmarks.results import Peak, Results, Timing
 from benchmarks.table import (
@@ -36,8 +36,8 @@ def figures(what: str) -> str:
     """The figures that a page's mark names.
 
     They are "machine", "targets", "training", "study", "study-machine", "scale-rates",
-    "scale-checks", "scale-rows", "scale-machine", "use", "use-in-short", or
-    of one operator its "times", "peaks" or "peers".
+    "scale-checks", "scale-rows", "scale-machine", "input", "input-targets", "input-machine",
+    "use", "use-in-short", or of one operator its "times", "peaks" or "peers".
     """
     results = Results.load(RESULTS)
     kind, _, operator = what.partition(" ")
@@ -58,6 +58,9 @@ def figures(what: str) -> str:
         "scale-machine": lambda: (
             f"{(m := scale.recorded()['machine'])['cpu']}, {m['cores']} cores; {m['date'][:10]}."
         ),
+        "input": lambda: _table(*input.table()),
+        "input-targets": lambda: _table(*input.targets_table()),
+        "input-machine": lambda: _machine(input.recorded()["machine"]),
         "use": _use,
         "use-in-short": _use_in_short,
     }

@@ -26,6 +26,7 @@ COMMANDS = {
     "cluster": "group images by who is on them",
     "mine": "find triplets, and mistakes, in a whole training set",
     "harmonize": "train a new model to match an old one's gallery",
+    "data": "describe images to train on, and convert their format",
     "models": "show what each network costs",
     "bench": "measure the kernels on this machine",
     "completion": "print what lets a shell complete all this",

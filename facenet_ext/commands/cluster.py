@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from facenet_ext.common.files import write_csv, write_json, writing
 from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted, number_names
-from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.image_list import ImageList
+from facenet_ext.data.images import UnreadableImageError, decode_row
+from facenet_ext.data.listing import list_images
+from facenet_ext.data.sets.patterns import matching
 from facenet_ext.recognition import Clusters, StoredEmbeddings, cluster, score_clusters
 
 _SHEETS = "sheets"
@@ -34,11 +38,13 @@ _PICTURE = 96  # pixels of an image in a sheet
 def execute(options: ClusterOptions) -> int:
     """Do what the command line says."""
     console = make_console(stderr=True)
-    if options.images is not None and not Path(options.images).is_dir():
+    if options.images is not None and not matching(options.images):
         raise InputError(f"--images {options.images}: no such folder")
     output = Path(options.output)
     warnings = Warnings(console)
-    ((stored, root),) = embed_or_read(options, warnings, options.source, leave_out=output / _SHEETS)
+    ((stored, images),) = embed_or_read(
+        options, warnings, options.source, leave_out=output / _SHEETS
+    )
     threshold, far, _ = choose_threshold(options, stored.model, warnings)
     start = time.perf_counter()
     # Stored embeddings may hold anything.
@@ -64,13 +70,13 @@ def execute(options: ClusterOptions) -> int:
     if stored.named:
         whose = number_names(stored.identities)[1].tolist()
         figures["scores"] = score_clusters(clusters.labels.tolist(), whose)._asdict()
-    root = root if options.images is None else Path(options.images)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         order = np.argsort(clusters.labels, kind="stable").tolist()
         rows = ((clusters.labels[at], stored.ids[at], stored.identities[at]) for at in order)
         write_csv(output / "clusters.csv", [("cluster", "image", "identity"), *rows])
-    figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, root, options, console)
+    images = images if options.images is None else list_images(options.images)
+    figures["sheets"] = _draw_sheets(output / _SHEETS, clusters, stored, images, options, console)
     with writing(output):
         write_json(output / "summary.json", figures)
     warnings.tell()
@@ -113,7 +119,7 @@ def _draw_sheets(
     folder: Path,
     clusters: Clusters,
     stored: StoredEmbeddings,
-    root: Path,
+    images: ImageList | None,
     options: ClusterOptions,
     console: Console,
 ) -> int:
@@ -122,8 +128,8 @@ def _draw_sheets(
         for sheet in folder.glob("cluster-[0-9][0-9][0-9][0-9].png"):  # of an earlier call
             sheet.unlink()
     count = min(options.sheets, int((clusters.sizes > 1).sum()))
-    base = root if root.is_dir() else root.parent
-    if not count or not (base / stored.ids[0]).is_file():
+    picture = _pictures(images, stored) if count else None
+    if picture is None:
         return 0
     with writing(folder):
         folder.mkdir(exist_ok=True)
@@ -134,7 +140,7 @@ def _draw_sheets(
             shown = rows[: options.sheet_images].tolist()
             more = f", {len(shown)} shown" if len(shown) < len(rows) else ""
             figure = draw_sheet(
-                [_picture(base / stored.ids[row]) for row in shown],
+                [picture(stored.ids[row]) for row in shown],
                 [stored.ids[row] for row in shown],
                 f"cluster {number}: {len(rows)} images{more}",
             )
@@ -143,9 +149,20 @@ def _draw_sheets(
     return count
 
 
-def _picture(path: Path) -> NDArray[np.uint8]:
-    try:
-        pixels = read_image(path, _PICTURE, 3).permute(1, 2, 0).numpy()
-    except UnreadableImageError:  # removed since
-        return np.zeros((_PICTURE, _PICTURE), np.uint8)
-    return np.asarray(pixels, np.uint8)
+def _pictures(
+    images: ImageList | None, stored: StoredEmbeddings
+) -> Callable[[str], NDArray[np.uint8]] | None:
+    """Return a function from an image's name to its pixels; None where the images are elsewhere."""
+    if images is None:
+        return None
+    place = {name: row for row, name in enumerate(images.ids)}
+    if stored.ids[0] not in place:
+        return None
+
+    def picture(name: str) -> NDArray[np.uint8]:
+        try:
+            return decode_row(images, place[name], _PICTURE, 3)
+        except (KeyError, UnreadableImageError):  # removed since
+            return np.zeros((_PICTURE, _PICTURE, 3), np.uint8)
+
+    return picture

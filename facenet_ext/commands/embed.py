@@ -16,8 +16,9 @@ from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import comparable, counted
 from facenet_ext.data.image_list import tell_passed_over
+from facenet_ext.data.listing import list_images
 from facenet_ext.embedding.suitability import warn_of_cut, warn_of_images
-from facenet_ext.recognition import embed_images, list_tree
+from facenet_ext.recognition import embed_images
 from facenet_ext.recognition.embedding import UNREADABLE
 
 
@@ -25,7 +26,7 @@ def execute(options: EmbedOptions) -> None:
     """Do what the command line says."""
     if not options.images:
         raise InputError("expected a folder or an image, got an empty name")
-    images = list_tree(Path(options.images))
+    images = list_images(options.images)
     console = make_console(stderr=True)
     warnings = Warnings(console)
     model = load_model(options, warnings)
@@ -54,7 +55,7 @@ def execute(options: EmbedOptions) -> None:
     if not is_first():
         return
     seconds = time.perf_counter() - start
-    warnings.add(*warn_of_images(model.module, images.paths))
+    warnings.add(*warn_of_images(model.module, images))
     now = len(images) - begun[0] if begun else 0  # the others were done before
     unreadable = len(images) - len(stored)
     figures = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -27,6 +28,9 @@ from facenet_ext.common.files import without_nan, write_json, write_text, writin
 from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import number_names
+from facenet_ext.data.image_list import ImageList
+from facenet_ext.data.sets import open_set
+from facenet_ext.data.sources import find
 from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
 from facenet_ext.embedding.options import DataOptions, is_features
 from facenet_ext.evaluation import held_out
@@ -53,8 +57,7 @@ def execute(options: EvaluateOptions) -> None:
     output = _output(options, model)
     run = model.path.resolve().parent.parent
     if options.data is None and options.pairs is None:
-        split = held_out.split(trained, run)
-        protocol = make_protocol(split.val, split.pairs)
+        protocol = make_protocol(*held_out.list_val(trained, run))
     else:
         protocol = read_protocol(data, options.pairs)
     warnings.add(*_known_people(trained, run, protocol))
@@ -96,14 +99,24 @@ def execute(options: EvaluateOptions) -> None:
 
 def _known_people(options: DataOptions, run: Path, protocol: Protocol) -> list[str]:
     """Return a warning where people of the training's own folder are verified."""
-    unseen, data, names = held_out.read_names(run), Path(options.data).resolve(), protocol.people
+    unseen, names = held_out.read_names(run), protocol.people
     known = 0 if unseen is None else len(names - unseen)
-    if not known or protocol.images.root.resolve() not in (data, data / "train"):
+    if not known or not _is_of_training(protocol.images, Path(options.data).resolve()):
         return []
     return [
         f"the model was trained on {known:,} of these {len(names):,} people: figures of strangers "
         "are worse; without --data those are verified whom it has not seen"
     ]
+
+
+def _is_of_training(images: ImageList, data: Path) -> bool:
+    """Whether images are those of the data that a model was trained on."""
+    if images.images is None:
+        return images.root.resolve() in (data, data / "train")
+    with contextlib.suppress(InputError):  # the data may be gone
+        trained = open_set(str(find(str(data)).train))
+        return images.images.fingerprint == trained.fingerprint
+    return False
 
 
 def _output(options: EvaluateOptions, model: Model) -> Path:

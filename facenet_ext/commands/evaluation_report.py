@@ -16,7 +16,7 @@ from torch import Tensor
 from facenet_ext.commands.evaluation_facts import Facts
 from facenet_ext.commands.report_page import Card, Section, render
 from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure, shorten, tidy
-from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.images import UnreadableImageError, read_row
 from facenet_ext.evaluation.pictures import draw_distances, draw_mistakes, draw_roc
 from facenet_ext.evaluation.protocols import Protocol
 from facenet_ext.evaluation.quality import QualitySlice
@@ -190,7 +190,7 @@ def _quality(slices: Sequence[QualitySlice]) -> Section:
 def _mistakes(verification: Verification, protocol: Protocol) -> Section:
     def image_of(item: int) -> Tensor:
         try:
-            return read_image(protocol.images.path(protocol.items[item][0]), _PICTURE, 3)
+            return read_row(protocol.images, protocol.items[item][0], _PICTURE, 3)
         except UnreadableImageError:  # removed since
             return torch.zeros(3, _PICTURE, _PICTURE, dtype=torch.uint8)
 

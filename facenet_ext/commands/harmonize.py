@@ -172,17 +172,20 @@ def _report(
     if Ranks.of().rank > 0:
         return {}
     comparable = before.shape[1] == v1.shape[1]
+    readable = v1.isfinite().all(1)
+    pairs, labels = data.pairs.between(readable), data.val.labels[readable]
     comparisons = [
-        compare("new against new", v2, v2, data.pairs),
-        compare("new against old", v2, v1, data.pairs),
-        compare("old against old", v1, v1, data.pairs),
+        compare("new against new", v2, v2, pairs),
+        compare("new against old", v2, v1, pairs),
+        compare("old against old", v1, v1, pairs),
     ]
-    labels = data.val.labels
-    known, probes = recognised(v1, v1, labels)
-    counts = {"old probes": known, "new probes, after": recognised(v2, v1, labels)[0]}
+    gallery = v1[readable]
+    known, probes = recognised(gallery, gallery, labels)
+    after, _ = recognised(v2[readable], gallery, labels)
+    counts = {"old probes": known, "new probes, after": after}
     if comparable:
-        comparisons.append(compare("new against old, before", before, v1, data.pairs))
-        counts["new probes, before"] = recognised(before, v1, labels)[0]
+        comparisons.append(compare("new against old, before", before, v1, pairs))
+        counts["new probes, before"] = recognised(before[readable], gallery, labels)[0]
     compared = {comparison.name: comparison.as_dict() for comparison in comparisons}
     figures = {
         "comparisons": compared,

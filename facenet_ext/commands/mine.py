@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class _Set(NamedTuple):
 
     embeddings: NDArray[Any]
     labels: NDArray[Any]
-    names: list[str]
+    names: Sequence[str]
     examples: Examples | None
 
 
@@ -228,7 +229,9 @@ def _embed(options: MineOptions, output: Path, device: torch.device, console: Co
     stamp = output / "embeddings.json"
     described = {
         "checkpoint": file_hash(path),
-        "examples": fingerprint(examples.values.numpy()),
+        "examples": fingerprint(examples.values.numpy())
+        if isinstance(examples.values, torch.Tensor)
+        else examples.values.fingerprint,
         "labels": fingerprint(examples.labels.numpy(), len(examples)),
     }
     file = output / "embeddings.npy"

@@ -115,8 +115,8 @@ class IdentifyOptions(ThresholdOptions):
         facenet identify gallery probes --far 0.001 --output found
         facenet identify gallery_embeddings probe_embeddings --top 10 --json"""
 
-    gallery: str = argument("a folder gallery/<identity>/<image>, or embeddings of one")
-    probe: str = argument("an image, a folder of images, or embeddings")
+    gallery: str = argument("images as for train, or embeddings of some")
+    probe: str = argument("an image, a folder of images or another image set, or embeddings")
     top: int = option(5, "identities to name, 1 to 100", PositiveInt)
     output: str | None = option(
         None,
@@ -136,10 +136,12 @@ class ClusterOptions(ThresholdOptions):
         facenet cluster photos --output people
         facenet cluster embeddings --images photos --far 0.001 --json"""
 
-    source: str = argument("a folder of images, of any depth, or embeddings of one")
+    source: str = argument(
+        "a folder of images, of any depth, another image set, or embeddings of one"
+    )
     output: str = option("clusters", "folder for the clusters and contact sheets")
     images: str | None = option(
-        None, "the folder that stored embeddings are of, for the contact sheets"
+        None, "the images that stored embeddings are of, for the contact sheets"
     )
     linkage: Literal["average", "single"] = option(
         "average", "distance of two clusters: the mean of all pairs, or the closest pair"
@@ -160,7 +162,7 @@ class EmbedOptions(PhotoOptions):
         facenet embed faces --output gallery
         facenet embed faces --checkpoint runs/faces-20260101-120000 --views one --json"""
 
-    images: str = argument("a folder of images, of any depth, or one image")
+    images: str = argument("a folder of images, of any depth, another image set, or one image")
     output: str = option("embeddings", "the folder to write")
     on_unreadable: Literal["skip", "stop"] = option(
         "skip", "what to do about images that cannot be read; skipped ones are listed"
@@ -226,7 +228,7 @@ class EvaluateOptions(CheckpointOptions):
         facenet evaluate --data faces/val --all-pairs --far 0.0001"""
 
     data: str | None = option(
-        None, "'lfw', a folder <identity>/<image>, or an archive; by default the run's"
+        None, "'lfw', images as for train, or InsightFace's .bin; by default the run's"
     )
     pairs: str | None = option(
         None, "LFW's pairs.txt, YouTube Faces' splits.txt, or a .csv first,second,same[,fold]"
@@ -305,6 +307,33 @@ class HarmonizeOptions(CommandOptions):
     layer_steps: int = option(200, "steps of the last layer alone", PositiveInt)
     steps: int = option(800, "steps of all of it", PositiveInt)
     lr: float | None = option(None, "learning rate; by default the new run's", PositiveFloat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(CommandOptions):
+    """Describe images to train on, and convert them to another format.
+
+    Tells their format, how many images and identities there are, how many images of each, what is
+    passed over and what cannot be read. Formats are folders <identity>/<image> and archives of
+    them, InsightFace's .rec with its .idx, WebDataset's .tar shards, and Parquet. An interrupted
+    conversion goes on where it was when the same command is given again.
+    """
+
+    examples = """
+        facenet data faces
+        facenet data faces.rec --check all --json
+        facenet data 'shards/shard-{000..127}.tar'
+        facenet data faces.rec --to shards"""
+
+    data: str = argument("images, as for train: a path, a glob, or a pattern in braces")
+    to: str | None = option(None, "a folder to write the same images to")
+    format: Literal["shards", "rec", "parquet", "folder"] = option(
+        "shards", "what to write: WebDataset shards, InsightFace's .rec, Parquet, or a folder"
+    )
+    part: int = option(10_000, "images of a shard or of a Parquet file", PositiveInt)
+    check: Literal["sample", "all", "none"] = option(
+        "sample", "images to decode, to tell which cannot be read: 1,000, all, or none"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

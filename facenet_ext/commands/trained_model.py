@@ -19,6 +19,7 @@ from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted
 from facenet_ext.data.image_list import tell_passed_over
+from facenet_ext.data.listing import list_images
 from facenet_ext.data.sources import cache_folder
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import latest_run
@@ -38,7 +39,6 @@ from facenet_ext.recognition import (
     ModelName,
     StoredEmbeddings,
     embed_images,
-    list_tree,
     read_embeddings,
 )
 from facenet_ext.recognition.embedding import UNREADABLE
@@ -93,11 +93,11 @@ class Source(NamedTuple):
 
     Attributes:
         stored: embeddings.
-        root: the folder that has the images that these are of, if they are at hand.
+        images: those that these are of, if they are at hand.
     """
 
     stored: StoredEmbeddings
-    root: Path
+    images: ImageList | None
 
 
 def embed_or_read(
@@ -123,12 +123,12 @@ def embed_or_read(
             raise InputError("expected a folder or an image, got an empty name")
         source = Path(name)
         if (source / STORE).is_file():
-            given.append(Source(read_embeddings(source), source))
+            given.append(Source(read_embeddings(source), None))
             continue
-        images = list_tree(source, leave_out)
+        images = list_images(name, leave_out)
         model = model or load_model(options, warnings)
         images = cut_faces(options, images, model, warnings)
-        given.append(Source(embed_list(images, model, options.batch, warnings), images.root))
+        given.append(Source(embed_list(images, model, options.batch, warnings), images))
     return given
 
 
@@ -224,7 +224,7 @@ def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) 
             f"{folder / UNREADABLE}",
             soft_wrap=True,
         )
-    warnings.add(*warn_of_images(model.module, images.paths))
+    warnings.add(*warn_of_images(model.module, images))
     return stored
 
 

@@ -35,7 +35,7 @@ def execute(options: VerifyOptions) -> int:
         images = [read_image(path, data.image_size, data.channels) for path in paths]
     except UnreadableImageError as error:
         raise InputError(f"{error}; give an image") from None
-    warnings.add(*warn_of_images(model.module, paths))
+    warnings.add(*warn_of_images(model.module, ImageList(Path(), list(map(str, paths)), ["", ""])))
     first, second = model.module.embed(torch.stack(images), options.views).double()
     distance = (first - second).square().sum().item()
     same = distance <= threshold

@@ -35,6 +35,16 @@ def in_flags(message: str) -> str:
     return re.sub("`([a-z_]+)`", lambda name: "--" + name[1].replace("_", "-"), message)
 
 
+def one_line(error: Exception) -> str:
+    r"""Return the message of a library's error in one line that is not too long, or its kind.
+
+    Example:
+        >>> one_line(ValueError("line 1:\n  bad")), one_line(EOFError())
+        ('line 1: bad', 'EOFError')
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 @contextmanager
 def refusing(
     called: str = "", kinds: type[Exception] | tuple[type[Exception], ...] = ValueError

@@ -57,3 +57,14 @@ def restarted() -> bool:
 def may_restart() -> bool:
     """Return whether torchrun would start these processes again if one ended early."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+
+
+def cores() -> int:
+    """Return how many cores this process may use: its share of those of the machine."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        allowed = os.cpu_count() or 1
+    launch = started_by()
+    processes = launch.devices if launch else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, allowed // processes)

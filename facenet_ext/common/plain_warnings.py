@@ -6,7 +6,6 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from facenet_ext.common.text import counted, printable
@@ -18,8 +17,12 @@ _thread = threading.local()
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Attribute this thread's warnings to a file while the block runs."""
+def reading(path: object) -> Iterator[None]:
+    """Attribute this thread's warnings to a file while the block runs.
+
+    Args:
+        path: as text, what to call it.
+    """
     _thread.path = path
     try:
         yield
@@ -39,11 +42,11 @@ def tell_warnings(tell: Callable[[str], Any]) -> Iterator[None]:
         tell: called with each line.
 
     Example:
-        >>> with tell_warnings(print), reading(Path("a.jpg")):
+        >>> with tell_warnings(print), reading("a.jpg"):
         ...     warnings.warn("Corrupt EXIF data")
         warning: a.jpg: Corrupt EXIF data
     """
-    heard: dict[Path, str] = {}
+    heard: dict[str, str] = {}
     others: set[str] = set()
     with warnings.catch_warnings():
         warnings.filterwarnings("always", module="PIL")  # by default, only for the first file
@@ -53,7 +56,7 @@ def tell_warnings(tell: Callable[[str], Any]) -> Iterator[None]:
             path = getattr(_thread, "path", None)
             line = " ".join(str(message).split())
             if path is not None:
-                heard.setdefault(path, line)
+                heard.setdefault(str(path), line)
             elif not issubclass(category, UserWarning | RuntimeWarning):
                 show(message, category, *where, **more)
             elif line not in others:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from importlib import import_module
-from pathlib import Path
 
 from PIL import Image
 
@@ -17,8 +16,6 @@ with contextlib.suppress(ImportError):  # with the plugin installed, Pillow open
     import_module("pillow_heif").register_heif_opener()
 
 
-def lacks_plugin(path: Path) -> bool:
+def lacks_plugin(content: bytes) -> bool:
     """Return whether a file is HEIC, whatever its name, and Pillow has no plugin for it."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(12)[4:] in _MARKS and "HEIF" not in Image.OPEN
-    return False
+    return content[4:12] in _MARKS and "HEIF" not in Image.OPEN

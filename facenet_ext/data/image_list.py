@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image, ImageFile
@@ -17,14 +17,18 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.plain_warnings import reading
 from facenet_ext.common.text import comparable, counted, printable
 from facenet_ext.data.heic import NEEDS_PLUGIN
+from facenet_ext.data.image_set import ImageSet
 
 __all__ = [
     "ImageList",
     "entries_of",
+    "images_under",
     "is_folder",
     "is_image",
+    "is_image_name",
     "list_identities",
     "list_tree",
+    "no_images",
     "tell_passed_over",
     "told",
 ]
@@ -40,25 +44,60 @@ Entry = Path | os.DirEntry[str]
 
 @dataclasses.dataclass(frozen=True)
 class ImageList:
-    """Images in files.
+    """Images in files, or in a set of another kind.
 
     Attributes:
-        root: the folder that they are under.
+        root: the folder that they are under, or what the set was opened from.
         ids: a name for each: the path of its file under the root.
         identities: the identity of each: the name of its folder; "" where that is not known.
         passed_over: counts, by kind, what lies beside the images and is not read.
+        images: the set that holds the images, where they are no files of their own.
+        rows: the row of each in that set.
     """
 
     root: Path
     ids: list[str]
     identities: list[str]
     passed_over: Counter[str] = dataclasses.field(default_factory=Counter)
+    images: ImageSet | None = None
+    rows: list[int] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def of_set(cls, images: ImageSet) -> ImageList:
+        """Return the list of all images of a set."""
+        # A file's name finds it, and stays as it is; from elsewhere names may hold line breaks.
+        plain = str if images.kind == "folder" else printable
+        names = [plain(images.name(row)) for row in range(len(images))]
+        if len(set(names)) < len(names):  # in Parquet, for example: a name stands for one image
+            names = [f"{name}.{row}" for row, name in enumerate(names)]
+        identities = [plain(name) for name in images.identities]
+        whose = [identities[label] for label in images.labels.tolist()]
+        passed_over = Counter[str](getattr(images, "passed_over", {}))
+        return cls(images.root, names, whose, passed_over, images, [*range(len(names))])
+
+    def read(self, row: int) -> bytes:
+        """Return the content of an image's file.
+
+        Raises:
+            OSError: the file cannot be read.
+            InputError: the image of a set cannot be.
+        """
+        if self.images is not None:
+            return self.images.read(self.rows[row])
+        path = self.path(row)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError("not a file")  # a device may have no end
+        return path.read_bytes()
+
+    def name(self, row: int) -> str:
+        """Return the name of an image under the root."""
+        return self.ids[row]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def path(self, row: int) -> Path:
-        """Return the path of an image."""
+        """Return the path of an image; of one in a set, what messages call it."""
         return self.root / self.ids[row]
 
     @property
@@ -71,10 +110,20 @@ class ImageList:
         """The identities in the form in which names are compared (Unicode NFC)."""
         return [comparable(name) for name in self.identities]
 
+    @property
+    def people_in_order(self) -> list[str]:
+        """The distinct ones of :attr:`people`, in the order in which the set numbers them."""
+        if self.images is None:
+            return sorted(set(self.people))
+        return [comparable(name) for name in self.images.identities]
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the list, and of the sizes and times of its files when this is first read."""
         hashed = hashlib.sha256()
+        if self.images is not None:
+            hashed.update(f"{self.images.fingerprint} {self.rows}".encode())
+            return hashed.hexdigest()
         for name in self.ids:
             status = os.stat(self.root / name)
             line = f"{name}\n{status.st_size} {status.st_mtime_ns}\n"
@@ -83,9 +132,11 @@ class ImageList:
 
     def among(self, rows: Iterable[int]) -> ImageList:
         """Return some of the images, in a given order."""
-        kept = [(self.ids[row], self.identities[row]) for row in rows]
-        ids, identities = ([pair[part] for pair in kept] for part in (0, 1))
-        return dataclasses.replace(self, ids=ids, identities=identities)
+        chosen = list(rows)
+        ids = [self.ids[row] for row in chosen]
+        identities = [self.identities[row] for row in chosen]
+        places = [self.rows[row] for row in chosen] if self.rows else []
+        return dataclasses.replace(self, ids=ids, identities=identities, rows=places)
 
     def divide(self, people: Collection[str]) -> tuple[ImageList, ImageList]:
         """Return the images of some people, and the images of all others.
@@ -135,12 +186,9 @@ def list_identities(root: Path) -> ImageList:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give one with a folder per identity")
     images = _walk(root, by_identity=True)
-    more = f" ({told(images.passed_over)})" if images.passed_over else ""
     if not images.ids:
-        hint = f"; {NEEDS_PLUGIN}" if images.passed_over[".heic"] else ""
-        raise InputError(
-            f"{root}: no images found{more}; put them in {root}/<identity>/<image>{hint}"
-        )
+        raise no_images(root, images.passed_over)
+    more = f" ({told(images.passed_over)})" if images.passed_over else ""
     if len(set(images.people)) < 2:
         raise InputError(
             f"{root}: all {counted(len(images), 'image')} are of one identity "
@@ -150,12 +198,48 @@ def list_identities(root: Path) -> ImageList:
     return images
 
 
+def no_images(root: Path, passed_over: Counter[str]) -> InputError:
+    """Return the error about a folder without images ``<identity>/<image>``."""
+    more = f" ({told(passed_over)})" if passed_over else ""
+    hint = f"; {NEEDS_PLUGIN}" if passed_over[".heic"] else ""
+    return InputError(f"{root}: no images found{more}; put them in {root}/<identity>/<image>{hint}")
+
+
 def _walk(root: Path, leave_out: Path | None = None, by_identity: bool = False) -> ImageList:
     """List the images in a folder and in its folders; with ``by_identity`` those one level down."""
     images = ImageList(root, [], [])
+    for folder, identity, entry in images_under(root, images.passed_over, leave_out, by_identity):
+        images.ids.append(folder + entry.name)
+        images.identities.append(identity)
+    return images
 
-    def visit(name: str, identity: str, above: tuple[Path, ...]) -> None:
-        """Add the images of the folder with that name under the root, but not of one above."""
+
+def images_under(
+    root: Path,
+    passed_over: Counter[str],
+    leave_out: Path | None = None,
+    by_identity: bool = False,
+) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+    """Yield the images in a folder and in its folders, in order of their paths.
+
+    Args:
+        root: the folder.
+        passed_over: counts by kind what is no image.
+        leave_out: a folder that is not listed, wherever it lies.
+        by_identity: yield images ``<identity>/<image>`` only, and count the others.
+
+    Yields:
+        The path of its folder under the root, empty or with a slash at its end; its identity, the
+        name of that folder; the image.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+
+    def visit(
+        name: str, identity: str, above: tuple[Path, ...]
+    ) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+        """Yield the images of the folder with that name under the root, but not of one above."""
         if (real := (root / name).resolve()) in above:
             return
         for entry in entries_of(root / name):
@@ -163,21 +247,19 @@ def _walk(root: Path, leave_out: Path | None = None, by_identity: bool = False) 
                 if entry.name.startswith("."):
                     continue
                 if by_identity and identity:
-                    images.passed_over["folder in an identity's folder"] += 1
+                    passed_over["folder in an identity's folder"] += 1
                 else:
-                    visit(f"{name}{entry.name}/", entry.name, (*above, real))
-            elif is_image(entry, images.passed_over):
+                    yield from visit(f"{name}{entry.name}/", entry.name, (*above, real))
+            elif is_image(entry, passed_over):
                 if by_identity and not identity:
-                    images.passed_over["image in no identity's folder"] += 1
+                    passed_over["image in no identity's folder"] += 1
                 else:
-                    images.ids.append(name + entry.name)
-                    images.identities.append(identity)
+                    yield name, identity, entry
 
     try:
-        visit("", "", () if leave_out is None else (leave_out.resolve(),))
+        yield from visit("", "", () if leave_out is None else (leave_out.resolve(),))
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    return images
 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
@@ -210,7 +292,7 @@ def is_image(entry: Entry, passed_over: Counter[str]) -> bool:
         (False, '1 special file')
     """
     ending = os.path.splitext(entry.name)[1].lower().rstrip(".")
-    if entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS or ending in _SIDE_FILES:
+    if _is_side_file(entry.name, ending):
         return False
     try:
         is_file = entry.is_file()
@@ -224,6 +306,30 @@ def is_image(entry: Entry, passed_over: Counter[str]) -> bool:
     else:
         passed_over[printable(ending) or "file without ending"] += 1
     return False
+
+
+def is_image_name(name: str, passed_over: Counter[str]) -> bool:
+    """Whether a file in an archive is an image, by its ending; see :func:`is_image`.
+
+    Example:
+        >>> passed_over = Counter()
+        >>> [is_image_name(name, passed_over) for name in ("a/b.JPG", "a/b.json", "a/b.mp3")]
+        [True, False, False]
+        >>> told(passed_over)
+        '1 .mp3'
+    """
+    base = name.rpartition("/")[2]
+    ending = os.path.splitext(base)[1].lower().rstrip(".")
+    if _is_side_file(base, ending):
+        return False
+    if ending in _endings(len(Image.EXTENSION)):
+        return True
+    passed_over[printable(ending) or "file without ending"] += 1
+    return False
+
+
+def _is_side_file(name: str, ending: str) -> bool:
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS or ending in _SIDE_FILES
 
 
 def tell_passed_over(images: ImageList, console: Console) -> None:

@@ -1,101 +1,33 @@
-"""Decodes images once, into one uint8 tensor from which batches are cut."""
+"""Decodes an image, from the bytes of its file."""
 
 from __future__ import annotations
 
 import io
-import os
-import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
-from rich.console import Console
-from rich.progress import track
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.plain_warnings import reading, tell_warnings
-from facenet_ext.common.text import counted, printable
+from facenet_ext.common.plain_warnings import reading
 from facenet_ext.data.heic import NEEDS_PLUGIN, lacks_plugin
+from facenet_ext.data.image_set import Readable
 from facenet_ext.data.metadata import without_damage
 
-__all__ = ["UnreadableImageError", "decode", "read_image"]
+try:
+    import simplejpeg  # type: ignore[import-untyped]
+except ImportError:  # Pillow takes its place
+    simplejpeg = None
 
-_NAMED = 10
-"""How many unreadable images are named one by one."""
+__all__ = ["UnreadableImageError", "decode", "read_image", "read_row"]
 
-
-def decode(
-    paths: Sequence[Path], size: int, channels: int, memory: float, console: Console
-) -> tuple[Tensor, list[int]]:
-    """Decode images and scale them to a square, cutting the longer side at both ends.
-
-    Unreadable images are named and left out.
-
-    Args:
-        paths: N image files.
-        size: height and width to scale to, pixels.
-        channels: 1 for grey, 3 for colour.
-        memory: GiB that may be held in memory; a larger result lies in an unnamed file on disk.
-        console: where progress and unreadable images are shown.
-
-    Returns:
-        The images, [M, channels, size, size] uint8, and their M positions in ``paths``.
-
-    Raises:
-        InputError: more than ten images are unreadable and more than one percent of them, or half
-            of them are; the message names the first ten.
-    """
-    images = _allocate(len(paths), channels, size, memory)
-
-    def read(position: int) -> str | None:
-        try:
-            images[position] = read_image(paths[position], size, channels)
-        except UnreadableImageError as error:
-            return str(error)
-        return None
-
-    def tell(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-    with (
-        tell_warnings(tell),
-        ThreadPoolExecutor(os.cpu_count()) as pool,  # Pillow decodes outside Python's lock
-    ):
-        progress = track(
-            pool.map(read, range(len(paths))),
-            "decoding images",
-            total=len(paths),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        errors = dict(enumerate(progress))
-    unreadable = {position: error for position, error in errors.items() if error is not None}
-    if not unreadable:
-        return images, list(range(len(paths)))
-    named = [printable(error) for error in list(unreadable.values())[:_NAMED]]
-    most = _most_unreadable(len(paths))
-    if len(unreadable) > most:
-        more = len(unreadable) - len(named)
-        raise InputError(
-            f"{len(unreadable):,} of {counted(len(paths), 'image')} cannot be read, more than the "
-            f"{most} that may be left out; repair or remove them: {'; '.join(named)}"
-            + (f"; and {more} more" if more else "")
-        )
-    for error in named:
-        tell(f"skipped, cannot be read: {error}")
-    tell(f"skipped {len(unreadable):,} of {counted(len(paths), 'image')} that cannot be read")
-    kept = [position for position in range(len(paths)) if position not in unreadable]
-    return images[kept], kept
-
-
-def _most_unreadable(count: int) -> int:
-    """Return how many of ``count`` images may be left out: ten or one percent, but not half."""
-    return min(max(10, count // 100), (count - 1) // 2)
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/"
+"""What begins the parts of a JPEG that may say how it is turned."""
 
 
 class UnreadableImageError(Exception):
@@ -108,7 +40,7 @@ def read_image(
     channels: int,
     change: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Tensor:
-    """Decode an image and scale it to a square, cutting the longer side at both ends.
+    """Read an image file and scale it to a square, cutting the longer side at both ends.
 
     Args:
         path: the file.
@@ -122,35 +54,158 @@ def read_image(
     Raises:
         UnreadableImageError: it cannot be decoded.
     """
-    with reading(path):
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError("not a file")  # a device may have no end
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error}") from None
+    return _as_tensor(decode(content, path, size, channels, change))
+
+
+def read_row(
+    images: Readable,
+    row: int,
+    size: int,
+    channels: int,
+    change: Callable[[Image.Image], Image.Image] | None = None,
+) -> Tensor:
+    """Read an image of a set: as :func:`read_image` reads a file."""
+    return _as_tensor(decode_row(images, row, size, channels, change))
+
+
+def decode_row(
+    images: Readable,
+    row: int,
+    size: int,
+    channels: int,
+    change: Callable[[Image.Image], Image.Image] | None = None,
+) -> NDArray[np.uint8]:
+    """Read an image of a set: as :func:`decode` decodes a file."""
+    name = _Name(images, row)
+    try:
+        content = images.read(row)
+    except InputError as error:
+        raise UnreadableImageError(str(error)) from None
+    except OSError as error:
+        raise UnreadableImageError(f"{name}: {error}") from None
+    return decode(content, name, size, channels, change)
+
+
+class _Name(NamedTuple):
+    """What messages call an image of a set; to make it up takes as long as a tenth of decoding."""
+
+    images: Readable
+    row: int
+
+    def __str__(self) -> str:
+        return str(self.images.root / self.images.name(self.row))
+
+
+def decode(
+    content: bytes,
+    name: object,
+    size: int,
+    channels: int,
+    change: Callable[[Image.Image], Image.Image] | None = None,
+) -> NDArray[np.uint8]:
+    """Decode an image and scale it to a square, cutting the longer side at both ends.
+
+    JPEG is decoded by simplejpeg where that is installed, else by Pillow as all other formats are.
+    Both take the same integers from libjpeg-turbo, so the pixels are the same.
+
+    Args:
+        content: of the image's file.
+        name: what messages call it, as text.
+        size: height and width to scale to, pixels.
+        channels: 1 for grey, 3 for colour.
+        change: what is done to the image before it is scaled.
+
+    Returns:
+        [size, size, channels] uint8.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded.
+    """
+    with reading(name):
         try:
-            picture = _read(path, None if change else size)
+            picture = _read(content, None if change else size)
         except Image.DecompressionBombError:
             most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
             raise UnreadableImageError(
-                f"{path}: has more than {most:,} pixels; make it smaller"
+                f"{name}: has more than {most:,} pixels; make it smaller"
             ) from None
         except Exception as error:  # errors of many kinds: Pillow does not translate them
-            picture = _read_without_damage(path, error)
+            picture = _read_without_damage(content, name, error)
         try:
-            picture = picture.convert("L" if channels == 1 else "RGB")
+            mode = "L" if channels == 1 else "RGB"
+            if isinstance(picture, np.ndarray):
+                shape = (size, size) if channels == 1 else (size, size, channels)
+                if picture.shape == shape and change is None:
+                    return picture.reshape(size, size, channels)
+                picture = Image.fromarray(picture)
+            picture = picture.convert(mode)
             if change is not None:
                 picture = change(picture)
             square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
-            pixels = np.array(square).reshape(size, size, channels)
+            return np.array(square).reshape(size, size, channels)
         except Exception as error:  # errors of many kinds here too
-            raise UnreadableImageError(f"{path}: {error}") from None
+            raise UnreadableImageError(f"{name}: {error}") from None
+
+
+def _as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _read(source: Path | io.BytesIO, size: int | None) -> Image.Image:
+def _read(content: bytes, size: int | None) -> Image.Image | NDArray[np.uint8]:
     """Return an image as a viewer shows it: upright and opaque, grey or RGB of 8 bits.
 
     Args:
-        source: the file, or its content.
+        content: of the file.
         size: a JPEG may be decoded at a smaller scale, if both sides keep this many pixels or more.
     """
-    with Image.open(source) as file:
+    pixels = _read_jpeg(content, size)
+    return _read_by_pillow(content, size) if pixels is None else pixels
+
+
+def _read_jpeg(content: bytes, size: int | None) -> Image.Image | NDArray[np.uint8] | None:
+    """Decode a JPEG by simplejpeg; None for what Pillow has to read, or to refuse."""
+    if simplejpeg is None or content[:3] != b"\xff\xd8\xff":
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in ("Gray", "YCbCr", "RGB") or _is_bomb(width, height):
+            return None
+        # As Pillow does: see `draft`.
+        scale = 1 if size is None else min(width // size, height // size)
+        scale = next(s for s in (8, 4, 2, 1) if s <= max(1, scale))
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            content,
+            "GRAY" if colours == "Gray" else "RGB",
+            min_height=-(-height // scale),
+            min_width=-(-width // scale),
+        )
+    except ValueError:  # it is damaged; Pillow may be content with it
+        return None
+    if colours == "Gray":
+        pixels = pixels[..., 0]
+    if _EXIF not in content and _XMP not in content:
+        return pixels
+    with Image.open(io.BytesIO(content)) as file:  # reads no pixels
+        turn = _turn(file)
+    return pixels if turn is None else Image.fromarray(pixels).transpose(turn)
+
+
+def _is_bomb(width: int, height: int) -> bool:
+    return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
+
+
+def _read_by_pillow(content: bytes, size: int | None) -> Image.Image:
+    try:
+        file = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("cannot identify image file") from None
+    with file:
         if size is not None:
             file.draft(None, (size, size))
         if file.format == "TIFF":  # load() turns a TIFF by itself, but reads all other tags too
@@ -162,15 +217,16 @@ def _read(source: Path | io.BytesIO, size: int | None) -> Image.Image:
         return image.copy() if image.mode == "L" else image.convert("RGB")
 
 
-def _read_without_damage(path: Path, error: Exception) -> Image.Image:
+def _read_without_damage(content: bytes, name: object, error: Exception) -> Image.Image:
     """Read an image that Pillow refused with ``error``, without its damaged metadata."""
     try:
-        content = without_damage(path)
-        if content is not None:
-            return _read(io.BytesIO(content), None)
+        repaired = without_damage(content)
+        if repaired is not None:
+            return _read_by_pillow(repaired, None)
     except Exception:  # again: so the pixels are damaged, and the first error stands
         pass
-    raise UnreadableImageError(f"{path}: {NEEDS_PLUGIN if lacks_plugin(path) else error}") from None
+    why = NEEDS_PLUGIN if lacks_plugin(content) else error
+    raise UnreadableImageError(f"{name}: {why}") from None
 
 
 _TURNS = {
@@ -225,12 +281,3 @@ def _in_bytes(image: Image.Image) -> Image.Image:
     grey = (pixels >> 8).astype(np.uint8)
     grey[pixels == image.info.get("transparency")] = 255
     return Image.fromarray(grey)
-
-
-def _allocate(count: int, channels: int, size: int, memory: float) -> Tensor:
-    """Return room for the images, in memory or in a file that is gone with the process."""
-    shape = (count, channels, size, size)
-    if np.prod(shape, dtype=np.float64) <= memory * 2**30:
-        return torch.empty(shape, dtype=torch.uint8)
-    with tempfile.TemporaryFile() as file:  # the mapping keeps the unnamed file alive
-        return torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="w+", shape=shape))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from pathlib import Path
 
 __all__ = ["without_damage"]
 
@@ -18,21 +17,20 @@ _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _MOST = 2**30
 
 
-def without_damage(path: Path) -> bytes | None:
+def without_damage(content: bytes) -> bytes | None:
     """Return an image file's content without the metadata that may keep it from being read.
 
     Pillow refuses a PNG for one chunk of text that is damaged, and a TIFF for one tag whose value
     lies behind the file's end. (In other formats it tolerates what is wrong beside the pixels.)
 
     Args:
-        path: a file.
+        content: of the file.
 
     Returns:
-        The content, or None where the file is of another format, or of a GiB or more.
+        The rest, or None where the file is of another format, or of a GiB or more.
     """
-    if path.stat().st_size >= _MOST:
+    if len(content) >= _MOST:
         return None
-    content = path.read_bytes()
     if content.startswith(_PNG):
         return _bare_png(content)
     if content[:4] in (b"II*\0", b"MM\0*"):

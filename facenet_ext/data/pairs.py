@@ -53,6 +53,22 @@ class Pairs:
         used[self.first] = used[self.second] = True
         return len(torch.unique(self.labels[used]))
 
+    def between(self, chosen: Tensor) -> Pairs:
+        """Return the pairs whose images are both chosen, by their positions as before.
+
+        Args:
+            chosen: [images] bool.
+        """
+        if bool(chosen.all()):
+            return self
+        whole = chosen[self.first] & chosen[self.second]
+        first, second, folds = self.first[whole], self.second[whole], self.folds[whole]
+        if self.labels is not None and folds.ndim == 2:
+            folds = identity_folds(self.labels, first, second)
+        return dataclasses.replace(
+            self, first=first, second=second, same=self.same[whole], folds=folds
+        )
+
     def among(self, kept: Sequence[int]) -> Pairs:
         """Return the pairs whose images are both kept, by their positions among the kept ones.
 
@@ -150,14 +166,39 @@ def identity_folds(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 def _sample(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return same pairs, up to _MOST_PAIRS of them, and random different pairs."""
-    same = []
-    for label in sorted(set(labels.tolist())):
-        rows = torch.nonzero(labels == label).flatten()
-        same.append(rows[torch.triu_indices(len(rows), len(rows), offset=1)])
-    pairs = torch.cat(same, dim=1)
-    pairs = pairs[:, torch.randperm(pairs.shape[1], generator=generator)[:_MOST_PAIRS]]
+    order = labels.argsort(stable=True)
+    sizes = torch.unique(labels, return_counts=True)[1]
+    if int((sizes * (sizes - 1) // 2).sum()) > 2 * _MOST_PAIRS:  # too many to list
+        pairs = order[_some_same(sizes, generator)]
+    else:
+        listed = [
+            rows[torch.triu_indices(len(rows), len(rows), offset=1)]
+            for rows in torch.split(order, sizes.tolist())
+        ]
+        pairs = torch.cat(listed, dim=1)
+        pairs = pairs[:, torch.randperm(pairs.shape[1], generator=generator)[:_MOST_PAIRS]]
     # Drawn with repeats: there are many more possible pairs, so few are drawn twice.
     drawn = torch.randint(len(labels), (2, _MOST_PAIRS), generator=generator)
     different = drawn[:, labels[drawn[0]] != labels[drawn[1]]]
     first, second = torch.cat([pairs, different], dim=1)
     return first, second
+
+
+def _some_same(sizes: Tensor, generator: torch.Generator) -> Tensor:
+    """Return [2, N] places of same pairs among rows that are sorted by class, each pair once.
+
+    Args:
+        sizes: [classes] int64, the number of rows of each.
+        generator: draws the pairs.
+    """
+    counts = sizes * (sizes - 1) // 2
+    ends = counts.cumsum(0)
+    drawn = torch.randint(int(ends[-1]), (_MOST_PAIRS,), generator=generator)
+    drawn = torch.unique(drawn)
+    of = torch.searchsorted(ends, drawn, right=True)
+    # Of a class, pair number k of rows i < j is k = j (j - 1) / 2 + i.
+    k = drawn - (ends - counts)[of]
+    j = ((1 + (8.0 * k + 1).sqrt()) / 2).long()
+    j -= (j * (j - 1) // 2 > k).long()  # where the root was rounded up
+    j += (j * (j + 1) // 2 <= k).long()
+    return torch.stack([k - j * (j - 1) // 2, j]) + (sizes.cumsum(0) - sizes)[of]

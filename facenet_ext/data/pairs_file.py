@@ -56,8 +56,8 @@ class PairsFile(NamedTuple):
         """Find the files of the images or videos that the pairs name.
 
         Args:
-            images: as :func:`~.image_list.list_identities` lists them. Only LFW's files need the
-                list: for others it may be empty.
+            images: as :func:`~.image_list.list_identities` lists them, or of a set. Of files only
+                LFW's need the list: for others it may be empty.
 
         Returns:
             The images named, each once; the rows of each item, which is an image or the frames of
@@ -87,6 +87,9 @@ class PairsFile(NamedTuple):
         rows: dict[str, int] = {}
         places = [[rows.setdefault(file, len(rows)) for file in files] for files in items]
         ends = [(items[files_of[pair.first]], items[files_of[pair.second]]) for pair in self.pairs]
+        if images.images is not None:
+            place = {name: row for row, name in enumerate(images.ids)}
+            return images.among(place[file] for file in rows), places, ends
         whose = [self._identity(file) for file in rows]
         return ImageList(images.root, list(rows), whose, images.passed_over), places, ends
 
@@ -95,6 +98,11 @@ class PairsFile(NamedTuple):
         if self.of == "numbered images":
             by_stem = {comparable(os.path.splitext(file)[0]): [file] for file in images.ids}
             return lambda name: by_stem.get(name, [])
+        if images.images is not None:
+            if self.of == "videos":
+                raise InputError(f"{self.path}: names videos, and {images.root} is no folder")
+            by_name = {comparable(name): [name] for name in images.ids}
+            return lambda name: by_name.get(comparable(name), [])
         spelt = _spelling(images.root)
         if self.of == "videos":
             return lambda name: _frames(spelt(name), images)

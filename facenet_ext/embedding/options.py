@@ -49,10 +49,11 @@ class DataOptions:
     data: str = option(
         "digits",
         "'digits' (bundled with scikit-learn), or a folder root/<identity>/<image>, or a folder "
-        "with such folders train/ and val/ and perhaps pairs.txt, or a .tar.gz or .zip of one, or "
-        "precomputed features: an .npz of arrays 'features' and 'labels'",
+        "with such folders train/ and val/ and perhaps pairs.txt, or an archive of one, or a .rec, "
+        "tar shards or Parquet (a path, a glob, or braces), or precomputed features: an .npz of "
+        "arrays 'features' and 'labels'",
     )
-    val: str | None = option(None, "folder <identity>/<image>, or .npz, to verify on")
+    val: str | None = option(None, "images as for --data, or .npz, to verify on")
     pairs: str | None = option(
         None, "pairs to verify on: LFW's pairs.txt, or a .csv first,second,same[,fold]"
     )
@@ -70,7 +71,25 @@ class DataOptions:
     )
     input_size: int = option(64, "pixels of the network's input", _AtLeastEight)
     memory: float = rare(
-        4.0, "GiB of decoded images to keep in memory; more go to a file", PositiveFloat
+        4.0,
+        "GiB of decoded images to keep in memory; more are decoded when a batch needs them",
+        PositiveFloat,
+    )
+    cache: str | None = rare(
+        None,
+        "folder in which decoded images are kept for later runs, and for all processes of a "
+        "machine: each image is decoded once",
+    )
+    cache_size: float = rare(
+        100.0,
+        "GiB that the folder of --cache may take; what does not fit is not kept",
+        PositiveFloat,
+    )
+    workers: int | None = rare(
+        None,
+        "processes that make batches ahead, where images are not in memory; 0 makes them when they "
+        "are needed; by default as many as there are cores",
+        NonNegativeInt,
     )
 
     def of(self, data: str) -> DataOptions:

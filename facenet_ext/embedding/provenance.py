@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,10 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.decoding import LazyImages
+from facenet_ext.data.image_set import ImageSet, Readable
+from facenet_ext.data.images import UnreadableImageError, decode
 from facenet_ext.faces.cut import FaceCut
 from facenet_ext.models import members_of
 
@@ -129,19 +132,27 @@ def spread_out(count: int, most: int) -> list[int]:
     return [round(row * (count - 1) / (most - 1)) for row in range(most)]
 
 
-def look_at(path: Path) -> Look | None:
-    """Return what an image file is like; None where it cannot be read."""
+def look_at_row(images: Readable, row: int) -> Look | None:
+    """Return what an image of a set is like; None where it cannot be read."""
+    try:
+        return look_at(images.read(row))
+    except (OSError, InputError):
+        return None
+
+
+def look_at(content: bytes) -> Look | None:
+    """Return what an image is like, from the bytes of its file; None where it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are shown when the image is used
-            with Image.open(path) as file:
+            with Image.open(io.BytesIO(content)) as file:
                 width, height = file.size
                 cut = FaceCut.of_file(file)
                 try:
                     turned = file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
                 except Exception:  # a damaged file may raise any kind
                     turned = False
-            pixels = read_image(path, 32, 3).float()
+            pixels = torch.from_numpy(decode(content, "", 32, 3)).permute(2, 0, 1).float()
     except (OSError, ValueError, SyntaxError, UnreadableImageError, Image.DecompressionBombError):
         return None
     colour = float((pixels.amax(0) - pixels.amin(0)).mean()) > _COLOURFUL
@@ -257,15 +268,16 @@ class Training(NamedTuple):
     cut: FaceCut | None = None
 
     @classmethod
-    def start(cls, data: str, labels: Tensor, files: Sequence[Path]) -> Training:
+    def start(cls, data: str, labels: Tensor, images: ImageSet | None) -> Training:
         """Return what is known of a training before its first step.
 
         Args:
             data: the value of ``--data``.
             labels: of the examples that it learns from.
-            files: the image files; empty where the data has no files.
+            images: the encoded images; None where the data has none.
         """
-        looks = [look_at(files[row]) for row in spread_out(len(files), _SAMPLE)]
+        rows = [] if images is None else spread_out(len(images), _SAMPLE)
+        looks = [look_at_row(images, row) for row in rows if images is not None]
         readable = [look for look in looks if look is not None]
         kind = ImageKind.of(readable) if readable else DIGITS if data == "digits" else None
         cuts = {look.cut for look in readable}
@@ -273,7 +285,11 @@ class Training(NamedTuple):
         return cls(data, len(labels), len(set(labels.tolist())), kind, cut=cut)
 
     def with_range(
-        self, embedder: Embedder, train: Tensor, held_out: Tensor, step: int
+        self,
+        embedder: Embedder,
+        train: Tensor | LazyImages,
+        held_out: Tensor | LazyImages,
+        step: int,
     ) -> Training:
         """Return it with the range of the network's features at a step, measured on a sample."""
         parts = [part[spread_out(len(part), _SAMPLE)] for part in (train, held_out)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,11 +10,11 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json
 from facenet_ext.common.text import printable
 from facenet_ext.data.image_list import ImageList
-from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.images import UnreadableImageError, read_row
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import METRICS
 from facenet_ext.embedding.operating_points import OperatingPoints
-from facenet_ext.embedding.provenance import Look, Training, look_at, spread_out
+from facenet_ext.embedding.provenance import Look, Training, look_at_row, spread_out
 from facenet_ext.faces.cut import FaceCut
 
 _MOST_FALSE_ACCEPTS = 0.05
@@ -127,7 +126,7 @@ def warn_of_cut(cut: FaceCut | None, images: ImageList) -> list[str]:
     ]
 
 
-def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
+def warn_of_images(embedder: Embedder, images: ImageList) -> list[str]:
     """Return warnings where images differ from those that a model was trained on.
 
     An evenly spread sample is looked at. Its files may differ in size, shape or colour, and the
@@ -135,41 +134,43 @@ def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
 
     Args:
         embedder: the model, in evaluation mode.
-        paths: of the images; those that cannot be read are skipped.
+        images: what it shall embed; those that cannot be read are skipped.
 
     Returns:
         Two sentences at most.
     """
     training = embedder.provenance
     advice = _DIGITS_ADVICE if training.data == "digits" else _ADVICE
-    chosen = [paths[row] for row in spread_out(len(paths), _LOOKED_AT)]
+    chosen = spread_out(len(images), _LOOKED_AT)
     warnings = []
     if training.kind is not None:
-        looks = [(path, look) for path in chosen if (look := look_at(path)) is not None]
-        odd = [(path, look) for path, look in looks if not training.kind.fits(look)]
+        looks = [(row, look) for row in chosen if (look := look_at_row(images, row)) is not None]
+        odd = [(row, look) for row, look in looks if not training.kind.fits(look)]
         if odd and len(odd) >= _SHARE * len(looks):
-            path, look = odd[0]
+            row, look = odd[0]
+            example = f"{images.path(row)} ({look})"
             warnings.append(
-                f"{_subject(f'{path} ({look})', len(odd), len(looks))} unlike the images that the "
-                f"model was trained on ({training.kind}): {advice}"
+                f"{_subject(example, len(odd), len(looks))} unlike the images that the model was "
+                f"trained on ({training.kind}): {advice}"
             )
     if training.features is not None:
-        seen, images = [], []
-        for path in chosen:
+        seen, pixels = [], []
+        for row in chosen:
             try:
-                pixels = read_image(path, embedder.options.data.image_size, embedder.shape[0])
+                size, channels = embedder.options.data.image_size, embedder.shape[0]
+                pixels.append(read_row(images, row, size, channels))
             except UnreadableImageError:
                 continue
-            seen.append(path)
-            images.append(pixels)
-        if images:
-            distances = training.features.distances(embedder, torch.stack(images))
-            few = len(images) < _SEVERAL  # one odd by chance could decide: a wider limit
+            seen.append(row)
+        if pixels:
+            distances = training.features.distances(embedder, torch.stack(pixels))
+            few = len(pixels) < _SEVERAL  # one odd by chance could decide: a wider limit
             limit = _MARGIN * training.features.largest if few else training.features.usual
-            outside = [path for path, d in zip(seen, distances.tolist(), strict=True) if d > limit]
-            if outside and len(outside) >= _SHARE * len(images):
+            outside = [row for row, d in zip(seen, distances.tolist(), strict=True) if d > limit]
+            if outside and len(outside) >= _SHARE * len(pixels):
+                example = str(images.path(outside[0]))
                 warnings.append(
-                    f"{_subject(str(outside[0]), len(outside), len(images))} outside the range of "
+                    f"{_subject(example, len(outside), len(pixels))} outside the range of "
                     f"what the network has learned to tell apart: {advice}"
                 )
     return warnings
@@ -178,7 +179,7 @@ def warn_of_images(embedder: Embedder, paths: Sequence[Path]) -> list[str]:
 def _look(images: ImageList) -> list[tuple[int, Look]]:
     """What a sample of images is like, but for those that cannot be read."""
     rows = spread_out(len(images), _LOOKED_AT)
-    return [(row, look) for row in rows if (look := look_at(images.path(row))) is not None]
+    return [(row, look) for row in rows if (look := look_at_row(images, row)) is not None]
 
 
 def _subject(example: str, odd: int, count: int) -> str:

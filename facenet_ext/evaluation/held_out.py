@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -14,9 +13,13 @@ from numpy.typing import NDArray
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import write_bytes
-from facenet_ext.common.text import comparable
-from facenet_ext.data.image_list import ImageList, list_identities
+from facenet_ext.common.text import comparable, counted
+from facenet_ext.data.image_list import ImageList, told
+from facenet_ext.data.image_set import ImageSet, Subset
+from facenet_ext.data.listed import ListedImages
+from facenet_ext.data.listing import list_set
 from facenet_ext.data.pairs_file import PairsFile, read_pairs
+from facenet_ext.data.sets import open_set
 from facenet_ext.data.sources import find
 from facenet_ext.embedding.folders import HELD_OUT
 from facenet_ext.embedding.options import DataOptions
@@ -28,6 +31,7 @@ __all__ = [
     "held_out_count",
     "in_order",
     "kept_by",
+    "list_val",
     "read_names",
     "split",
     "split_labels",
@@ -80,27 +84,31 @@ class Split:
     """What a run learns from and what it verifies.
 
     Attributes:
-        data: what ``--data`` says.
-        val: the images to verify on.
+        train: the images to learn from.
+        val: the images to verify on; :class:`.ListedImages` where ``pairs`` names files of them.
         pairs: names the pairs to verify; None for all pairs.
-        others: the images that ``val`` was split off from; None where ``val`` has its own folder.
+        opened: the sets that these are parts of.
         by_share: whether ``val`` has a share of the identities, as ``--held-out`` says.
     """
 
-    data: str
-    val: ImageList
+    train: ImageSet
+    val: ImageSet
     pairs: PairsFile | None
-    others: ImageList | None = None
+    opened: tuple[Any, ...]
     by_share: bool = False
 
-    @functools.cached_property
-    def train(self) -> ImageList:
-        """The images to learn from."""
-        return list_identities(find(self.data).train) if self.others is None else self.others
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The identities in ``val``, as :func:`facenet_ext.common.text.comparable` returns them."""
+        used = np.unique(self.val.labels).tolist()
+        return tuple(sorted(comparable(self.val.identities[place]) for place in used))
 
 
 def split(options: DataOptions, run: Path | None = None) -> Split:
-    """Find the images that a run learns from, and those that it verifies on.
+    """Find the image sets that a run learns from, and that it verifies on.
+
+    Identities are held out by their place in the set, so that a folder and the same images in
+    another format are split alike.
 
     Args:
         options: of the data.
@@ -108,19 +116,61 @@ def split(options: DataOptions, run: Path | None = None) -> Split:
             version made it; None for a new run.
 
     Raises:
-        InputError: the folders, the archive or the pairs file cannot be read.
+        InputError: the sets or the pairs file cannot be read.
     """
-    if options.val is not None:
-        return Split(options.data, list_identities(Path(options.val)), _read(options.pairs))
     source = find(options.data)
-    pairs = _read(options.pairs or source.pairs)
-    if source.val is not None:
-        return Split(options.data, list_identities(source.val), pairs)
-    images = list_identities(source.train)
+    train, other, named = source.train, source.val, source.pairs
+    if options.val is not None:
+        other, named = Path(options.val), None
+    pairs = _read(options.pairs or named)
+    if other is not None:
+        verified, learned = _open(other), _open(train)
+        opened = (learned,) if other == train else (learned, verified)
+        if pairs is not None:
+            verified = ListedImages(list_set(other))
+        return Split(learned, verified, pairs, opened)
+    images = _open(train)
+    compared = [comparable(name) for name in images.identities]
     names = read_names(run) if pairs is None else pairs.people
-    people = choose(set(images.people), options.held_out) if names is None else names
-    val, others = images.divide(people)
-    return Split(options.data, val, pairs, others, by_share=names is None)
+    if names is None:
+        held = choose(range(len(compared)), options.held_out)
+    else:
+        held = {place for place, name in enumerate(compared) if name in names}
+    chosen = np.isin(images.labels, list(held))
+    rest, own = (Subset(images, np.flatnonzero(some)) for some in (~chosen, chosen))
+    if pairs is None:
+        return Split(rest, own, None, (images,), by_share=names is None)
+    listed, _ = list_set(train).divide(pairs.people)
+    return Split(rest, ListedImages(listed), pairs, (images,))
+
+
+def _open(data: Path) -> ImageSet:
+    images: Any = open_set(str(data))
+    if len(images.identities) < 2:
+        more = f" ({told(images.passed_over)})" if images.passed_over else ""
+        raise InputError(
+            f"{images.root}: all {counted(len(images), 'image')} are of one identity "
+            f"({comparable(images.identities[0])}); telling identities apart needs at least two "
+            f"folders of images{more}"
+        )
+    return images  # type: ignore[no-any-return]
+
+
+def list_val(options: DataOptions, run: Path | None = None) -> tuple[ImageList, PairsFile | None]:
+    """List the images that a run verifies on, and read the file that names their pairs, if any.
+
+    Args:
+        options: see :func:`split`.
+        run: see there.
+    """
+    parts = split(options, run)
+    val = parts.val
+    if isinstance(val, ListedImages):
+        return val.images, parts.pairs
+    images = ImageList.of_set(val)
+    if val.kind == "folder":  # they are files
+        images = dataclasses.replace(images, images=None, rows=[])
+    return images, parts.pairs
 
 
 def split_labels(
@@ -157,15 +207,25 @@ def _read(pairs: str | Path | None) -> PairsFile | None:
     return file
 
 
-def enough_pairs(sizes: Sequence[int]) -> bool:
-    """Return whether the identities that are held out make enough pairs to verify.
+def enough_pairs(sizes: Sequence[int]) -> NDArray[np.bool_]:
+    """Return whether identities that are held out make enough pairs to verify.
 
     Args:
-        sizes: the number of images of each.
+        sizes: the number of images of each identity.
+
+    Returns:
+        ``[len(sizes) + 1]``: whether none of them does, the first one, the first two, and so on.
+
+    Example:
+        >>> enough_pairs([3, 3, 4, 4]).tolist()
+        [False, False, False, True, True]
     """
-    images = sum(sizes)
-    same = sum(size * (size - 1) // 2 for size in sizes)
-    return same >= _FOLDS and images * (images - 1) // 2 - same >= _FOLDS
+    of_each = np.array([0, *sizes], np.int64)
+    images = of_each.cumsum()
+    same = (of_each * (of_each - 1) // 2).cumsum()
+    different = images * (images - 1) // 2 - same
+    enough: NDArray[np.bool_] = (same >= _FOLDS) & (different >= _FOLDS)
+    return enough
 
 
 def write_names(run: Path, identities: Iterable[str]) -> None:

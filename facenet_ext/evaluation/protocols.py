@@ -13,8 +13,11 @@ from torch import Tensor
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.image_list import ImageList, list_identities, list_tree
+from facenet_ext.data.insightface_bin import BinImages, read_bin
 from facenet_ext.data.pairs import Pairs, all_pairs, identity_folds
 from facenet_ext.data.pairs_file import PairsFile, read_pairs
+from facenet_ext.data.sets import open_set
+from facenet_ext.data.sets.opening import set_files
 from facenet_ext.data.sources import find
 
 __all__ = ["Protocol", "make_protocol", "read_protocol"]
@@ -92,26 +95,56 @@ def read_protocol(data: str, pairs: str | None = None) -> Protocol:
     Args:
         data: ``"lfw"``: Labeled Faces in the Wild as scikit-learn downloads it; or a folder, or an
             archive of one, of images in a folder for each identity, or such a folder beside others
-            as :func:`facenet_ext.data.sources.find` takes them; or of videos,
-            ``<identity>/<video>/<frame>``.
+            as :func:`facenet_ext.data.sources.find` takes them, or a set in another format; or of
+            videos, ``<identity>/<video>/<frame>``; or InsightFace's ``.bin``, which has its pairs.
         pairs: a file that :func:`facenet_ext.data.pairs_file.read_pairs` reads. By default the
             ``pairs.txt`` in ``data``; without one all pairs of images.
 
     Raises:
         InputError: something is missing or in no such format; the message tells the file and line.
     """
+    if data.endswith(".bin"):
+        if pairs is not None:
+            raise InputError(f"`pairs` {pairs}: {data} has its own pairs; leave it out")
+        return _protocol_of_bin(Path(data).expanduser())
     if data == "lfw":
         root, path = _downloaded_lfw()
     else:
         source = find(data)
         root = source.val or source.train
         path = source.pairs or root / "pairs.txt"
+    if set_files(str(root))[0] != "folder":
+        listed = ImageList.of_set(open_set(str(root)))
+        return make_protocol(listed, None if pairs is None else read_pairs(Path(pairs)))
     if pairs is None and not path.is_file():
         return make_protocol(list_tree(root), None)
     file = read_pairs(path if pairs is None else Path(pairs))
     numbered = file.of == "numbered images"
     images = list_identities(root) if numbered else ImageList(root, [], [])
     return make_protocol(images, file, "LFW" if data == "lfw" else "")
+
+
+def _protocol_of_bin(path: Path) -> Protocol:
+    """Return the pairs of InsightFace's ``.bin``; who is on an image, it does not tell."""
+    pairs = read_bin(path)
+    images = ImageList.of_set(BinImages(path, pairs))
+    images = dataclasses.replace(images, identities=[""] * len(images))
+    same = torch.tensor(pairs.same)
+    for kind, name in ((same, "same"), (~same, "different")):
+        if int(kind.sum()) < 2:
+            raise InputError(
+                f"{path}: has {counted(int(kind.sum()), 'pair')} of {name} identities; it needs "
+                "two or more"
+            )
+    ends = torch.arange(2 * len(same)).reshape(-1, 2)
+    # Ten parts, in order, as InsightFace's own evaluation divides them; each has both kinds.
+    count = min(10, int(same.sum()), int((~same).sum()))
+    folds = torch.empty(len(same), dtype=torch.int64)
+    for kind in (same, ~same):
+        folds[kind] = torch.arange(int(kind.sum())) * count // int(kind.sum())
+    balanced = int(same.sum()) * 2 != len(same)
+    items = [[row] for row in range(len(images))]
+    return Protocol(path.name, images, items, Pairs(ends[:, 0], ends[:, 1], same, folds, balanced))
 
 
 def _downloaded_lfw() -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.images import UnreadableImageError, read_row
 from facenet_ext.data.pairs import Pairs
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.evaluation.protocols import Protocol
@@ -125,9 +125,8 @@ def _embed(
     options = module.options.data
 
     def read(row: int) -> torch.Tensor:
-        path = protocol.images.path(row)
         try:
-            return read_image(path, options.image_size, options.channels, change)
+            return read_row(protocol.images, row, options.image_size, options.channels, change)
         except UnreadableImageError as error:
             raise InputError(f"{error}; repair or remove it") from None
 

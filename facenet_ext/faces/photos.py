@@ -29,7 +29,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json, replacing, write_json, writing
 from facenet_ext.common.text import printable
 from facenet_ext.data.image_list import ImageList
-from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.images import UnreadableImageError, read_row
 from facenet_ext.faces.cut import FaceCut
 from facenet_ext.faces.detection import Detector, Face, find_faces
 
@@ -280,7 +280,7 @@ class _Work(NamedTuple):
         name = self.photos.ids[position]
         try:
             name.encode("utf-8")
-            photo = read_photo(self.photos.path(position))
+            photo = read_photo(self.photos, position)
         except UnicodeEncodeError:
             return "its name is not UTF-8"
         except UnreadableImageError as error:
@@ -288,7 +288,8 @@ class _Work(NamedTuple):
         rows = []
         faces = self._find(photo, name)
         # With the photo's time a face that is made again is the same file to whatever used it.
-        taken = self.photos.path(position).stat().st_mtime_ns
+        archive = self.photos.path(position) if self.photos.images is None else self.photos.root
+        taken = archive.stat().st_mtime_ns
         for number, face in enumerate(self.choice.take(faces, photo), 1):
             image = _file_name(name, number if self.choice.faces == "all" else None)
             try:
@@ -321,7 +322,7 @@ class _Work(NamedTuple):
             ) from error
 
 
-def read_photo(path: Path) -> Image.Image:
+def read_photo(photos: ImageList, position: int) -> Image.Image:
     """Return a photo as a viewer shows it, in RGB.
 
     Raises:
@@ -333,7 +334,7 @@ def read_photo(path: Path) -> Image.Image:
         whole.append(photo)
         return Image.new("RGB", (1, 1))  # what is scaled, and not used
 
-    read_image(path, 1, 3, keep)
+    read_row(photos, position, 1, 3, keep)
     return whole[0]
 
 

@@ -34,7 +34,7 @@ from facenet_ext.common.files import (
 )
 from facenet_ext.common.text import counted, printable, read_text
 from facenet_ext.data.image_list import ImageList
-from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.images import UnreadableImageError, read_row
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.recognition.store import (
     EMBEDDINGS,
@@ -226,7 +226,7 @@ class _Work(NamedTuple):
             name.encode("utf-8")
             if any(end in name for end in "\n\r"):
                 return "its name has a line break"
-            return read_image(path, options.image_size, options.channels)
+            return read_row(self.images, position, options.image_size, options.channels)
         except UnicodeEncodeError:
             return "its name is not UTF-8"
         except UnreadableImageError as error:

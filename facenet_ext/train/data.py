@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from rich.console import Console
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import counted, number_names, printable
-from facenet_ext.data.examples import Examples
+from facenet_ext.common.text import counted
+from facenet_ext.data.decoding import Geometry
+from facenet_ext.data.examples import Examples, ImageNames
 from facenet_ext.data.features import read_features
-from facenet_ext.data.image_list import ImageList, tell_passed_over
-from facenet_ext.data.images import decode
+from facenet_ext.data.image_list import tell_passed_over
+from facenet_ext.data.image_set import ImageSet, Subset
+from facenet_ext.data.listed import ListedImages
 from facenet_ext.data.pairs import Pairs, all_pairs
+from facenet_ext.data.placement import Placed, Room, place
 from facenet_ext.embedding.options import BatchOptions, DataOptions, is_features
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import make_protocol
@@ -31,6 +35,8 @@ from facenet_ext.train.draws import Rows
 
 _TRAIN_DIGITS = 6
 _EVALUATION_BATCH = 256
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +47,14 @@ class TrainVal:
         train: what to learn from.
         val: what to verify.
         pairs: pairs of positions in ``val``.
-        files: the image files of ``train``, if it is of files.
+        images: the encoded images of ``train``, if it is of images.
         held_out: the names of the identities in ``val``.
     """
 
     train: Examples
     val: Examples
     pairs: Pairs
-    files: Sequence[Path] = ()
+    images: ImageSet | None = None
     held_out: tuple[str, ...] = ()
 
 
@@ -103,6 +109,7 @@ class Batches(LightningDataModule):
     Attributes:
         steps: the number of training steps of the whole run.
         mined: triplets whose examples join the batches, or None.
+        next_search: returns the next step behind one at which ``mined`` changes; None without one.
 
     Args:
         data: what :func:`load` returned.
@@ -144,6 +151,7 @@ class Batches(LightningDataModule):
             )
         self.steps = steps or self.sampler.batches * epochs
         self.mined: MinedTriplets | None = None
+        self.next_search: Callable[[int], int | None] = lambda step: None
 
     def batch(self, position: int) -> list[int]:
         """Return this process's rows of the batch at a position of the run."""
@@ -158,45 +166,64 @@ class Batches(LightningDataModule):
         begin = sum(map(len, parts[: self.sampler.rank]))
         return mine, Rows(begin, begin + len(mine), sum(map(len, parts)))
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor, Rows]]:
-        """Return the batches from the trainer's step on; cutting them needs no workers."""
+    def train_dataloader(self) -> Iterable[tuple[Tensor, Tensor, Rows]]:
+        """Return the batches from the trainer's step on; the length is that of the whole run."""
         done = self.trainer.global_step if self.trainer is not None else 0
-        batches = _Rest(self._part, done, self.steps)
-        return DataLoader(_Parts(self.data.train), batch_sampler=batches, collate_fn=_as_is)
+        return _Sized(self.steps, lambda: self._from(done))
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Return the images to verify, in order; the processes divide each batch."""
-        size = _EVALUATION_BATCH * self.sampler.world_size
-        return DataLoader(self.data.val, batch_size=size, collate_fn=_as_is)
+    def _from(self, step: int) -> Iterator[tuple[Tensor, Tensor, Rows]]:
+        """Yield the batches from a step on.
+
+        Batches are drawn ahead of their step, but none before a search whose triplets join it.
+        """
+        while step < self.steps:
+            end = min(self.steps, self.next_search(step) or self.steps)
+            places: deque[Rows] = deque()
+
+            def rows(begin: int, end: int, places: deque[Rows] = places) -> Iterator[list[int]]:
+                for position in range(begin, end):
+                    part, place = self._part(position)
+                    places.append(place)
+                    yield part
+
+            loaded = self.data.train.batches(rows(step, end), self._pins, copy=False)
+            for batch in loaded:
+                yield batch.values, batch.labels, places.popleft()
+            step = end
+
+    def val_dataloader(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return this process's parts of the images to verify, in order, and which are readable."""
+        ranks, count = self.sampler.world_size, len(self.data.val)
+        size = _EVALUATION_BATCH * ranks
+        parts = [
+            np.array_split(np.arange(begin, min(begin + size, count)), ranks)[self.sampler.rank]
+            for begin in range(0, count, size)
+        ]
+
+        def make() -> Iterator[tuple[Tensor, Tensor]]:
+            rows = (part.tolist() for part in parts)
+            for batch in self.data.val.batches(rows, self._pins, copy=False):
+                yield batch.values, batch.readable
+
+        return _Sized(len(parts), make)
+
+    @property
+    def _pins(self) -> bool:
+        """Whether batches go to a GPU."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
-class _Rest(Sampler[Any]):
-    """The batches from one step on; its length is that of the whole run, as Lightning counts."""
+class _Sized(Generic[_T]):
+    """Batches of a known number, made anew by each pass."""
 
-    def __init__(self, batch: Callable[[int], Any], start: int, steps: int) -> None:
-        self.batch, self.start, self.steps = batch, start, steps
+    def __init__(self, count: int, make: Callable[[], Iterator[_T]]) -> None:
+        self.count, self.make = count, make
 
     def __len__(self) -> int:
-        return self.steps
+        return self.count
 
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.batch, range(self.start, self.steps))
-
-
-class _Parts(Dataset[Any]):
-    """Examples of a process's part of a batch, with the part's place in it."""
-
-    def __init__(self, examples: Examples) -> None:
-        self.examples = examples
-
-    def __getitems__(self, part: tuple[list[int], Rows]) -> tuple[Tensor, Tensor, Rows]:
-        rows, place = part
-        return *self.examples.__getitems__(rows), place
-
-
-def _as_is(batch: Any) -> Any:
-    """Stand in for collation: Examples return whole batches."""
-    return batch
+    def __iter__(self) -> Iterator[_T]:
+        return self.make()
 
 
 def _load_digits(options: DataOptions) -> TrainVal:
@@ -248,37 +275,49 @@ def _load_features(options: DataOptions, run: Path | None) -> TrainVal:
 
 
 def _load_faces(options: DataOptions, console: Console, run: Path | None) -> TrainVal:
-    """Return the images of a folder: its own split, or one by identity."""
+    """Return the images of a set: its own split, or one by identity."""
     split = held_out.split(options, run)
-    train, protocol = split.train, make_protocol(split.val, split.pairs)
-    val = protocol.images  # what the pairs name and no more
-    for images in (train,) if val.root == train.root else (train, val):
+    val, pairs = split.val, None
+    if split.pairs is not None:
+        assert isinstance(val, ListedImages)
+        protocol = make_protocol(val.images, split.pairs)
+        val, pairs = ListedImages(protocol.images), protocol.pairs  # what they name and no more
+    for images in split.opened:
         tell_passed_over(images, console)
-    if len(set(train.people)) < 2:
+    if len(np.unique(split.train.labels)) < 2:
         raise InputError(
             f"`data` {options.data}: fewer than two identities are left to train on; give more, "
             "or a smaller `held_out`, or a pairs file that names fewer"
         )
-    paths = train.paths + val.paths
-    pixels, kept = decode(paths, options.image_size, options.channels, options.memory, console)
-    count = sum(position < len(train) for position in kept)
-    learned, verified = kept[:count], [position - len(train) for position in kept[count:]]
-    pairs = protocol.among(verified).pairs
-    left_out = len(protocol.pairs.same) - len(pairs.same)
-    if left_out and split.pairs is not None:
-        skipped = counted(left_out, "pair of images")
+    pairs = pairs or all_pairs(_numbered(val.labels))
+    room = Room(
+        options.memory,
+        None if options.cache is None else Path(options.cache).expanduser(),
+        options.cache_size,
+        options.workers,
+    )
+    geometry = Geometry(options.image_size, options.channels)
+    learned, verified = place((split.train, val), geometry, room, console)
+    kept = pairs if len(verified.rows) == len(val) else pairs.among(verified.rows.tolist())
+    if len(kept.same) < len(pairs.same) and split.pairs is not None:
+        skipped = counted(len(pairs.same) - len(kept.same), "pair of images")
         console.print(f"skipped {skipped} that cannot be read", soft_wrap=True)
     return TrainVal(
-        _examples(pixels[:count], train.among(learned)),
-        _examples(pixels[count:], val.among(verified)),
-        pairs,
-        train.among(learned).paths,
-        tuple(sorted(set(split.val.people))),
+        _examples(learned, split.train),
+        _examples(verified, val),
+        kept,
+        split.train,
+        split.names,
     )
 
 
-def _examples(pixels: Tensor, images: ImageList) -> Examples:
+def _examples(placed: Placed, images: ImageSet) -> Examples:
     """Label decoded images by the order of their identities' names."""
-    labels = torch.from_numpy(number_names(images.identities)[1])
-    called = zip(images.people, images.paths, strict=True)
-    return Examples(pixels, labels, [printable(f"{who}/{path.name}") for who, path in called])
+    whole = len(placed.rows) == len(images)
+    shown = images if whole else Subset(images, placed.rows)
+    return Examples(placed.values, _numbered(shown.labels), ImageNames(shown))
+
+
+def _numbered(labels: NDArray[np.int64]) -> Tensor:
+    """Return labels from 0 on, without gaps."""
+    return torch.from_numpy(np.unique(labels, return_inverse=True)[1])

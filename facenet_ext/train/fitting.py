@@ -214,11 +214,11 @@ def _held_out_number(
     """Return how many of the first identities to hold out; ``sizes`` counts the images of each."""
     total = len(sizes)
     wanted = held_out.held_out_count(total, data.held_out)
+    enough = held_out.enough_pairs(sizes)
     possible = [
         number
         for number in range(2, total - 1)
-        if (number <= max(2, total // 2) or number == wanted)
-        and held_out.enough_pairs(sizes[:number])
+        if (number <= max(2, total // 2) or number == wanted) and enough[number]
     ]
     if not possible:
         raise InputError(
@@ -253,7 +253,7 @@ def _count(
         return (data.channels, 8, 8), Counter(dict(enumerate(_DIGITS * 8))), Counter()
     if not is_features(data.data):
         split = held_out.split(data, run)
-        train, val = Counter(split.train.people), Counter(split.val.people)
+        train, val = (Counter(images.labels.tolist()) for images in (split.train, split.val))
         size = (data.channels, data.image_size, data.image_size)
         return (size, train + val, None) if split.by_share else (size, train, val)
     labels, shape = read_labels("data", data.data)

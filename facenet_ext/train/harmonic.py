@@ -183,11 +183,19 @@ def recognised(probes: Tensor, gallery: Tensor, labels: Tensor) -> tuple[int, in
 
 
 def embed_all(module: Embedder, examples: Examples) -> Tensor:
-    """Embed examples as an evaluation does, each process a part of them: [N, D] on the CPU."""
+    """Embed examples as an evaluation does, each process a part of them.
+
+    Returns:
+        ``[N, D]`` on the CPU; NaN where an image cannot be read.
+    """
     ranks = Ranks.of()
-    mine = torch.tensor_split(examples.values, ranks.size)[ranks.rank]
+    mine = torch.tensor_split(torch.arange(len(examples)), ranks.size)[ranks.rank]
+    rows = (part.tolist() for part in torch.split(mine, _BATCH) if len(part))
     none = torch.empty(0, module.network.embedding_dim)
-    parts = [module.embed(part) for part in torch.split(mine, _BATCH) if len(part)]
+    parts = []
+    for batch in examples.batches(rows, copy=False):
+        parts.append(module.embed(batch.values))
+        parts[-1][~batch.readable] = torch.nan
     return torch.cat(ranks.all_gather_rows(torch.cat([none, *parts]))).cpu()
 
 

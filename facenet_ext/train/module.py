@@ -149,19 +149,26 @@ class EmbeddingModule(Embedder, LightningModule):
             )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Embed a batch of what is to verify: this process's part of it."""
-        ranks = Ranks.of()
-        part = torch.tensor_split(batch[0], ranks.size)[ranks.rank]
+        """Embed this process's part of a batch of what is to verify.
+
+        Args:
+            batch: ``[B, ...]`` examples, and ``[B]`` whether each could be read.
+            batch_idx: not used.
+        """
+        part, readable = batch
         self._counts.append(len(part))
         if len(part):
-            self._embeddings.append(self.embed(part))
+            embedded = self.embed(part)
+            embedded[~readable.cpu()] = torch.nan
+            self._embeddings.append(embedded)
 
     def on_validation_epoch_end(self) -> None:
         """Verify the pairs and log the main figures."""
         embeddings = self._all_embeddings()
         if self.pairs is None or self.trainer.sanity_checking:
             return
-        self.verification = verify(embeddings, self.pairs)
+        readable = embeddings.isfinite().all(1)
+        self.verification = verify(embeddings.nan_to_num(), self.pairs.between(readable))
         figures = self.verification.as_dict()
         kept = {name: figures[name] for name in ("threshold", "curve", "accuracy")}
         self.evaluated_at = self.global_step

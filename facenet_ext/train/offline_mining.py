@@ -48,6 +48,7 @@ class OfflineMining(Callback):
         self.folder = folder / "mined"
         self.options = options
         self.batches = batches
+        batches.next_search = self._next
         self.console = console
         self._step: int | None = None  # of the last search
         self._triplets = torch.empty(0, 3, dtype=torch.int64)
@@ -84,6 +85,13 @@ class OfflineMining(Callback):
         options = self.options.mining
         first = options.mine_start or options.mine_every
         return step - (step - first) % options.mine_every if step >= first else None
+
+    def _next(self, step: int) -> int:
+        """Return the first step behind this one at which there is a search."""
+        options = self.options.mining
+        first = options.mine_start or options.mine_every
+        due = self._last_due(step)
+        return first if due is None else due + options.mine_every
 
     def _join(self) -> None:
         count, seed = self.options.mining.mined_triplets, self.options.run.seed
@@ -181,12 +189,15 @@ def embed_to_file(
         file = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
     training = module.training
     module.eval()
-    for first in range(0, len(rows), step):
-        begin = first + _BATCH * ranks.rank
-        mine = rows[begin : begin + _BATCH]
+    firsts = range(0, len(rows), step)
+    mine = (
+        rows[first + _BATCH * ranks.rank : first + _BATCH * (ranks.rank + 1)].tolist()
+        for first in firsts
+    )
+    for first, loaded in zip(firsts, examples.batches(mine, copy=False), strict=True):
         embedded = torch.empty(0, dim)
-        if len(mine):
-            embedded = module.embed(examples.__getitems__(mine.tolist())[0], "one")
+        if len(loaded.values):
+            embedded = module.embed(loaded.values, "one")
         parts = ranks.all_gather_rows(embedded)
         if file is not None:
             file[first : first + step] = torch.cat(parts).cpu().numpy()

@@ -112,7 +112,7 @@ def measure(
     metrics = _measure_metrics(
         module.network.embedding_dim, len(batches.data.val), batches.data.pairs
     )
-    evaluation = watch.preparing + watch.evaluating * len(batches.data.val) + metrics
+    evaluation = watch.preparing + watch.evaluating / ranks.size * len(batches.data.val) + metrics
     return Pace(step, evaluation)
 
 

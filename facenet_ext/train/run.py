@@ -96,7 +96,7 @@ def train(
             deadline -= pace.evaluation  # leaves time for the last one
         log_every = max(1, batches.steps // _LOGGED_STEPS)
         module = make_module(options, data.train.shape, batches.steps, data.pairs, log_every)
-        module.provenance = Training.start(options.data.data, data.train.labels, data.files)
+        module.provenance = Training.start(options.data.data, data.train.labels, data.images)
         if state is not None and checkpoint is not None:
             check_model(state, module, checkpoint)
         console.print(

@@ -76,7 +76,9 @@ def everything(faces: Path) -> Path:
 
 
 def test_two_processes_do_what_one_does(everything: Path, faces: Path, tmp_path: Path) -> None:
-    options = [*TINY, *EVERYTHING, "--data", faces, "--output", "run"]
+    """They decode images when these are needed; the one has them in memory."""
+    options = [*TINY, *EVERYTHING, "--data", faces, "--output", "run", "--memory", 1e-9]
+    options += ["--workers", 0]  # daemons have no children
     succeed(train(2, tmp_path, *options))
     assert_same_run(tmp_path / "run", everything)
     found = [
@@ -89,6 +91,7 @@ def test_a_run_of_two_processes_goes_on_with_three_and_with_one(
     everything: Path, faces: Path, tmp_path: Path
 ) -> None:
     options = [*TINY, *EVERYTHING, "--data", faces, "--output", "run"]
+    options += ["--cache", tmp_path / "cache", "--workers", 0]  # one decodes for all
     told = (
         "facenet train: stopped; continue with facenet train --resume run/checkpoints/last.ckpt\n"
     )

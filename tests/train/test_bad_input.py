@@ -33,11 +33,18 @@ def test_a_file_that_is_no_archive(facenet: Facenet, tmp_path: Path) -> None:
     assert_told(facenet("--data", "data.csv"), "not a folder nor an archive", ".tar.gz")
 
 
-@pytest.mark.parametrize("name", ["broken.tar.gz", "broken.zip"])
-def test_a_broken_archive(facenet: Facenet, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("broken.tar.gz", "cannot be unpacked"),
+        ("broken.zip", "is no zip archive, or a damaged one"),
+        ("broken.tar", "is cut off"),
+    ],
+)
+def test_a_broken_archive(facenet: Facenet, tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / name).write_bytes(b"not an archive")
-    assert_told(facenet("--data", name), f"{name}: cannot be unpacked")
-    assert not list((tmp_path / "cache" / "facenet_ext").iterdir())
+    assert_told(facenet("--data", name), f"{name}: {why}")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_an_archive_that_reaches_outside_its_folder(

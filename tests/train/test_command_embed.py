@@ -121,8 +121,8 @@ def test_it_goes_on_after_a_kill(
 
     with monkeypatch.context() as patch:
         if moment == "in a batch":
-            real_read = embedding.read_image
-            patch.setattr(embedding, "read_image", lambda *a: (now(35), real_read(*a))[1])
+            real_read = embedding.read_row
+            patch.setattr(embedding, "read_row", lambda *a: (now(35), real_read(*a))[1])
         elif moment == "in its rows":
             real_add = embedding._Parts.add
 
@@ -145,9 +145,11 @@ def test_it_goes_on_after_a_kill(
     with pytest.raises(Exception, match=r"store\.json is missing"):
         read_embeddings(Path("e"))
 
-    decoded: list[Path] = []
-    real = embedding.read_image
-    monkeypatch.setattr(embedding, "read_image", lambda p, *a: (decoded.append(p), real(p, *a))[1])
+    decoded: list[int] = []
+    real = embedding.read_row
+    monkeypatch.setattr(
+        embedding, "read_row", lambda of, row, *a: (decoded.append(row), real(of, row, *a))[1]
+    )
     status, out, _ = embed(command, world, "--output", "e", "--batch", 10)
     assert status == 0
     assert "52 embeddings" in out

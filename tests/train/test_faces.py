@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facenet_ext import InputError
+from facenet_ext.data.image_list import list_tree
 from facenet_ext.faces import TEMPLATE, Face, FaceCut, find_faces, load_detector
 from facenet_ext.faces.photos import read_photo
 
@@ -239,7 +240,7 @@ def test_a_photo_is_read_whole_and_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     photo.save(tmp_path / "a.png", exif=exif)
-    read = read_photo(tmp_path / "a.png")
+    read = read_photo(list_tree(tmp_path), 0)
     assert read.size == (200, 300)
     assert read.getpixel((199, 0)) == (0, 0, 255)
 

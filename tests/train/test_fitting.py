@@ -99,7 +99,7 @@ def test_all_that_cannot_be_is_told_at_once_with_a_command_that_works(
 ) -> None:
     wrong = ("--identities", 50, "--negatives", 9, "--min-images", "3", "--held-out=0.99")
     with monkeypatch.context() as patch:
-        patch.setattr(facenet_ext.train.data, "decode", lambda *_: pytest.fail("decoded"))
+        patch.setattr(facenet_ext.train.data, "place", lambda *_: pytest.fail("decoded"))
         status, out, err = facenet("--data", faces, *wrong)
     assert (status, out) == (2, "")
     told = (

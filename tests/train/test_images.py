@@ -21,7 +21,11 @@ from torch import Tensor
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.plain_warnings import reading, tell_warnings
 from facenet_ext.common.text import counted
-from facenet_ext.data.images import UnreadableImageError, decode, read_image
+from facenet_ext.data.decoding import Geometry
+from facenet_ext.data.image_list import ImageList
+from facenet_ext.data.images import UnreadableImageError, read_image
+from facenet_ext.data.listed import ListedImages
+from facenet_ext.data.placement import Room, place
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (6, 4, 3), np.uint8)).resize((32, 48))
@@ -156,8 +160,8 @@ def test_damaged_metadata_leaves_good_pixels_readable(tmp_path: Path) -> None:
     both = both[:33] + struct.pack(">L", len(block)) + chunk + _crc(chunk) + both[33:]
     path.write_bytes(both)
     assert torch.equal(pixels(path), turned), "what is whole of it counts"
-    for place in (b"\xff" * 4, struct.pack("<L", 10**6)):
-        far_away = (MAKE, ASCII, 10**5, place)
+    for offset in (b"\xff" * 4, struct.pack("<L", 10**6)):
+        far_away = (MAKE, ASCII, 10**5, offset)
         assert torch.equal(pixels(_tiff_with(tmp_path / "damaged.tif", far_away)), expected)
     truncated = (tmp_path / "good.png").read_bytes()[:-300]
     path.write_bytes(truncated)
@@ -307,11 +311,13 @@ def decoded(tmp_path: Path) -> Decoded:
     def run(count: int, damaged: int) -> tuple[int, str]:
         good, bad = saved(tmp_path / "good.png"), tmp_path / "bad.png"
         bad.write_bytes(b"no image")
-        paths = [bad] * damaged + [good] * (count - damaged)
+        names = [bad.name] * damaged + [good.name] * (count - damaged)
+        images = ListedImages(ImageList(tmp_path, names, ["Ann"] * count))
         said = io.StringIO()
-        images, kept = decode(paths, 4, 1, 1.0, Console(file=said, width=10_000))
-        assert kept == list(range(damaged, count))
-        return len(images), said.getvalue()
+        console = Console(file=said, width=10_000)
+        (placed,) = place([images], Geometry(4, 1), Room(memory=1.0), console)
+        assert placed.rows.tolist() == list(range(damaged, count))
+        return len(placed.values), said.getvalue()
 
     return run
 

@@ -10,9 +10,11 @@ from PIL import Image
 from rich.console import Console
 from small_runs import write_faces, write_pairs
 
-from facenet_ext.data.image_list import list_identities
-from facenet_ext.data.images import decode
+from facenet_ext.data.decoding import Geometry
+from facenet_ext.data.image_list import ImageList, list_identities
+from facenet_ext.data.listed import ListedImages
 from facenet_ext.data.pairs import Pairs, all_pairs
+from facenet_ext.data.placement import Room, place
 from facenet_ext.embedding.crop_resize import CropResize
 from facenet_ext.embedding.options import AugmentationOptions, OptimizerOptions
 from facenet_ext.evaluation.protocols import read_protocol
@@ -158,9 +160,10 @@ def test_images_are_decoded_upright_in_the_order_given(tmp_path: Path) -> None:
     exif[0x0112] = 3  # taken upside down
     image.save(tmp_path / "turned.png", exif=exif)
     Image.new("RGBA", (30, 30), (255, 0, 0, 255)).save(tmp_path / "colour.png")
-    paths = [tmp_path / "turned.png", tmp_path / "colour.png"]
-    pixels, kept = decode(paths, 10, 3, memory=1.0, console=Console(quiet=True))
-    assert kept == [0, 1]
+    images = ListedImages(ImageList(tmp_path, ["turned.png", "colour.png"], ["Ann", "Ann"]))
+    (placed,) = place([images], Geometry(10, 3), Room(memory=1.0), Console(quiet=True))
+    pixels = placed.values
+    assert placed.rows.tolist() == [0, 1]
     assert pixels.shape == (2, 3, 10, 10)
     assert pixels[1, :, 5, 5].tolist() == [255, 0, 0]
 
@@ -184,3 +187,19 @@ def test_a_shift_moves_the_crop_right_and_down() -> None:
     moved = CropResize(0.5, 10)(images, (0.05, 0.1))  # by one pixel right, by two down
     assert still[0, 0, 7, 6] == 1
     assert moved[0, 0, 5, 5] == pytest.approx(1, abs=1e-4)
+
+
+def test_the_same_pairs_of_huge_identities_are_sampled_without_listing_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("facenet_ext.data.pairs._MOST_PAIRS", 2_000)
+    labels = torch.tensor([4] * 90 + [7] + [2] * 40 + [9] * 3)[torch.randperm(134)]
+    pairs = all_pairs(labels)  # of 4,788 same pairs
+    assert torch.equal(pairs.same, labels[pairs.first] == labels[pairs.second])
+    same = torch.stack([pairs.first, pairs.second])[:, pairs.same]
+    named = {tuple(sorted(pair)) for pair in same.T.tolist()}
+    assert 1_500 < same.shape[1] == len(named), "each once"
+    assert (same[0] != same[1]).all()
+    of = torch.bincount(labels[same[0]], minlength=10) / len(named)
+    expected = torch.tensor([40 * 39, 90 * 89, 3 * 2]) / (2 * 4_788)
+    torch.testing.assert_close(of[[2, 4, 9]], expected, atol=0.03, rtol=0)

@@ -18,6 +18,7 @@ from small_runs import TINY, write_faces
 import facenet_ext.train.run
 from facenet_ext.cli.train import main
 from facenet_ext.common.errors import in_flags
+from facenet_ext.data.image_list import ImageList
 from facenet_ext.embedding.loading import load_embedder
 from facenet_ext.embedding.operating_points import OperatingPoints
 from facenet_ext.embedding.options import DataOptions
@@ -139,12 +140,17 @@ def test_images_of_the_right_size_that_the_network_has_not_learned(
     assert "outside the range of what the network has learned" in text
 
 
+def listed(*paths: Path) -> ImageList:
+    root = Path(paths[0].anchor)
+    return ImageList(root, [str(path.relative_to(root)) for path in paths], [""] * len(paths))
+
+
 def test_one_odd_image_among_many_is_no_reason(digits: Path, photos: Path) -> None:
     embedder = load_embedder(digits / "run" / "checkpoints" / "best.ckpt")
     paths = sorted((digits / "files").glob("*/*"))
-    assert warn_of_images(embedder, [*paths[:20], photos / "A" / "0.jpg"]) == []
-    assert len(warn_of_images(embedder, [photos / "A" / "0.jpg"])) == 2
-    assert warn_of_images(embedder, [photos / "no.jpg"]) == []
+    assert warn_of_images(embedder, listed(*paths[:20], photos / "A" / "0.jpg")) == []
+    assert len(warn_of_images(embedder, listed(photos / "A" / "0.jpg"))) == 2
+    assert warn_of_images(embedder, listed(photos / "no.jpg")) == []
 
 
 @pytest.mark.parametrize(
@@ -174,11 +180,11 @@ def test_a_look_is_at_the_picture_as_a_viewer_shows_it(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a right angle
     Image.new("RGB", (40, 20), (90, 90, 90)).save(tmp_path / "turned.jpg", exif=exif)
-    assert look_at(tmp_path / "turned.jpg") == Look(20, 40, False)
+    assert look_at((tmp_path / "turned.jpg").read_bytes()) == Look(20, 40, False)
     Image.new("RGB", (40, 20), (90, 40, 90)).save(tmp_path / "colour.png")
-    assert look_at(tmp_path / "colour.png") == Look(40, 20, True)
+    assert look_at((tmp_path / "colour.png").read_bytes()) == Look(40, 20, True)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    assert look_at(tmp_path / "broken.png") is None
+    assert look_at((tmp_path / "broken.png").read_bytes()) is None
 
 
 def test_a_loose_threshold_and_a_guessing_model() -> None:
@@ -220,7 +226,7 @@ def changed(run: Path, copy: Path, change: Any) -> Path:
 def test_older_checkpoints_tell_what_they_can(
     world: Path, digits: Path, photos: Path, tmp_path: Path
 ) -> None:
-    odd = [photos / "A" / "0.jpg"]
+    odd = listed(photos / "A" / "0.jpg")
     for run, count in ((world / "old", 0), (digits / "run", 1)):
         old = changed(run, tmp_path / run.parent.name, lambda kept: kept.pop("training"))
         embedder = load_embedder(old / "checkpoints" / "best.ckpt")
