@@ -281,7 +281,7 @@ def test_bench_of_few_dimensions_and_too_many_threads(command: Command) -> None:
         ("recognition.embedding.read_row", "embed {faces} --checkpoint {run}"),
         ("commands.cluster.decode_row", "cluster {faces} --checkpoint {run} --threshold 1"),
         ("commands.evaluate.make_report", "evaluate --checkpoint {run} --quality 0 --output out"),
-        ("commands.mine.load", "mine {run}"),
+        ("train.data.load", "mine {run}"),
         ("embedding.loading.torch.load", "verify a.png b.png --checkpoint {run}"),
     ],
 )

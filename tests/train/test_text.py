@@ -23,7 +23,7 @@ from facenet_ext.data.features import read_features
 from facenet_ext.data.image_list import list_identities
 from facenet_ext.data.pairs_file import read_pairs
 from facenet_ext.embedding.options import DataOptions
-from facenet_ext.evaluation.held_out import split
+from facenet_ext.evaluation.held_out import list_val
 from facenet_ext.evaluation.protocols import make_protocol, read_protocol
 from facenet_ext.recognition import read_embeddings
 
@@ -145,7 +145,7 @@ def test_all_pairs_and_who_is_held_out_go_by_the_person(tmp_path: Path) -> None:
     composed = write_faces(tmp_path / "nfc", people)
     decomposed = write_faces(tmp_path / "nfd", {nfd(name): 4 for name in people})
     held_out, again = (
-        set(split(DataOptions(data=str(root), held_out=0.5)).val.people)
+        set(list_val(DataOptions(data=str(root), held_out=0.5))[0].people)
         for root in (composed, decomposed)
     )
     assert held_out == again
