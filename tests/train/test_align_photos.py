@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,8 @@ def test_it_goes_on_after_a_kill(
 
     real = blocks.Blocks.finish
     with monkeypatch.context() as patch:
+        # By one thread, so that the tenth photo is in the second block.
+        patch.setattr(photos, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
         if moment == "at the end":
             patch.setattr(photos, "write_json", kill)
         elif moment == "before a block is told":
