@@ -125,9 +125,11 @@ void fault(const char* what) {
 }
 
 void require_capability(int capability, const char* instruction) {
-  if (machine().capability() < capability)
+  const Machine* running = Machine::running();  // null where the host calls a device function
+  const int here = running == nullptr ? device_capability() : running->capability();
+  if (here < capability)
     machine().fault(std::string(instruction) + " on a device of capability " +
-                    std::to_string(machine().capability()) + ", which has no such instruction");
+                    std::to_string(here) + ", which has no such instruction");
 }
 
 int block_barrier(BarrierKind kind, bool predicate) {
