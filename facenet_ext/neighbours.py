@@ -101,11 +101,7 @@ def nearest(
     """
     ranks = Ranks.among(group)
     with ranks.together():
-        check.check_embeddings("embeddings", embeddings)
-        check.check_values("embeddings", embeddings)
-        check.check_choice("distance", distance, check.DISTANCES)
-        if ref_emb is not None:
-            embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        embeddings, ref_emb = _checked(embeddings, ref_emb, distance)
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
             raise ValueError(f"k: expected 1 to {_MOST}, got {k!r}")
     if ranks.size > 1:
@@ -163,11 +159,7 @@ def within(
     """
     ranks = Ranks.among(group)
     with ranks.together():
-        check.check_embeddings("embeddings", embeddings)
-        check.check_values("embeddings", embeddings)
-        check.check_choice("distance", distance, check.DISTANCES)
-        if ref_emb is not None:
-            embeddings, ref_emb = check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)
+        embeddings, ref_emb = _checked(embeddings, ref_emb, distance)
         if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not radius >= 0:
             raise ValueError(f"radius: expected a number from 0, got {radius!r}")
     columns = embeddings if ref_emb is None else ref_emb
@@ -202,3 +194,15 @@ def within(
     first, second, distances = gather_pieces(ranks, parts, (nothing, nothing, nothing.to(dtype)))
     order = torch.argsort(first * max(n, 1) + second)
     return PairsWithin(first[order], second[order], distances[order])
+
+
+def _checked(
+    embeddings: Tensor, ref_emb: Tensor | None, distance: str
+) -> tuple[Tensor, Tensor | None]:
+    """Check what both functions take, and return the rows in one dtype."""
+    check.check_embeddings("embeddings", embeddings)
+    check.check_values("embeddings", embeddings)
+    check.check_choice("distance", distance, check.DISTANCES)
+    if ref_emb is None:
+        return embeddings, None
+    return check.check_pair("embeddings", embeddings, "ref_emb", ref_emb)

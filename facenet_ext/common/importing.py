@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from facenet_ext.common.errors import InputError
+from facenet_ext.common.errors import InputError, one_line
 
 __all__ = ["import_module", "import_named"]
 
@@ -63,7 +63,6 @@ def import_module(name: str, asked: str) -> ModuleType:
             ) from None
         raise InputError(f"{asked}: {name} cannot be imported ({missing})") from missing
     except Exception as error:  # any: the code is not ours
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{asked}: {name} cannot be imported ({type(error).__name__}: {reason})"
+            f"{asked}: {name} cannot be imported ({type(error).__name__}: {one_line(error)})"
         ) from error
