@@ -53,20 +53,14 @@ def execute(options: AlignOptions) -> int:
     detector = load_detector(options.detector, options.min_face_size)
     choice = FaceChoice(options.faces, options.min_face_size, options.min_score)
     start = time.perf_counter()
-    begun: list[int] = []
     with Counting("finding faces", console) as bar:
-
-        def progress(done: int, total: int) -> None:
-            begun.append(done)
-            bar(done, total)
-
         aligned = align_photos(
-            photos, output, detector, cut, choice, progress=progress, group=everyone()
+            photos, output, detector, cut, choice, progress=bar, group=everyone()
         )
     if not is_first():
         return 0
     seconds = time.perf_counter() - start
-    now = aligned.photos - begun[0] if begun else 0  # the others were done before
+    now = aligned.photos - bar.begun if bar.begun is not None else 0  # the others were done before
     with writing(output):
         write_text(output / _REPORT, _report(aligned, cut, options.photos))
     figures = {

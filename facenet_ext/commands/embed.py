@@ -35,13 +35,7 @@ def execute(options: EmbedOptions) -> None:
     warnings.add(*warn_of_cut(model.module.provenance.cut, images))
     output = Path(options.output)
     start = time.perf_counter()
-    begun: list[int] = []
     with Counting("embedding", console) as bar:
-
-        def progress(done: int, total: int) -> None:
-            begun.append(done)
-            bar(done, total)
-
         stored = embed_images(
             model.module,
             model.name,
@@ -49,14 +43,14 @@ def execute(options: EmbedOptions) -> None:
             output,
             stop_at_unreadable=options.on_unreadable == "stop",
             batch=options.batch,
-            progress=progress,
+            progress=bar,
             group=everyone(),
         )
     if not is_first():
         return
     seconds = time.perf_counter() - start
     warnings.add(*warn_of_images(model.module, images))
-    now = len(images) - begun[0] if begun else 0  # the others were done before
+    now = len(images) - bar.begun if bar.begun is not None else 0  # the others were done before
     unreadable = len(images) - len(stored)
     figures = {
         "output": str(output),

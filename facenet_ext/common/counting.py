@@ -11,6 +11,9 @@ class Counting(Progress):
 
     It shows nothing where the output is not a terminal.
 
+    Attributes:
+        begun: how far it was when it was told first; None before that.
+
     Args:
         what: what is being done.
         console: where to print.
@@ -23,7 +26,10 @@ class Counting(Progress):
     def __init__(self, what: str, console: Console) -> None:
         super().__init__(console=console, disable=not console.is_terminal, transient=True)
         self._task = self.add_task(what, total=None)
+        self.begun: int | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Move the bar."""
+        if self.begun is None:
+            self.begun = done
         self.update(self._task, completed=done, total=total)
