@@ -75,8 +75,10 @@ STABLE_TORCH_LIBRARY(facenet_ext, m) {
 
   // the loss ("supcon", "ntxent") of a softmax over each anchor's pairs by their cosine, its
   // gradients and totals
+  // partial: the batch is a part of one whose other parts may have a negative, so that the loss is
+  // not 0 where this part has none
   m.def(
       "softmax_loss(Tensor emb, Tensor labels, Tensor? ref_emb, Tensor? ref_labels, "
-      "Tensor? anchor_ids, Tensor? ref_ids, str loss, float temperature, str reduction, "
-      "bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor? anchor_ids, Tensor? ref_ids, str loss, float temperature, bool partial, "
+      "str reduction, bool emb_grad, bool ref_grad) -> (Tensor, Tensor, Tensor, Tensor)");
 }

@@ -33,12 +33,19 @@ class Across:
         """What a gradient is multiplied by, so that what the ranks combine is the batch's."""
         return self.ranks.size if self.average else 1
 
-    def loss(self, compute: Callable[[Totals], Tensor], reduction: str) -> Tensor:
+    def loss(
+        self,
+        compute: Callable[[Totals], Tensor],
+        reduction: str,
+        has_negatives: Tensor | None = None,
+    ) -> Tensor:
         """The batch's loss, from one all-reduce of its sum and counts.
 
         Args:
             compute: returns this rank's reduced loss, and appends its totals: see ``csrc/ops.cpp``.
             reduction: of the loss.
+            has_negatives: ``[]``, whether this rank has a negative pair. Without one on any rank
+                the loss is 0. None: it does not depend on that.
 
         Returns:
             A scalar, the same on every rank.
@@ -57,6 +64,8 @@ class Across:
         place = kept[0].device if kept else self.ranks.device
         own = kept[0] if kept else torch.full((3,), torch.nan, dtype=torch.float64, device=place)
         totals = torch.cat([own, own.new_tensor([error is not None])])
+        if has_negatives is not None:
+            totals = torch.cat([totals, has_negatives.to(totals).view(1)])
         self.ranks.all_reduce(totals)
         if totals.is_cpu and totals[3] > 0:
             self.ranks.raise_first(error)
@@ -108,8 +117,9 @@ class _BatchLoss(torch.autograd.Function):
         ctx: Any, local: Tensor, own: Tensor, totals: Tensor, reduction: str, factor: int
     ) -> Tensor:
         of_all = divisor(totals, reduction)
-        ctx.factor = (divisor(own, reduction) / of_all * factor).to(local.dtype)
-        return (totals[0] / of_all).to(local.dtype)
+        counts = (totals[4:] > 0).all()  # there is a negative, or it does not matter
+        ctx.factor = (divisor(own, reduction) / of_all * factor * counts).to(local.dtype)
+        return (totals[0] / of_all * counts).to(local.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:

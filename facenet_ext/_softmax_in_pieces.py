@@ -42,7 +42,7 @@ def softmax_loss(batch: Batch, loss: str, temperature: float, reduction: str) ->
         )
         return total / divisor(totals[0], reduction).to(total.dtype)
 
-    return across.loss(compute, reduction)
+    return across.loss(compute, reduction, batch.has_negatives())
 
 
 def _directions(rows: Tensor) -> Tensor:
@@ -115,8 +115,6 @@ class _Softmax(torch.autograd.Function):
         positives, negatives = counts
         share = positives.clamp(min=1).double() if of_supcon else torch.ones_like(log_sum)
         share = share.reciprocal()
-        if not (negatives > 0).any():
-            share = torch.zeros_like(share)  # as without any negative the loss is 0
         terms = short if of_supcon else softplus(short, threshold=700.0)
         slopes = torch.ones_like(short) if of_supcon else short.sigmoid()
         # index_put sorts, and so has one order of additions on a GPU too.
@@ -124,10 +122,10 @@ class _Softmax(torch.autograd.Function):
         ctx.factor = share * summed
         total = (share[anchor] * terms).sum()
         if of_supcon:
-            counted = len(x) * (share > 0).any()
-            nonzero = ((positives > 0) & (positives + negatives > 1)).sum() * (share > 0).any()
+            counted = positives.new_tensor(len(x))
+            nonzero = ((positives > 0) & (positives + negatives > 1)).sum()
         else:
-            counted = positives.sum() * (share > 0).any()
+            counted = positives.sum()
             nonzero = positives[negatives > 0].sum()
         poison = torch.where(finite, 1.0, torch.nan)
         totals.append(torch.stack([total * poison, counted.double(), nonzero.double()]))

@@ -254,6 +254,13 @@ class Batch:
         self.pieces, self.ref_labels = pieces, ref_labels
         self.anchor_ids, self.ref_ids = anchor_ids, ref_ids
 
+    def has_negatives(self) -> Tensor:
+        """``[]``, whether an anchor and a candidate have different labels, or two candidates."""
+        labels = self.labels
+        if self.ref_labels is not None:
+            labels = torch.cat([self.ref_labels, labels])
+        return (labels != labels[:1]).any()
+
     def warn_without_triplets(self, result: Tensor) -> None:
         """Warns if the labels allow no triplet; ``result`` is a loss [], or losses [T]."""
         if self.across is None or self.across.ranks.rank == 0:

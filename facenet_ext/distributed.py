@@ -44,10 +44,11 @@ class DistributedLoss(nn.Module):
     triplets, ties and counts of one process. DDP and FSDP average the gradients of ranks, so with
     the factor W the gradients of parameters are one process's too.
 
-    A step sends the rows, once, with their labels; a sum and two counts; and the gradients of the
-    rows, once. A rank compares its M_r anchors with all N rows as they stream by. Nothing of the
-    size M_r x N is stored. Ranks may have different numbers of rows, also none. Random rules draw
-    from rank 0's generator, and every rank's generator moves on.
+    A step sends the rows, once, with their labels; a sum and two counts (of a softmax loss also
+    whether there is a negative); and the gradients of the rows, once. A rank compares its M_r
+    anchors with all N rows as they stream by. Nothing of the size M_r x N is stored. Ranks may have
+    different numbers of rows, also none. Random rules draw from rank 0's generator, and every
+    rank's generator moves on.
 
     ``torch.compile`` runs it as it is, between two graphs. Where there is no process group it is
     the loss alone.

@@ -326,7 +326,7 @@ RULES = {
         *(0, False, "sum"),
     ),
     "triplet_margin_loss": ("all", 0.2, "euclidean", 0, False, "sum"),
-    "softmax_loss": ("supcon", 0.1, "sum"),
+    "softmax_loss": ("supcon", 0.1, False, "sum"),
 }
 
 

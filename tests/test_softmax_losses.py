@@ -323,11 +323,11 @@ def test_the_operator_refuses_a_temperature_too() -> None:
     batch = (*make_batch("pairs", 8, 3), None, None, None, None)
     for t in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(RuntimeError, match="temperature: expected a number above 0"):
-            torch.ops.facenet_ext.softmax_loss(*batch, "supcon", t, "mean", False, False)
+            torch.ops.facenet_ext.softmax_loss(*batch, "supcon", t, False, "mean", False, False)
     with pytest.raises(
         RuntimeError, match="loss: expected one of 'supcon', 'ntxent', got 'triplet'"
     ):
-        torch.ops.facenet_ext.softmax_loss(*batch, "triplet", 0.1, "mean", False, False)
+        torch.ops.facenet_ext.softmax_loss(*batch, "triplet", 0.1, False, "mean", False, False)
 
 
 @pytest.mark.parametrize(

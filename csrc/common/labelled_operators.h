@@ -37,6 +37,7 @@ struct SoftmaxLossArguments {
   BatchArguments batch;
   SoftmaxLoss loss;
   double temperature;
+  bool partial;  // without any negative here the loss is not 0
   Reduction reduction;
   bool emb_grad, ref_grad;  // as in MinedTripletLossArguments
 };
@@ -132,14 +133,14 @@ LossAndGradients softmax_loss(const Tensor& emb, const Tensor& labels,
                               const std::optional<Tensor>& ref_labels,
                               const std::optional<Tensor>& anchor_ids,
                               const std::optional<Tensor>& ref_ids, const std::string& loss,
-                              double temperature, const std::string& reduction, bool emb_grad,
-                              bool ref_grad) {
+                              double temperature, bool partial, const std::string& reduction,
+                              bool emb_grad, bool ref_grad) {
   const BatchArguments batch{emb,        labels,  ref_emb,          ref_labels,
                              anchor_ids, ref_ids, Distance::kCosine};
   batch.check();
   check_temperature(temperature);
-  return kernel({batch, parse_softmax_loss(loss), temperature, parse_reduction(reduction), emb_grad,
-                 ref_grad && ref_emb.has_value()});
+  return kernel({batch, parse_softmax_loss(loss), temperature, partial, parse_reduction(reduction),
+                 emb_grad, ref_grad && ref_emb.has_value()});
 }
 
 template <Tensor (*kernel)(const DistanceHistogramArguments&)>

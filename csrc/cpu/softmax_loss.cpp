@@ -39,11 +39,12 @@ struct SoftmaxArrays {
 
 // What all anchors add up to, in order, and what the weights of their pairs are made of.
 template <class T>
-LossTotals finish_anchors(const SoftmaxKernel<T>& kernel) {
+LossTotals finish_anchors(const SoftmaxKernel<T>& kernel, bool partial) {
   const Pairs<T>& pairs = *kernel.pairs;
   const SoftmaxAnchors<T>& a = kernel.anchors;
   LossTotals totals;
-  if (!has_negatives(pairs.class_begin, pairs.class_end, pairs.anchors.rows, pairs.candidates.rows))
+  if (!partial &&
+      !has_negatives(pairs.class_begin, pairs.class_end, pairs.anchors.rows, pairs.candidates.rows))
     return totals;
   for (int64_t i = 0; i < pairs.anchors.rows; ++i) {
     const int64_t positives = a.positives[i];
@@ -69,7 +70,7 @@ LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
         arguments.loss, T(arguments.temperature), &batch.set.pairs(), true, false, arrays.view()};
     kernels<T>().softmax_sums(kernel);
     kernels<T>().softmax_positives(kernel);
-    LossTotals totals = finish_anchors(kernel);
+    LossTotals totals = finish_anchors(kernel, arguments.partial);
     if (!batch.finite()) totals.poison();
     const Tensor loss = totals.value<T>(emb, arguments.reduction);
 

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kBlock, 2) clear_sums(const int64_t count, Sof
 // anchor's loss and its weights. Always added up in the same order.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    finish_anchors(const SoftmaxArguments<T> of, const int64_t stripes,
+    finish_anchors(const SoftmaxArguments<T> of, const int64_t stripes, const bool partial,
                    const LossSums<T, int64_t> to) {
   const int32_t i = int32_t(warp_number());
   const Pairs<T>& pairs = of.pairs;
@@ -64,7 +64,8 @@ __global__ void __launch_bounds__(kBlock, 2)
   slopes = warp_sum(slopes);
   positives = warp_sum(positives);
   if (lane() != 0) return;
-  const bool counts = has_negatives(pairs.class_begin, pairs.class_end, x.count, y.count);
+  const bool counts =
+      partial || has_negatives(pairs.class_begin, pairs.class_end, x.count, y.count);
   const int64_t negatives = y.count - (pairs.class_end[i] - pairs.class_begin[i]);
   const T share = counts ? softmax_share<T>(of.loss, positives) : T(0);
   to.loss[i] = share > T(0) ? share * terms.value() : T(0);
@@ -98,7 +99,7 @@ LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
            sizes.stripes * sizes.count, arrays.sums);
     pass.template run<SoftmaxSums<T>>("softmax_sums", softmax);
     launch("finish_anchors", shapes, device.stream(), {blocks_of_warps(sizes.count), kBlock},
-           finish_anchors<T>, softmax, sizes.stripes, arrays.losses);
+           finish_anchors<T>, softmax, sizes.stripes, arguments.partial, arrays.losses);
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
     launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int64_t>,

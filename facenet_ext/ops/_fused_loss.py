@@ -41,11 +41,18 @@ class FusedLoss:
             self._operator, differentiable_once(backward), _setup_context
         )
 
-    def __call__(self, batch: Batch, *options: Any) -> Tensor:
-        """The loss of a batch; ``options`` are the arguments between the batch and the flags."""
+    def __call__(self, batch: Batch, *options: Any, has_negatives: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            batch: of one process, or this rank's.
+            options: the arguments between the batch and the flags.
+            has_negatives: see :meth:`.Across.loss`.
+        """
         if batch.across is None:
             return self._loss(batch, options, None)
-        return batch.across.loss(functools.partial(self._loss, batch, options), options[-1])
+        compute = functools.partial(self._loss, batch, options)
+        return batch.across.loss(compute, options[-1], has_negatives)
 
     def _loss(self, batch: Batch, options: tuple[Any, ...], totals: list[Tensor] | None) -> Tensor:
         """The loss of these anchors; their totals are appended where there is a list."""

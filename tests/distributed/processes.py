@@ -129,13 +129,17 @@ def _work(
     with open(Path(folder, f"stack{rank}"), "w") as stack:
         faulthandler.register(signal.SIGUSR1, stack, all_threads=False)
         try:
+            store = dist.FileStore(str(Path(folder, "store")), world_size)
             dist.init_process_group(
                 "gloo",
-                store=dist.FileStore(str(Path(folder, "store")), world_size),
+                store=store,
                 rank=rank,
                 world_size=world_size,
                 timeout=datetime.timedelta(seconds=limit),
             )
+            # One that ends at once would close connections that others are about to make.
+            store.set(f"connected{rank}", "")
+            store.wait([f"connected{other}" for other in range(world_size)])
             try:
                 result = True, pickle.dumps(function(*arguments))
             finally:

@@ -267,6 +267,31 @@ def test_float32_in_pieces() -> None:
     assert_same_as_one_process([(loss, batch, [3, 197], []) for loss in cases], chunk_rows=64)
 
 
+@pytest.mark.parametrize("chunk_rows", [None, 2])
+@pytest.mark.parametrize(
+    "labels",
+    [[1, 1, 1, 1, 1], [2, 2, 1, 1, 1], [2, 1, 1, 1, 1], [1, 1, 1, 2, 3], [2, 2, 2, 2, 2]],
+    ids=lambda labels: "".join(map(str, labels)),
+)
+def test_a_bank_of_one_label(labels: list[int], chunk_rows: int | None) -> None:
+    """Whether there is any negative is decided for the batch, and not on each rank."""
+    batch = make_batch(5, torch.float64, bank=6)
+    batch["labels"] = torch.tensor(labels)
+    batch["ref_labels"] = torch.ones(6, dtype=torch.int64)
+    cases = [
+        kind(reduction=r)
+        for kind, r in itertools.product((losses.SupConLoss, losses.NTXentLoss), REDUCTIONS[:3])
+    ]
+    for with_ids in (True, False):
+        if not with_ids:
+            del batch["anchor_ids"], batch["ref_ids"]
+        for rows in ([2, 3], [0, 5]):
+            sizes = rows, [5, 1]
+            assert_same_as_one_process(
+                [(loss, batch, *sizes) for loss in cases], chunk_rows=chunk_rows
+            )
+
+
 def without_gradients(batch: Batch, rows: list[int], bank: list[int]) -> list[Tensor]:
     mine = share(batch, Ranks.of().rank, rows, bank)
     found = []
