@@ -54,41 +54,57 @@ endforeach()
 list(JOIN told " " FACENET_CUDA_ARCHITECTURES)
 message(STATUS "CUDA library: toolkit ${FACENET_CUDA_VERSION}, for ${FACENET_CUDA_ARCHITECTURES}")
 
-# The longest to compile come first.
+# Kernels (.cu, the longest to compile first), then operators and what else asks torch (.cpp).
 add_library(
   facenet_ext_cuda MODULE
-  csrc/cuda/cub.cu
-  csrc/cuda/distances.cu
   csrc/cuda/distance_histogram.cu
+  csrc/cuda/search_random.cu
+  csrc/cuda/softmax_loss.cu
   csrc/cuda/search_successor_many.cu
   csrc/cuda/search_successor_few.cu
+  csrc/cuda/distances.cu
+  csrc/cuda/triplet_margin_loss.cu
+  csrc/cuda/cub.cu
   csrc/cuda/search_hardest.cu
-  csrc/cuda/search_random.cu
   csrc/cuda/edges.cu
   csrc/cuda/labels.cu
+  csrc/cuda/loss_sums.cu
   csrc/cuda/mined_triplet_loss.cu
-  csrc/cuda/labelled_batch.cu
   csrc/cuda/nearest.cu
   csrc/cuda/pairs_within.cu
-  csrc/cuda/pairwise_squared_distance.cu
   csrc/cuda/prepare.cu
   csrc/cuda/search.cu
-  csrc/cuda/softmax_loss.cu
   csrc/cuda/select_triplets.cu
   csrc/cuda/selection.cu
   csrc/cuda/triplet_losses.cu
-  csrc/cuda/triplet_margin_loss.cu)
+  csrc/cuda/device.cpp
+  csrc/cuda/distance_histogram.cpp
+  csrc/cuda/labelled_batch.cpp
+  csrc/cuda/launch.cpp
+  csrc/cuda/mined_triplet_loss.cpp
+  csrc/cuda/nearest.cpp
+  csrc/cuda/pairs_within.cpp
+  csrc/cuda/pairwise_squared_distance.cpp
+  csrc/cuda/select_triplets.cpp
+  csrc/cuda/softmax_loss.cpp
+  csrc/cuda/triplet_losses.cpp
+  csrc/cuda/triplet_margin_loss.cpp
+  csrc/cuda/workspace.cpp)
 target_link_libraries(facenet_ext_cuda PRIVATE facenet_torch)
+target_include_directories(facenet_ext_cuda SYSTEM
+                           PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+# The dispatch key that the operators are registered for.
+target_compile_definitions(facenet_ext_cuda PRIVATE FACENET_CUDA_KEY=CUDA)
 # torch declares its CUDA functions under this name. Those of libtorch_cuda stay undefined here, as
 # a CPU torch, which has no such library, must be enough to build against; a CUDA torch, the only
 # one that this library is loaded under, has them.
 target_compile_definitions(facenet_ext_cuda PRIVATE USE_CUDA)
 # Two architectures of a file at a time: the largest files are otherwise what the others' end waits
 # for.
-target_compile_options(facenet_ext_cuda PRIVATE --threads=2)
+target_compile_options(facenet_ext_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--threads=2>)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0)
   # A tenth of the size. Drivers for CUDA 12.0 could not read it, and need not for this toolkit.
-  target_compile_options(facenet_ext_cuda PRIVATE -compress-mode=size)
+  target_compile_options(facenet_ext_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-compress-mode=size>)
 endif()
 # The runtime is the library's own, whichever torch has, and none of its names are seen outside.
 target_link_options(facenet_ext_cuda PRIVATE -Wl,--exclude-libs,ALL)

@@ -5,26 +5,12 @@
 #include <string>
 
 #include "common/checks.h"
+#include "common/rules.h"
 #include "semantics/band.h"
 #include "semantics/distance.h"
 #include "semantics/softmax.h"
 
 namespace facenet {
-
-enum class PositiveRule { kAll, kHardest, kEasiest };
-enum class NegativeRule {
-  kSemihard,
-  kHardest,
-  kRandomSemihard,
-  kRandomViolating,
-  kDistanceWeighted
-};
-enum class Fallback { kFarthest, kDrop };
-enum class Reduction { kMean, kMeanNonzero, kSum };
-
-inline bool is_random(NegativeRule rule) {
-  return rule != NegativeRule::kSemihard && rule != NegativeRule::kHardest;
-}
 
 template <class E>
 struct Choice {

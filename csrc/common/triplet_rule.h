@@ -1,23 +1,11 @@
-// The rule by which an operator selects triplets.
+// The rule of rules.h from the arguments of an operator.
 #pragma once
 
 #include <optional>
 
 #include "common/options.h"
-#include "semantics/random.h"
 
 namespace facenet {
-
-struct TripletRule {
-  PositiveRule positives;
-  NegativeRule negatives;
-  double margin;       // of the loss, of within_margin and of the uniform rules
-  bool within_margin;  // only semi-hard negatives have this bound
-  Fallback fallback;   // of rules that are not random
-  double cutoff;       // of distance-weighted negatives, as is nonzero_loss_cutoff
-  double nonzero_loss_cutoff;
-  Seed seed;
-};
 
 inline TripletRule parse_rule(const Tensor& emb, const std::optional<Tensor>& seed,
                               const std::string& positives, const std::string& negatives,

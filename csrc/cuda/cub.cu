@@ -4,25 +4,26 @@
 #include "cuda/cub.h"
 #include "cuda/edges.h"
 #include "cuda/launch.h"
+#include "cuda/workspace.h"
 
 namespace facenet::cuda {
 namespace {
 
 // f(null, bytes) asks how much temporary memory it wants, f(memory, bytes) runs.
 template <class F>
-void with_temporary(const char* what, int64_t count, const Tensor& like, const F& f) {
-  const std::string message = what + (" of " + std::to_string(count));
+void with_temporary(const char* what, const Device& device, int64_t count, const F& f) {
+  const Sizes sizes{{"count", count}};
   size_t bytes = 0;
-  check_cuda(f(nullptr, bytes), message.c_str());
-  const Tensor memory = torch::stable::new_empty(like, {int64_t(bytes)}, ScalarType::Byte);
-  check_cuda(f(memory.data_ptr(), bytes), message.c_str());
+  check_cuda(f(nullptr, bytes), what, sizes);
+  const Memory memory(device, bytes);
+  check_cuda(f(memory.data(), bytes), what, sizes);
 }
 
 template <class Key, class Value>
-void sort(const Device& device, const Tensor& like, int64_t count, int bits, const Key* keys,
-          Key* sorted_keys, const Value* values, Value* sorted_values) {
+void sort(const Device& device, int64_t count, int bits, const Key* keys, Key* sorted_keys,
+          const Value* values, Value* sorted_values) {
   if (count == 0) return;
-  with_temporary("sort", count, like, [&](void* temporary, size_t& bytes) {
+  with_temporary("sort", device, count, [&](void* temporary, size_t& bytes) {
     return ::cub::DeviceRadixSort::SortPairs(temporary, bytes, keys, sorted_keys, values,
                                              sorted_values, count, 0, bits, device.stream());
   });
@@ -30,28 +31,26 @@ void sort(const Device& device, const Tensor& like, int64_t count, int bits, con
 
 }  // namespace
 
-void sort_by_key(const Device& device, const Tensor& like, int64_t count, const int64_t* keys,
-                 int64_t* sorted_keys, const int32_t* values, int32_t* sorted_values) {
-  sort(device, like, count, 64, keys, sorted_keys, values, sorted_values);
+void sort_by_key(const Device& device, int64_t count, const int64_t* keys, int64_t* sorted_keys,
+                 const int32_t* values, int32_t* sorted_values) {
+  sort(device, count, 64, keys, sorted_keys, values, sorted_values);
 }
 
 template <class T>
-void sort_by_key(const Device& device, const Tensor& like, int64_t count, int bits,
-                 const uint32_t* keys, uint32_t* sorted_keys, const Edge<T>* values,
-                 Edge<T>* sorted_values) {
-  sort(device, like, count, bits, keys, sorted_keys, values, sorted_values);
+void sort_by_key(const Device& device, int64_t count, int bits, const uint32_t* keys,
+                 uint32_t* sorted_keys, const Edge<T>* values, Edge<T>* sorted_values) {
+  sort(device, count, bits, keys, sorted_keys, values, sorted_values);
 }
 
-void add_up(const Device& device, const Tensor& like, int64_t count, const int64_t* terms,
-            int64_t* sums) {
-  with_temporary("sum", count, like, [&](void* temporary, size_t& bytes) {
+void add_up(const Device& device, int64_t count, const int64_t* terms, int64_t* sums) {
+  with_temporary("sum", device, count, [&](void* temporary, size_t& bytes) {
     return ::cub::DeviceScan::ExclusiveSum(temporary, bytes, terms, sums, count, device.stream());
   });
 }
 
-template void sort_by_key(const Device&, const Tensor&, int64_t, int, const uint32_t*, uint32_t*,
+template void sort_by_key(const Device&, int64_t, int, const uint32_t*, uint32_t*,
                           const Edge<float>*, Edge<float>*);
-template void sort_by_key(const Device&, const Tensor&, int64_t, int, const uint32_t*, uint32_t*,
+template void sort_by_key(const Device&, int64_t, int, const uint32_t*, uint32_t*,
                           const Edge<double>*, Edge<double>*);
 
 }  // namespace facenet::cuda

@@ -10,18 +10,16 @@ namespace facenet::cuda {
 template <class T>
 struct Edge;
 
-// Stable: what has equal keys keeps its order. `like` is a tensor of the device.
-void sort_by_key(const Device& device, const Tensor& like, int64_t count, const int64_t* keys,
-                 int64_t* sorted_keys, const int32_t* values, int32_t* sorted_values);
+// Stable: what has equal keys keeps its order.
+void sort_by_key(const Device& device, int64_t count, const int64_t* keys, int64_t* sorted_keys,
+                 const int32_t* values, int32_t* sorted_values);
 
 // Only the lowest `bits` of the keys count.
 template <class T>
-void sort_by_key(const Device& device, const Tensor& like, int64_t count, int bits,
-                 const uint32_t* keys, uint32_t* sorted_keys, const Edge<T>* values,
-                 Edge<T>* sorted_values);
+void sort_by_key(const Device& device, int64_t count, int bits, const uint32_t* keys,
+                 uint32_t* sorted_keys, const Edge<T>* values, Edge<T>* sorted_values);
 
 // sums[k] becomes the sum of the terms before term k. [count] both
-void add_up(const Device& device, const Tensor& like, int64_t count, const int64_t* terms,
-            int64_t* sums);
+void add_up(const Device& device, int64_t count, const int64_t* terms, int64_t* sums);
 
 }  // namespace facenet::cuda

@@ -1,58 +1,46 @@
 // The device and stream of a call: those that torch has current. Never the default stream.
 //
-// The host emulation under tests/ replaces this file.
+// This header and all that the kernels include are without torch, whose headers take nvcc longer
+// than most kernels. device.cpp asks torch; the host emulation under tests/ has its own.
 #pragma once
 
 #include <cuda_runtime.h>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
 
-#include "common/checks.h"
-#include "cuda/launch.h"
+#include <cstddef>
+#include <cstdint>
 
-// The dispatch key that the operators of csrc/cuda are registered for.
-#define FACENET_CUDA_KEY CUDA
+namespace torch::stable {
+class Tensor;
+}
 
 namespace facenet::cuda {
-
-// What lies between two arrays of a workspace: watched by the emulation, free here.
-constexpr size_t kGap = 0;
-inline void guard_gap(void*, size_t) {}
-inline void unguard(void*, size_t) {}
 
 class Device {
  public:
   // Makes the device of `tensor` current for the lifetime of this object.
-  explicit Device(const Tensor& tensor) : guard_(tensor.get_device_index()) {
-    const int32_t index = tensor.get_device_index();
-    void* stream = nullptr;
-    FACENET_CHECK(aoti_torch_get_current_cuda_stream(index, &stream) == 0,
-                  "no current stream on CUDA device ", index);
-    stream_ = static_cast<cudaStream_t>(stream);
-    int major = 0, minor = 0;
-    check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
-               "compute capability");
-    check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
-               "compute capability");
-    check_cuda(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, index),
-               "multiprocessors");
-    check_cuda(
-        cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
-        "shared memory");
-    capability_ = 10 * major + minor;
-  }
+  explicit Device(const torch::stable::Tensor& tensor);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
 
+  int index() const { return index_; }
   cudaStream_t stream() const { return stream_; }
   int capability() const { return capability_; }  // 75, 80, 90, ...
   int processors() const { return processors_; }
   int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
 
  private:
-  torch::stable::accelerator::DeviceGuard guard_;
+  int index_ = 0;
   cudaStream_t stream_ = nullptr;
   int capability_ = 0;
   int processors_ = 0;
   int shared_bytes_ = 0;
+  void* guard_ = nullptr;  // of torch
 };
+
+// What lies between two arrays of a workspace: watched by the emulation, free here.
+extern const size_t kGap;
+void guard_gap(void* begin, size_t bytes);
+void unguard(void* begin, size_t bytes);
 
 }  // namespace facenet::cuda

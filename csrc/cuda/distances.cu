@@ -1,3 +1,4 @@
+#include "cuda/distances.h"
 #include "cuda/epilogues/positives.cuh"
 #include "cuda/epilogues/store.cuh"
 #include "cuda/search.cuh"

@@ -2,8 +2,8 @@
 #include "cuda/cub.h"
 #include "cuda/edges.h"
 #include "cuda/launch.h"
+#include "cuda/rows.cuh"
 #include "cuda/warp.cuh"
-#include "cuda/workspace.h"
 
 namespace facenet::cuda {
 namespace {
@@ -117,26 +117,23 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
 }  // namespace
 
 template <class T>
-void sort_edges(const Device& device, const Tensor& like, int64_t rows, const EdgeList<T>& from,
-                uint32_t* row, Edge<T>* edge) {
+void sort_edges(const Device& device, int64_t rows, const EdgeList<T>& from, uint32_t* row,
+                Edge<T>* edge) {
   // Of kNoRow the bits that count are all ones: it comes after every row there is.
   int bits = 1;
   while ((int64_t(1) << bits) <= rows) ++bits;
-  sort_by_key(device, like, from.count, bits, from.row, row, from.edge, edge);
+  sort_by_key(device, from.count, bits, from.row, row, from.edge, edge);
 }
 
 template <class T>
 void gather(const Device& device, const Gathered<T>& from, T* out) {
   launch("gather_edges",
-         "rows=" + std::to_string(from.rows.count) + " D=" + std::to_string(from.rows.dim) +
-             " edges=" + std::to_string(from.incoming.count),
+         {{"rows", from.rows.count}, {"D", from.rows.dim}, {"edges", from.incoming.count}},
          device.stream(), {unsigned(from.rows.count), kThreads}, gather_edges<T>, from, out);
 }
 
-template void sort_edges(const Device&, const Tensor&, int64_t, const EdgeList<float>&, uint32_t*,
-                         Edge<float>*);
-template void sort_edges(const Device&, const Tensor&, int64_t, const EdgeList<double>&, uint32_t*,
-                         Edge<double>*);
+template void sort_edges(const Device&, int64_t, const EdgeList<float>&, uint32_t*, Edge<float>*);
+template void sort_edges(const Device&, int64_t, const EdgeList<double>&, uint32_t*, Edge<double>*);
 template void gather(const Device&, const Gathered<float>&, float*);
 template void gather(const Device&, const Gathered<double>&, double*);
 

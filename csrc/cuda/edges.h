@@ -6,9 +6,7 @@
 #pragma once
 
 #include "cuda/device.h"
-#include "cuda/labels.h"
-#include "cuda/rows.cuh"
-#include "cuda/slots.cuh"
+#include "cuda/kernel_arguments.h"
 
 namespace facenet::cuda {
 
@@ -31,8 +29,8 @@ constexpr uint32_t kNoRow = 0x7fffffffu;
 
 // Sorts edges by the row that they push. Rows are below `rows`, or kNoRow for an unused edge.
 template <class T>
-void sort_edges(const Device& device, const Tensor& like, int64_t rows, const EdgeList<T>& from,
-                uint32_t* row, Edge<T>* edge);
+void sort_edges(const Device& device, int64_t rows, const EdgeList<T>& from, uint32_t* row,
+                Edge<T>* edge);
 
 // The edges of anchors, in their slots: those to positives, the k-th row of the class, and those to
 // negatives, each with a row of its own. Behind all slots: one to each anchor's farthest negative.

@@ -2,13 +2,16 @@
 // class among the candidates, its slots, and what was found out about the rows.
 #pragma once
 
-#include <optional>
+#include <memory>
 
-#include "common/batch_arguments.h"
+#include "cuda/kernel_arguments.h"
 #include "cuda/labels.h"
 #include "cuda/prepare.h"
-#include "cuda/rows.cuh"
 #include "cuda/workspace.h"
+
+namespace facenet {
+struct BatchArguments;
+}
 
 namespace facenet::cuda {
 
@@ -53,12 +56,13 @@ class LabelledBatch {
   // `products`: its pairs may be searched by products. Without `slots` there are none, and the host
   // does not synchronise.
   LabelledBatch(const BatchArguments& arguments, bool products, bool slots = true);
+  ~LabelledBatch();
 
   const Device device;
 
  private:
-  const Tensor emb_, labels_;
-  const std::optional<Tensor> ref_emb_, ref_labels_, anchor_ids_, ref_ids_;
+  struct Tensors;
+  const std::unique_ptr<const Tensors> tensors_;
   const Scratch<BatchArrays<T>> arrays_;
 
  public:
@@ -69,7 +73,6 @@ class LabelledBatch {
   Slots slots() const { return arrays_.slots.view(); }
   RowFlags* flags() const { return &arrays_.report->flags; }
   const ClassSizes* class_sizes() const { return &arrays_.report->sizes; }
-  const Tensor& emb() const { return emb_; }
   const BatchArrays<T>& arrays() const { return arrays_; }
   const SideArrays<T>& candidate_side() const {
     return arrays_.has_bank ? arrays_.candidates : arrays_.anchors;
@@ -80,9 +83,7 @@ class LabelledBatch {
   }
 
  private:
-  static BatchArrays<T> sizes_of(const BatchArguments& arguments, const Device& device,
-                                 const Tensor& emb, const std::optional<Tensor>& ref_emb,
-                                 bool products);
+  BatchArrays<T> sizes_of(Distance distance, bool products) const;
 };
 
 }  // namespace facenet::cuda

@@ -95,53 +95,51 @@ void SlotTable::place(Workspace& w) {
   count = w.take<int32_t>(anchors);
 }
 
-void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder& to) {
-  const std::string sizes = "labels=" + std::to_string(to.count);
-  const int64_t* from = static_cast<const int64_t*>(labels.data_ptr());
+void sort_by_label(const Device& device, const int64_t* labels, const LabelOrder& to) {
+  const Sizes sizes{{"labels", to.count}};
   const int32_t count = int32_t(to.count);
   if (count == 0) return;
   if (count <= FACENET_COUNT_LABELS_UP_TO) {
     launch("place_by_counting", sizes, device.stream(), {blocks_of_warps(to.count), kBlock},
-           place_by_counting, from, count, to.order, to.labels);
+           place_by_counting, labels, count, to.order, to.labels);
     return;
   }
-  const Tensor rows = torch::stable::new_empty(labels, {to.count}, ScalarType::Int);
-  int32_t* row = static_cast<int32_t*>(rows.data_ptr());
+  const Memory rows(device, size_t(count) * sizeof(int32_t));
+  int32_t* const row = reinterpret_cast<int32_t*>(rows.data());
   launch("number_rows", sizes, device.stream(), {blocks_of_threads(to.count), kBlock}, number_rows,
          count, row);
-  sort_by_key(device, labels, to.count, from, to.labels, row, to.order);
+  sort_by_key(device, to.count, labels, to.labels, row, to.order);
 }
 
 void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
                   const ClassRanges& to) {
-  launch("class_ranges", "of=" + std::to_string(of.count) + " among=" + std::to_string(among.count),
-         device.stream(), {blocks_of_threads(of.count), kBlock}, class_ranges, of.labels,
-         int32_t(of.count), among.labels, int32_t(among.count), to.begin, to.end);
+  launch("class_ranges", {{"of", of.count}, {"among", among.count}}, device.stream(),
+         {blocks_of_threads(of.count), kBlock}, class_ranges, of.labels, int32_t(of.count),
+         among.labels, int32_t(among.count), to.begin, to.end);
 }
 
-void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
-                const LabelOrder& among, bool self, int64_t bound, const ClassRanges& classes,
-                const SlotTable& to) {
-  const std::string sizes =
-      "anchors=" + std::to_string(of.count) + " candidates=" + std::to_string(among.count);
+void make_slots(const Device& device, const LabelOrder& of, const LabelOrder& among, bool self,
+                int64_t bound, const ClassRanges& classes, const SlotTable& to) {
+  const Sizes sizes{{"anchors", of.count}, {"candidates", among.count}};
   const int32_t anchors = int32_t(of.count);
-  const Tensor terms =
-      torch::stable::new_empty(like, {bound > 0 ? 0 : of.count + 1}, ScalarType::Long);
-  int64_t* term = static_cast<int64_t*>(terms.data_ptr());
+  const Memory terms(device, bound > 0 ? 0 : size_t(of.count + 1) * sizeof(int64_t));
+  int64_t* const term = reinterpret_cast<int64_t*>(terms.data());
   launch("count_slots", sizes, device.stream(), {blocks_of_threads(of.count + 1), kBlock},
          count_slots, of.labels, anchors, among.labels, int32_t(among.count), self, bound,
          classes.begin, classes.end, to.offset, term, to.count, to.sizes);
   if (bound > 0) return;
-  add_up(device, like, of.count + 1, term, to.offset);
+  add_up(device, of.count + 1, term, to.offset);
 }
 
 ClassSizes read_sizes(const Device& device, const SlotTable& slots) {
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   check_cuda(cudaStreamIsCapturing(device.stream(), &capture), "looking for a capture");
-  FACENET_CHECK(capture == cudaStreamCaptureStatusNone,
-                "max_per_class: expected a bound on the rows of a class, for a CUDA graph is being "
-                "captured and the classes cannot be counted meanwhile; got none");
-  launch("total_slots", "", device.stream(), {1, 1}, total_slots, slots.offset,
+  if (capture != cudaStreamCaptureStatusNone) {
+    fail(
+        "max_per_class: expected a bound on the rows of a class, for a CUDA graph is being "
+        "captured and the classes cannot be counted meanwhile; got none");
+  }
+  launch("total_slots", {}, device.stream(), {1, 1}, total_slots, slots.offset,
          int32_t(slots.anchors), slots.sizes);
   ClassSizes sizes;
   check_cuda(

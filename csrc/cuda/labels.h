@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/device.h"
-#include "cuda/slots.cuh"
+#include "cuda/kernel_arguments.h"
 #include "cuda/workspace.h"
 
 namespace facenet::cuda {
@@ -42,7 +42,8 @@ struct SlotTable {
   Slots view() const { return {offset, count}; }
 };
 
-void sort_by_label(const Device& device, const Tensor& labels, const LabelOrder& to);
+// labels [to.count]
+void sort_by_label(const Device& device, const int64_t* labels, const LabelOrder& to);
 
 void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
                   const ClassRanges& to);
@@ -50,9 +51,8 @@ void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& 
 // Finds the anchors' classes and makes slots for every anchor that has a positive and a negative.
 // With a bound every anchor gets `bound` slots, so the host need not synchronise to read a sum. The
 // anchors of a larger class get none, and to.sizes records that there is one. It is zero at first.
-void make_slots(const Device& device, const Tensor& like, const LabelOrder& of,
-                const LabelOrder& among, bool self, int64_t bound, const ClassRanges& classes,
-                const SlotTable& to);
+void make_slots(const Device& device, const LabelOrder& of, const LabelOrder& among, bool self,
+                int64_t bound, const ClassRanges& classes, const SlotTable& to);
 
 // Synchronises with the device: the only time that a call without a bound does.
 ClassSizes read_sizes(const Device& device, const SlotTable& slots);

@@ -1,18 +1,45 @@
-// Launching a kernel, checked: an error carries the kernel's name and the shapes it was given.
+// Launching a kernel, checked: an error carries the kernel's name and the sizes it was given.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <string>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
 
-#include "common/checks.h"
+#include "cuda/kernel_arguments.h"
 
 namespace facenet::cuda {
 
-inline void check_cuda(cudaError_t status, const char* what) {
-  FACENET_CHECK(status == cudaSuccess, what, ": ", cudaGetErrorName(status), ", ",
-                cudaGetErrorString(status));
+// What something works on, for the message of an error: {{"M", 1800}, {"D", 128}}.
+struct Sizes {
+  struct Size {
+    const char* name;
+    int64_t size;
+  };
+  static constexpr int kMost = 5;
+  Size each[kMost] = {};
+  int count = 0;
+
+  Sizes() = default;
+  Sizes(std::initializer_list<Size> sizes) {
+    for (const Size& size : sizes) each[count++] = size;
+  }
+  Sizes with(const char* name, int64_t size) const {
+    Sizes more = *this;
+    more.each[more.count++] = {name, size};
+    return more;
+  }
+};
+
+template <class T>
+Sizes sizes_of(const Pairs<T>& pairs) {
+  return {{"M", pairs.anchors.count}, {"N", pairs.candidates.count}, {"D", pairs.anchors.dim}};
 }
+
+// They throw what the checks of an operator's arguments do.
+[[noreturn]] void fail(const char* message);
+void check_cuda(cudaError_t status, const char* what, const Sizes& sizes = {});
 
 struct LaunchShape {
   dim3 grid;
@@ -20,36 +47,24 @@ struct LaunchShape {
   size_t shared_bytes = 0;  // dynamic
 };
 
-// `sizes` says what the kernel works on ("M=1800 N=1800 D=128"), for the error message.
+// The parts of a launch that no kernel's type changes.
+void allow_shared_memory(const char* name, const Sizes& sizes, const LaunchShape& shape,
+                         const void* kernel);
+void check_launch(cudaError_t status, const char* name, const Sizes& sizes,
+                  const LaunchShape& shape, const char* step);
+
 template <class... Parameters, class... Arguments>
-void launch(const char* name, const std::string& sizes, cudaStream_t stream, LaunchShape shape,
+void launch(const char* name, const Sizes& sizes, cudaStream_t stream, const LaunchShape& shape,
             void (*kernel)(Parameters...), Arguments&&... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
-  const auto check = [&](cudaError_t status, const char* step) {
-    FACENET_CHECK(status == cudaSuccess, name, " (", sizes, "): ", step, " with grid (",
-                  shape.grid.x, ", ", shape.grid.y, ", ", shape.grid.z, "), ", shape.block.x,
-                  " threads and ", shape.shared_bytes,
-                  " bytes of shared memory failed: ", cudaGetErrorName(status), ", ",
-                  cudaGetErrorString(status));
-  };
-  // A launch with more than 48 KiB needs an attribute of the kernel. It is always set to the most
-  // that the device has, so that threads which launch the same kernel with other sizes do not lower
-  // it for each other.
-  if (shape.shared_bytes > 48 * 1024) {
-    int device = 0, most = 0;
-    check(cudaGetDevice(&device), "finding the device");
-    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-          "reading the limit of shared memory");
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, most),
-          "asking for shared memory");
-  }
+  allow_shared_memory(name, sizes, shape, reinterpret_cast<const void*>(kernel));
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
-  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), "launching");
+  check_launch(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name, sizes, shape,
+               "launching");
 }
 
 }  // namespace facenet::cuda

@@ -1,47 +1,11 @@
-// mined_triplet_loss on CUDA: selection, loss and gradient without listing triplets.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-
-#include "common/labelled_operators.h"
-#include "cuda/edges.h"
-#include "cuda/labelled_batch.h"
+// mined_triplet_loss on CUDA: the losses of anchors, from what was selected.
 #include "cuda/launch.h"
-#include "cuda/loss_sums.cuh"
-#include "cuda/selection.h"
+#include "cuda/mined_triplet_loss.h"
 #include "cuda/warp.cuh"
 #include "semantics/hinge.h"
 
 namespace facenet::cuda {
 namespace {
-
-// What the gradient is made of: see SlotEdges of edges.h.
-template <class T>
-struct EdgeArrays {
-  T* positive;        // [slots] the weight of the edge to the positive
-  uint32_t* row;      // [slots + M] the row that an edge pushes besides its anchor,
-  Edge<T>* incoming;  // [slots + M] and that edge
-};
-
-template <class T>
-struct LossArrays {
-  int64_t anchors = 0, slots = 0, edges = 0;
-  bool gradient = false;
-  LossSums<T, int32_t> sums{};
-  EdgeArrays<T> of{};
-  uint32_t* sorted_row = nullptr;
-  Edge<T>* sorted_edge = nullptr;
-  T* scale = nullptr;
-
-  void place(Workspace& w) {
-    sums = {w.take<T>(anchors), w.take<int32_t>(anchors), w.take<int32_t>(anchors)};
-    scale = w.take<T>(1);
-    if (!gradient) return;
-    edges = slots + anchors;
-    of = {w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges)};
-    sorted_row = w.take<uint32_t>(edges);
-    sorted_edge = w.take<Edge<T>>(edges);
-  }
-};
 
 // A warp per anchor: the hinges of its triplets, added up in a fixed order; with `gradient` their
 // slopes [slots], which no other kernel reads, and the anchor's edges. The triplets that share a
@@ -115,84 +79,24 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) {
-  const Tensor& emb = arguments.batch.emb;
-  const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
-  const TripletRule& rule = arguments.rule;
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
-    using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments.batch, !is_random(rule.negatives));
-    const Device& device = batch.device;
-    const Pairs<T>& pairs = batch.pairs;
-    std::optional<Selection<T>> selection(std::in_place, batch, rule);
-    const bool gradient = arguments.emb_grad || arguments.ref_grad;
-    LossArrays<T> sizes;
-    sizes.anchors = emb.size(0);
-    sizes.slots = batch.slot_count;
-    sizes.gradient = gradient;
-    const Scratch<LossArrays<T>> arrays(emb, sizes);
-    const std::string shapes = "M=" + std::to_string(pairs.anchors.count) +
-                               " N=" + std::to_string(pairs.candidates.count) +
-                               " slots=" + std::to_string(batch.slot_count);
-    {
-      const Tensor slopes =
-          torch::stable::new_empty(emb, {gradient ? batch.slot_count : 0}, kValueType<T>);
-      launch("anchor_losses", shapes, device.stream(),
-             {blocks_of_warps(pairs.anchors.count), kBlock}, anchor_losses<T>, pairs, batch.slots(),
-             selection->arrays(), T(rule.margin), arguments.smooth, gradient, arrays.sums,
-             static_cast<T*>(slopes.data_ptr()), arrays.of, batch.slot_count);
-    }
-    selection.reset();  // The gradient takes the most memory by far: its arrays are freed before.
-
-    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
-    const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
-    launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int32_t>,
-           arrays.sums, pairs.anchors.count, arguments.reduction, batch.flags(),
-           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale,
-           static_cast<double*>(totals.data_ptr()));
-
-    Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
-    Tensor ref_out =
-        empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
-    if (!gradient) return {loss, emb_out, ref_out, totals};
-
-    const bool incoming = pairs.self || arguments.ref_grad;
-    if (incoming) {
-      sort_edges<T>(device, emb, pairs.candidates.count,
-                    {arrays.of.row, arrays.of.incoming, arrays.edges}, arrays.sorted_row,
-                    arrays.sorted_edge);
-    }
-    const EdgeList<T> sorted{arrays.sorted_row, arrays.sorted_edge, arrays.edges};
-    Gathered<T> g{};
-    g.slot_edges = {batch.slots(),      arrays.of.positive, arrays.of.row,
-                    arrays.of.incoming, batch.slot_count,   pairs.class_begin};
-    g.anchors_begin = batch.anchor_classes().begin;
-    g.anchors_end = batch.anchor_classes().end;
-    g.scale = arrays.scale;
-    if (arguments.emb_grad) {
-      g.rows = pairs.anchors;
-      g.others = pairs.candidates;
-      g.as_anchors = true;
-      g.as_candidates = pairs.self;
-      if (pairs.self) g.incoming = sorted;
-      gather(device, g, static_cast<T*>(emb_out.data_ptr()));
-    }
-    if (arguments.ref_grad) {
-      g.rows = pairs.candidates;
-      g.others = pairs.anchors;
-      g.as_anchors = false;
-      g.as_candidates = true;
-      g.incoming = sorted;
-      gather(device, g, static_cast<T*>(ref_out.data_ptr()));
-    }
-    return {loss, emb_out, ref_out, totals};
-  });
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("mined_triplet_loss", TORCH_BOX(&front::mined_triplet_loss<mined_triplet_loss>));
+template <class T>
+void find_anchor_losses(const Device& device, const Pairs<T>& pairs, const Slots& slots,
+                        const SelectionArrays<T>& selection, double margin, bool smooth,
+                        bool gradient, const LossSums<T, int32_t>& sums, T* slopes,
+                        const EdgeArrays<T>& to) {
+  launch("anchor_losses", sizes_of(pairs).with("slots", selection.slots), device.stream(),
+         {blocks_of_warps(pairs.anchors.count), kBlock}, anchor_losses<T>, pairs, slots, selection,
+         T(margin), smooth, gradient, sums, slopes, to, selection.slots);
 }
+
+template void find_anchor_losses(const Device&, const Pairs<float>&, const Slots&,
+                                 const SelectionArrays<float>&, double, bool, bool,
+                                 const LossSums<float, int32_t>&, float*, const EdgeArrays<float>&);
+template void find_anchor_losses(const Device&, const Pairs<double>&, const Slots&,
+                                 const SelectionArrays<double>&, double, bool, bool,
+                                 const LossSums<double, int32_t>&, double*,
+                                 const EdgeArrays<double>&);
 
 }  // namespace facenet::cuda

@@ -1,12 +1,8 @@
 // nearest on CUDA: the pair stream with the nearest epilogue, and a merge of the stripes' lists.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-
-#include "common/neighbours.h"
-#include "cuda/device.h"
 #include "cuda/epilogues/nearest.cuh"
+#include "cuda/nearest.h"
 #include "cuda/search.cuh"
-#include "cuda/unlabelled_batch.h"
+#include "cuda/workspace.h"
 
 namespace facenet::cuda {
 namespace {
@@ -50,45 +46,34 @@ __global__ void merge_lists(ListArrays<T> lists, int32_t anchors, int32_t k, int
   }
 }
 
-// -> distances [M, k], indices [M, k]
-Neighbours nearest(const NearestArguments& arguments) {
-  const Tensor& emb = arguments.rows.emb;
-  const int64_t k = arguments.k;
-  const Device device(emb);
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Neighbours {
-    using T = decltype(zero);
-    using Loop = FmaLoop<T>;
-    using Epilogue = NearestEpilogue<T>;
-    const int64_t anchors = emb.size(0);
-    Tensor distances = torch::stable::new_empty(emb, {anchors, k}, kValueType<T>);
-    Tensor indices = torch::stable::new_empty(emb, {anchors, k}, ScalarType::Long);
-    if (anchors == 0) return {distances, indices};
-    const UnlabelledBatch<T> batch(device, emb, arguments.rows.ref_emb, arguments.rows.distance);
-    Stripes stripes{};
-    // A list for each stripe: fewer of them than where nothing is kept.
-    const int64_t candidates = std::max<int64_t>(1, arguments.rows.candidates());
-    const dim3 grid = grid_of<Loop>(device, anchors, candidates, 8, stripes);
-    ListArrays<T> sizes;
-    sizes.entries = int64_t(grid.y) * anchors * k;
-    const Scratch<ListArrays<T>> lists(emb, sizes);
-    launch("nearest", sizes_of(batch.pairs), device.stream(),
-           {grid, dim3(Loop::kThreads),
-            size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
-           pair_stream<Loop, Epilogue>, batch.pairs,
-           typename Epilogue::Arguments{int32_t(k), lists.distance, lists.index}, stripes, Guard{},
-           Loop::kSharedBytes);
-    launch("merging lists", sizes_of(batch.pairs), device.stream(),
-           {dim3(unsigned(tiles_of(anchors, kMergeThreads))), dim3(kMergeThreads)}, merge_lists<T>,
-           static_cast<const ListArrays<T>&>(lists), int32_t(anchors), int32_t(k), int32_t(grid.y),
-           static_cast<T*>(distances.data_ptr()), static_cast<int64_t*>(indices.data_ptr()));
-    return {distances, indices};
-  });
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("nearest", TORCH_BOX(&front::nearest<nearest>));
+template <class T>
+void find_nearest(const Device& device, const Pairs<T>& pairs, int64_t k, T* distances,
+                  int64_t* indices) {
+  using Loop = FmaLoop<T>;
+  using Epilogue = NearestEpilogue<T>;
+  const int64_t anchors = pairs.anchors.count;
+  if (anchors == 0) return;
+  Stripes stripes{};
+  // A list for each stripe: fewer of them than where nothing is kept.
+  const dim3 grid = grid_of(device, pairs, Loop::kTileRows, Loop::kTileColumns, 8, stripes);
+  ListArrays<T> sizes;
+  sizes.entries = int64_t(grid.y) * anchors * k;
+  const Scratch<ListArrays<T>> lists(device, sizes);
+  launch("nearest", sizes_of(pairs), device.stream(),
+         {grid, dim3(Loop::kThreads),
+          size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
+         pair_stream<Loop, Epilogue>, pairs,
+         typename Epilogue::Arguments{int32_t(k), lists.distance, lists.index}, stripes, Guard{},
+         Loop::kSharedBytes);
+  launch("merging lists", sizes_of(pairs), device.stream(),
+         {dim3(unsigned(tiles_of(anchors, kMergeThreads))), dim3(kMergeThreads)}, merge_lists<T>,
+         static_cast<const ListArrays<T>&>(lists), int32_t(anchors), int32_t(k), int32_t(grid.y),
+         distances, indices);
 }
+
+template void find_nearest(const Device&, const Pairs<float>&, int64_t, float*, int64_t*);
+template void find_nearest(const Device&, const Pairs<double>&, int64_t, double*, int64_t*);
 
 }  // namespace facenet::cuda

@@ -13,17 +13,4 @@ struct ThreadTile {
   T d[8][8];
 };
 
-// Where a block of the pair stream works: a tile of anchors against a stripe of candidates.
-struct Stripes {
-  int32_t tiles_per_stripe;  // of candidates; 0: the candidates of the anchors' own classes
-  bool from_diagonal;        // leave out the tiles whose transpose another block has
-};
-
-// A kernel that may turn out not to be needed, decided on the device: it runs where *flag == value.
-struct Guard {
-  const int32_t* flag;  // null: always
-  int32_t value;
-  __device__ bool open() const { return flag == nullptr || *flag == value; }
-};
-
 }  // namespace facenet::cuda

@@ -1,6 +1,7 @@
 #include "cuda/launch.h"
 #include "cuda/prepare.h"
 #include "cuda/ptx.cuh"
+#include "cuda/rows.cuh"
 #include "cuda/warp.cuh"
 #include "semantics/key.h"
 
@@ -8,8 +9,8 @@ namespace facenet::cuda {
 namespace {
 
 template <class T>
-std::string sizes_of(const Rows<T>& rows) {
-  return "rows=" + std::to_string(rows.count) + " D=" + std::to_string(rows.dim);
+Sizes sizes_of(const Rows<T>& rows) {
+  return {{"rows", rows.count}, {"D", rows.dim}};
 }
 
 // With fewer multiply-adds the further kernels of a search by products cost more than they save.
@@ -145,18 +146,6 @@ bool wants_products(const Device& device, const Rows<float>& anchors,
 }
 
 template <class T>
-Rows<T> rows_of(const Tensor& contiguous, Distance distance) {
-  Element element = Element::kFloat;
-  if (contiguous.scalar_type() == ScalarType::Double) element = Element::kDouble;
-  if (contiguous.scalar_type() == ScalarType::Half) element = Element::kHalf;
-  if (contiguous.scalar_type() == ScalarType::BFloat16) element = Element::kBFloat16;
-  const void* data = contiguous.data_ptr();
-  const bool aligned = reinterpret_cast<uintptr_t>(data) % 16 == 0;
-  return {data,    nullptr,  nullptr, int32_t(contiguous.size(0)), int32_t(contiguous.size(1)),
-          element, distance, aligned};
-}
-
-template <class T>
 void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms, T* terms,
                   RowFlags* flags) {
   launch("look_at_rows", sizes_of(rows), device.stream(), {blocks_of_warps(rows.count), kBlock},
@@ -172,8 +161,6 @@ void look_for_offset(const Device& device, const Rows<float>& rows, float* parti
          {unsigned(centre_blocks(rows.dim)), kBlock}, measure_offset, rows, partial, flags);
 }
 
-template Rows<float> rows_of(const Tensor&, Distance);
-template Rows<double> rows_of(const Tensor&, Distance);
 template void prepare_rows(const Device&, const Rows<float>&, float*, float*, RowFlags*);
 template void prepare_rows(const Device&, const Rows<double>&, double*, double*, RowFlags*);
 

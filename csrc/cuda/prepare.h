@@ -2,8 +2,7 @@
 #pragma once
 
 #include "cuda/device.h"
-#include "cuda/rows.cuh"
-#include "cuda/workspace.h"
+#include "cuda/kernel_arguments.h"
 
 namespace facenet::cuda {
 
@@ -15,10 +14,6 @@ struct RowFlags {
   int32_t needs_direct;  // 1: products would lose too many digits, so the search uses differences
   int32_t blocks_done;
 };
-
-// The rows of a tensor in their own type and the caller's order.
-template <class T>
-Rows<T> rows_of(const Tensor& contiguous, Distance distance);
 
 // Looks at every row: flags->not_finite; `inverse_norms` [count] by the caller's row (null unless
 // cosine); `terms` [count] by sorted position, as MmaArguments wants them (null: not wanted).

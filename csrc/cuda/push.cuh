@@ -18,12 +18,13 @@
 // Shared memory: [64][68] of T, 17 KiB for float, 34 KiB for double.
 #pragma once
 
-#include "cuda/edges.h"
-#include "cuda/search.cuh"
+#include "cuda/fma_loop.cuh"
+#include "cuda/launch.h"
+#include "cuda/pair_stream.cuh"
+#include "cuda/push.h"
 
 namespace facenet::cuda {
 
-constexpr int kPushTile = 64;
 constexpr int kPushPitch = kPushTile + 4;  // so that columns do not begin in the same bank
 
 // A row of a tile, by column.
@@ -123,63 +124,17 @@ class PushEpilogue {
   Weights weights_;
 };
 
-// Visits every pair from one side's rows, and holds their stripes of the gradient until they are
-// gathered.
-template <class T>
-class PushPass {
- public:
-  PushPass(const Device& device, const Rows<T>& rows, const Rows<T>& columns)
-      : device_(device), pairs_{} {
-    pairs_.anchors = rows;
-    pairs_.candidates = columns;
-    grid_ = dim3(0, 0, 1);
-    if (rows.count > 0 && columns.count > 0) {
-      // A few stripes: each has a gradient of its own.
-      grid_ = grid_of<FmaLoop<T>>(device, rows.count, columns.count, 2, stripes_);
-    }
-  }
-
-  int64_t stripes() const { return grid_.y; }
-
-  template <class Weights>
-  void run(const char* name, const typename Weights::Arguments& weights,
-           T* gradient = nullptr) const {
-    using Loop = FmaLoop<T>;
-    using Epilogue = PushEpilogue<Weights>;
-    launch(name, sizes_of(pairs_), device_.stream(),
-           {grid_, dim3(Loop::kThreads),
-            size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
-           pair_stream<Loop, Epilogue>, pairs_, PushArguments<Weights>{weights, gradient}, stripes_,
-           Guard{}, Loop::kSharedBytes);
-  }
-
-  // Room for the stripes, cleared; empty where none are wanted.
-  Tensor partial_gradient(const Tensor& like, bool wanted) const {
-    const int64_t size = stripes() * int64_t(pairs_.anchors.count) * pairs_.anchors.dim;
-    Tensor partial = torch::stable::new_empty(like, {wanted ? size : 0}, kValueType<T>);
-    if (partial.numel() > 0) {
-      check_cuda(cudaMemsetAsync(partial.data_ptr(), 0, size_t(size) * sizeof(T), device_.stream()),
-                 "clearing gradients");
-    }
-    return partial;
-  }
-  static T* data(const Tensor& partial) {
-    return partial.numel() > 0 ? static_cast<T*>(partial.data_ptr()) : nullptr;
-  }
-
-  // Has gather() add the stripes to the gradient of these rows.
-  void add_to(Gathered<T>& gathered, const Tensor& partial) const {
-    gathered.rows = pairs_.anchors;
-    gathered.others = pairs_.candidates;
-    gathered.partial = data(partial);
-    gathered.partials = gathered.partial != nullptr ? int32_t(stripes()) : 0;
-  }
-
- private:
-  const Device& device_;
-  Pairs<T> pairs_;
-  Stripes stripes_{};
-  dim3 grid_;
-};
+// Launches the pass; `gradient` is null where only statistics are wanted.
+template <class Weights>
+void push(const char* name, const PushPass<typename Weights::Value>& pass,
+          const typename Weights::Arguments& weights, typename Weights::Value* gradient) {
+  using Loop = FmaLoop<typename Weights::Value>;
+  using Epilogue = PushEpilogue<Weights>;
+  launch(name, sizes_of(pass.pairs), pass.device.stream(),
+         {pass.grid, dim3(Loop::kThreads),
+          size_t(Loop::kSharedBytes + Epilogue::shared_bytes(Loop::kTileRows))},
+         pair_stream<Loop, Epilogue>, pass.pairs, PushArguments<Weights>{weights, gradient},
+         pass.stripes, Guard{}, Loop::kSharedBytes);
+}
 
 }  // namespace facenet::cuda

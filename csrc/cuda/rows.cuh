@@ -1,58 +1,29 @@
-// A batch as the kernels read it: rows in the caller's memory and type, found through the order
-// that sorts them by label. No sorted or converted copy is ever made.
-//
-// T is the type of the arithmetic, float or double. If T is float, rows hold float, half or
-// bfloat16.
+// How the kernels read the rows of a batch, and the distance of two of them.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_runtime.h>
 
-#include "common/checks.h"
-#include "semantics/distance.h"
+#include "cuda/kernel_arguments.h"
 
 namespace facenet::cuda {
 
-enum class Element : int32_t { kFloat, kDouble, kHalf, kBFloat16 };
-
 template <class T>
-struct Rows {
-  const void* data;        // [count, dim]
-  const T* inverse_norms;  // [count] by the caller's row; null unless the distance is the cosine
-  const int32_t* order;    // [count] the caller's row of each sorted position; null: the same
-  int32_t count;
-  int32_t dim;
-  Element element;
-  Distance distance;
-  bool aligned;  // data, to 16 bytes
-
-  __device__ int32_t row(int32_t position) const {
-    return order == nullptr ? position : order[position];
-  }
-  // What a row is multiplied by: 1 / its norm for the cosine, else 1.
-  __device__ T factor(int32_t row) const {
-    return inverse_norms == nullptr ? T(1) : inverse_norms[row];
-  }
-  __device__ bool is_zero(int32_t row) const {
-    return inverse_norms != nullptr && inverse_norms[row] == T(0);
-  }
-  __device__ T raw(int32_t row, int32_t k) const {
-    const int64_t at = int64_t(row) * dim + k;
-    if constexpr (sizeof(T) == 8) {
-      return static_cast<const double*>(data)[at];
-    } else {
-      switch (element) {
-        case Element::kHalf:
-          return __half2float(static_cast<const __half*>(data)[at]);
-        case Element::kBFloat16:
-          return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[at]);
-        default:
-          return static_cast<const float*>(data)[at];
-      }
+__device__ T Rows<T>::raw(int32_t row, int32_t k) const {
+  const int64_t at = int64_t(row) * dim + k;
+  if constexpr (sizeof(T) == 8) {
+    return static_cast<const double*>(data)[at];
+  } else {
+    switch (element) {
+      case Element::kHalf:
+        return __half2float(static_cast<const __half*>(data)[at]);
+      case Element::kBFloat16:
+        return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[at]);
+      default:
+        return static_cast<const float*>(data)[at];
     }
   }
-};
+}
 
 __device__ __forceinline__ float widened(float x) { return x; }
 __device__ __forceinline__ double widened(double x) { return x; }
@@ -137,24 +108,5 @@ template <class T>
 __device__ T row_distance(const Rows<T>& x, int32_t i, const Rows<T>& y, int32_t j) {
   return finish_distance(x, i, y, j, squared_difference(x, i, y, j));
 }
-
-// Anchors and candidates of one call. In self mode both are the same rows.
-template <class T>
-struct Pairs {
-  Rows<T> anchors;
-  Rows<T> candidates;
-  const int32_t* class_begin;  // [M] sorted positions of the candidates of the anchor's class
-  const int32_t* class_end;
-  const int64_t* anchor_ids;  // [M], [N] by the caller's row, or null
-  const int64_t* ref_ids;
-  bool self;
-
-  // Whether the candidate may not be the anchor's positive. Sorted positions.
-  __device__ bool excluded(int32_t anchor, int32_t candidate) const {
-    if (self) return anchor == candidate;
-    return anchor_ids != nullptr &&
-           anchor_ids[anchors.row(anchor)] == ref_ids[candidates.row(candidate)];
-  }
-};
 
 }  // namespace facenet::cuda

@@ -27,12 +27,4 @@ void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slo
                    const TripletRule& rule, const SearchArrays<T>& work,
                    const SelectionArrays<T>& to);
 
-// Writes the distances of each anchor's own class to its slots.
-template <class T>
-void find_positives(const Device& device, const Pairs<T>& pairs, const Slots& slots, T* d_ap);
-
-// Writes every distance, [M, N].
-template <class T>
-void store_distances(const Device& device, const Pairs<T>& pairs, T* out);
-
 }  // namespace facenet::cuda

@@ -65,7 +65,7 @@ template <class T>
 void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slots,
                    const TripletRule& rule, const SearchArrays<T>& work,
                    const SelectionArrays<T>& to) {
-  const std::string sizes = sizes_of(pairs) + " slots=" + std::to_string(to.slots);
+  const Sizes sizes = sizes_of(pairs).with("slots", to.slots);
   const LaunchShape by_anchor{blocks_of_warps(pairs.anchors.count), kBlock};
   launch("begin_draws", sizes, device.stream(), by_anchor, begin_draws<T>, pairs, slots,
          rule.positives, rule.seed, work, to);

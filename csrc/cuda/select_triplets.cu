@@ -1,13 +1,9 @@
-// select_triplets on CUDA: the selection, listed in the caller's rows and order.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-
-#include "common/labelled_operators.h"
+// select_triplets on CUDA: the kernels that list a selection.
 #include "cuda/cub.h"
-#include "cuda/labelled_batch.h"
 #include "cuda/launch.h"
-#include "cuda/selection.h"
+#include "cuda/select_triplets.h"
 #include "cuda/warp.cuh"
+#include "cuda/workspace.h"
 
 namespace facenet::cuda {
 namespace {
@@ -15,8 +11,8 @@ namespace {
 // A warp per anchor -> how many triplets it has, [M + 1] by the caller's anchor; the last is 0.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    count_triplets(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
-                   int64_t* counts) {
+    triplets_of_anchors(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
+                        int64_t* counts) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   int32_t triplets = 0;
@@ -29,21 +25,11 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (i == 0) counts[pairs.anchors.count] = 0;
 }
 
-// [T] each
-template <class T>
-struct TripletList {
-  int64_t* anchor;
-  int64_t* positive;
-  int64_t* negative;
-  T* d_ap;
-  T* d_an;
-};
-
 // A warp per anchor writes its triplets, by ascending positive: the order of its slots.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    list_triplets(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
-                  const int64_t* first, const TripletList<T> to) {
+    write_triplets(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
+                   const int64_t* first, const TripletList<T> to) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int32_t anchor = pairs.anchors.row(int32_t(i));
@@ -65,49 +51,45 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-Triplets select_triplets(const SelectTripletsArguments& arguments) {
-  const Tensor& emb = arguments.batch.emb;
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Triplets {
-    using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments.batch, !is_random(arguments.rule.negatives));
-    const Selection<T> selection(batch, arguments.rule);
-    const cudaStream_t stream = batch.device.stream();
-    const int64_t anchors = emb.size(0);
-    const std::string sizes =
-        "M=" + std::to_string(anchors) + " slots=" + std::to_string(batch.slot_count);
-    const LaunchShape by_anchor{blocks_of_warps(anchors), kBlock};
-
-    int64_t total = 0;
-    const Tensor firsts = torch::stable::new_empty(emb, {anchors + 1}, ScalarType::Long);
-    int64_t* first = static_cast<int64_t*>(firsts.data_ptr());  // triplets before the anchor's
-    if (anchors > 0) {
-      const Tensor count_tensor = torch::stable::new_empty(emb, {anchors + 1}, ScalarType::Long);
-      int64_t* counts = static_cast<int64_t*>(count_tensor.data_ptr());
-      launch("count_triplets", sizes, stream, by_anchor, count_triplets<T>, batch.pairs,
-             batch.slots(), selection.arrays(), counts);
-      add_up(batch.device, emb, anchors + 1, counts, first);
-      check_cuda(
-          cudaMemcpyAsync(&total, first + anchors, sizeof total, cudaMemcpyDeviceToHost, stream),
-          "reading the number of triplets");
-      check_cuda(cudaStreamSynchronize(stream), "reading the number of triplets");
-    }
-
-    const auto list = [&](ScalarType type) { return torch::stable::new_empty(emb, {total}, type); };
-    Tensor a = list(ScalarType::Long), p = list(ScalarType::Long), n = list(ScalarType::Long);
-    Tensor d_ap = list(kValueType<T>), d_an = list(kValueType<T>);
-    const auto index = [](Tensor& t) { return static_cast<int64_t*>(t.data_ptr()); };
-    launch("list_triplets", sizes, stream, by_anchor, list_triplets<T>, batch.pairs, batch.slots(),
-           selection.arrays(), first,
-           TripletList<T>{index(a), index(p), index(n), static_cast<T*>(d_ap.data_ptr()),
-                          static_cast<T*>(d_an.data_ptr())});
-    return {a, p, n, d_ap, d_an};
-  });
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("select_triplets", TORCH_BOX(&front::select_triplets<select_triplets>));
+template <class T>
+int64_t count_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
+                       const SelectionArrays<T>& selection, int64_t* first) {
+  const int64_t anchors = pairs.anchors.count;
+  if (anchors == 0) return 0;
+  const Memory memory(device, size_t(anchors + 1) * sizeof(int64_t));
+  int64_t* const counts = reinterpret_cast<int64_t*>(memory.data());
+  launch("count_triplets", sizes_of(pairs).with("slots", selection.slots), device.stream(),
+         {blocks_of_warps(anchors), kBlock}, triplets_of_anchors<T>, pairs, slots, selection,
+         counts);
+  add_up(device, anchors + 1, counts, first);
+  int64_t total = 0;
+  check_cuda(cudaMemcpyAsync(&total, first + anchors, sizeof total, cudaMemcpyDeviceToHost,
+                             device.stream()),
+             "reading the number of triplets");
+  check_cuda(cudaStreamSynchronize(device.stream()), "reading the number of triplets");
+  return total;
 }
+
+template <class T>
+void list_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
+                   const SelectionArrays<T>& selection, const int64_t* first,
+                   const TripletList<T>& to) {
+  launch("list_triplets", sizes_of(pairs).with("slots", selection.slots), device.stream(),
+         {blocks_of_warps(pairs.anchors.count), kBlock}, write_triplets<T>, pairs, slots, selection,
+         first, to);
+}
+
+template int64_t count_triplets(const Device&, const Pairs<float>&, const Slots&,
+                                const SelectionArrays<float>&, int64_t*);
+template int64_t count_triplets(const Device&, const Pairs<double>&, const Slots&,
+                                const SelectionArrays<double>&, int64_t*);
+template void list_triplets(const Device&, const Pairs<float>&, const Slots&,
+                            const SelectionArrays<float>&, const int64_t*,
+                            const TripletList<float>&);
+template void list_triplets(const Device&, const Pairs<double>&, const Slots&,
+                            const SelectionArrays<double>&, const int64_t*,
+                            const TripletList<double>&);
 
 }  // namespace facenet::cuda

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "cuda/distances.h"
 #include "cuda/epilogues/extremum.cuh"
+#include "cuda/labelled_batch.h"
 #include "cuda/launch.h"
 #include "cuda/pair_tile.cuh"
 #include "cuda/ptx.cuh"
@@ -225,9 +227,7 @@ template <class T>
 void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& slots,
                      int64_t most_thresholds, const TripletRule& rule, const SearchPlan& plan,
                      const SearchArrays<T>& work, const SelectionArrays<T>& to) {
-  const std::string sizes =
-      "M=" + std::to_string(pairs.anchors.count) + " N=" + std::to_string(pairs.candidates.count) +
-      " D=" + std::to_string(pairs.anchors.dim) + " slots=" + std::to_string(to.slots);
+  const Sizes sizes = sizes_of(pairs).with("slots", to.slots);
   const cudaStream_t stream = device.stream();
   const bool semihard = rule.negatives == NegativeRule::kSemihard;
   const bool falls_back = rule.fallback == Fallback::kFarthest;
@@ -313,8 +313,8 @@ void SelectionArrays<T>::place(Workspace& w) {
 
 template <class T>
 Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
-    : arrays_(batch.emb(), selection_sizes(batch)) {
-  const Scratch<SearchArrays<T>> work(batch.emb(), search_sizes(batch, rule));
+    : arrays_(batch.device, selection_sizes(batch)) {
+  const Scratch<SearchArrays<T>> work(batch.device, search_sizes(batch, rule));
   const Pairs<T>& pairs = batch.pairs;
   SearchPlan plan;
   plan.by_products = batch.arrays().anchors.by_products;

@@ -1,15 +1,17 @@
 // Selects triplets: thresholds, the search, fallbacks. Everything stays on the device.
 #pragma once
 
-#include "common/triplet_rule.h"
+#include "common/rules.h"
 #include "cuda/device.h"
-#include "cuda/labelled_batch.h"
+#include "cuda/kernel_arguments.h"
 #include "cuda/prepare.h"
-#include "cuda/rows.cuh"
 #include "cuda/workspace.h"
 #include "semantics/key.h"
 
 namespace facenet::cuda {
+
+template <class T>
+class LabelledBatch;
 
 // The choices of a slot that are no bucket of its anchor.
 constexpr int32_t kNotSelected = -1;  // no positive, or its negative does not qualify

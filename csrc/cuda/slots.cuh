@@ -1,19 +1,11 @@
-// Slots of pairs (anchor, positive): slot k of sorted anchor i is offset[i] + k.
+// What a warp finds in the slots of its anchor.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <cstdint>
-
+#include "cuda/kernel_arguments.h"
 #include "cuda/warp.cuh"
 #include "semantics/order.h"
 
 namespace facenet::cuda {
-
-struct Slots {
-  const int64_t* offset;  // [M]
-  const int32_t* count;   // [M] rows of the anchor's class; 0 where it takes no part
-};
 
 // The slot of the extreme positive, over one warp; -1 without one. Slots are in the caller's order.
 template <class T>

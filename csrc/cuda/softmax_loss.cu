@@ -1,31 +1,10 @@
-// softmax_loss on CUDA: the loss of a softmax over each anchor's pairs, and its gradient.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-
-#include "common/labelled_operators.h"
+// softmax_loss on CUDA: two passes over all pairs, and the anchors' losses between them.
 #include "cuda/epilogues/softmax.cuh"
-#include "cuda/labelled_batch.h"
-#include "cuda/loss_sums.cuh"
+#include "cuda/softmax_loss.h"
+#include "cuda/warp.cuh"
 
 namespace facenet::cuda {
 namespace {
-
-// [M] unless said.
-template <class T>
-struct SoftmaxArrays {
-  int64_t count = 0, stripes = 0;
-  SoftmaxAnchors<T> anchors{};
-  SoftmaxSum<T>* sums = nullptr;  // [stripes, M]
-  LossSums<T, int64_t> losses{};
-  T* scale = nullptr;  // [1]
-
-  void place(Workspace& w) {
-    anchors = {w.take<T>(count), w.take<T>(count), w.take<T>(count), w.take<T>(count)};
-    sums = w.take<SoftmaxSum<T>>(stripes * count);
-    losses = {w.take<T>(count), w.take<int64_t>(count), w.take<int64_t>(count)};
-    scale = w.take<T>(1);
-  }
-};
 
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2) clear_sums(const int64_t count, SoftmaxSum<T>* sums) {
@@ -78,60 +57,32 @@ __global__ void __launch_bounds__(kBlock, 2)
       share > T(0) && sum > T(0) ? share * slopes.value() / sum / of.temperature : T(0);
 }
 
-LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
-  const Tensor& emb = arguments.batch.emb;
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
-    using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments.batch, false, false);
-    const Device& device = batch.device;
-    const Pairs<T>& pairs = batch.pairs;
-    const PushPass<T> pass(device, pairs.anchors, pairs.candidates);
-    SoftmaxArrays<T> sizes;
-    sizes.count = emb.size(0);
-    sizes.stripes = pass.stripes();
-    const Scratch<SoftmaxArrays<T>> arrays(emb, sizes);
-    const std::string shapes = sizes_of(pairs);
-    SoftmaxArguments<T> softmax{arguments.loss, T(arguments.temperature), pairs,      true,
-                                false,          arrays.anchors,           arrays.sums};
-
-    launch("clear_sums", shapes, device.stream(),
-           {blocks_of_threads(sizes.stripes * sizes.count), kBlock}, clear_sums<T>,
-           sizes.stripes * sizes.count, arrays.sums);
-    pass.template run<SoftmaxSums<T>>("softmax_sums", softmax);
-    launch("finish_anchors", shapes, device.stream(), {blocks_of_warps(sizes.count), kBlock},
-           finish_anchors<T>, softmax, sizes.stripes, arguments.partial, arrays.losses);
-    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
-    const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
-    launch("reduce_losses", shapes, device.stream(), {1, kReduceThreads}, reduce_losses<T, int64_t>,
-           arrays.losses, pairs.anchors.count, arguments.reduction, batch.flags(),
-           batch.class_sizes(), static_cast<T*>(loss.data_ptr()), arrays.scale,
-           static_cast<double*>(totals.data_ptr()));
-
-    const auto gradient = [&](const PushPass<T>& over, bool wanted, int64_t rows) {
-      Tensor out = empty_gradient(emb, kValueType<T>, wanted, rows);
-      if (out.numel() == 0) return out;
-      const Tensor partial = over.partial_gradient(emb, true);
-      over.template run<SoftmaxWeights<T>>("softmax_push", softmax, over.data(partial));
-      Gathered<T> gathered{};
-      gathered.scale = arrays.scale;
-      over.add_to(gathered, partial);
-      gather(device, gathered, static_cast<T*>(out.data_ptr()));
-      return out;
-    };
-    softmax.columns = pairs.self;
-    Tensor emb_out = gradient(pass, arguments.emb_grad, emb.size(0));
-    softmax.rows = false;
-    softmax.columns = true;
-    const PushPass<T> other_pass(device, pairs.candidates, pairs.anchors);
-    Tensor ref_out = gradient(other_pass, arguments.ref_grad, pairs.candidates.count);
-    return {loss, emb_out, ref_out, totals};
-  });
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("softmax_loss", TORCH_BOX(&front::softmax_loss<softmax_loss>));
+template <class T>
+void find_softmax_losses(const PushPass<T>& pass, const SoftmaxArguments<T>& of, const bool partial,
+                         const LossSums<T, int64_t>& losses) {
+  const Sizes sizes = sizes_of(of.pairs);
+  const cudaStream_t stream = pass.device.stream();
+  const int64_t anchors = of.pairs.anchors.count, sums = pass.stripe_count() * anchors;
+  launch("clear_sums", sizes, stream, {blocks_of_threads(sums), kBlock}, clear_sums<T>, sums,
+         of.sums);
+  T* no_gradient = nullptr;
+  push<SoftmaxSums<T>>("softmax_sums", pass, of, no_gradient);
+  launch("finish_anchors", sizes, stream, {blocks_of_warps(anchors), kBlock}, finish_anchors<T>, of,
+         pass.stripe_count(), partial, losses);
 }
+
+template <class T>
+void push_softmax(const PushPass<T>& pass, const SoftmaxArguments<T>& of, T* gradient) {
+  push<SoftmaxWeights<T>>("softmax_push", pass, of, gradient);
+}
+
+template void find_softmax_losses(const PushPass<float>&, const SoftmaxArguments<float>&, bool,
+                                  const LossSums<float, int64_t>&);
+template void find_softmax_losses(const PushPass<double>&, const SoftmaxArguments<double>&, bool,
+                                  const LossSums<double, int64_t>&);
+template void push_softmax(const PushPass<float>&, const SoftmaxArguments<float>&, float*);
+template void push_softmax(const PushPass<double>&, const SoftmaxArguments<double>&, double*);
 
 }  // namespace facenet::cuda

@@ -1,35 +1,15 @@
-// triplet_losses on CUDA: the loss of each given triplet, and the gradient.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
+// triplet_losses on CUDA: the kernels with a warp for each given triplet.
+#include <algorithm>
 
-#include "common/triplet_losses.h"
-#include "cuda/edges.h"
 #include "cuda/launch.h"
-#include "cuda/prepare.h"
+#include "cuda/rows.cuh"
+#include "cuda/triplet_losses.h"
 #include "cuda/warp.cuh"
-#include "cuda/workspace.h"
 #include "semantics/hinge.h"
 #include "semantics/swap.h"
 
 namespace facenet::cuda {
 namespace {
-
-// [T] each. Anchors are rows of the embeddings, positives and negatives rows of the candidates.
-struct TripletRows {
-  const int64_t* anchor;
-  const int64_t* positive;
-  const int64_t* negative;
-  int64_t count;
-};
-
-template <class T>
-struct Sides {
-  Rows<T> anchors;
-  Rows<T> candidates;
-  const RowFlags* flags;
-
-  __device__ T poison() const { return flags->not_finite != 0 ? T(NAN) : T(0); }
-};
 
 // A warp's distance of two rows. Lanes take every 32nd column, so that reads are whole lines.
 template <class T>
@@ -133,151 +113,44 @@ __global__ void __launch_bounds__(kBlock, 2)
 }
 
 template <class T>
-struct TripletArrays {
-  int64_t anchors = 0, candidates = 0, edges = 0;
-  bool cosine = false, has_bank = false;
-  RowFlags* flags = nullptr;
-  T* anchor_norms = nullptr;
-  T* candidate_norms = nullptr;
-  T* scale = nullptr;
-  uint32_t *row = nullptr, *sorted_row = nullptr;
-  Edge<T>*edge = nullptr, *sorted_edge = nullptr;
-
-  void place(Workspace& w) {
-    flags = w.take<RowFlags>(1);
-    anchor_norms = cosine ? w.take<T>(anchors) : nullptr;
-    candidate_norms = cosine && has_bank ? w.take<T>(candidates) : anchor_norms;
-    scale = w.take<T>(1);
-    row = w.take<uint32_t>(edges);
-    sorted_row = w.take<uint32_t>(edges);
-    edge = w.take<Edge<T>>(edges);
-    sorted_edge = w.take<Edge<T>>(edges);
-  }
-};
-
-// The arguments of both operators, with what the kernels need to know of the rows.
-template <class T>
-class TripletCall {
- public:
-  TripletCall(const TripletLossesArguments& arguments, int64_t edges_each)
-      : device(arguments.emb),
-        emb_(torch::stable::contiguous(arguments.emb)),
-        ref_(arguments.ref_emb ? torch::stable::contiguous(*arguments.ref_emb) : emb_),
-        anchor_(torch::stable::contiguous(arguments.anchor)),
-        positive_(torch::stable::contiguous(arguments.positive)),
-        negative_(torch::stable::contiguous(arguments.negative)),
-        arrays(emb_, sizes_of(arguments, edges_each)) {
-    const auto data = [](const Tensor& t) { return static_cast<const int64_t*>(t.data_ptr()); };
-    rows = {data(anchor_), data(positive_), data(negative_), anchor_.numel()};
-    const Distance kind = arguments.distance;
-    sides = {rows_of<T>(emb_, kind), rows_of<T>(ref_, kind), arrays.flags};
-    check_cuda(cudaMemsetAsync(arrays.flags, 0, sizeof(RowFlags), device.stream()),
-               "clearing flags");
-    sides.anchors.inverse_norms = arrays.anchor_norms;
-    sides.candidates.inverse_norms = arrays.candidate_norms;
-    T* no_terms = nullptr;
-    prepare_rows(device, sides.anchors, arrays.anchor_norms, no_terms, arrays.flags);
-    if (arguments.ref_emb) {
-      prepare_rows(device, sides.candidates, arrays.candidate_norms, no_terms, arrays.flags);
-    }
-  }
-
-  std::string shapes() const {
-    return "M=" + std::to_string(sides.anchors.count) +
-           " N=" + std::to_string(sides.candidates.count) +
-           " D=" + std::to_string(sides.anchors.dim) + " T=" + std::to_string(rows.count);
-  }
-
-  const Device device;
-
- private:
-  const Tensor emb_, ref_, anchor_, positive_, negative_;
-
-  static TripletArrays<T> sizes_of(const TripletLossesArguments& arguments, int64_t edges_each) {
-    TripletArrays<T> sizes;
-    sizes.anchors = arguments.emb.size(0);
-    sizes.has_bank = arguments.ref_emb.has_value();
-    sizes.candidates = sizes.has_bank ? arguments.ref_emb->size(0) : sizes.anchors;
-    sizes.cosine = arguments.distance == Distance::kCosine;
-    sizes.edges = edges_each * arguments.anchor.numel();
-    return sizes;
-  }
-
- public:
-  const Scratch<TripletArrays<T>> arrays;
-  TripletRows rows{};
-  Sides<T> sides{};
-};
-
-Tensor triplet_losses(const TripletLossesArguments& arguments) {
-  const Tensor& emb = arguments.emb;
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Tensor {
-    using T = decltype(zero);
-    const TripletCall<T> call(arguments, 0);
-    Tensor out = torch::stable::new_empty(emb, {arguments.anchor.numel()}, kValueType<T>);
-    launch("losses_of_triplets", call.shapes(), call.device.stream(),
-           {blocks_of_warps(call.rows.count), kBlock}, losses_of_triplets<T>, call.sides, call.rows,
-           T(arguments.margin), arguments.smooth, arguments.swap, static_cast<T*>(out.data_ptr()));
-    return out;
-  });
-}
-
-EmbeddingGradients triplet_losses_backward(const TripletLossesArguments& arguments,
-                                           const Tensor& grad) {
-  const Tensor& emb = arguments.emb;
-  const std::optional<Tensor>& ref_emb = arguments.ref_emb;
-  const bool swap = arguments.swap;
-  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> EmbeddingGradients {
-    using T = decltype(zero);
-    const TripletCall<T> call(arguments, swap ? 6 : 4);
-    const Tensor weights = torch::stable::contiguous(grad);
-    const auto& arrays = call.arrays;
-    launch("look_at_triplets", call.shapes(), call.device.stream(),
-           {blocks_of_threads(call.rows.count), kBlock}, look_at_triplets<T>, call.sides, call.rows,
-           arrays.flags);
-    launch("edges_of_triplets", call.shapes(), call.device.stream(),
-           {blocks_of_warps(std::max<int64_t>(call.rows.count, 1)), kBlock}, edges_of_triplets<T>,
-           call.sides, call.rows, T(arguments.margin), arguments.smooth, swap,
-           static_cast<const T*>(weights.data_ptr()), arrays.row, arrays.edge, arrays.scale);
-
-    Tensor emb_grad = empty_gradient(emb, kValueType<T>, true, emb.size(0));
-    Tensor ref_grad = empty_gradient(emb, kValueType<T>, true, ref_emb ? ref_emb->size(0) : 0);
-    const auto sorted = [&](const Rows<T>& rows, int64_t begin, int64_t end) -> EdgeList<T> {
-      const EdgeList<T> from{arrays.row + begin, arrays.edge + begin, end - begin};
-      uint32_t* row = arrays.sorted_row + begin;
-      Edge<T>* edge = arrays.sorted_edge + begin;
-      sort_edges(call.device, emb, rows.count, from, row, edge);
-      return {row, edge, from.count};
-    };
-    const auto gather_rows = [&](const Rows<T>& rows, const Rows<T>& others, Tensor& out,
-                                 const EdgeList<T>& incoming, const EdgeList<T>& inner) {
-      Gathered<T> g{};
-      g.rows = rows;
-      g.others = others;
-      g.incoming = incoming;
-      g.inner = inner;
-      g.scale = arrays.scale;
-      gather(call.device, g, static_cast<T*>(out.data_ptr()));
-    };
-    const Rows<T>&x = call.sides.anchors, &y = call.sides.candidates;
-    const int64_t of_anchors = 2 * call.rows.count, of_pairs = 2 * of_anchors;
-    if (ref_emb) {
-      gather_rows(x, y, emb_grad, sorted(x, 0, of_anchors), {});
-      gather_rows(y, x, ref_grad, sorted(y, of_anchors, of_pairs),
-                  sorted(y, of_pairs, arrays.edges));
-    } else {
-      gather_rows(x, x, emb_grad, sorted(x, 0, arrays.edges), {});
-    }
-    return {emb_grad, ref_grad};
-  });
+Sizes sizes_of(const Sides<T>& sides, const TripletRows& rows) {
+  return {{"M", sides.anchors.count},
+          {"N", sides.candidates.count},
+          {"D", sides.anchors.dim},
+          {"T", rows.count}};
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
-  m.impl("triplet_losses", TORCH_BOX(&front::triplet_losses<triplet_losses>));
-  m.impl("triplet_losses_backward",
-         TORCH_BOX(&front::triplet_losses_backward<triplet_losses_backward>));
+template <class T>
+void find_losses_of_triplets(const Device& device, const Sides<T>& sides, const TripletRows& rows,
+                             double margin, bool smooth, bool swap, T* losses) {
+  launch("losses_of_triplets", sizes_of(sides, rows), device.stream(),
+         {blocks_of_warps(rows.count), kBlock}, losses_of_triplets<T>, sides, rows, T(margin),
+         smooth, swap, losses);
 }
+
+template <class T>
+void find_edges_of_triplets(const Device& device, const Sides<T>& sides, const TripletRows& rows,
+                            double margin, bool smooth, bool swap, const T* grad, RowFlags* flags,
+                            const TripletEdges<T>& to) {
+  const Sizes sizes = sizes_of(sides, rows);
+  launch("look_at_triplets", sizes, device.stream(), {blocks_of_threads(rows.count), kBlock},
+         look_at_triplets<T>, sides, rows, flags);
+  launch("edges_of_triplets", sizes, device.stream(),
+         {blocks_of_warps(std::max<int64_t>(rows.count, 1)), kBlock}, edges_of_triplets<T>, sides,
+         rows, T(margin), smooth, swap, grad, to.row, to.edge, to.scale);
+}
+
+template void find_losses_of_triplets(const Device&, const Sides<float>&, const TripletRows&,
+                                      double, bool, bool, float*);
+template void find_losses_of_triplets(const Device&, const Sides<double>&, const TripletRows&,
+                                      double, bool, bool, double*);
+template void find_edges_of_triplets(const Device&, const Sides<float>&, const TripletRows&, double,
+                                     bool, bool, const float*, RowFlags*,
+                                     const TripletEdges<float>&);
+template void find_edges_of_triplets(const Device&, const Sides<double>&, const TripletRows&,
+                                     double, bool, bool, const double*, RowFlags*,
+                                     const TripletEdges<double>&);
 
 }  // namespace facenet::cuda

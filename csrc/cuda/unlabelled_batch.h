@@ -2,9 +2,14 @@
 // see no classes.
 #pragma once
 
+#include <torch/csrc/stable/ops.h>
+
 #include <optional>
 
+#include "cuda/launch.h"
 #include "cuda/prepare.h"
+#include "cuda/tensors.h"
+#include "cuda/workspace.h"
 
 namespace facenet::cuda {
 
@@ -29,7 +34,7 @@ class UnlabelledBatch {
                   Distance distance)
       : anchors_(torch::stable::contiguous(emb)),
         candidates_(ref_emb ? torch::stable::contiguous(*ref_emb) : anchors_),
-        norms_(emb, sizes(distance)) {
+        norms_(device, sizes(distance)) {
     pairs.anchors = rows_of<T>(anchors_, distance);
     pairs.candidates = rows_of<T>(candidates_, distance);
     pairs.self = !ref_emb;

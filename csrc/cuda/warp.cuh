@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cuda/compensated_sum.h"
+
 namespace facenet::cuda {
 
 constexpr uint32_t kAllLanes = 0xffffffffu;
@@ -33,6 +35,16 @@ template <class T>
 __device__ T warp_sum(T value) {
 #pragma unroll
   for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(kAllLanes, value, apart);
+  return value;
+}
+
+template <class T>
+__device__ CompensatedSum<T> warp_sum(CompensatedSum<T> value) {
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) {
+    value.add({__shfl_xor_sync(kAllLanes, value.sum, apart),
+               __shfl_xor_sync(kAllLanes, value.rest, apart)});
+  }
   return value;
 }
 

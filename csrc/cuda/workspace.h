@@ -3,12 +3,25 @@
 // A structure lists its arrays in `place(Workspace&)`, which runs twice: to measure, then to carve.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
-#include "common/checks.h"
 #include "cuda/device.h"
 
 namespace facenet::cuda {
+
+// Memory of torch's caching allocator. When the object is destroyed, torch may hand the memory to
+// what the stream runs later; kernels that are under way still have it.
+class Memory {
+ public:
+  Memory(const Device& device, size_t bytes);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  unsigned char* data() const { return data_; }
+
+ private:
+  void* tensor_;
+  unsigned char* data_;
+};
 
 class Workspace {
  public:
@@ -35,26 +48,24 @@ class Workspace {
 template <class Arrays>
 class Scratch : public Arrays {
  public:
-  // The memory is on the device of `like`, for the current stream.
-  Scratch(const Tensor& like, Arrays sizes) : Arrays(sizes), memory_(allocate(like, *this)) {
-    Workspace carve(begin());
+  Scratch(const Device& device, Arrays sizes)
+      : Arrays(sizes), bytes_(measure(*this)), memory_(device, bytes_) {
+    Workspace carve(memory_.data());
     this->place(carve);
-    bytes_ = carve.used();
   }
-  ~Scratch() { unguard(begin(), bytes_); }
+  ~Scratch() { unguard(memory_.data(), bytes_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
  private:
-  static Tensor allocate(const Tensor& like, Arrays& arrays) {
-    Workspace measure;
-    arrays.place(measure);
-    return torch::stable::new_empty(like, {int64_t(measure.used())}, ScalarType::Byte);
+  static size_t measure(Arrays& arrays) {
+    Workspace workspace;
+    arrays.place(workspace);
+    return workspace.used();
   }
-  unsigned char* begin() { return static_cast<unsigned char*>(memory_.data_ptr()); }
 
-  Tensor memory_;
-  size_t bytes_ = 0;
+  const size_t bytes_;
+  const Memory memory_;
 };
 
 }  // namespace facenet::cuda

@@ -7,48 +7,11 @@
 // atomics.
 #pragma once
 
-#include "cuda/compensated_sum.cuh"
 #include "cuda/push.cuh"
-#include "semantics/band.h"
+#include "cuda/triplet_margin_loss.h"
 #include "semantics/hinge.h"
 
 namespace facenet::cuda {
-
-// The anchors of one side and their positives.
-template <class T>
-struct BandAnchors {
-  bool there;                  // or this side has none that take part
-  const int64_t* offset;       // [M]
-  const int32_t* count;        // [M] positives; 0: the anchor takes no part
-  const T* threshold;          // [slots] their distances, ascending
-  const int32_t* class_begin;  // [M] the anchor's class on the other side, sorted positions
-  const int32_t* class_end;
-};
-
-// What the triplets of an anchor add up to, in stripes. A hinge's share of its positives is not in
-// here: `entering` says how many triplets they are in.
-template <class T>
-struct BandTotals {
-  CompensatedSum<T>*
-      loss;           // [stripes, M] hinge: minus the sum over triplets of d(a, n); smooth: all
-  int64_t* active;    // [stripes, M] triplets with a positive hinge
-  int64_t* counted;   // [stripes, M] triplets of the kind, where asked for
-  int32_t* entering;  // [slots] hinge: triplets of positive k less those of positive k - 1
-  T* weight;          // [stripes, slots] smooth: the sum of the slopes of positive k
-  int64_t slots;
-};
-
-template <class T>
-struct BandArguments {
-  TripletKind kind;
-  T margin;
-  bool smooth;
-  bool counts;
-  BandAnchors<T> rows, columns;
-  BandTotals<T> totals;  // of the rows' anchors
-  int32_t row_count;
-  Distance distance;
-};
 
 template <class T>
 class BandWeights {

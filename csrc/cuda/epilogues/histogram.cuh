@@ -12,21 +12,16 @@
 // 8 KiB + 140 bytes.
 #pragma once
 
+#include "cuda/distance_histogram.h"
 #include "cuda/pair_stream.cuh"
 #include "cuda/warp.cuh"
-#include "semantics/bins.h"
 
 namespace facenet::cuda {
 
 template <class T>
 class HistogramEpilogue {
  public:
-  struct Arguments {
-    Bins bins;
-    const int64_t* labels;       // [M]
-    const int64_t* ref_labels;   // [N]
-    unsigned long long* counts;  // [2, bins.columns()], zero at first
-  };
+  using Arguments = HistogramArguments;
 
   __host__ __device__ static constexpr int shared_bytes(int) {
     return (kCached + kGaps + 1) * int(sizeof(uint32_t));

@@ -5,19 +5,14 @@
 #pragma once
 
 #include "cuda/pair_stream.cuh"
+#include "cuda/pairs_within.h"
 
 namespace facenet::cuda {
 
 template <class T>
 class WithinEpilogue {
  public:
-  struct Arguments {
-    T radius;
-    int64_t capacity;
-    unsigned long long* count;  // of all there are; 0 before
-    int64_t* pairs;             // [capacity, 2]
-    T* distance;                // [capacity]
-  };
+  using Arguments = WithinArguments<T>;
 
   __host__ __device__ static constexpr int shared_bytes(int) { return 0; }
   __device__ WithinEpilogue(const Arguments& to, const Pairs<T>& pairs, unsigned char*)

@@ -1,21 +1,8 @@
-// The reduction: from the losses of anchors to the batch's loss, and the factor of its gradients.
-#pragma once
-
-#include "common/options.h"
-#include "cuda/labels.h"
-#include "cuda/launch.h"
-#include "cuda/prepare.h"
+#include "cuda/loss_sums.h"
 #include "cuda/warp.cuh"
 
 namespace facenet::cuda {
-
-// Sums over the triplets of each anchor, [M] each.
-template <class T, class Count>
-struct LossSums {
-  T* loss;
-  Count* triplets;
-  Count* nonzero;
-};
+namespace {
 
 constexpr int kReduceThreads = 512;
 constexpr int kReduceWarps = kReduceThreads / 32;
@@ -24,8 +11,7 @@ constexpr int kReduceWarps = kReduceThreads / 32;
 template <class T, class Count>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_losses(const LossSums<T, Count> sums, const int32_t anchors, const Reduction how,
-                  const RowFlags* flags, const ClassSizes* sizes, T* loss_out, T* scale_out,
-                  double* totals_out) {
+                  const RowFlags* flags, const ClassSizes* sizes, const ReducedLoss<T> to) {
   __shared__ T losses[kReduceWarps];
   __shared__ int64_t triplet_counts[kReduceWarps], nonzero_counts[kReduceWarps];
   T loss = 0;
@@ -56,11 +42,30 @@ __global__ void __launch_bounds__(kReduceThreads)
   if (how == Reduction::kMean) divisor = T(triplets > 0 ? triplets : 1);
   if (how == Reduction::kMeanNonzero) divisor = T(nonzero > 0 ? nonzero : 1);
   if (flags->not_finite != 0 || sizes->over_the_bound != 0) divisor = loss = T(NAN);
-  *loss_out = loss / divisor;
-  *scale_out = T(1) / divisor;
-  totals_out[0] = double(loss);
-  totals_out[1] = double(triplets);
-  totals_out[2] = double(nonzero);
+  *to.loss = loss / divisor;
+  *to.scale = T(1) / divisor;
+  to.totals[0] = double(loss);
+  to.totals[1] = double(triplets);
+  to.totals[2] = double(nonzero);
 }
+
+}  // namespace
+
+template <class T, class Count>
+void reduce(const Device& device, const Sizes& sizes, const LossSums<T, Count>& sums,
+            int32_t anchors, Reduction how, const RowFlags* flags, const ClassSizes* class_sizes,
+            const ReducedLoss<T>& to) {
+  launch("reduce_losses", sizes, device.stream(), {1, kReduceThreads}, reduce_losses<T, Count>,
+         sums, anchors, how, flags, class_sizes, to);
+}
+
+template void reduce(const Device&, const Sizes&, const LossSums<float, int32_t>&, int32_t,
+                     Reduction, const RowFlags*, const ClassSizes*, const ReducedLoss<float>&);
+template void reduce(const Device&, const Sizes&, const LossSums<double, int32_t>&, int32_t,
+                     Reduction, const RowFlags*, const ClassSizes*, const ReducedLoss<double>&);
+template void reduce(const Device&, const Sizes&, const LossSums<float, int64_t>&, int32_t,
+                     Reduction, const RowFlags*, const ClassSizes*, const ReducedLoss<float>&);
+template void reduce(const Device&, const Sizes&, const LossSums<double, int64_t>&, int32_t,
+                     Reduction, const RowFlags*, const ClassSizes*, const ReducedLoss<double>&);
 
 }  // namespace facenet::cuda

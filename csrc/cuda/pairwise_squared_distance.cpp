@@ -2,9 +2,9 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include "cuda/device.h"
-#include "cuda/prepare.h"
-#include "cuda/search.h"
+#include "common/checks.h"
+#include "cuda/distances.h"
+#include "cuda/tensors.h"
 
 namespace facenet::cuda {
 namespace {
@@ -22,7 +22,7 @@ Tensor pairwise_squared_distance(const Tensor& x, const std::optional<Tensor>& y
     pairs.candidates = rows_of<T>(candidates, Distance::kSqEuclidean);
     pairs.self = !y;
     Tensor out = torch::stable::new_empty(x, {anchors.size(0), candidates.size(0)}, kValueType<T>);
-    store_distances(device, pairs, static_cast<T*>(out.data_ptr()));
+    store_distances(device, pairs, data_of<T>(out));
     return out;
   });
 }

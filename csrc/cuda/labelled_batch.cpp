@@ -1,8 +1,14 @@
+#include "cuda/labelled_batch.h"
+
+#include <torch/csrc/stable/ops.h>
+
 #include <algorithm>
 #include <limits>
+#include <optional>
 
-#include "cuda/labelled_batch.h"
+#include "common/batch_arguments.h"
 #include "cuda/launch.h"
+#include "cuda/tensors.h"
 
 namespace facenet::cuda {
 namespace {
@@ -16,7 +22,7 @@ std::optional<Tensor> packed(const std::optional<Tensor>& t) {
 }
 
 const int64_t* indices(const std::optional<Tensor>& t) {
-  return t ? static_cast<const int64_t*>(t->data_ptr()) : nullptr;
+  return t ? data_of<const int64_t>(*t) : nullptr;
 }
 
 template <class T>
@@ -51,19 +57,33 @@ void BatchArrays<T>::place(Workspace& w) {
   partial = w.take<float>(partials);
 }
 
+// Contiguous, for as long as the batch lasts.
 template <class T>
-BatchArrays<T> LabelledBatch<T>::sizes_of(const BatchArguments& arguments, const Device& device,
-                                          const Tensor& emb, const std::optional<Tensor>& ref_emb,
-                                          bool products) {
-  const Distance distance = arguments.distance;
-  const Tensor& candidates = ref_emb ? *ref_emb : emb;
+struct LabelledBatch<T>::Tensors {
+  explicit Tensors(const BatchArguments& of)
+      : emb(packed(of.emb)),
+        labels(packed(of.labels)),
+        ref_emb(packed(of.ref_emb)),
+        ref_labels(packed(of.ref_labels)),
+        anchor_ids(packed(of.anchor_ids)),
+        ref_ids(packed(of.ref_ids)) {}
+
+  const Tensor& candidates() const { return ref_emb ? *ref_emb : emb; }
+
+  const Tensor emb, labels;
+  const std::optional<Tensor> ref_emb, ref_labels, anchor_ids, ref_ids;
+};
+
+template <class T>
+BatchArrays<T> LabelledBatch<T>::sizes_of(Distance distance, bool products) const {
+  const Tensor &emb = tensors_->emb, &candidates = tensors_->candidates();
   products = products &&
              wants_products(device, rows_of<T>(emb, distance), rows_of<T>(candidates, distance));
   BatchArrays<T> sizes;
   sizes.anchors.count = emb.size(0);
   sizes.anchors.cosine = distance == Distance::kCosine;
   sizes.anchors.by_products = products;
-  sizes.has_bank = ref_emb.has_value();
+  sizes.has_bank = tensors_->ref_emb.has_value();
   sizes.candidates = sizes.anchors;
   sizes.candidates.count = candidates.size(0);
   sizes.classes.count = emb.size(0);
@@ -74,30 +94,28 @@ BatchArrays<T> LabelledBatch<T>::sizes_of(const BatchArguments& arguments, const
 }
 
 template <class T>
+LabelledBatch<T>::~LabelledBatch() = default;
+
+template <class T>
 LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, bool slots)
     : device(arguments.emb),
-      emb_(packed(arguments.emb)),
-      labels_(packed(arguments.labels)),
-      ref_emb_(packed(arguments.ref_emb)),
-      ref_labels_(packed(arguments.ref_labels)),
-      anchor_ids_(packed(arguments.anchor_ids)),
-      ref_ids_(packed(arguments.ref_ids)),
-      arrays_(emb_, sizes_of(arguments, device, emb_, ref_emb_, products)) {
+      tensors_(new Tensors(arguments)),
+      arrays_(device, sizes_of(arguments.distance, products)) {
   const Distance distance = arguments.distance;
   const bool self = !arrays_.has_bank;
   const SideArrays<T>& anchor_side = arrays_.anchors;
   const SideArrays<T>& candidate_side = this->candidate_side();
-  const Tensor& candidates = self ? emb_ : *ref_emb_;
+  const Tensor &emb = tensors_->emb, &candidates = tensors_->candidates();
   check_cuda(cudaMemsetAsync(arrays_.report, 0, sizeof(BatchReport), device.stream()),
              "clearing flags");
-  sort_by_label(device, labels_, anchor_side.order);
-  if (!self) sort_by_label(device, *ref_labels_, candidate_side.order);
-  pairs = {rows_of_side(emb_, anchor_side, distance),
+  sort_by_label(device, indices(tensors_->labels), anchor_side.order);
+  if (!self) sort_by_label(device, indices(tensors_->ref_labels), candidate_side.order);
+  pairs = {rows_of_side(emb, anchor_side, distance),
            rows_of_side(candidates, candidate_side, distance),
            arrays_.classes.begin,
            arrays_.classes.end,
-           indices(anchor_ids_),
-           indices(ref_ids_),
+           indices(tensors_->anchor_ids),
+           indices(tensors_->ref_ids),
            self};
   prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.terms, flags());
   if (!self) {
@@ -110,11 +128,11 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
     return;
   }
   const int64_t bound = std::min(arguments.max_per_class, candidates.size(0));
-  make_slots(device, emb_, anchor_side.order, candidate_side.order, self, bound, arrays_.classes,
+  make_slots(device, anchor_side.order, candidate_side.order, self, bound, arrays_.classes,
              arrays_.slots);
 
   largest_class = bound;
-  slot_count = bound * emb_.size(0);
+  slot_count = bound * emb.size(0);
   if (bound == 0) {
     const ClassSizes sizes = read_sizes(device, arrays_.slots);
     slot_count = sizes.slots;

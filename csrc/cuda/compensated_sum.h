@@ -1,7 +1,7 @@
 // A sum and, apart, what its additions rounded off (Knuth's TwoSum): for terms that cancel.
 #pragma once
 
-#include "cuda/warp.cuh"
+#include <cuda_runtime.h>
 
 namespace facenet::cuda {
 
@@ -27,15 +27,5 @@ struct CompensatedSum {
   // If the sum is infinite, the rest is NaN.
   __device__ T value() const { return rest == rest ? sum + rest : sum; }
 };
-
-template <class T>
-__device__ CompensatedSum<T> warp_sum(CompensatedSum<T> value) {
-#pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2) {
-    value.add({__shfl_xor_sync(kAllLanes, value.sum, apart),
-               __shfl_xor_sync(kAllLanes, value.rest, apart)});
-  }
-  return value;
-}
 
 }  // namespace facenet::cuda

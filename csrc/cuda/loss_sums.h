@@ -1,0 +1,34 @@
+// The reduction: from the losses of anchors to the batch's loss, and the factor of its gradients.
+#pragma once
+
+#include "common/rules.h"
+#include "cuda/labels.h"
+#include "cuda/launch.h"
+#include "cuda/prepare.h"
+
+namespace facenet::cuda {
+
+// Sums over the triplets of each anchor, [M] each.
+template <class T, class Count>
+struct LossSums {
+  T* loss;
+  Count* triplets;
+  Count* nonzero;
+};
+
+// What the reduction writes.
+template <class T>
+struct ReducedLoss {
+  T* loss;         // []
+  T* scale;        // [] of the gradients
+  double* totals;  // [3] the sum, and its divisors for "mean" and for "mean_nonzero"
+};
+
+// `sizes` for the message of an error. An embedding that is not finite, or a class beyond its
+// bound, makes the loss NaN.
+template <class T, class Count>
+void reduce(const Device& device, const Sizes& sizes, const LossSums<T, Count>& sums,
+            int32_t anchors, Reduction how, const RowFlags* flags, const ClassSizes* class_sizes,
+            const ReducedLoss<T>& to);
+
+}  // namespace facenet::cuda

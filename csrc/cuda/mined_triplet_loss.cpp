@@ -1,0 +1,109 @@
+// mined_triplet_loss on CUDA: selection, loss and gradient without listing triplets.
+#include "cuda/mined_triplet_loss.h"
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include "common/labelled_operators.h"
+#include "cuda/labelled_batch.h"
+#include "cuda/tensors.h"
+
+namespace facenet::cuda {
+namespace {
+
+template <class T>
+struct LossArrays {
+  int64_t anchors = 0, slots = 0, edges = 0;
+  bool gradient = false;
+  LossSums<T, int32_t> sums{};
+  EdgeArrays<T> of{};
+  uint32_t* sorted_row = nullptr;
+  Edge<T>* sorted_edge = nullptr;
+  T* scale = nullptr;
+
+  void place(Workspace& w) {
+    sums = {w.take<T>(anchors), w.take<int32_t>(anchors), w.take<int32_t>(anchors)};
+    scale = w.take<T>(1);
+    if (!gradient) return;
+    edges = slots + anchors;
+    of = {w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges)};
+    sorted_row = w.take<uint32_t>(edges);
+    sorted_edge = w.take<Edge<T>>(edges);
+  }
+};
+
+LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) {
+  const Tensor& emb = arguments.batch.emb;
+  const std::optional<Tensor>& ref_emb = arguments.batch.ref_emb;
+  const TripletRule& rule = arguments.rule;
+  return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
+    using T = decltype(zero);
+    const LabelledBatch<T> batch(arguments.batch, !is_random(rule.negatives));
+    const Device& device = batch.device;
+    const Pairs<T>& pairs = batch.pairs;
+    std::optional<Selection<T>> selection(std::in_place, batch, rule);
+    const bool gradient = arguments.emb_grad || arguments.ref_grad;
+    LossArrays<T> sizes;
+    sizes.anchors = emb.size(0);
+    sizes.slots = batch.slot_count;
+    sizes.gradient = gradient;
+    const Scratch<LossArrays<T>> arrays(device, sizes);
+    {
+      const Memory slopes(device, gradient ? size_t(batch.slot_count) * sizeof(T) : 0);
+      find_anchor_losses(device, pairs, batch.slots(), selection->arrays(), arguments.rule.margin,
+                         arguments.smooth, gradient, arrays.sums,
+                         reinterpret_cast<T*>(slopes.data()), arrays.of);
+    }
+    selection.reset();  // The gradient takes the most memory by far: its arrays are freed before.
+
+    Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
+    const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
+    reduce(device, sizes_of(pairs).with("slots", batch.slot_count), arrays.sums,
+           pairs.anchors.count, arguments.reduction, batch.flags(), batch.class_sizes(),
+           {data_of<T>(loss), arrays.scale, data_of<double>(totals)});
+
+    Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
+    Tensor ref_out =
+        empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
+    if (!gradient) return {loss, emb_out, ref_out, totals};
+
+    const bool incoming = pairs.self || arguments.ref_grad;
+    if (incoming) {
+      sort_edges<T>(device, pairs.candidates.count,
+                    {arrays.of.row, arrays.of.incoming, arrays.edges}, arrays.sorted_row,
+                    arrays.sorted_edge);
+    }
+    const EdgeList<T> sorted{arrays.sorted_row, arrays.sorted_edge, arrays.edges};
+    Gathered<T> g{};
+    g.slot_edges = {batch.slots(),      arrays.of.positive, arrays.of.row,
+                    arrays.of.incoming, batch.slot_count,   pairs.class_begin};
+    g.anchors_begin = batch.anchor_classes().begin;
+    g.anchors_end = batch.anchor_classes().end;
+    g.scale = arrays.scale;
+    if (arguments.emb_grad) {
+      g.rows = pairs.anchors;
+      g.others = pairs.candidates;
+      g.as_anchors = true;
+      g.as_candidates = pairs.self;
+      if (pairs.self) g.incoming = sorted;
+      gather(device, g, data_of<T>(emb_out));
+    }
+    if (arguments.ref_grad) {
+      g.rows = pairs.candidates;
+      g.others = pairs.anchors;
+      g.as_anchors = false;
+      g.as_candidates = true;
+      g.incoming = sorted;
+      gather(device, g, data_of<T>(ref_out));
+    }
+    return {loss, emb_out, ref_out, totals};
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facenet_ext, FACENET_CUDA_KEY, m) {
+  m.impl("mined_triplet_loss", TORCH_BOX(&front::mined_triplet_loss<mined_triplet_loss>));
+}
+
+}  // namespace facenet::cuda
