@@ -8,6 +8,7 @@ FILES = (
     "test_mined_triplet_loss.py",
     "test_random_rules.py",
     "test_random_draws.py",
+    "test_near_thresholds.py",
     "test_select_triplets.py",
     "test_pairwise.py",
     "test_triplet_loss.py",

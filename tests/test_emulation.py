@@ -29,6 +29,7 @@ EMULATION = HERE / "emulation"
 OPERATORS = (
     "test_pairwise.py",
     "test_select_triplets.py",
+    "test_near_thresholds.py",
     "test_triplet_loss.py",
     "test_anchor_swap.py",
     "test_mined_triplet_loss.py",
@@ -49,7 +50,8 @@ QUICK = (
     "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows "
     "or every_random_rule or first_of_all_sorted or within_are_those "
     "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank "
-    "or softmax_against_a_bank"
+    "or softmax_against_a_bank or (at_random and quads and sqeuclidean) "
+    "or (distance_of_a_positive and dtype0)"
 )
 # "far" is an offset too, and a larger one. 72 rows cross a tile's edge as 520 do, in less time.
 QUICK = f"({QUICK}) and not offset and not 520"

@@ -28,6 +28,8 @@ class Device {
   int capability() const { return capability_; }  // 75, 80, 90, ...
   int processors() const { return processors_; }
   int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
+  // Pairs of a warp that wait in an UndecidedQueue: with one more, all lanes have one.
+  int most_waiting() const { return most_waiting_; }
 
  private:
   int index_ = 0;
@@ -35,6 +37,7 @@ class Device {
   int capability_ = 0;
   int processors_ = 0;
   int shared_bytes_ = 0;
+  int most_waiting_ = 31;
   void* guard_ = nullptr;  // of torch
 };
 

@@ -13,10 +13,16 @@ void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
     search_hardest(device, pairs, plan, {slots, {to.bucket.key}, farthest});
     return;
   }
-  const SuccessorArguments arguments{
-      slots,        to.bucket_count, work.threshold,    to.bucket.key,
-      farthest,     work.undecided,  plan.anchor_terms, &plan.flags->largest_square,
-      plan.rounding};
+  const SuccessorArguments arguments{slots,
+                                     to.bucket_count,
+                                     work.threshold,
+                                     to.bucket.key,
+                                     farthest,
+                                     work.decided_key,
+                                     device.most_waiting(),
+                                     plan.anchor_terms,
+                                     &plan.flags->largest_square,
+                                     plan.rounding};
   if (most_thresholds <= SuccessorFewEpilogue::kMost) {
     search_successor_few(device, pairs, plan, arguments);
   } else {

@@ -31,10 +31,12 @@ __global__ void __launch_bounds__(kBlock, 2)
   const int64_t offset = slots.offset[i];
   const int32_t count = slots.count[i];
   const T* d_ap = to.d_ap + offset;
-  if (i == 0 && lane() == 0) *work.repeat_count = *work.undecided.count = 0;
-  if (lane() == 0) work.undecided.repeat[i] = 0;
+  if (i == 0 && lane() == 0) *work.repeat_count = 0;
   if (lane() == 0) to.farthest.key[i] = kNoKey;
-  for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
+  for (int32_t k = lane(); k < count; k += 32) {
+    to.bucket.key[offset + k] = kNoKey;
+    if (work.by_products) work.decided_key[offset + k] = kNoKey;
+  }
 
   const int32_t only = rule.positives == PositiveRule::kAll
                            ? -1
@@ -66,9 +68,9 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-// Measures the winners of a search by products again, by differences. Where one is not beyond its
-// threshold after all, or undecided pairs exceeded the capacity, the anchor's keys are cleared and
-// its search is repeated.
+// Measures the winners of a search by products again, by differences, and lets them compete with
+// the undecided pairs, which have been measured. Where one is not beyond its threshold after all,
+// the anchor's keys are cleared and its search is repeated.
 __global__ void __launch_bounds__(kBlock, 2)
     verify_winners(const Pairs<float> pairs, const Slots slots, const bool semihard,
                    const SearchArrays<float> work, const SelectionArrays<float> to,
@@ -79,13 +81,16 @@ __global__ void __launch_bounds__(kBlock, 2)
   const int64_t offset = slots.offset[i];
   const int32_t count = to.bucket_count[i];
   const int32_t row = pairs.anchors.row(int32_t(i));
-  bool good = work.undecided.repeat[i] == 0;
+  bool good = true;
   for (int32_t k = lane(); k < count; k += 32) {
-    if (!to.bucket.has(offset + k)) continue;
-    const uint32_t negative = to.bucket.row(offset + k);
-    const float d = row_distance(pairs.anchors, row, pairs.candidates, int32_t(negative));
-    to.bucket.key[offset + k] = closer_key(d, negative);
-    good = good && (!semihard || d > work.threshold[offset + k]);
+    uint64_t key = kNoKey;
+    if (to.bucket.has(offset + k)) {
+      const uint32_t negative = to.bucket.row(offset + k);
+      const float d = row_distance(pairs.anchors, row, pairs.candidates, int32_t(negative));
+      key = closer_key(d, negative);
+      good = good && (!semihard || d > work.threshold[offset + k]);
+    }
+    to.bucket.key[offset + k] = min(key, work.decided_key[offset + k]);
   }
   good = __all_sync(kAllLanes, good) != 0;
   if (lane() == 0 && to.farthest.has(i)) {
@@ -97,26 +102,7 @@ __global__ void __launch_bounds__(kBlock, 2)
   for (int32_t k = lane(); k < count; k += 32) to.bucket.key[offset + k] = kNoKey;
   if (lane() == 0) {
     to.farthest.key[i] = kNoKey;
-    work.undecided.repeat[i] = 1;
     work.to_repeat[atomicAdd(work.repeat_count, 1)] = int32_t(i);
-  }
-}
-
-// A thread per undecided pair: measured by differences, it is offered to the bucket it lies in.
-__global__ void __launch_bounds__(kBlock, 2)
-    decide(const Pairs<float> pairs, const Slots slots, const SearchArrays<float> work,
-           const SelectionArrays<float> to, const Guard guard) {
-  if (!guard.open()) return;
-  const uint32_t pairs_left = min(*work.undecided.count, work.undecided.capacity);
-  for (int64_t u = thread_number(); u < pairs_left; u += int64_t(gridDim.x) * kBlock) {
-    const UndecidedPair pair = work.undecided.pair[u];
-    if (work.undecided.repeat[pair.anchor] != 0) continue;
-    const float d =
-        row_distance(pairs.anchors, pairs.anchors.row(pair.anchor), pairs.candidates, pair.row);
-    const int64_t offset = slots.offset[pair.anchor];
-    const int64_t bucket =
-        successor_bucket(work.threshold + offset, to.bucket_count[pair.anchor], d);
-    if (bucket >= 0) offer_key(to.bucket.key + offset + bucket, closer_key(d, uint32_t(pair.row)));
   }
 }
 
@@ -246,10 +232,6 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
     if (plan.by_products) {
       launch("verify_winners", sizes, stream, by_anchor, verify_winners, pairs, slots, semihard,
              work, to, Guard{&plan.flags->needs_direct, 0});
-      if (semihard) {
-        launch("decide", sizes, stream, {unsigned(2 * device.processors()), kBlock}, decide, pairs,
-               slots, work, to, Guard{&plan.flags->needs_direct, 0});
-      }
       launch("search_rows", sizes, stream,
              {unsigned(std::min<int64_t>(4 * device.processors(), pairs.anchors.count)), kBlock},
              search_rows<T>, pairs, slots, semihard, falls_back, work, to, false);
@@ -293,12 +275,7 @@ void SearchArrays<T>::place(Workspace& w) {
   winning_bucket = w.take<int32_t>(slots);
   to_repeat = w.take<int32_t>(anchors);
   repeat_count = w.take<int32_t>(1);
-  // With random rows a pair or two of each anchor are undecided. With equal rows there are many.
-  const int64_t room = by_products ? 2 * slots + 4 * anchors : 0;
-  undecided.capacity = uint32_t(std::min<int64_t>(room, std::numeric_limits<int32_t>::max()));
-  undecided.pair = w.take<UndecidedPair>(undecided.capacity);
-  undecided.count = w.take<uint32_t>(1);
-  undecided.repeat = w.take<int32_t>(anchors);
+  decided_key = w.take<uint64_t>(by_products ? slots : 0);
 }
 
 template <class T>

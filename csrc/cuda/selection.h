@@ -38,20 +38,6 @@ struct Winners {
   }
 };
 
-// Pairs whose distance, by products, is too close to a threshold to tell on which side it lies.
-// They are measured by differences afterwards, and then take part.
-struct UndecidedPair {
-  int32_t anchor;  // sorted position
-  int32_t row;     // the caller's row of the candidate
-};
-
-struct UndecidedPairs {
-  UndecidedPair* pair;  // [capacity], in any order
-  uint32_t* count;      // may exceed the capacity; then those anchors' searches are repeated
-  int32_t* repeat;      // [M] 1: repeat this anchor's search by differences
-  uint32_t capacity;
-};
-
 // What the search for negatives works on. Nothing needs it once every slot has its choice.
 // [slots] unless said.
 template <class T>
@@ -66,7 +52,7 @@ struct SearchArrays {
   int32_t* winning_bucket = nullptr;  // the bucket of the closest winner from each bucket on
   int32_t* to_repeat = nullptr;       // [M] anchors whose search has to be repeated, in any order
   int32_t* repeat_count = nullptr;    // [1]
-  UndecidedPairs undecided{};         // where distances come from products
+  uint64_t* decided_key = nullptr;    // where distances come from products: see UndecidedQueue
 
   // Of random rules: see semantics/random.h.
   uint32_t* positive_word = nullptr;

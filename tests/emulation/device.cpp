@@ -16,6 +16,7 @@ Device::Device(const torch::stable::Tensor&) {
                 attribute(cudaDevAttrComputeCapabilityMinor, "compute capability");
   processors_ = attribute(cudaDevAttrMultiProcessorCount, "multiprocessors");
   shared_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, "shared memory");
+  most_waiting_ = emulation::most_waiting();
 }
 
 Device::~Device() = default;

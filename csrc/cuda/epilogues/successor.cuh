@@ -14,7 +14,8 @@ struct SuccessorArguments {
   const float* threshold;          // [slots] ascending within an anchor
   uint64_t* key;                   // [slots] the bucket's closest negative, kNoKey at first
   ExtremumArguments farthest;
-  UndecidedPairs undecided;
+  uint64_t* decided_key;           // [slots] the closest of those measured by UndecidedQueue
+  int32_t most_waiting;            // of them, see Device
   const float* anchor_terms;       // as MmaArguments has them
   const uint32_t* largest_square;  // of the candidates' rows, as bits
   float rounding;                  // see SearchPlan; 0: distances are those of the thresholds
@@ -32,15 +33,6 @@ __device__ inline float undecided_within(const SuccessorArguments& a, const Pair
   // The root of what differs by `squares`: most where the root is smallest.
   const float root = sqrtf(squares);
   return first_threshold > root ? squares / first_threshold : root;
-}
-
-__device__ inline void leave_undecided(const UndecidedPairs& to, int32_t anchor, uint32_t row) {
-  const uint32_t at = atomicAdd(to.count, 1u);
-  if (at < to.capacity) {
-    to.pair[at] = {anchor, int32_t(row)};
-  } else {
-    atomicExch(to.repeat + anchor, 1);
-  }
 }
 
 // The same search on distances that need no second look.

@@ -5,15 +5,16 @@
 // memory decides and a bound in shared memory rejects.
 //
 // Where distances come from products, there is a band around each threshold. The offsets are then
-// those of the lower ends of the bands, and a pair within a band is left undecided.
+// those of the lower ends of the bands, and a pair within a band is left to UndecidedQueue.
 //
-// Shared memory, per row of the tile: four offsets, four upper ends of bands, four bounds, and the
-// farthest's bound.
+// Shared memory: the queue; per row of the tile four offsets, four upper ends of bands, four
+// bounds, and the farthest's bound.
 #pragma once
 
 #include "cuda/epilogues/extremum.cuh"
 #include "cuda/epilogues/negatives.cuh"
 #include "cuda/epilogues/successor.cuh"
+#include "cuda/epilogues/undecided.cuh"
 #include "cuda/warp.cuh"
 
 namespace facenet::cuda {
@@ -24,15 +25,20 @@ class SuccessorFewEpilogue {
   static constexpr int kMost = 4;
 
   __host__ __device__ static constexpr int shared_bytes(int rows) {
-    return 3 * kMost * rows * int(sizeof(uint32_t)) + Extremum<true>::shared_bytes(rows);
+    return UndecidedQueue::kSharedBytes + 3 * kMost * rows * int(sizeof(uint32_t)) +
+           Extremum<true>::shared_bytes(rows);
   }
 
   __device__ SuccessorFewEpilogue(const Arguments& to, const Pairs<float>& pairs,
                                   unsigned char* shared)
-      : to_(to), pairs_(pairs), shared_(reinterpret_cast<uint32_t*>(shared)) {}
+      : to_(to),
+        pairs_(pairs),
+        queue_(to, pairs, shared),
+        shared_(reinterpret_cast<uint32_t*>(shared + UndecidedQueue::kSharedBytes)) {}
 
   template <class Loop>
   __device__ bool begin(int32_t first_anchor) {
+    static_assert(Loop::kThreads <= 32 * UndecidedQueue::kMostWarps, "a queue for each warp");
     first_anchor_ = first_anchor;
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
@@ -64,6 +70,8 @@ class SuccessorFewEpilogue {
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
+    uint64_t undecided = 0;  // bit 8 * r + c
+    int r = 0;
     for_each_row_of_negatives<Loop>(
         pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
@@ -93,7 +101,7 @@ class SuccessorFewEpilogue {
               const int c = __ffs(int(passing)) - 1;
               const uint32_t d = pick(bits, c);
               if (value_of(d) <= band_ends<Loop>()[at]) {
-                leave_undecided(to_.undecided, i, index_of(c));
+                undecided |= uint64_t(1) << (8 * r + c);
                 continue;
               }
               offer_key(to_.key + to_.slots.offset[i] + k, closer_key(value_of(d), index_of(c)));
@@ -101,7 +109,9 @@ class SuccessorFewEpilogue {
             }
           }
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
+          ++r;
         });
+    queue_.add<Loop>(undecided, first_anchor_, first_candidate);
   }
 
  private:
@@ -124,6 +134,7 @@ class SuccessorFewEpilogue {
 
   const Arguments& to_;
   const Pairs<float>& pairs_;
+  UndecidedQueue queue_;
   uint32_t* shared_;
   int32_t first_anchor_ = 0;
 };

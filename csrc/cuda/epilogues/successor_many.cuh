@@ -7,15 +7,16 @@
 // the block builds the tables again, after 2, 4, 8, ... tiles. An old table lets more pairs
 // through, and never rejects a pair that a new one would accept.
 //
-// Where distances come from products, a pair in the band around a threshold is left undecided. The
-// cells of the bands therefore stay open, even if the keys are smaller.
+// Where distances come from products, a pair in the band around a threshold is left to
+// UndecidedQueue. The cells of the bands therefore stay open, even if the keys are smaller.
 //
-// Shared memory, per row of the tile: kCells cells; the lower end of the first threshold's band,
-// the cells' scale, half a band's width and the farthest's bound.
+// Shared memory: the queue; per row of the tile kCells cells, the lower end of the first
+// threshold's band, the cells' scale, half a band's width and the farthest's bound.
 #pragma once
 
 #include "cuda/epilogues/negatives.cuh"
 #include "cuda/epilogues/successor.cuh"
+#include "cuda/epilogues/undecided.cuh"
 #include "cuda/warp.cuh"
 #include "semantics/successor.h"
 
@@ -29,15 +30,20 @@ class SuccessorManyEpilogue {
   static constexpr int kLongestPause = 16;    // tiles between two makings of the tables
 
   __host__ __device__ static constexpr int shared_bytes(int rows) {
-    return (kStride + 3) * rows * int(sizeof(float)) + Extremum<true>::shared_bytes(rows);
+    return UndecidedQueue::kSharedBytes + (kStride + 3) * rows * int(sizeof(float)) +
+           Extremum<true>::shared_bytes(rows);
   }
 
   __device__ SuccessorManyEpilogue(const Arguments& to, const Pairs<float>& pairs,
                                    unsigned char* shared)
-      : to_(to), pairs_(pairs), shared_(shared) {}
+      : to_(to),
+        pairs_(pairs),
+        queue_(to, pairs, shared),
+        shared_(shared + UndecidedQueue::kSharedBytes) {}
 
   template <class Loop>
   __device__ bool begin(int32_t first_anchor) {
+    static_assert(Loop::kThreads <= 32 * UndecidedQueue::kMostWarps, "a queue for each warp");
     first_anchor_ = first_anchor;
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
@@ -65,6 +71,8 @@ class SuccessorManyEpilogue {
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
+    uint64_t undecided = 0;  // bit 8 * r + c
+    int r = 0;
     for_each_row_of_negatives<Loop>(
         pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
@@ -77,9 +85,10 @@ class SuccessorManyEpilogue {
             const bool passes = d > first && d <= cells[cell(d, first, scale)];
             passing |= uint32_t(passes) << c;
           }
-          offer(i, bits, passing, bands<Loop>()[row], index_of);
+          undecided |= uint64_t(offer(i, bits, passing, bands<Loop>()[row], index_of)) << 8 * r++;
           if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
         });
+    queue_.add<Loop>(undecided, first_anchor_, first_candidate);
     if (++tiles_ == next_tables_) {
       next_tables_ += min(tiles_, kLongestPause);
       __syncthreads();  // all are done with the old ones
@@ -97,10 +106,11 @@ class SuccessorManyEpilogue {
   }
 
   // The lanes of a warp search together, each for the next of its passing pairs. A loop: few pass,
-  // and its code should stay small.
+  // and its code should stay small. Returns the columns that are undecided.
   template <class IndexOf>
-  __device__ __forceinline__ void offer(int32_t i, const uint32_t (&bits)[8], uint32_t passing,
-                                        float band, const IndexOf& index_of) const {
+  __device__ __forceinline__ uint32_t offer(int32_t i, const uint32_t (&bits)[8], uint32_t passing,
+                                            float band, const IndexOf& index_of) const {
+    uint32_t undecided = 0;
     const int64_t offset = to_.slots.offset[i];
     const int32_t count = to_.threshold_count[i];
 #pragma unroll 1
@@ -113,11 +123,12 @@ class SuccessorManyEpilogue {
       const int64_t bucket = successor_bucket(t, count, d);
       if ((bucket >= 0 && d - t[bucket] < band) ||
           (bucket + 1 < count && t[bucket + 1] - d <= band && band > 0.0f)) {
-        leave_undecided(to_.undecided, i, index_of(c));
+        undecided |= 1u << c;
       } else if (bucket >= 0) {
         offer_key(to_.key + offset + bucket, closer_key(d, index_of(c)));
       }
     }
+    return undecided;
   }
 
   // A warp per row, a lane per bucket: the interval (threshold, best so far] opens its cells.
@@ -175,6 +186,7 @@ class SuccessorManyEpilogue {
 
   const Arguments& to_;
   const Pairs<float>& pairs_;
+  UndecidedQueue queue_;
   unsigned char* shared_;
   int32_t first_anchor_ = 0;
   int32_t tiles_ = 0;

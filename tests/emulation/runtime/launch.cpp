@@ -100,6 +100,8 @@ void unguard_memory(void* begin, size_t bytes) {
   if (has_address_sanitizer()) __asan_unpoison_memory_region(begin, bytes);
 }
 
+int most_waiting() { return int(setting("FACENET_EMULATED_MOST_WAITING", 31)); }
+
 }  // namespace facenet::emulation
 
 using namespace facenet::emulation;

@@ -52,4 +52,7 @@ FACENET_EMULATION_API void multiply_matrices(MatrixType type, float (&c)[4], con
 FACENET_EMULATION_API void guard_memory(void* begin, size_t bytes);
 FACENET_EMULATION_API void unguard_memory(void* begin, size_t bytes);
 
+// FACENET_EMULATED_MOST_WAITING, from 0 to 32: see UndecidedQueue.
+FACENET_EMULATION_API int most_waiting();
+
 }  // namespace facenet::emulation
