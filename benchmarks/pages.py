@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import input, scale, study, use
+from benchmarks.gpu.static import report
 from benchmarks.machine import ROOT
 from benchmarks.results import Peak, Results, Timing
 from benchmarks.table import (
@@ -23,7 +24,7 @@ from benchmarks.table import (
 )
 from benchmarks.targets import Verdict, judge
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "csrc" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _BEGIN = re.compile(r"^<!-- figures: (.+) -->$", re.MULTILINE)
 _END = "<!-- /figures -->"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
@@ -37,7 +38,7 @@ def figures(what: str) -> str:
 
     They are "machine", "targets", "training", "study", "study-machine", "scale-rates",
     "scale-checks", "scale-rows", "scale-machine", "input", "input-targets", "input-machine",
-    "use", "use-in-short", or of one operator its "times", "peaks" or "peers".
+    "use", "use-in-short", "cuda-predicted", or of one operator its "times", "peaks" or "peers".
     """
     results = Results.load(RESULTS)
     kind, _, operator = what.partition(" ")
@@ -63,6 +64,7 @@ def figures(what: str) -> str:
         "input-machine": lambda: _machine(input.recorded()["machine"]),
         "use": _use,
         "use-in-short": _use_in_short,
+        "cuda-predicted": lambda: _table(*report.table(report.recorded())),
     }
     if kind not in makers:
         raise ValueError(f"figures: expected one of {', '.join(makers)}, got {what!r}")

@@ -11,4 +11,5 @@ check_operators.py  every operator on small batches, against the CPU
 sanitizers.py       the same calls under compute-sanitizer
 measurements.py     times, peaks of memory, kernels
 clock.py            how they are measured
+static/             what the machine code predicts, without a GPU
 """

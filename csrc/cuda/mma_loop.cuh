@@ -54,9 +54,13 @@ class MmaLoop {
   static constexpr int kAnchorBytes = kTileRows * kChunkBytes;
   static constexpr int kCandidateBytes = kTileColumns * kChunkBytes;
 
-  static int chunks(int32_t dim) { return (dim + kDepth - 1) / kDepth; }
-  static int shared_bytes(int resident) {
+  static constexpr int chunks(int32_t dim) { return (dim + kDepth - 1) / kDepth; }
+  static constexpr int shared_bytes(int resident) {
     return kStages * kCandidateBytes + (resident > 0 ? resident : kStages) * kAnchorBytes;
+  }
+  // The anchors stay in shared memory where they fit into what a block may have.
+  static constexpr int resident(int32_t dim, int epilogue_bytes, int block_bytes) {
+    return shared_bytes(chunks(dim)) + epilogue_bytes <= block_bytes ? chunks(dim) : 0;
   }
 
   __device__ static int tile_row(int r) {

@@ -32,11 +32,9 @@ void stream_by_products(const char* name, const Device& device, const Pairs<floa
   if (pairs.anchors.count == 0 || pairs.candidates.count == 0) return;
   Stripes stripes{};
   const dim3 grid = grid_of(device, pairs, Loop::kTileRows, Loop::kTileColumns, 8, stripes);
-  // The anchors stay in shared memory where they fit.
-  const int chunks = Loop::chunks(pairs.anchors.dim);
   const int rest = Epilogue::shared_bytes(Loop::kTileRows);
-  const bool stay = Loop::shared_bytes(chunks) + rest <= device.shared_bytes();
-  const MmaArguments arguments{pairs, plan.anchor_terms, plan.candidate_terms, stay ? chunks : 0};
+  const int resident = Loop::resident(pairs.anchors.dim, rest, device.shared_bytes());
+  const MmaArguments arguments{pairs, plan.anchor_terms, plan.candidate_terms, resident};
   const int loop_bytes = Loop::shared_bytes(arguments.resident);
   launch(name, sizes_of(pairs), device.stream(),
          {grid, dim3(Loop::kThreads), size_t(loop_bytes + rest)}, pair_stream<Loop, Epilogue>,

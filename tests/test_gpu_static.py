@@ -1,0 +1,190 @@
+"""The kernels' speed, predicted from their machine code: `python -m benchmarks.gpu.static`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu.static import __main__ as static
+from benchmarks.gpu.static import multiprocessor
+from benchmarks.gpu.static.build import tool
+from benchmarks.gpu.static.kernels import CASES
+from benchmarks.gpu.static.listing import Control, Instruction, functions
+from benchmarks.gpu.static.path import Mark, PathError, Sources, Step, common_path
+
+SOURCE = """\
+for each tile
+  for each chunk
+    multiply
+  if slow
+    atomic
+  if wanted
+    look
+"""
+
+
+def listing(*lines: str) -> list[str]:
+    """As nvdisasm writes it: "3 FADD R1, R2, R3" is an instruction of line 3, "L0:" a label."""
+    written = ['\t.section\t.text.kernel,"ax",@progbits', ".text.kernel:"]
+    for number, line in enumerate(lines):
+        if line.endswith(":"):
+            written.append(f".L_x_{line[1:]}")
+            continue
+        at, _, text = line.partition(" ")
+        written += [
+            f'\t//## File "/a/inner.cuh", line 9 inlined at "/a/kernel.cu", line {at}',
+            f'\t//## File "/a/kernel.cu", line {at}',
+            f"        /*{16 * number:04x}*/   {text} ;   /* 0x0000000000000000 */",
+            "            /* 0x000fe20000000000 */",
+        ]
+    return [*written, '\t.section\t.nv.info,""', "\t.text.not.code:"]
+
+
+KERNEL = (
+    "1 S2R R0, SR_TID.X",
+    "L0:",  # a tile
+    "1 IADD3 R1, R1, 0x1, RZ",
+    "L1:",  # a chunk
+    "3 LDSM.16.M88.4 R4, [R8]",
+    "3 HMMA.16816.F32.BF16 R12, R4, R8, R12",
+    "2 @P0 BRA `(.L_x_1)",
+    "4 @!P1 BRA `(.L_x_2)",
+    "5 ATOMG.E.MIN.64 PT, RZ, [R2], R4",
+    "5 @P4 BRA `(.L_x_1)",  # a way that is never gone
+    "L2:",
+    "6 @!P2 BRA `(.L_x_3)",
+    "7 FADD R1, R1, R2",
+    "7 @P5 ATOMS.MAX RZ, [R2], R4",
+    "7 FADD R1, R1, R2",
+    "L3:",
+    "1 VOTE.ANY R1, PT, P1",
+    "1 BRA.DIV UR4, `(.L_x_4)",
+    "1 @P3 BRA `(.L_x_0)",
+    "1 EXIT",
+    "L4:",
+    "1 BRA `(.L_x_3)",
+)
+COLD = [Mark("ATOM")]
+LOOK = [Mark("FADD", "kernel.cu", "look")]
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    (tmp_path / "kernel.cu").write_text(SOURCE)
+    return Sources(tmp_path)
+
+
+def opcodes(
+    kernel: tuple[str, ...], sources: Sources, hot: list[Mark], repeats: int = 1
+) -> list[str]:
+    (blocks,) = functions(listing(*kernel)).values()
+    return [s.instruction.name for s in common_path(blocks, hot, COLD, sources, repeats)]
+
+
+def test_the_listing() -> None:
+    blocks = functions(listing(*KERNEL))["kernel"]
+    assert [len(b.instructions) for b in blocks] == [1, 1, 3, 1, 2, 1, 3, 2, 1, 1, 1]
+    assert [b.successors for b in blocks] == [
+        [1], [2], [3, 2], [4, 5], [5, 2], [6, 7], [7], [8], [9, 1], [], [7],
+    ]  # fmt: skip
+    multiply = blocks[2].instructions[1]
+    assert (multiply.opcode, multiply.name) == ("HMMA.16816.F32.BF16", "HMMA")
+    assert multiply.frames == (("inner.cuh", 9), ("kernel.cu", 3))
+    assert [i.guard for i in blocks[6].instructions] == ["", "P5", ""]
+
+
+def test_the_control_word() -> None:
+    # A load that sets scoreboard 2, frees 1 and waits for 0 and 3, with a stall of 4.
+    word = (4 | 2 << 5 | 1 << 8 | 0b001001 << 11) << 41
+    assert Control.of(word | 0x1FFFFFFFFFF) == Control(4, 2, 1, 0b001001)
+
+
+def test_the_way_of_a_tile(sources: Sources) -> None:
+    tile = ["IADD3", "LDSM", "HMMA", "BRA", "BRA", "BRA", "VOTE", "BRA", "BRA"]
+    assert opcodes(KERNEL, sources, []) == tile
+    assert opcodes(KERNEL, sources, [], 3) == tile[:1] + 3 * tile[1:4] + tile[4:]
+    # What is hot is on the way though it is the longer one, an atomic under a predicate included.
+    assert opcodes(KERNEL, sources, LOOK) == [*tile[:6], "FADD", "ATOMS", "FADD", *tile[6:]]
+
+
+def moved(line: str) -> str:
+    if line.endswith(":"):
+        return f"L9{line[1:]}"
+    number, _, text = line.replace(".L_x_", ".L_x_9").partition(" ")
+    return f"{int(number) + 2} {text}"
+
+
+def test_the_way_does_not_depend_on_labels_and_lines(sources: Sources, tmp_path: Path) -> None:
+    expected = opcodes(KERNEL, sources, LOOK, 2)
+    (tmp_path / "kernel.cu").write_text("// two\n// lines\n" + SOURCE)
+    assert opcodes(tuple(map(moved, KERNEL)), Sources(tmp_path), LOOK, 2) == expected
+
+
+def test_jumps(sources: Sources) -> None:
+    (blocks,) = functions(listing(*KERNEL)).values()
+    steps = common_path(blocks, [], COLD, sources, 2)
+    jumps = [s.instruction.text[:4].strip() for s in steps if s.jumps]
+    assert jumps == ["@P0", "@!P1", "@!P2", "@P3"]
+
+
+def test_marks_that_find_nothing(sources: Sources) -> None:
+    with pytest.raises(PathError, match="'sleep'; mend the marks"):
+        opcodes(KERNEL, sources, [Mark("", "kernel.cu", "sleep")])
+    (blocks,) = functions(listing(*KERNEL)).values()
+    with pytest.raises(PathError, match="all of it is cold"):
+        common_path(blocks, [], [Mark("HMMA")], sources, 1)
+
+
+def step(text: str, stall: int = 1, sets: int = 7, waits: int = 0, jumps: bool = False) -> Step:
+    return Step(Instruction(text, (), Control(stall, sets, 7, waits)), jumps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "one", "two"),
+    [
+        # Stalls of one warp leave room for another; a unit that is busy does not.
+        ([step("MOV R1, R2", stall=10)], 10, 5),
+        ([step("HMMA R1, R2")], 6, 6),
+        # Until the load is there, 45 cycles later. Two warps wait at the same time.
+        ([step("LDG.E R1", sets=0), step("MOV R1, R2", waits=1)], 46, 23),
+        ([step("BRA `(.L_x_1)", stall=5, jumps=True)], 17, 8.5),
+    ],
+)
+def test_cycles(steps: list[Step], one: float, two: float) -> None:
+    for warps, expected in ((1, one), (2, two)):
+        cycles = multiprocessor.cycles_per_tile(steps, warps, frozenset(), tiles=400)
+        assert cycles == pytest.approx(expected, rel=0.02)
+
+
+def test_blocks_at_once() -> None:
+    # (65,536 registers) / (128 threads of 200); 228 KiB, of which each block has 1 KiB more.
+    assert multiprocessor.blocks_at_once(198, 128, 0) == 2
+    assert multiprocessor.blocks_at_once(168, 128, 0) == 3
+    assert multiprocessor.blocks_at_once(169, 128, 0) == 2
+    assert multiprocessor.blocks_at_once(32, 128, 113 * 1024) == 2
+    assert multiprocessor.blocks_at_once(32, 128, 113 * 1024 + 1) == 1
+    assert multiprocessor.blocks_at_once(16, 128, 0) == 16
+
+
+@pytest.mark.ci
+@pytest.mark.skipif(
+    shutil.which("nvcc") is None or not (tool("nvdisasm") and tool("cuobjdump")),
+    reason="needs nvcc, and nvdisasm and cuobjdump (of the dev extra)",
+)
+def test_the_kernels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "predicted.json"
+    assert static.main(["--build", str(tmp_path / "build"), "--output", str(output)]) == 0
+    predictions = json.loads(output.read_text())["predictions"]
+    assert [p["case"] for p in predictions] == [str(case) for case in CASES]
+    assert all(str(case) in capsys.readouterr().out for case in CASES[:1])
+    for p in predictions:
+        # No less than the matrix units take, no more than a warp that waits for everything.
+        assert 4 * p["units"]["tensor"] < p["cycles"] < 8 * p["instructions"], p["case"]
+        assert sum(p["units"].values()) == p["instructions"]
+    # Nothing is compiled again.
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "build").iterdir()}
+    assert static.main(["--build", str(tmp_path / "build"), "--output", str(output)]) == 0
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "build").iterdir()}
