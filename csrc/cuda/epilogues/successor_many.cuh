@@ -81,8 +81,9 @@ class SuccessorManyEpilogue {
           uint32_t passing = 0;
 #pragma unroll
           for (int c = 0; c < 8; ++c) {
-            const float d = value_of(bits[c]);  // NaN fails both comparisons
-            const bool passes = d > first && d <= cells[cell(d, first, scale)];
+            // NaN fails both comparisons. `&`: a branch for each pair takes longer than its cell.
+            const float d = value_of(bits[c]);
+            const bool passes = (d > first) & (d <= cells[cell(d, first, scale)]);
             passing |= uint32_t(passes) << c;
           }
           undecided |= uint64_t(offer(i, bits, passing, bands<Loop>()[row], index_of)) << 8 * r++;
