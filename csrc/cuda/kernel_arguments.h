@@ -12,7 +12,7 @@ namespace facenet::cuda {
 enum class Element : int32_t { kFloat, kDouble, kHalf, kBFloat16 };
 
 // A batch: rows in the caller's memory and type, found through the order that sorts them by label.
-// No sorted or converted copy is ever made.
+// No copy of them is converted, and MmaLoop alone reads a sorted one (panels.h).
 //
 // T is the type of the arithmetic, float or double. If T is float, rows hold float, half or
 // bfloat16.

@@ -8,6 +8,7 @@
 
 #include "common/batch_arguments.h"
 #include "cuda/launch.h"
+#include "cuda/panels.h"
 #include "cuda/tensors.h"
 
 namespace facenet::cuda {
@@ -40,7 +41,9 @@ void SideArrays<T>::place(Workspace& w) {
   order.count = count;
   order.place(w);
   inverse_norms = cosine ? w.take<T>(count) : nullptr;
-  terms = by_products ? w.take<T>(count) : nullptr;
+  if (!by_products) return;
+  packed.terms = w.take<float>(padded_rows(count));
+  packed.panels = w.take<unsigned char>(panel_bytes);
 }
 
 template <class T>
@@ -83,9 +86,15 @@ BatchArrays<T> LabelledBatch<T>::sizes_of(Distance distance, bool products) cons
   sizes.anchors.count = emb.size(0);
   sizes.anchors.cosine = distance == Distance::kCosine;
   sizes.anchors.by_products = products;
+  const auto panel_bytes = [&](int64_t rows) {
+    const int element_bytes = emb.scalar_type() == ScalarType::Float ? 4 : 2;
+    return padded_rows(rows) * chunks_of(int32_t(emb.size(1)), element_bytes) * kChunkBytes;
+  };
+  sizes.anchors.panel_bytes = panel_bytes(emb.size(0));
   sizes.has_bank = tensors_->ref_emb.has_value();
   sizes.candidates = sizes.anchors;
   sizes.candidates.count = candidates.size(0);
+  sizes.candidates.panel_bytes = panel_bytes(candidates.size(0));
   sizes.classes.count = emb.size(0);
   sizes.anchor_classes.count = candidates.size(0);
   sizes.slots.anchors = emb.size(0);
@@ -117,9 +126,9 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
            indices(tensors_->anchor_ids),
            indices(tensors_->ref_ids),
            self};
-  prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.terms, flags());
+  prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.packed, flags());
   if (!self) {
-    prepare_rows(device, pairs.candidates, candidate_side.inverse_norms, candidate_side.terms,
+    prepare_rows(device, pairs.candidates, candidate_side.inverse_norms, candidate_side.packed,
                  flags());
   }
   if (!self) find_classes(device, candidate_side.order, anchor_side.order, arrays_.anchor_classes);

@@ -23,7 +23,8 @@ struct SideArrays {
   bool by_products = false;
   LabelOrder order;
   T* inverse_norms = nullptr;  // [count] where cosine
-  T* terms = nullptr;          // [count] where by products
+  int64_t panel_bytes = 0;
+  PackedRows packed{};  // where by products
 
   void place(Workspace& w);
 };

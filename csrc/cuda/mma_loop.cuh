@@ -16,15 +16,15 @@
 // 2t, 2t+1. Two such blocks share a multiprocessor where their memory fits, so that one multiplies
 // while the other is in its epilogue.
 //
-// Shared memory: a *chunk* is 128 bytes (64 or 32 columns) of each row of a tile, 16 KiB of anchors
-// and 8 KiB of candidates. Its 16-byte units are exchanged within a row (unit ^ row % 8), so that
-// neither copies nor ldmatrix have bank conflicts. Candidates stream through a ring of three
-// chunks. The anchors' chunks stay in shared memory if they fit (`resident`). Otherwise they stream
-// beside the candidates' chunks. While a tile is multiplied, and while the epilogue looks at it,
-// copies for the next steps are under way.
+// Shared memory: panels (panels.h) of a chunk of each row of a tile, 16 KiB of anchors and 8 KiB
+// of candidates. Candidates stream through a ring of three chunks. The anchors' chunks stay in
+// shared memory if they fit (`resident`). Otherwise they stream beside the candidates' chunks.
+// While a tile is multiplied, and while the epilogue looks at it, copies for the next steps are
+// under way.
 #pragma once
 
 #include "cuda/pair_tile.cuh"
+#include "cuda/panels.h"
 #include "cuda/ptx.cuh"
 #include "cuda/rows.cuh"
 
@@ -32,9 +32,7 @@ namespace facenet::cuda {
 
 struct MmaArguments {
   Pairs<float> pairs;
-  // [M], [N] by sorted position: |x|^2, or 1 / |x| for the cosine.
-  const float* anchor_terms;
-  const float* candidate_terms;
+  PackedRows anchors, candidates;
   int32_t resident;  // the number of chunks of a row where the anchors stay, else 0
 };
 
@@ -49,18 +47,26 @@ class MmaLoop {
   static constexpr int kBlocksPerProcessor = 2;
   static constexpr bool kMayBeNan = false;  // the guard keeps such rows away
   static constexpr int kStages = 3;
-  static constexpr int kChunkBytes = 128;  // of one row
-  static constexpr int kDepth = kChunkBytes / int(sizeof(In));
   static constexpr int kAnchorBytes = kTileRows * kChunkBytes;
   static constexpr int kCandidateBytes = kTileColumns * kChunkBytes;
 
-  static constexpr int chunks(int32_t dim) { return (dim + kDepth - 1) / kDepth; }
+  __host__ __device__ static constexpr int chunks(int32_t dim) {
+    return chunks_of(dim, sizeof(In));
+  }
   static constexpr int shared_bytes(int resident) {
     return kStages * kCandidateBytes + (resident > 0 ? resident : kStages) * kAnchorBytes;
   }
-  // The anchors stay in shared memory where they fit into what a block may have.
+  // The chunks of anchors that stay in shared memory: all, where two blocks fit into a
+  // multiprocessor then, or where two do not fit either way; else none. `block_bytes`: the most
+  // that a block may have. Each takes 1 KiB more.
   static constexpr int resident(int32_t dim, int epilogue_bytes, int block_bytes) {
-    return shared_bytes(chunks(dim)) + epilogue_bytes <= block_bytes ? chunks(dim) : 0;
+    const int all = chunks(dim), reserved = 1024;
+    const auto fits = [=](int resident, int blocks) {
+      return blocks * (shared_bytes(resident) + epilogue_bytes + reserved) <=
+             block_bytes + reserved;
+    };
+    if (fits(all, kBlocksPerProcessor)) return all;
+    return fits(0, kBlocksPerProcessor) || !fits(all, 1) ? 0 : all;
   }
 
   __device__ static int tile_row(int r) {
@@ -74,26 +80,30 @@ class MmaLoop {
       : arguments_(arguments),
         b_(shared),
         a_(shared + kStages * kCandidateBytes),
-        chunks_((arguments.pairs.anchors.dim + kDepth - 1) / kDepth) {}
+        chunks_(chunks(arguments.pairs.anchors.dim)) {}
 
+  // `begin` is the first of a tile.
   template <class Consume>
   __device__ void run(int32_t first_anchor, int32_t begin, int32_t end, const Consume& consume) {
     const int32_t tiles = (end - begin + kTileColumns - 1) / kTileColumns;
-    const int32_t steps = tiles * chunks_;
-    for (int32_t s = 0; s < kStages - 1; ++s) fetch(first_anchor, begin, s, steps);
-    int32_t step = 0;
+    next_ = {panels(arguments_.candidates, begin), tiles * chunks_, 0, 0, true};
+    const unsigned char* const anchors = panels(arguments_.anchors, first_anchor);
+    for (int32_t s = 0; s < kStages - 1; ++s) fetch(anchors);
+    int32_t stage = 0;
     for (int32_t tile_number = 0; tile_number < tiles; ++tile_number) {
       ThreadTile<float> tile;
 #pragma unroll
       for (int r = 0; r < 8; ++r)
 #pragma unroll
         for (int c = 0; c < 8; ++c) tile.d[r][c] = 0;
-      for (int32_t chunk = 0; chunk < chunks_; ++chunk, ++step) {
+      int32_t chunk = 0;
+      do {
         cp_async_wait<kStages - 2>();
         __syncthreads();  // this step's chunks are there for all, the last step's are read no more
-        fetch(first_anchor, begin, step + kStages - 1, steps);
-        multiply(a_panel(step, chunk), b_ + step % kStages * kCandidateBytes, tile);
-      }
+        fetch(anchors);
+        multiply(a_panel(stage, chunk), b_ + stage * kCandidateBytes, tile);
+        stage = stage + 1 < kStages ? stage + 1 : 0;
+      } while (++chunk < chunks_);
       finish(first_anchor, begin + tile_number * kTileColumns, tile);
       consume(begin + tile_number * kTileColumns, tile);
     }
@@ -102,43 +112,53 @@ class MmaLoop {
  private:
   __device__ static int lane() { return int(threadIdx.x) % 32; }
 
-  __device__ unsigned char* a_panel(int32_t step, int32_t chunk) const {
-    return a_ + (arguments_.resident > 0 ? chunk : step % kStages) * kAnchorBytes;
+  // What is copied next.
+  struct Next {
+    const unsigned char* from;  // this thread's first unit of the candidates' panel
+    int32_t steps_left;
+    int32_t stage;
+    int32_t chunk;
+    bool anchors;  // too
+  };
+
+  __device__ unsigned char* a_panel(int32_t stage, int32_t chunk) const {
+    return a_ + (arguments_.resident > 0 ? chunk : stage) * kAnchorBytes;
+  }
+
+  // This thread's first unit of the panels of a tile.
+  __device__ const unsigned char* panels(const PackedRows& rows, int32_t first) const {
+    return rows.panels + int64_t(first / kPanelRows) * chunks_ * kPanelBytes + 16 * threadIdx.x;
   }
 
   // Starts the copies of a step and closes their group; beyond the last step the group is empty.
-  __device__ void fetch(int32_t first_anchor, int32_t begin, int32_t step, int32_t steps) const {
-    if (step < steps) {
-      const int32_t tile = step / chunks_, chunk = step % chunks_;
-      copy<kTileColumns>(arguments_.pairs.candidates, begin + tile * kTileColumns, chunk,
-                         b_ + step % kStages * kCandidateBytes);
-      if (arguments_.resident == 0 || tile == 0) {
-        copy<kTileRows>(arguments_.pairs.anchors, first_anchor, chunk, a_panel(step, chunk));
+  __device__ void fetch(const unsigned char* anchors) {
+    if (next_.steps_left > 0) {
+      --next_.steps_left;
+      copy(next_.from, b_ + next_.stage * kCandidateBytes);
+      next_.from += kPanelBytes;
+      if (next_.anchors) {
+        const unsigned char* const from = anchors + next_.chunk * kPanelBytes;
+        unsigned char* const to = a_panel(next_.stage, next_.chunk);
+        copy(from, to);
+        copy(from + chunks_ * kPanelBytes, to + kPanelBytes);
       }
+      next_.stage = next_.stage + 1 < kStages ? next_.stage + 1 : 0;
+      if (++next_.chunk == chunks_) next_.chunk = 0, next_.anchors = arguments_.resident == 0;
     }
     cp_async_commit();
   }
 
-  template <int kRows>
-  __device__ static void copy(const Rows<float>& rows, int32_t first, int32_t chunk,
-                              unsigned char* panel) {
-    const int unit = int(threadIdx.x) % 8;
-    const int32_t column = chunk * kDepth + unit * int(16 / sizeof(In));
-    const int bytes_there = max(0, min(16, (rows.dim - column) * int(sizeof(In))));
+  __device__ static void copy(const unsigned char* from, unsigned char* panel) {
 #pragma unroll
-    for (int i = 0; i < kRows / (kThreads / 8); ++i) {
-      const int r = int(threadIdx.x) / 8 + i * (kThreads / 8);
-      const int32_t position = first + r;
-      const int bytes = position < rows.count ? bytes_there : 0;
-      const int64_t at = bytes > 0 ? int64_t(rows.row(position)) * rows.dim + column : 0;
-      cp_async_16(panel + r * kChunkBytes + (unit ^ r % 8) * 16,
-                  static_cast<const In*>(rows.data) + at, bytes);
+    for (int i = 0; i < kPanelBytes / (16 * kThreads); ++i) {
+      const int at = i * 16 * kThreads;
+      cp_async_16(panel + 16 * threadIdx.x + at, from + at, 16);
     }
   }
 
   // The four 8 x 16-byte matrices of 16 rows and two units, as ldmatrix takes their addresses.
   __device__ static const unsigned char* matrix_row(const unsigned char* panel, int row, int unit) {
-    return panel + row * kChunkBytes + (unit ^ row % 8) * 16;
+    return panel + place_in_panel(row, unit);
   }
 
   __device__ void multiply(const unsigned char* a_panel, const unsigned char* b_panel,
@@ -218,14 +238,11 @@ class MmaLoop {
     const Distance kind = pairs.anchors.distance;
     float y[8];
 #pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      const int32_t j = first_candidate + tile_column(c);
-      y[c] = j < pairs.candidates.count ? arguments_.candidate_terms[j] : 0.0f;
-    }
+    for (int c = 0; c < 8; ++c)
+      y[c] = arguments_.candidates.terms[first_candidate + tile_column(c)];
 #pragma unroll
     for (int r = 0; r < 8; ++r) {
-      const int32_t i = first_anchor + tile_row(r);
-      const float x = i < pairs.anchors.count ? arguments_.anchor_terms[i] : 0.0f;
+      const float x = arguments_.anchors.terms[first_anchor + tile_row(r)];
       if (kind == Distance::kCosine) {
 #pragma unroll
         for (int c = 0; c < 8; ++c) {
@@ -250,6 +267,7 @@ class MmaLoop {
   unsigned char* b_;
   unsigned char* a_;
   int32_t chunks_;
+  Next next_;
 };
 
 }  // namespace facenet::cuda

@@ -1,4 +1,5 @@
 #include "cuda/launch.h"
+#include "cuda/panels.h"
 #include "cuda/prepare.h"
 #include "cuda/ptx.cuh"
 #include "cuda/rows.cuh"
@@ -23,11 +24,33 @@ constexpr double kLeastWorkForProducts = FACENET_LEAST_WORK_FOR_PRODUCTS;
 // In a difference they do neither.
 constexpr float kLargest = 1e37f, kSmallest = 1e-30f;
 
-// A warp per sorted position.
+// A warp per row: 16 bytes per lane. Rows are whole units, aligned (wants_products).
+__device__ void pack(const Rows<float>& rows, int32_t position, unsigned char* panels) {
+  const int element_bytes = rows.element == Element::kFloat ? 4 : 2;
+  const int32_t chunks = chunks_of(rows.dim, element_bytes), units = rows.dim * element_bytes / 16;
+  const bool there = position < rows.count;
+  const uint4* const from =
+      static_cast<const uint4*>(rows.data) + (there ? int64_t(rows.row(position)) * units : 0);
+  unsigned char* const to = panels + int64_t(position / kPanelRows) * chunks * kPanelBytes;
+  for (int32_t unit = lane(); unit < chunks * (kChunkBytes / 16); unit += 32) {
+    const uint4 zero = {0, 0, 0, 0};
+    const int place = place_in_panel(position % kPanelRows, unit % (kChunkBytes / 16));
+    *reinterpret_cast<uint4*>(to + unit / (kChunkBytes / 16) * kPanelBytes + place) =
+        there && unit < units ? from[unit] : zero;
+  }
+}
+
+// A warp per sorted position, those of packed rows beyond the last included.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    look_at_rows(const Rows<T> rows, T* inverse_norms, T* terms, RowFlags* flags) {
+    look_at_rows(const Rows<T> rows, T* inverse_norms, const PackedRows packed, RowFlags* flags) {
   const int64_t position = warp_number();
+  if constexpr (sizeof(T) == 4) {
+    if (packed.panels != nullptr && position < padded_rows(rows.count)) {
+      pack(rows, int32_t(position), packed.panels);
+      if (position >= rows.count && lane() == 0) packed.terms[position] = 0;
+    }
+  }
   if (position >= rows.count) return;
   const int32_t row = rows.row(int32_t(position));
   T largest = 0, squares = 0;
@@ -55,7 +78,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     if (lane() == 0) inverse_norms[row] = term;
   }
   if (lane() != 0) return;
-  if (terms != nullptr) terms[position] = term;
+  if (packed.terms != nullptr) packed.terms[position] = float(term);
   if (!finite) atomicExch(&flags->not_finite, 1);
   // Of the cosine the terms are inverse norms, but the products are of the rows as they are.
   const bool vanishes = rows.distance == Distance::kCosine && largest > T(0) && size < T(kSmallest);
@@ -146,10 +169,11 @@ bool wants_products(const Device& device, const Rows<float>& anchors,
 }
 
 template <class T>
-void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms, T* terms,
-                  RowFlags* flags) {
-  launch("look_at_rows", sizes_of(rows), device.stream(), {blocks_of_warps(rows.count), kBlock},
-         look_at_rows<T>, rows, inverse_norms, terms, flags);
+void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms,
+                  const PackedRows& packed, RowFlags* flags) {
+  const int64_t count = packed.panels == nullptr ? rows.count : padded_rows(rows.count);
+  launch("look_at_rows", sizes_of(rows), device.stream(), {blocks_of_warps(count), kBlock},
+         look_at_rows<T>, rows, inverse_norms, packed, flags);
 }
 
 int64_t centre_blocks(int64_t dim) { return (dim + kColumnsPerBlock - 1) / kColumnsPerBlock; }
@@ -161,7 +185,8 @@ void look_for_offset(const Device& device, const Rows<float>& rows, float* parti
          {unsigned(centre_blocks(rows.dim)), kBlock}, measure_offset, rows, partial, flags);
 }
 
-template void prepare_rows(const Device&, const Rows<float>&, float*, float*, RowFlags*);
-template void prepare_rows(const Device&, const Rows<double>&, double*, double*, RowFlags*);
+template void prepare_rows(const Device&, const Rows<float>&, float*, const PackedRows&, RowFlags*);
+template void prepare_rows(const Device&, const Rows<double>&, double*, const PackedRows&,
+                           RowFlags*);
 
 }  // namespace facenet::cuda

@@ -3,6 +3,7 @@
 
 #include "cuda/device.h"
 #include "cuda/kernel_arguments.h"
+#include "cuda/panels.h"
 
 namespace facenet::cuda {
 
@@ -16,10 +17,10 @@ struct RowFlags {
 };
 
 // Looks at every row: flags->not_finite; `inverse_norms` [count] by the caller's row (null unless
-// cosine); `terms` [count] by sorted position, as MmaArguments wants them (null: not wanted).
+// cosine); `packed` for products (null: not wanted).
 template <class T>
-void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms, T* terms,
-                  RowFlags* flags);
+void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms,
+                  const PackedRows& packed, RowFlags* flags);
 
 // Whether MmaLoop can and should serve these rows on this device.
 template <class T>

@@ -20,7 +20,7 @@ void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
                                      farthest,
                                      work.decided_key,
                                      device.most_waiting(),
-                                     plan.anchor_terms,
+                                     plan.anchors.terms,
                                      &plan.flags->largest_square,
                                      plan.rounding};
   if (most_thresholds <= SuccessorFewEpilogue::kMost) {

@@ -34,7 +34,7 @@ void stream_by_products(const char* name, const Device& device, const Pairs<floa
   const dim3 grid = grid_of(device, pairs, Loop::kTileRows, Loop::kTileColumns, 8, stripes);
   const int rest = Epilogue::shared_bytes(Loop::kTileRows);
   const int resident = Loop::resident(pairs.anchors.dim, rest, device.shared_bytes());
-  const MmaArguments arguments{pairs, plan.anchor_terms, plan.candidate_terms, resident};
+  const MmaArguments arguments{pairs, plan.anchors, plan.candidates, resident};
   const int loop_bytes = Loop::shared_bytes(arguments.resident);
   launch(name, sizes_of(pairs), device.stream(),
          {grid, dim3(Loop::kThreads), size_t(loop_bytes + rest)}, pair_stream<Loop, Epilogue>,

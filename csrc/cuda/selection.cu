@@ -297,8 +297,8 @@ Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
   plan.by_products = batch.arrays().anchors.by_products;
   plan.flags = batch.flags();
   if constexpr (sizeof(T) == 4) {
-    plan.anchor_terms = batch.arrays().anchors.terms;
-    plan.candidate_terms = batch.candidate_side().terms;
+    plan.anchors = batch.arrays().anchors.packed;
+    plan.candidates = batch.candidate_side().packed;
     if (plan.by_products) {
       // Matrix units truncate at each step. float32 takes three steps in place of one.
       const float steps = float(pairs.anchors.dim) / 32;

@@ -88,8 +88,7 @@ struct SelectionArrays {
 struct SearchPlan {
   bool by_products = false;  // MmaLoop, where the flags do not ask for differences
   const RowFlags* flags = nullptr;
-  const float* anchor_terms = nullptr;
-  const float* candidate_terms = nullptr;
+  PackedRows anchors{}, candidates{};
   float rounding = 0;  // error of a distance from products, relative to the squares of both rows
 };
 

@@ -54,10 +54,10 @@ class TripletCall {
                "clearing flags");
     sides.anchors.inverse_norms = arrays.anchor_norms;
     sides.candidates.inverse_norms = arrays.candidate_norms;
-    T* no_terms = nullptr;
-    prepare_rows(device, sides.anchors, arrays.anchor_norms, no_terms, arrays.flags);
+    const PackedRows not_packed{};
+    prepare_rows(device, sides.anchors, arrays.anchor_norms, not_packed, arrays.flags);
     if (arguments.ref_emb) {
-      prepare_rows(device, sides.candidates, arrays.candidate_norms, no_terms, arrays.flags);
+      prepare_rows(device, sides.candidates, arrays.candidate_norms, not_packed, arrays.flags);
     }
   }
 

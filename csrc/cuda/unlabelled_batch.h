@@ -41,9 +41,9 @@ class UnlabelledBatch {
     if (distance != Distance::kCosine) return;
     check_cuda(cudaMemsetAsync(norms_.flags, 0, sizeof(RowFlags), device.stream()),
                "clearing flags");
-    T* no_terms = nullptr;
-    prepare_rows(device, pairs.anchors, norms_.anchor_norms, no_terms, norms_.flags);
-    prepare_rows(device, pairs.candidates, norms_.candidate_norms, no_terms, norms_.flags);
+    const PackedRows not_packed{};
+    prepare_rows(device, pairs.anchors, norms_.anchor_norms, not_packed, norms_.flags);
+    prepare_rows(device, pairs.candidates, norms_.candidate_norms, not_packed, norms_.flags);
     pairs.anchors.inverse_norms = norms_.anchor_norms;
     pairs.candidates.inverse_norms = norms_.candidate_norms;
   }

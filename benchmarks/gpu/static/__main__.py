@@ -8,7 +8,17 @@ from pathlib import Path
 from benchmarks import table
 from benchmarks.gpu.static import multiprocessor, report
 from benchmarks.gpu.static.build import Build, nvcc_version
-from benchmarks.gpu.static.kernels import CASES, COLD, CSRC, HOT, KERNELS, SLOW, THREADS, Case
+from benchmarks.gpu.static.kernels import (
+    CASES,
+    COLD,
+    COLD_IF_RESIDENT,
+    CSRC,
+    HOT,
+    KERNELS,
+    SLOW,
+    THREADS,
+    Case,
+)
 from benchmarks.gpu.static.path import PathError, Sources, common_path
 from benchmarks.machine import ROOT
 
@@ -17,7 +27,9 @@ def predict(build: Build, case: Case) -> report.Prediction:
     """Follow one tile of the case, and let as many warps as fit take turns at it."""
     code = build.code(case)
     kernel = KERNELS[case.kernel]
-    hot, cold = (*HOT, *kernel.hot), (*COLD, *kernel.cold)
+    hot, cold = (*HOT, *kernel.hot), [*COLD, *kernel.cold]
+    if code.resident:
+        cold.append(COLD_IF_RESIDENT)
     steps = common_path(code.blocks, hot, cold, Sources(CSRC / "cuda"), case.chunks)
     products = sum(step.instruction.name == "HMMA" for step in steps)
     if products != case.products:

@@ -52,15 +52,15 @@ KERNELS = {
 }
 HOT = (
     Mark("HMMA|LDGSTS|VIADDMNMX"),
-    Mark("LDG", "mma_loop.cuh", "rows.row(position)"),
-    Mark("LDG", "mma_loop.cuh", "_terms["),
+    Mark("LDG", "mma_loop.cuh", ".terms["),
     Mark("FFMA|FADD|FMNMX", "mma_loop.cuh", "-2.0f"),
     Mark("VIMNMX", "extremum.cuh", "best = kFarthest"),
 )
 SLOW = frozenset({"rows.cuh"})  # the order of the rows is read once: no hit in the first cache
+# Where the anchors stay in shared memory they are copied with the first tile.
+COLD_IF_RESIDENT = Mark("LDGSTS", "mma_loop.cuh", "copy(from")
 COLD = (
     Mark("ATOM|RED|CALL|MUFU.RSQ"),
-    Mark("LDGSTS", "mma_loop.cuh", "copy<kTileRows>("),  # the anchors stay in shared memory
     Mark("LDG", "negatives.cuh", "class_begin[i]"),
 )
 

@@ -38,9 +38,14 @@ class Prediction:
         return self.instructions / self.cycles
 
 
-def recorded() -> list[Prediction]:
+def recorded(path: Path = RESULTS) -> list[Prediction]:
     """The predictions of the last recorded run."""
-    return [Prediction(**entry) for entry in json.loads(RESULTS.read_text())["predictions"]]
+    return [Prediction(**entry) for entry in json.loads(path.read_text())["predictions"]]
+
+
+def recorded_by() -> str:
+    """The compiler of the last recorded run."""
+    return str(json.loads(RESULTS.read_text())["nvcc"])
 
 
 def save(predictions: list[Prediction], nvcc: str, path: Path = RESULTS) -> None:
