@@ -19,6 +19,7 @@ from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.evaluation_facts import Facts, find_facts
 from facenet_ext.commands.evaluation_report import AllPairs, make_report
 from facenet_ext.commands.options import EvaluateOptions
+from facenet_ext.commands.template_evaluation import evaluate_templates, report_folder
 from facenet_ext.commands.trained_model import Model, embed_list, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
@@ -31,12 +32,13 @@ from facenet_ext.common.text import number_names
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.sets import open_set
 from facenet_ext.data.sources import find
-from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
+from facenet_ext.embedding.folders import METRICS
 from facenet_ext.embedding.options import DataOptions, is_features
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import Protocol, make_protocol, read_protocol
 from facenet_ext.evaluation.quality import QualitySlice, measure_quality
 from facenet_ext.evaluation.table import table
+from facenet_ext.evaluation.trials import Search, Trials, read_trials
 from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.recognition import StoredEmbeddings
 
@@ -49,12 +51,16 @@ def execute(options: EvaluateOptions) -> None:
     if not options.far <= 1:
         raise InputError(f"--far {options.far:g}: expected a rate in (0, 1]")
     warnings = Warnings(console)
+    compared = _templates(options)
+    if compared is not None:
+        evaluate_templates(options, compared, console, warnings)
+        return
     model = load_model(options, warnings)
     trained = model.module.options.data
     data = options.data or trained.val or trained.data
     if data == "digits" or is_features(data):
         raise InputError(f"--data {data}: has no files of images; give a folder of some")
-    output = _output(options, model)
+    output = report_folder(options, model)
     run = model.path.resolve().parent.parent
     if options.data is None and options.pairs is None:
         protocol = make_protocol(*held_out.list_val(trained, run))
@@ -74,7 +80,8 @@ def execute(options: EvaluateOptions) -> None:
             slices = measure_quality(model.module, protocol, options.quality, progress)
     if verification.few:
         warnings.add(verification.few)
-    facts = find_facts(options, model, protocol)
+    images = len({row for item in protocol.items for row in item})
+    facts = find_facts(options, model, protocol.images.root, protocol.pairs.identities, images)
     figures = _figures(model, facts, protocol, verification, counted, slices, warnings)
     report = make_report(
         model.name, facts, protocol, verification, embeddings, counted, slices, warnings.texts
@@ -119,13 +126,16 @@ def _is_of_training(images: ImageList, data: Path) -> bool:
     return False
 
 
-def _output(options: EvaluateOptions, model: Model) -> Path:
-    if options.output is not None:
-        return Path(options.output)
-    folder = model.path.resolve().parent
-    if folder.name != CHECKPOINTS:
-        raise InputError(f"--output: {model.path} is in no run's folder; say where to write")
-    return folder.parent / EVALUATION
+def _templates(options: EvaluateOptions) -> Trials | Search | None:
+    """Return the protocol if it compares templates, else None."""
+    enrol = None if options.enrol is None else Path(options.enrol)
+    of_bin = options.data is not None and options.data.endswith(".bin")  # it has its own pairs
+    found = None
+    if options.pairs is not None and not of_bin:
+        found = read_trials(Path(options.pairs), enrol)
+    if found is None and enrol is not None:
+        raise InputError(f"--enrol {enrol}: goes with --pairs, a file of trials of utterances")
+    return found
 
 
 def _items(protocol: Protocol, stored: StoredEmbeddings) -> tuple[Tensor, Tensor | None, Protocol]:

@@ -13,9 +13,8 @@ from facenet_ext.commands.trained_model import Model
 from facenet_ext.common.text import counted
 from facenet_ext.embedding.folders import CHECKPOINTS
 from facenet_ext.embedding.provenance import Training
-from facenet_ext.evaluation.protocols import Protocol
 
-_PATHS = ("data", "pairs", "output")
+_PATHS = ("data", "pairs", "enrol", "output")
 _ELSEWHERE = ("checkpoint", "batch", "json")
 """Options that stand in the command before the others, or change none of the figures."""
 
@@ -42,22 +41,26 @@ class Facts(NamedTuple):
     command: str
 
 
-def find_facts(options: EvaluateOptions, model: Model, protocol: Protocol) -> Facts:
+def find_facts(
+    options: EvaluateOptions, model: Model, data: Path, identities: int | None, images: int
+) -> Facts:
     """Return what an evaluation was of.
 
     Args:
         options: of the command.
         model: that was evaluated.
-        protocol: what it was evaluated on.
+        data: what has the images.
+        identities: see :class:`Facts`.
+        images: see there.
     """
     path = model.path.resolve()
     run = path.parent.parent if path.parent.name == CHECKPOINTS else path
     return Facts(
         run=str(run),
-        data=str(protocol.images.root.resolve()),
+        data=str(data.resolve()),
         date=f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
-        identities=protocol.pairs.identities,
-        images=len({row for item in protocol.items for row in item}),
+        identities=identities,
+        images=images,
         trained=_trained(model.module.provenance),
         command=_command(options, path),
     )

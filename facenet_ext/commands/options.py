@@ -225,13 +225,23 @@ class EvaluateOptions(CheckpointOptions):
         facenet evaluate --data lfw --checkpoint runs/faces-20260101-120000
         facenet evaluate --data YouTubeFaces/frame_images_DB --pairs YouTubeFaces/splits.txt
         facenet evaluate --data photos --pairs pairs.csv --quality 0 --json
+        facenet evaluate --data IJBC/loose_crop --pairs IJBC/meta/ijbc_template_pair_label.txt
+        facenet evaluate --data IJBC/loose_crop --pairs IJBC/meta/ijbc_1N_probe_mixed.csv
+        facenet evaluate --data voices.npz --pairs trials --enrol spk2utt
         facenet evaluate --data faces/val --all-pairs --far 0.0001"""
 
     data: str | None = option(
-        None, "'lfw', images as for train, or InsightFace's .bin; by default the run's"
+        None,
+        "'lfw', images as for train, InsightFace's .bin, or an .npz of features and names; by "
+        "default the run's",
     )
     pairs: str | None = option(
-        None, "LFW's pairs.txt, YouTube Faces' splits.txt, or a .csv first,second,same[,fold]"
+        None,
+        "LFW's pairs.txt, YouTube Faces' splits.txt, a .csv first,second,same[,fold], pairs of "
+        "templates or probes of IJB-B and IJB-C, or speaker trials of VoxCeleb or Kaldi",
+    )
+    enrol: str | None = option(
+        None, "Kaldi's spk2utt: the utterances that enrol each model, the first name of a trial"
     )
     all_pairs: bool = option(False, "VAL and FAR over all pairs of the images too")
     far: float = option(1e-3, "false accept rate of --all-pairs", PositiveFloat)

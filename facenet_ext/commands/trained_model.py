@@ -59,15 +59,20 @@ class Model(NamedTuple):
     name: ModelName
 
 
-def load_model(options: CheckpointOptions, warnings: Warnings) -> Model:
+def load_model(options: CheckpointOptions, warnings: Warnings, *, features: bool = False) -> Model:
     """Load the model that the options name, and warn where it is barely trained.
+
+    Args:
+        options: of the command.
+        warnings: to add to.
+        features: whether a model will do that embeds features.
 
     Raises:
         InputError: there is none, or its file is damaged or foreign, or embeds no images.
     """
     path = _checkpoint(options)
     module = load_embedder(path, options.model).to(find_device(options.device))
-    if not module.images:
+    if not (module.images or features):
         raise InputError(
             f"{path}: embeds features, not images, and this command needs images; give with "
             "--checkpoint a run on images (facenet train verifies features itself, also others "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import comparable
 
-__all__ = ["read_features", "read_labels"]
+__all__ = ["read_features", "read_labels", "read_names"]
 
 
 def read_features(
@@ -108,3 +108,37 @@ def read_labels(option: str, name: str) -> tuple[NDArray[Any], tuple[int, ...]]:
         pass
     features, labels = read_features(option, name)
     return labels, features.shape[1:]
+
+
+def read_names(option: str, name: str, rows: int) -> list[str]:
+    """Read what the rows of features are called, in the array 'names'.
+
+    Args:
+        option: see :func:`read_features`.
+        name: see there.
+        rows: how many there are.
+
+    Returns:
+        A name for each row, as :func:`facenet_ext.common.text.comparable` returns it. Rows of one
+        name are pieces of one utterance.
+
+    Raises:
+        InputError: there are no names, or not one per row.
+    """
+    where = f"`{option}` {name}"
+    try:
+        with np.load(Path(name).expanduser(), allow_pickle=False) as file:
+            names = file["names"] if "names" in file.files else None
+    except Exception as error:  # errors of many kinds: damaged, of Python objects
+        raise InputError(f"{where}: its names cannot be read ({error})") from None
+    if names is None:
+        raise InputError(
+            f"{where}: no array 'names', which says what a list of trials calls each row; save it "
+            "with numpy.savez(path, features=..., labels=..., names=...)"
+        )
+    if names.dtype.kind != "U" or names.shape != (rows,):
+        raise InputError(
+            f"{where}: names must be {rows} strings, one per row of features; they are "
+            f"{list(names.shape)} {names.dtype}"
+        )
+    return [comparable(one) for one in names.tolist()]

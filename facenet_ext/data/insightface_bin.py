@@ -109,10 +109,10 @@ def _booleans(values: Any) -> list[bool]:
         return [byte != 0 for byte in values.content("b1")]
     if not isinstance(values, (list, tuple)):
         raise InputError(f"its second part is a {type(values).__name__}, and no list")
-    found = [bool(value.value) if isinstance(value, _Scalar) else value for value in values]
-    if not all(isinstance(value, (bool, int)) and value in (0, 1) for value in found):
+    found = [value.value if isinstance(value, _Scalar) else value for value in values]
+    if not all(isinstance(value, bool) for value in found):
         raise InputError("its second part is no list of booleans")
-    return [bool(value) for value in found]
+    return found
 
 
 class _Type:
@@ -132,10 +132,14 @@ class _Array:
         _, self._shape, self._type, _, self._content = state
 
     def content(self, kind: str) -> bytes:
-        """Return the bytes of an array of bytes or of booleans."""
+        """Return the bytes of an array of bytes or of booleans, which has one dimension."""
         of = self._type.name if isinstance(self._type, _Type) else "object"
         if of != kind or not isinstance(self._content, (bytes, bytearray)):
             raise InputError(f"an array is of {of}, and not of {kind}")
+        if self._shape != (len(self._content),):
+            raise InputError(
+                f"an array is of the shape {self._shape}, with {len(self._content):,} bytes"
+            )
         return bytes(self._content)
 
 
@@ -159,9 +163,9 @@ def _reconstruct(*_: object) -> _Array:
     return _Array()
 
 
-def _from_buffer(content: object, kind: object, *_: object) -> _Array:
+def _from_buffer(content: object, kind: object, shape: object, *_: object) -> _Array:
     array = _Array()
-    array.__setstate__((1, (), kind, False, content))
+    array.__setstate__((1, shape, kind, False, content))
     return array
 
 
