@@ -44,15 +44,17 @@ struct Column {
 template <class T>
 FACENET_HD Column column_of(T distance, const Bins& bins) {
   using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  using Offset = std::make_signed_t<Bits>;  // so that a float's bins are found in 32 bits
   constexpr Bits kInfinity = sizeof(T) == 4 ? Bits(0x7f800000u) : Bits(0x7ff0000000000000u);
   const Bits bits = bits_of(distance) & Bits(~Bits(0) >> 1);  // a NaN may have a sign
   if (bits >= kInfinity) return {bins.not_finite(), -1};
   Column column{0, 0};
   for (int w = 0; w < bins.windows; ++w) {
-    const int64_t offset = int64_t(bits) - bins.low[w];
+    const Offset offset = Offset(bits) - Offset(bins.low[w]);
     if (offset < 0) break;
-    const int64_t bin = offset >> bins.shift;
-    column = bin < bins.count ? Column{bins.gap(w) + 1 + bin, -1} : Column{bins.gap(w + 1), w + 1};
+    const Offset bin = offset >> bins.shift;
+    column = bin < Offset(bins.count) ? Column{bins.gap(w) + 1 + bin, -1}
+                                      : Column{bins.gap(w + 1), w + 1};
   }
   return column;
 }

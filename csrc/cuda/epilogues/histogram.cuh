@@ -4,9 +4,9 @@
 // not need the rows of a class side by side. Nearly all pairs have two labels. Their distances are
 // within a few powers of two, or beyond all windows. Pairs beyond all windows are counted in
 // registers, and other gaps in shared memory. Shared memory also has counters for some columns:
-// these begin a little below the smallest column of the block's first tile that has a pair in a
-// column. All other pairs are counted directly in global memory. At the end the block adds its own
-// counters to global memory.
+// these begin a little below the column of the smallest distance, from the first window on, in the
+// block's first tile that has one. All other pairs are counted directly in global memory. At the
+// end the block adds its own counters to global memory.
 //
 // Shared memory: kCached counters of columns, those of the gaps, and where the columns begin:
 // 8 KiB + 140 bytes.
@@ -47,17 +47,23 @@ class HistogramEpilogue {
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<T>& tile) {
     if (!placed_) {
-      int32_t least = kUnknown;
-      for_each<Loop>(first_candidate, tile, [&](bool same, Column column) {
-        if (!same && column.gap < 0) least = min(least, int32_t(column.number));
+      // Each thread finds the column of its least distance alone: the code for a column is long.
+      const T lowest = T(value_of(Bits(to_.bins.low[0])));
+      T least = T(INFINITY);
+      for_each<Loop>(first_candidate, tile, [&](bool same, T d) {
+        if (!same && d >= lowest && d < least) least = d;
       });
-      if (least != kUnknown) atomicMin(cached_begin_, least);
+      const Column column = column_of(least, to_.bins);
+      if (least < T(INFINITY) && column.gap < to_.bins.windows) {
+        atomicMin(cached_begin_, int32_t(column.number));
+      }
       __syncthreads();
       placed_ = *cached_begin_ != kUnknown;
       __syncthreads();
     }
     const int32_t begin = *cached_begin_ - kBelow;
-    for_each<Loop>(first_candidate, tile, [&](bool same, Column column) {
+    for_each<Loop>(first_candidate, tile, [&](bool same, T d) {
+      const Column column = column_of(d, to_.bins);
       const int kind = same ? 0 : 1;
       if (column.gap == to_.bins.windows) {
         same ? ++beyond_same_ : ++beyond_different_;
@@ -83,13 +89,14 @@ class HistogramEpilogue {
   }
 
  private:
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
   static constexpr int kCached = 2048;
   static constexpr int kBelow = 256;  // cached columns below the first tile's smallest
   static constexpr int kGapsOfKind = Bins::kMostWindows + 1, kGaps = 2 * kGapsOfKind;
   static constexpr int32_t kUnknown = 0x7fffffff;
   static constexpr int32_t kTilesOfCounter = 1 << 18;  // 64 x 64 pairs each, below 2^32
 
-  // f(same, column) of every pair that counts.
+  // f(same, distance) of every pair that counts.
   template <class Loop, class F>
   __device__ __forceinline__ void for_each(int32_t first_candidate, const ThreadTile<T>& tile,
                                            const F& f) const {
@@ -109,7 +116,7 @@ class HistogramEpilogue {
       for (int c = 0; c < 8; ++c) {
         const int32_t j = first_candidate + Loop::tile_column(c);
         if (j >= n || (pairs_.self && j <= i)) continue;
-        f(label == candidate_labels[c], column_of(tile.d[r][c], to_.bins));
+        f(label == candidate_labels[c], tile.d[r][c]);
       }
     }
   }

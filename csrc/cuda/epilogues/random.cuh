@@ -29,8 +29,14 @@ struct RandomArguments {
 };
 
 // Which of a row's 8 columns are ahead of the key of a slot, and their priorities.
+//
+// kRowsAtOnce: how far the loop over a thread's 8 rows is unrolled. A weight takes some 140
+// instructions; those of all 64 pairs would be 140 KiB of code, which no instruction cache holds.
+// Rolled, the loop takes 7 selects more for each pair.
 template <class T>
 struct UniformDraws {
+  static constexpr int kRowsAtOnce = 8;
+
   T d[8];
 
   __device__ UniformDraws(const RandomArguments<T>&) {}
@@ -53,6 +59,8 @@ struct UniformDraws {
 
 template <class T>
 struct WeightedDraws {
+  static constexpr int kRowsAtOnce = 1;
+
   const DistanceWeights weights;
   float log_weight[8];
 
@@ -112,7 +120,7 @@ class RandomEpilogue {
       const int32_t j = first_candidate + Loop::tile_column(c);
       row_of[c] = j < n ? uint32_t(pairs_.candidates.row(j)) : 0;
     }
-#pragma unroll
+#pragma unroll Draws::kRowsAtOnce
     for (int r = 0; r < 8; ++r) {
       const int32_t i = first_anchor_ + Loop::tile_row(r);
       if (i >= pairs_.anchors.count) continue;
@@ -126,7 +134,10 @@ class RandomEpilogue {
       for (int c = 0; c < 8; ++c) {
         const int32_t j = first_candidate + Loop::tile_column(c);
         const bool counts = j < n && (j < class_begin || j >= class_end);
-        draws.set(c, counts, pairs_.anchors.distance, tile.d[r][c]);
+        T d = tile.d[0][c];
+#pragma unroll
+        for (int v = 1; v < 8; ++v) d = r == v ? tile.d[v][c] : d;
+        draws.set(c, counts, pairs_.anchors.distance, d);
         word[c] = row_word(anchor, row_of[c]);
       }
       const int64_t offset = to_.slots.offset[i];
