@@ -51,7 +51,7 @@ QUICK = (
     "or every_random_rule or first_of_all_sorted or within_are_those "
     "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank "
     "or softmax_against_a_bank or (at_random and quads and sqeuclidean) "
-    "or (distance_of_a_positive and dtype0)"
+    "or (distance_of_a_positive and dtype0) or (near_parallel and 1024 and sqeuclidean)"
 )
 # "far" is an offset too, and a larger one. 72 rows cross a tile's edge as 520 do, in less time.
 QUICK = f"({QUICK}) and not offset and not 520"
@@ -189,6 +189,28 @@ def test_matrix_product(plain: ctypes.CDLL, dtype: torch.dtype, name: str, depth
     pointers = (ctypes.c_void_p * 3)(*(t.data_ptr() for t in (a, b, c)))
     assert getattr(plain, name)(pointers) == 0
     torch.testing.assert_close(c.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(("capability", "bits"), [(80, 24), (86, 24), (90, 25), (100, 25)])
+def test_matrix_units_cut_summands_off(
+    plain: ctypes.CDLL,
+    capability: int,
+    bits: int,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside an accumulator of 1 each product keeps only so many bits behind the point."""
+    monkeypatch.setenv("FACENET_EMULATED_CAPABILITY", str(capability))
+    names = {torch.bfloat16: "multiply_bf16", torch.float16: "multiply_f16"}
+    depth = 8 if dtype == torch.float32 else 16
+    for product in (2**-24, 1.75 * 2**-24, 2**-25, 1.5 * 2**-26):
+        a, b = (torch.full((16, depth), x, dtype=dtype) for x in (2**-12, product * 2**12))
+        c = torch.ones(16, 16)
+        pointers = (ctypes.c_void_p * 3)(*(t.data_ptr() for t in (a, b, c)))
+        assert getattr(plain, names.get(dtype, "multiply_tf32"))(pointers) == 0
+        kept = product // 2**-bits * 2**-bits
+        assert (c == 1 + depth * kept).all(), product
 
 
 def test_tensor_cores_need_their_capability(

@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import DISTANCES, assert_same_triplets, assert_valid_selection, make_batch
+from helpers import (
+    DISTANCES,
+    assert_same_triplets,
+    assert_valid_selection,
+    made_on_cpu,
+    make_batch,
+)
 from torch import Tensor
 
 from facenet_ext import reference
@@ -38,7 +44,7 @@ def in_every_order(
 def test_negatives_at_the_distance_of_a_positive(
     layout: str, n: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of small integers most positives have a negative at their own distance: it never qualifies."""
+    """Of small integers most positives have a negative as far as they are: it never qualifies."""
     x, y = make_batch(layout, n, 64, dtype, "integers")
     x = x.sign()
     expected = reference.select_triplets(x, y)
@@ -60,3 +66,43 @@ def test_rows_at_random(
     assert_valid_selection(first, x, y, distance=distance)
     for other in others:
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@made_on_cpu
+def near_parallel(sign: int, dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Classes of two whose rows lie around `sign` times each other, 16 classes to a place.
+
+    One column has most of a row's length, so that sums of products are large from the first step
+    on. Distances from a row to those of its place, and to those opposite, differ by some 1e-4 and
+    less.
+    """
+    generator = torch.Generator().manual_seed(dim)
+    places, classes = 4, 16
+    size = torch.rand(dim, generator=generator, dtype=torch.float64) + 0.5
+    size[0] = 2 * size.norm()
+    signs = torch.randint(0, 2, (places, dim), generator=generator) * 2 - 1
+    around = (signs * size / size.norm()).repeat_interleave(classes, dim=0)
+    noise = torch.randn(2, *around.shape, generator=generator, dtype=torch.float64)
+    across = 4e-3 / dim**0.5 * (noise - (noise * around).sum(2, keepdim=True) * around)
+    first, second = around * (1 + 3e-5 * noise[:, :, :1]) + across
+    return torch.cat([first, sign * second]).to(dtype), torch.arange(places * classes).repeat(2)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("dtype", SINGLE_AND_HALF)
+@pytest.mark.parametrize("dim", [64, 256, 1024])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_near_parallel_rows(sign: int, dim: int, dtype: torch.dtype, distance: str) -> None:
+    """Their products lose a part for each step of the matrix units, all to the same side.
+
+    Distances come out too large by it, or of opposite rows too small: closer than the positive
+    though they are farther. A column of zeros changes no distance, but rows of such a length are
+    searched by differences.
+    """
+    x, y = near_parallel(sign, dim, dtype)
+    odd = torch.cat([x, x.new_zeros(len(x), 1)], dim=1)
+    by_products, by_differences = (
+        select_triplets(rows, y, distance=distance, fallback="drop") for rows in (x, odd)
+    )
+    assert len(by_products.anchor) > len(x) / 4
+    assert_same_triplets(by_products, by_differences)

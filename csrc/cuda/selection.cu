@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <limits>
+#include <cmath>
 
 #include "cuda/distances.h"
 #include "cuda/epilogues/extremum.cuh"
@@ -245,6 +245,19 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
          rule.within_margin && semihard, falls_back, work, to);
 }
 
+// Measured one by one, as a lane does, pairs take some 20 times as long as by FmaLoop (predicted).
+// So products serve as long as no more pairs than these are undecided, of rows at random.
+#ifndef FACENET_MOST_UNDECIDED
+#define FACENET_MOST_UNDECIDED 0.03
+#endif
+
+// Squared distances of normal rows of unit length have a density of at most sqrt(D / 8 pi) each,
+// and the band around each threshold is 4 (products + differences) wide.
+bool few_undecided(const SearchRounding& rounding, int32_t dim, int64_t thresholds) {
+  const double band = 4.0 * (double(rounding.products) + double(rounding.differences));
+  return double(thresholds) * band * std::sqrt(dim / 25.0) <= FACENET_MOST_UNDECIDED;
+}
+
 template <class T>
 SelectionArrays<T> selection_sizes(const LabelledBatch<T>& batch) {
   SelectionArrays<T> sizes;
@@ -293,22 +306,21 @@ Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
     : arrays_(batch.device, selection_sizes(batch)) {
   const Scratch<SearchArrays<T>> work(batch.device, search_sizes(batch, rule));
   const Pairs<T>& pairs = batch.pairs;
+  const bool one = rule.positives != PositiveRule::kAll;
+  const int64_t most = one ? 1 : batch.largest_class - int64_t(pairs.self);
   SearchPlan plan;
-  plan.by_products = batch.arrays().anchors.by_products;
   plan.flags = batch.flags();
   if constexpr (sizeof(T) == 4) {
     plan.anchors = batch.arrays().anchors.packed;
     plan.candidates = batch.candidate_side().packed;
+    plan.rounding = search_rounding(pairs.anchors.element, pairs.anchors.dim);
+    plan.by_products = batch.arrays().anchors.by_products &&
+                       (rule.negatives != NegativeRule::kSemihard ||
+                        few_undecided(plan.rounding, pairs.anchors.dim, most));
     if (plan.by_products) {
-      // Matrix units truncate at each step. float32 takes three steps in place of one.
-      const float steps = float(pairs.anchors.dim) / 32;
-      const bool split = pairs.anchors.element == Element::kFloat;
-      plan.rounding = (4 + (split ? 3 * steps : steps)) * std::numeric_limits<float>::epsilon();
       look_for_offset(batch.device, pairs.candidates, batch.arrays().partial, batch.flags());
     }
   }
-  const bool one = rule.positives != PositiveRule::kAll;
-  const int64_t most = one ? 1 : batch.largest_class - int64_t(pairs.self);
   select_triplets<T>(batch.device, pairs, batch.slots(), most, rule, plan, work, arrays_);
 }
 

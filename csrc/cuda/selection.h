@@ -5,6 +5,7 @@
 #include "cuda/device.h"
 #include "cuda/kernel_arguments.h"
 #include "cuda/prepare.h"
+#include "cuda/rounding.h"
 #include "cuda/workspace.h"
 #include "semantics/key.h"
 
@@ -89,7 +90,7 @@ struct SearchPlan {
   bool by_products = false;  // MmaLoop, where the flags do not ask for differences
   const RowFlags* flags = nullptr;
   PackedRows anchors{}, candidates{};
-  float rounding = 0;  // error of a distance from products, relative to the squares of both rows
+  SearchRounding rounding;
 };
 
 // The triplets of a batch by a rule: launches the kernels that select them, and owns their arrays.

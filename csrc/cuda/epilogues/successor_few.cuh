@@ -45,17 +45,16 @@ class SuccessorFewEpilogue {
       const int32_t i = first_anchor + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       farthest.begin_row(row, i, count > 0);
-      const float band =
-          count > 0 ? undecided_within(to_, pairs_, i, to_.threshold[to_.slots.offset[i]]) : 0.0f;
+      const float* t = to_.threshold + (count > 0 ? to_.slots.offset[i] : 0);
+      const float band = count > 0 ? undecided_within(to_, pairs_, i, t[0], t[count - 1]) : 0.0f;
       for (int k = 0; k < kMost; ++k) {
         // Unused: every u is at least 2^31, beyond the bound of 0.
         uint32_t offset = 0x80000000u, bound = 0;
         float band_end = 0;
         if (k < count) {
-          const float t = to_.threshold[to_.slots.offset[i] + k];
           const uint64_t key = load_relaxed(to_.key + to_.slots.offset[i] + k);
-          offset = t - band < 0.0f ? 0u : successor_offset(t - band);  // 0: every distance
-          band_end = t + band;
+          offset = t[k] - band < 0.0f ? 0u : successor_offset(t[k] - band);  // 0: every distance
+          band_end = t[k] + band;
           bound = key == kNoKey ? 0x7fffffffu : uint32_t(key >> 32) + offset;
         }
         offsets<Loop>()[kMost * row + k] = offset;

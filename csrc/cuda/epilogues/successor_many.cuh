@@ -53,7 +53,7 @@ class SuccessorManyEpilogue {
       float first = INFINITY, scale = 0, band = 0;
       if (count > 0) {
         const float* t = to_.threshold + to_.slots.offset[i];
-        band = undecided_within(to_, pairs_, i, t[0]);
+        band = undecided_within(to_, pairs_, i, t[0], t[count - 1]);
         first = t[0] - band;
         // A range too small to be divided by, or not finite, is one cell.
         const float range = t[count - 1] - first;

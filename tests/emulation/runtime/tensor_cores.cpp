@@ -1,4 +1,6 @@
 // Copies to shared memory in the background, and the products of small matrices.
+#include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstring>
 
@@ -64,11 +66,40 @@ struct Product {
   const uint32_t* b;
 };
 
-// As the hardware does, which has been seen to drop the bits that a float32 has no room for.
+// How often an instruction adds, and with how many bits beyond a float32's. A100: half of the
+// products at a time, one bit. H100 and later: all of them, two bits. (M. Fasi et al., Numerical
+// behavior of NVIDIA tensor cores, 2021; F. A. Khattak and M. Mikaitis, Accurate models of NVIDIA
+// tensor cores, 2025. No maker's document says it.)
+struct Adder {
+  int products;
+  int bits_beyond;
+};
+Adder adder(int depth) { return device_capability() < 90 ? Adder{depth / 2, 1} : Adder{depth, 2}; }
+
 float cut_off(double sum) {
   const float rounded = float(sum);
   const bool away = std::isfinite(rounded) && std::fabs(double(rounded)) > std::fabs(sum);
   return away ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
+// c + a0 b0 + a1 b1 + ... as the matrix units add: each summand loses the bits below the last that
+// the largest one has room for, and the sum those below a float32's last. The exponent of a product
+// is the sum of its factors'.
+float add_aligned(float c, const float* a, const float (*b)[8], int column, Adder with) {
+  int largest = c == 0 ? INT_MIN : std::ilogb(c);
+  bool finite = std::isfinite(c);
+  double exact = c;
+  for (int k = 0; k < with.products; ++k) {
+    const float x = a[k], y = b[k][column];
+    exact += double(x) * y;
+    finite = finite && std::isfinite(x) && std::isfinite(y);
+    if (x != 0 && y != 0) largest = std::max(largest, std::ilogb(x) + std::ilogb(y));
+  }
+  if (!finite || largest == INT_MIN) return float(exact);
+  const double last = std::ldexp(1.0, largest - 23 - with.bits_beyond);
+  double sum = std::trunc(c / last);
+  for (int k = 0; k < with.products; ++k) sum += std::trunc(double(a[k]) * b[k][column] / last);
+  return cut_off(sum * last);
 }
 
 float element(MatrixType type, const uint32_t* registers, int index) {
@@ -82,6 +113,7 @@ void complete_product(void* const* arguments, uint32_t) {
   const MatrixType type = lane_of(0)->type;
   const int depth = type == MatrixType::kTf32 ? 8 : 16;
   const bool wide = depth == 16;
+  const Adder with = adder(depth);
   float a[16][16] = {}, b[16][8] = {};
   for (int lane = 0; lane < kLanes; ++lane) {
     for (int i = 0; i < depth / 2; ++i) {
@@ -96,9 +128,10 @@ void complete_product(void* const* arguments, uint32_t) {
   for (int lane = 0; lane < kLanes; ++lane)
     for (int i = 0; i < 4; ++i) {
       const Place place = c_place(lane, i);
-      double sum = lane_of(lane)->c[i];
-      for (int k = 0; k < depth; ++k) sum += double(a[place.row][k]) * b[k][place.column];
-      lane_of(lane)->c[i] = cut_off(sum);
+      float& c = lane_of(lane)->c[i];
+      for (int k = 0; k < depth; k += with.products) {
+        c = add_aligned(c, &a[place.row][k], &b[k], place.column, with);
+      }
     }
 }
 
