@@ -19,7 +19,7 @@ def select(
 ) -> Triplets:
     """The triplets of a batch: see :func:`facenet_ext.select_triplets`."""
     seed = _seed_of(batch, rule, generator)
-    check.check_values("embeddings", batch.emb)
+    check.check_triplets_can_be_counted(batch.emb)
     triplets = ops.select_triplets(batch, rule, seed)
     batch.warn_without_triplets(triplets.anchor)
     return triplets
@@ -46,14 +46,16 @@ def mined_loss(
     bound = check.check_max_per_class(max_per_class)
     seed = _seed_of(batch, rule, generator)
     check.check_loss_margin(rule.margin)
-    if reduction != "none" and not swap and batch.pieces is None:
+    whole = reduction != "none" and not swap and batch.pieces is None
+    if counts is not None or not whole:
+        check.check_triplets_can_be_counted(batch.emb)
+    if whole:
         loss = ops.mined_triplet_loss(batch, rule, seed, bound, smooth, reduction)
         batch.warn_without_triplets(loss)
         if counts is not None:
             triplets = ops.select_triplets(batch, rule, seed)
             counts.add(triplets.d_ap - triplets.d_an + rule.margin > 0, batch.across)
         return loss
-    check.check_values("embeddings", batch.emb)
     active = torch.empty(0, dtype=torch.bool)
 
     def losses() -> Tensor:

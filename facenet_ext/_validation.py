@@ -122,10 +122,18 @@ def _as_int64(argument: str, value: Tensor, device: torch.device) -> Tensor:
     return value.to(device, torch.int64)
 
 
-def check_values(argument: str, value: Tensor) -> None:
+def check_values(argument: str, value: Tensor, why: str = "") -> None:
     """Raises ValueError for a tensor on the meta device: it has no values to read."""
     if value.is_meta:
-        raise ValueError(f"{argument}: expected values, got a tensor on the meta device")
+        raise ValueError(
+            f"{argument}: expected values, got a tensor on the meta device, which has none{why}: "
+            "pass a tensor with data"
+        )
+
+
+def check_triplets_can_be_counted(embeddings: Tensor) -> None:
+    """Raises ValueError on the meta device. A fake tensor's triplets have an unbacked size."""
+    check_values("embeddings", embeddings, ", and the number of triplets depends on them")
 
 
 def _check_integer_vector(argument: str, value: Tensor) -> None:

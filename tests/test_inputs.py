@@ -11,8 +11,10 @@ import torch
 from helpers import assert_loss_and_gradients, assert_same_triplets, make_batch, make_labels
 from tolerances import DTYPES, assert_gradient_close, eps, result_dtype
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from facenet_ext import reference
+from facenet_ext import TripletMiner, reference
 from facenet_ext.functional import (
     mined_triplet_loss,
     ntxent_loss,
@@ -261,3 +263,33 @@ def test_a_bank_or_a_batch_of_no_rows(rows: int, candidates: int) -> None:
     assert c.grad is not None
     assert not x.grad.any()
     assert not c.grad.any()
+
+
+# --- tensors without data ------------------------------------------------------------------------
+
+LISTED = ("selection", "mined, none", "given")  # their sizes are numbers of triplets
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_on_the_meta_device_shapes_and_gradients_are_known(function: str) -> None:
+    x, y = (t.to("meta") for t in make_batch("quads", 12, 8))
+    x.requires_grad_()
+    if function in LISTED:
+        told = "embeddings: expected values, .* meta .* the number of triplets depends on them"
+        with pytest.raises(ValueError, match=told):
+            FUNCTIONS[function](x, y)
+        return
+    result = FUNCTIONS[function](x, y)
+    expected = FUNCTIONS[function](*make_batch("quads", 12, 8))
+    assert (result.shape, result.dtype, result.is_meta) == (expected.shape, expected.dtype, True)
+    (gradient,) = torch.autograd.grad(result.sum(), x)
+    assert (gradient.shape, gradient.dtype) == (x.shape, x.dtype)
+
+
+def test_a_fake_selection_has_a_size_of_its_own() -> None:
+    """As torch.compile traces it, and export: a number that is known at run time alone."""
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        x, y = torch.empty(12, 8), torch.zeros(12, dtype=torch.int64)
+        loss = mined_triplet_loss(x, y, reduction="none")
+        for tensor in (*select_triplets(x, y), *TripletMiner()(x, y), loss):
+            assert isinstance(tensor.shape[0], torch.SymInt)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
-from facenet_ext.models.network import at_least_float32, full_precision
+from facenet_ext._precision import full_precision
+from facenet_ext.models.network import at_least_float32
 
 _ZOOM = 0.3  # largest logarithm of the scale
 _TURN = 0.4  # largest angle, radians

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 from torch import Tensor, nn
 
+from facenet_ext._precision import full_precision
 from facenet_ext.models.layers import positions_after
-from facenet_ext.models.network import NormalizedNetwork, at_least_float32, full_precision
+from facenet_ext.models.network import NormalizedNetwork, at_least_float32
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -136,13 +136,6 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.train(training)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which nothing of a tensor's device is computed in lower precision."""
-    if not torch.amp.is_autocast_available(x.device.type):  # of tensors without data
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

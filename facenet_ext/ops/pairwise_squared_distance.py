@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from facenet_ext import _library as _library
+from facenet_ext._precision import full_precision
 from facenet_ext._transforms import needs_function
 from facenet_ext.ops._registration import register_fake, register_gradient, value_type
 
@@ -35,7 +36,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     # d(i, j) = |x_i - y_j|^2 pushes x_i by 2 g_ij (x_i - y_j). Plain differentiable operations,
     # so that second derivatives exist. Autocast would compute the products in half precision.
     x, y = ctx.saved_tensors
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         x_c, y_c = _about_the_mean(x, y, grad.dtype)
         x_grad = 2 * (grad.sum(1, keepdim=True) * x_c - grad @ y_c)
         y_grad = None
