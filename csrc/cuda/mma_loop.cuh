@@ -13,20 +13,23 @@
 //
 // 128 threads own a tile of 128 anchors x 64 candidates: warp (u, v) of 2 x 2 owns 64 x 32 of it,
 // as 4 x 4 fragments, of which thread (g, t) = (lane / 4, lane % 4) holds rows g, g+8 and columns
-// 2t, 2t+1. Two such blocks share a multiprocessor where their memory fits, so that one multiplies
-// while the other is in its epilogue.
+// 2t, 2t+1. Two such blocks, or three of elements of 16 bits, share a multiprocessor where their
+// memory fits, so that one multiplies while another is in its epilogue.
 //
 // Shared memory: panels (panels.h) of a chunk of each row of a tile, 16 KiB of anchors and 8 KiB
 // of candidates. Candidates stream through a ring of three chunks. The anchors' chunks stay in
-// shared memory if they fit (`resident`). Otherwise they stream beside the candidates' chunks.
+// shared memory if that costs no block (`resident`). Otherwise they stream beside the candidates'.
 // While a tile is multiplied, and while the epilogue looks at it, copies for the next steps are
 // under way.
 #pragma once
+
+#include <algorithm>
 
 #include "cuda/pair_tile.cuh"
 #include "cuda/panels.h"
 #include "cuda/ptx.cuh"
 #include "cuda/rows.cuh"
+#include "semantics/key.h"
 
 namespace facenet::cuda {
 
@@ -44,7 +47,7 @@ class MmaLoop {
   static constexpr int kTileRows = 128;
   static constexpr int kTileColumns = 64;
   static constexpr int kThreads = 128;
-  static constexpr int kBlocksPerProcessor = 2;
+  static constexpr int kBlocksPerProcessor = sizeof(In) == 2 ? 3 : 2;
   static constexpr bool kMayBeNan = false;  // the guard keeps such rows away
   static constexpr int kStages = 3;
   static constexpr int kAnchorBytes = kTileRows * kChunkBytes;
@@ -56,17 +59,16 @@ class MmaLoop {
   static constexpr int shared_bytes(int resident) {
     return kStages * kCandidateBytes + (resident > 0 ? resident : kStages) * kAnchorBytes;
   }
-  // The chunks of anchors that stay in shared memory: all, where two blocks fit into a
-  // multiprocessor then, or where two do not fit either way; else none. `block_bytes`: the most
-  // that a block may have. Each takes 1 KiB more.
+  // The chunks of anchors that stay in shared memory: all of them, or none where more blocks fit
+  // into a multiprocessor without. `block_bytes`: the most that a block may have. Each takes 1 KiB
+  // more.
   static constexpr int resident(int32_t dim, int epilogue_bytes, int block_bytes) {
     const int all = chunks(dim), reserved = 1024;
-    const auto fits = [=](int resident, int blocks) {
-      return blocks * (shared_bytes(resident) + epilogue_bytes + reserved) <=
-             block_bytes + reserved;
+    const auto fit = [=](int resident) {
+      const int bytes = shared_bytes(resident) + epilogue_bytes + reserved;
+      return std::min(kBlocksPerProcessor, (block_bytes + reserved) / bytes);
     };
-    if (fits(all, kBlocksPerProcessor)) return all;
-    return fits(0, kBlocksPerProcessor) || !fits(all, 1) ? 0 : all;
+    return fit(all) >= std::max(1, fit(0)) ? all : 0;
   }
 
   __device__ static int tile_row(int r) {
@@ -179,40 +181,38 @@ class MmaLoop {
         b[2 * pair + 1][0] = m[2];
         b[2 * pair + 1][1] = m[3];
       }
+      uint32_t small_b[4][2];
+      if constexpr (sizeof(In) == 4) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) split(b[j], small_b[j]);
+      }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        uint32_t a[4];
+        uint32_t a[4], small_a[4];
         ldmatrix_x4(a, matrix_row(a_panel, first_row + 16 * i + l % 16, 2 * k + l / 16));
-        multiply_fragments(a, b, i, tile);
+        if constexpr (sizeof(In) == 4) split(a, small_a);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          if constexpr (sizeof(In) == 4) {
+            accumulate(small_a, b[j], i, j, tile);
+            accumulate(a, small_b[j], i, j, tile);
+          }
+          accumulate(a, b[j], i, j, tile);
+        }
       }
     }
   }
 
-  __device__ static void multiply_fragments(const uint32_t (&a)[4], const uint32_t (&b)[4][2],
-                                            int i, ThreadTile<float>& tile) {
-    if constexpr (sizeof(In) == 2) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) accumulate(a, b[j], i, j, tile);
-    } else {
-      uint32_t big_a[4], small_a[4];
-      split(a, big_a, small_a);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        uint32_t big_b[2], small_b[2];
-        split(b[j], big_b, small_b);
-        accumulate(small_a, big_b, i, j, tile);
-        accumulate(big_a, small_b, i, j, tile);
-        accumulate(big_a, big_b, i, j, tile);
-      }
-    }
-  }
-
+  // Float32 into a TF32 and what that leaves of it, both rounded to nearest, ties away from zero,
+  // as cvt.rna.tf32 does. That takes three times as many instructions for what is not finite, which
+  // the guard keeps away. The matrix units do not read the lower 13 bits.
   template <int n>
-  __device__ static void split(const uint32_t (&x)[n], uint32_t (&big)[n], uint32_t (&small)[n]) {
+  __device__ static void split(uint32_t (&x)[n], uint32_t (&small)[n]) {
 #pragma unroll
     for (int v = 0; v < n; ++v) {
-      big[v] = to_tf32(__uint_as_float(x[v]));
-      small[v] = to_tf32(__uint_as_float(x[v]) - __uint_as_float(big[v]));
+      const uint32_t big = (x[v] + 0x1000u) & ~0x1fffu;
+      small[v] = bits_of(value_of(x[v]) - value_of(big)) + 0x1000u;
+      x[v] = big;
     }
   }
 
@@ -234,25 +234,30 @@ class MmaLoop {
   // Turns products into distances. The values of rows and columns beyond the last are undefined.
   __device__ void finish(int32_t first_anchor, int32_t first_candidate,
                          ThreadTile<float>& tile) const {
-    const Pairs<float>& pairs = arguments_.pairs;
-    const Distance kind = pairs.anchors.distance;
+    const Distance kind = arguments_.pairs.anchors.distance;
+    const float* const x = arguments_.anchors.terms + first_anchor + tile_row(0);
     float y[8];
 #pragma unroll
-    for (int c = 0; c < 8; ++c)
+    for (int c = 0; c < 8; ++c) {
       y[c] = arguments_.candidates.terms[first_candidate + tile_column(c)];
+    }
+    if (kind == Distance::kCosine) {
+#pragma unroll
+      for (int r = 0; r < 8; ++r) {
+        const float term = -x[tile_row(r) - tile_row(0)];
+#pragma unroll
+        for (int c = 0; c < 8; ++c) {
+          tile.d[r][c] = fmaxf(fmaf(term * tile.d[r][c], y[c], 1.0f), 0.0f);
+        }
+      }
+      return;
+    }
 #pragma unroll
     for (int r = 0; r < 8; ++r) {
-      const float x = arguments_.anchors.terms[first_anchor + tile_row(r)];
-      if (kind == Distance::kCosine) {
+      const float term = x[tile_row(r) - tile_row(0)];
 #pragma unroll
-        for (int c = 0; c < 8; ++c) {
-          tile.d[r][c] = fmaxf(fmaf(-x * tile.d[r][c], y[c], 1.0f), 0.0f);
-        }
-      } else {
-#pragma unroll
-        for (int c = 0; c < 8; ++c) {
-          tile.d[r][c] = fmaxf(fmaf(-2.0f, tile.d[r][c], x + y[c]), 0.0f);
-        }
+      for (int c = 0; c < 8; ++c) {
+        tile.d[r][c] = fmaxf(fmaf(-2.0f, tile.d[r][c], term + y[c]), 0.0f);
       }
     }
     if (kind == Distance::kEuclidean) {

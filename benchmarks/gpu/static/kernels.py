@@ -43,7 +43,7 @@ KERNELS = {
     "many": Kernel(
         "SuccessorManyEpilogue",
         "successor_many.cuh",
-        (Mark("LDS|FFMA|FSETP", "successor_many.cuh", "cells[cell("),),
+        (Mark("LDS|FFMA|FSETP", "successor_many.cuh", "improves |="),),
         (
             Mark("", "successor_many.cuh", "make_tables<Loop>();"),  # in few tiles
             Mark("", "successor_many.cuh", "pick(bits, c)"),  # a pair that passes
@@ -62,6 +62,7 @@ COLD_IF_RESIDENT = Mark("LDGSTS", "mma_loop.cuh", "copy(from")
 COLD = (
     Mark("ATOM|RED|CALL|MUFU.RSQ"),
     Mark("LDG", "negatives.cuh", "class_begin[i]"),
+    Mark("", "extremum.cuh", "for_each_equal("),
 )
 
 

@@ -62,16 +62,24 @@ class Extremum {
   }
 
   // `bits`: the distances of one row of the tile that this thread has, kNoPair where none counts.
-  template <class IndexOf>
-  __device__ void consume_row(int row, int64_t at, const uint32_t (&bits)[8],
-                              const IndexOf& index_of) {
-    const uint32_t bound = load_relaxed(bound_ + row);
+  __device__ static uint32_t best(const uint32_t (&bits)[8]) {
     uint32_t best = bits[0];
 #pragma unroll
     for (int c = 1; c < 8; ++c) {
       best = kFarthest ? uint32_t(max(int32_t(best), int32_t(bits[c]))) : min(best, bits[c]);
     }
-    if (kFarthest ? int32_t(best) < int32_t(bound) : int32_t(best) > int32_t(bound)) return;
+    return best;
+  }
+
+  // Whether the best of a row may be the best of all. Without a key to keep, never.
+  __device__ bool improves(int row, uint32_t best) const {
+    const int32_t bound = int32_t(load_relaxed(bound_ + row));
+    return kFarthest ? int32_t(best) >= bound : int32_t(best) <= bound;
+  }
+
+  template <class IndexOf>
+  __device__ void offer(int row, int64_t at, const uint32_t (&bits)[8], uint32_t best,
+                        const IndexOf& index_of) {
     if (best > kInfinity) return;  // none counts
     const float d = value_of(best);
     for_each_equal(bits, best, [&](int c) {
@@ -127,8 +135,11 @@ class HardestEpilogue {
     for_each_row_of_negatives<Loop>(
         pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
-          closest.consume_row(row, to_.slots.offset[i], bits, index_of);
-          if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
+          const uint32_t low = closest.best(bits), high = farthest.best(bits);
+          const bool closer = closest.improves(row, low), farther = farthest.improves(row, high);
+          if (!(closer | farther)) return;
+          if (closer) closest.offer(row, to_.slots.offset[i], bits, low, index_of);
+          if (farther) farthest.offer(row, i, bits, high, index_of);
         });
   }
 

@@ -26,23 +26,28 @@ __device__ __forceinline__ void for_each_row_of_negatives(const Pairs<float>& pa
   const auto index_of = [&](int c) {
     return uint32_t(pairs.candidates.row(first_candidate + Loop::tile_column(c)));
   };
+  uint32_t bits[8][8];
 #pragma unroll
-  for (int r = 0; r < 8; ++r) {
-    const int row = Loop::tile_row(r);
-    const int32_t i = min(first_anchor + row, last_row);
-    uint32_t bits[8];
+  for (int r = 0; r < 8; ++r)
 #pragma unroll
-    for (int c = 0; c < 8; ++c) bits[c] = bits_of(tile.d[r][c]);
-    if (mixed) {
+    for (int c = 0; c < 8; ++c) bits[r][c] = bits_of(tile.d[r][c]);
+  if (mixed) {
+#pragma unroll
+    for (int r = 0; r < 8; ++r) {
+      const int32_t i = min(first_anchor + Loop::tile_row(r), last_row);
       const int32_t class_begin = pairs.class_begin[i], class_end = pairs.class_end[i];
 #pragma unroll
       for (int c = 0; c < 8; ++c) {
         const int32_t j = first_candidate + Loop::tile_column(c);
-        const bool counts = j < n && (j < class_begin || j >= class_end) && bits[c] <= kInfinity;
-        if (!counts) bits[c] = kNoPair;
+        const bool counts = j < n && (j < class_begin || j >= class_end) && bits[r][c] <= kInfinity;
+        if (!counts) bits[r][c] = kNoPair;
       }
     }
-    f(row, i, bits, index_of);
+  }
+#pragma unroll
+  for (int r = 0; r < 8; ++r) {
+    const int row = Loop::tile_row(r);
+    f(row, min(first_anchor + row, last_row), bits[r], index_of);
   }
 }
 

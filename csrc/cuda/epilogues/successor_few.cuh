@@ -74,46 +74,58 @@ class SuccessorFewEpilogue {
     for_each_row_of_negatives<Loop>(
         pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
-          uint32_t improved = 0;
+          const int at = 8 * r++;
           const uint4 four = reinterpret_cast<const uint4*>(offsets<Loop>())[row];
           const uint32_t offset_of[kMost] = {four.x, four.y, four.z, four.w};
+          bool improves = false;
 #pragma unroll
           for (int k = 0; k < kMost; ++k) {
-            const uint32_t offset = offset_of[k];
             uint32_t best = kNoPair;
 #pragma unroll
-            for (int c = 0; c < 8; ++c) best = add_min(bits[c], offset, best);
-            improved |= uint32_t(best <= load_relaxed(bounds<Loop>() + kMost * row + k)) << k;
+            for (int c = 0; c < 8; ++c) best = add_min(bits[c], offset_of[k], best);
+            improves |= best <= load_relaxed(bounds<Loop>() + kMost * row + k);
           }
-#pragma unroll 1
-          for (; improved != 0; improved &= improved - 1) {
-            const int k = __ffs(int(improved)) - 1;
-            const int at = kMost * row + k;
-            const uint32_t bound = load_relaxed(bounds<Loop>() + at);
-            uint32_t passing = 0;
-#pragma unroll
-            for (int c = 0; c < 8; ++c) {
-              passing |= uint32_t(bits[c] + offsets<Loop>()[at] <= bound) << c;
-            }
-#pragma unroll 1
-            for (; passing != 0; passing &= passing - 1) {
-              const int c = __ffs(int(passing)) - 1;
-              const uint32_t d = pick(bits, c);
-              if (value_of(d) <= band_ends<Loop>()[at]) {
-                undecided |= uint64_t(1) << (8 * r + c);
-                continue;
-              }
-              offer_key(to_.key + to_.slots.offset[i] + k, closer_key(value_of(d), index_of(c)));
-              atomicMin(bounds<Loop>() + at, d + offsets<Loop>()[at]);
-            }
-          }
-          if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
-          ++r;
+          const uint32_t high = farthest.best(bits);
+          const bool farther = farthest.improves(row, high);
+          if (!(improves | farther)) return;
+          if (improves) undecided |= uint64_t(offer<Loop>(row, i, bits, index_of)) << at;
+          if (farther) farthest.offer(row, i, bits, high, index_of);
         });
     queue_.add<Loop>(undecided, first_anchor_, first_candidate);
   }
 
  private:
+  // Of each bucket the closest of this thread's row. Returns the columns that are undecided. Loops:
+  // few improve, and the code should stay small.
+  template <class Loop, class IndexOf>
+  __device__ __forceinline__ uint32_t offer(int row, int32_t i, const uint32_t (&bits)[8],
+                                            const IndexOf& index_of) const {
+    uint32_t undecided = 0;
+#pragma unroll 1
+    for (int k = 0; k < kMost; ++k) {
+      const int at = kMost * row + k;
+      const uint32_t offset = offsets<Loop>()[at], bound = load_relaxed(bounds<Loop>() + at);
+      uint32_t passing = 0;
+#pragma unroll
+      for (int c = 0; c < 8; ++c) passing |= uint32_t(bits[c] + offset <= bound) << c;
+      uint64_t closest = kNoKey;
+#pragma unroll 1
+      for (; passing != 0; passing &= passing - 1) {
+        const int c = __ffs(int(passing)) - 1;
+        const uint32_t d = pick(bits, c);
+        if (value_of(d) <= band_ends<Loop>()[at]) {
+          undecided |= 1u << c;
+        } else if (d <= uint32_t(closest >> 32)) {
+          closest = min(closest, closer_key(value_of(d), index_of(c)));
+        }
+      }
+      if (closest == kNoKey) continue;
+      offer_key(to_.key + to_.slots.offset[i] + k, closest);
+      atomicMin(bounds<Loop>() + at, uint32_t(closest >> 32) + offset);
+    }
+    return undecided;
+  }
+
   template <class Loop>
   __device__ uint32_t* offsets() const {
     return shared_;

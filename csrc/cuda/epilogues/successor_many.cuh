@@ -1,17 +1,17 @@
 // successor, any number of thresholds: the closest negative beyond each of the positive distances.
 //
 // Of all pairs few improve the bucket that they fall into, so a table for each row rejects the
-// others. It has kCells cells of equal width from the first threshold to the last. Each cell holds
-// the largest distance that may still improve a bucket there. For a distance that passes, all lanes
-// of a warp together search the thresholds, and offer it to its bucket's key. As the keys shrink,
-// the block builds the tables again, after 2, 4, 8, ... tiles. An old table lets more pairs
-// through, and never rejects a pair that a new one would accept.
+// others. It has kCells cells: one for what is below the first threshold, the others of equal width
+// from there to the last. Each cell holds the largest distance that may still improve a bucket
+// there. A distance that passes is searched for among the thresholds, and offered to its bucket's
+// key. As the keys shrink, the block builds the tables again, after 2, 4, 8, ... tiles. An old
+// table lets more pairs through, and never rejects a pair that a new one would accept.
 //
 // Where distances come from products, a pair in the band around a threshold is left to
 // UndecidedQueue. The cells of the bands therefore stay open, even if the keys are smaller.
 //
-// Shared memory: the queue; per row of the tile kCells cells, the lower end of the first
-// threshold's band, the cells' scale, half a band's width and the farthest's bound.
+// Shared memory: the queue; per row of the tile kCells cells, their scale and shift, half a band's
+// width and the farthest's bound.
 #pragma once
 
 #include "cuda/epilogues/negatives.cuh"
@@ -50,17 +50,21 @@ class SuccessorManyEpilogue {
       const int32_t i = first_anchor + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       farthest.begin_row(row, i, count > 0);
-      float first = INFINITY, scale = 0, band = 0;
+      float scale = 0, shift = 0, band = 0;
       if (count > 0) {
         const float* t = to_.threshold + to_.slots.offset[i];
         band = undecided_within(to_, pairs_, i, t[0], t[count - 1]);
-        first = t[0] - band;
-        // A range too small to be divided by, or not finite, is one cell.
-        const float range = t[count - 1] - first;
-        if (range > 1e-30f && range < 1e30f) scale = float(kCells - 1) / range;
+        // From the second cell to the last; what lies below falls into the first. A range too small
+        // to be divided by, or not finite, is one cell.
+        const float first = t[0] - band, range = t[count - 1] - first;
+        constexpr float kWidth = 1.0f / float(kCells - 1);
+        if (range > 1e-30f && range < 1e30f) {
+          scale = (1.0f - kWidth) / range;
+          shift = kWidth - first * scale;
+        }
       }
-      firsts<Loop>()[row] = first;
       scales<Loop>()[row] = scale;
+      shifts<Loop>()[row] = shift;
       bands<Loop>()[row] = band;
     }
     __syncthreads();
@@ -76,18 +80,22 @@ class SuccessorManyEpilogue {
     for_each_row_of_negatives<Loop>(
         pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
-          const float first = firsts<Loop>()[row], scale = scales<Loop>()[row];
+          const int at = 8 * r++;
+          const float scale = scales<Loop>()[row], shift = shifts<Loop>()[row];
           const float* cells = tables<Loop>() + kStride * row;
-          uint32_t passing = 0;
+          bool improves = false;
 #pragma unroll
           for (int c = 0; c < 8; ++c) {
-            // NaN fails both comparisons. `&`: a branch for each pair takes longer than its cell.
+            // NaN fails the comparison. Without a branch: one for each pair takes longer than its
+            // cell.
             const float d = value_of(bits[c]);
-            const bool passes = (d > first) & (d <= cells[cell(d, first, scale)]);
-            passing |= uint32_t(passes) << c;
+            improves |= d <= cells[cell(d, scale, shift)];
           }
-          undecided |= uint64_t(offer(i, bits, passing, bands<Loop>()[row], index_of)) << 8 * r++;
-          if (to_.farthest.key != nullptr) farthest.consume_row(row, i, bits, index_of);
+          const uint32_t high = farthest.best(bits);
+          const bool farther = farthest.improves(row, high);
+          if (!(improves | farther)) return;
+          if (improves) undecided |= uint64_t(offer<Loop>(row, i, bits, index_of)) << at;
+          if (farther) farthest.offer(row, i, bits, high, index_of);
         });
     queue_.add<Loop>(undecided, first_anchor_, first_candidate);
     if (++tiles_ == next_tables_) {
@@ -99,28 +107,37 @@ class SuccessorManyEpilogue {
 
  private:
   // Ascends with d. The tables need nothing else: the same rounding makes and reads them.
-  __device__ static int cell(float d, float first, float scale) {
+  __device__ static int cell(float d, float scale, float shift) {
+    const float place = __saturatef(fmaf(d, scale, shift));  // NaN: 0
     // Adding 2^23 leaves an integer in the low bits.
-    const float place = fmaf(d - first, scale, 8388608.0f);
-    const float inside = fminf(fmaxf(place, 8388608.0f), 8388608.0f + float(kCells - 1));
-    return int(bits_of(inside) & (kCells - 1));
+    return int(bits_of(fmaf(place, float(kCells - 1), 8388608.0f)) - bits_of(8388608.0f));
   }
 
-  // The lanes of a warp search together, each for the next of its passing pairs. A loop: few pass,
-  // and its code should stay small. Returns the columns that are undecided.
-  template <class IndexOf>
-  __device__ __forceinline__ uint32_t offer(int32_t i, const uint32_t (&bits)[8], uint32_t passing,
-                                            float band, const IndexOf& index_of) const {
+  // Takes a second look at a thread's row, and returns the columns that are undecided. The lanes of
+  // a warp search together, each for the next of its passing pairs. A loop: few pass, and its code
+  // should stay small.
+  template <class Loop, class IndexOf>
+  __device__ __forceinline__ uint32_t offer(int row, int32_t i, const uint32_t (&bits)[8],
+                                            const IndexOf& index_of) const {
+    const float scale = scales<Loop>()[row], shift = shifts<Loop>()[row];
+    const float band = bands<Loop>()[row];
+    const float* const cells = tables<Loop>() + kStride * row;
     uint32_t undecided = 0;
     const int64_t offset = to_.slots.offset[i];
     const int32_t count = to_.threshold_count[i];
+    const float* const t = to_.threshold + offset;
+    const float first = t[0] - band;
+    uint32_t passing = 0;
+    // Not unrolled, or the compiler makes this mask for rows too in which nothing passes.
 #pragma unroll 1
-    while (__any_sync(kAllLanes, passing != 0)) {
-      if (passing == 0) continue;
-      const int c = __ffs(int(passing)) - 1;
-      passing &= passing - 1;
+    for (int c = 0; c < 8; ++c) {
       const float d = value_of(pick(bits, c));
-      const float* const t = to_.threshold + offset;
+      passing |= uint32_t((d > first) & (d <= cells[cell(d, scale, shift)])) << c;
+    }
+#pragma unroll 1
+    for (; passing != 0; passing &= passing - 1) {
+      const int c = __ffs(int(passing)) - 1;
+      const float d = value_of(pick(bits, c));
       const int64_t bucket = successor_bucket(t, count, d);
       if ((bucket >= 0 && d - t[bucket] < band) ||
           (bucket + 1 < count && t[bucket + 1] - d <= band && band > 0.0f)) {
@@ -138,12 +155,12 @@ class SuccessorManyEpilogue {
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
     for (int row = warp; row < Loop::kTileRows; row += Loop::kThreads / 32) {
       float* cells = tables<Loop>() + kStride * row;
-      for (int c = lane; c < kCells; c += 32) cells[c] = 0;
+      for (int c = lane; c < kCells; c += 32) cells[c] = -1;  // below every distance
       __syncwarp();
       const int32_t i = first_anchor_ + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       const int64_t offset = count > 0 ? to_.slots.offset[i] : 0;
-      const float first = firsts<Loop>()[row], scale = scales<Loop>()[row];
+      const float scale = scales<Loop>()[row], shift = shifts<Loop>()[row];
       const float band = bands<Loop>()[row];
       for (int32_t k = lane; k < count; k += 32) {
         const float threshold = to_.threshold[offset + k];
@@ -152,8 +169,8 @@ class SuccessorManyEpilogue {
         const float end = k + 1 < count ? to_.threshold[offset + k + 1] : INFINITY;
         const float high = fmaxf(key == kNoKey ? end : closer_key_distance(key), threshold + band);
         if (!(high > low)) continue;
-        const int to = cell(high, first, scale);
-        for (int c = cell(low, first, scale); c < to; ++c) raise(cells + c, INFINITY);
+        const int to = cell(high, scale, shift);
+        for (int c = cell(low, scale, shift); c < to; ++c) raise(cells + c, INFINITY);
         raise(cells + to, high);
       }
     }
@@ -169,16 +186,16 @@ class SuccessorManyEpilogue {
     return reinterpret_cast<float*>(shared_);
   }
   template <class Loop>
-  __device__ float* firsts() const {
+  __device__ float* scales() const {
     return tables<Loop>() + kStride * Loop::kTileRows;
   }
   template <class Loop>
-  __device__ float* scales() const {
-    return firsts<Loop>() + Loop::kTileRows;
+  __device__ float* shifts() const {
+    return scales<Loop>() + Loop::kTileRows;
   }
   template <class Loop>
   __device__ float* bands() const {
-    return scales<Loop>() + Loop::kTileRows;
+    return shifts<Loop>() + Loop::kTileRows;
   }
   template <class Loop>
   __device__ unsigned char* farthest_shared() const {
