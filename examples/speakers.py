@@ -78,12 +78,15 @@ def read(path: Path) -> Tensor:
     return torch.from_numpy(resample_poly(mono.numpy(), RATE // common, rate // common))
 
 
-def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Return the spectrograms of all pieces [N, mels, frames], and their speakers [N].
+def features(
+    root: Path, seconds: float
+) -> tuple[NDArray[np.float32], NDArray[np.str_], NDArray[np.str_]]:
+    """Return the spectrograms of all pieces [N, mels, frames], their speakers and recordings [N].
 
-    Standard error says which files are left out, and why.
+    A recording is called by its path under the root, as lists of trials have it. Standard error
+    says which files are left out, and why.
     """
-    spectrograms, speakers = [], []
+    spectrograms, speakers, recordings = [], [], []
     left_out: Counter[str] = Counter()
     size = round(seconds * RATE)
     formats = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} | {".opus"}
@@ -109,7 +112,9 @@ def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[n
             left_out["in parts, with samples that are not finite"] += 1
         if len(finite):
             spectrograms.append(log_mel(finite))
-            speakers += [path.relative_to(root).parts[0]] * len(finite)
+            name = path.relative_to(root)
+            speakers += [name.parts[0]] * len(finite)
+            recordings += [name.as_posix()] * len(finite)
     if left_out:
         told = ", ".join(f"{count:,} {what}" for what, count in left_out.items())
         print(f"left out of {len(files):,} files: {told}", file=sys.stderr)
@@ -117,7 +122,7 @@ def features(root: Path, seconds: float) -> tuple[NDArray[np.float32], NDArray[n
         raise SystemExit(
             f"{root}: no recordings of {seconds:g} s or more; put them in {root}/<speaker>/"
         )
-    return torch.cat(spectrograms).numpy(), np.array(speakers)
+    return torch.cat(spectrograms).numpy(), np.array(speakers), np.array(recordings)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -137,8 +142,8 @@ def _main(argv: list[str] | None) -> None:
     output: Path = arguments.output
     if output.suffix != ".npz" or not output.parent.is_dir():
         parser.error(f"output: expected an .npz in a folder that is there, got {output}")
-    spectrograms, speakers = features(arguments.recordings, arguments.seconds)
-    np.savez(output, features=spectrograms, labels=speakers)
+    spectrograms, speakers, recordings = features(arguments.recordings, arguments.seconds)
+    np.savez(output, features=spectrograms, labels=speakers, names=recordings)
     print(
         f"{output}: {len(speakers):,} pieces of {len(set(speakers))} speakers, "
         f"each {spectrograms.shape[1]} x {spectrograms.shape[2]}"

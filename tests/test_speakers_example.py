@@ -90,6 +90,8 @@ def test_what_is_left_out_is_counted(
     assert speakers.main(["recordings", "speakers.npz", "--seconds", "0.5"]) == 0
     out, err = capsys.readouterr()
     assert "3 pieces of 1 speakers" in out
+    with np.load("speakers.npz") as file:
+        assert file["names"].tolist() == ["Ann/a.wav", "Ann/a.wav", "Ann/d.wav"]
     skipped, counted = err.splitlines()
     assert "broken.wav" in skipped
     assert counted.startswith("left out of 7 files: ")

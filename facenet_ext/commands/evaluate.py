@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -16,10 +15,10 @@ from rich.console import Console
 from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
-from facenet_ext.commands.evaluation_facts import Facts, find_facts
+from facenet_ext.commands.evaluation_facts import Facts, find_facts, report_folder, warn_of_known
 from facenet_ext.commands.evaluation_report import AllPairs, make_report
 from facenet_ext.commands.options import EvaluateOptions
-from facenet_ext.commands.template_evaluation import evaluate_templates, report_folder
+from facenet_ext.commands.template_evaluation import evaluate_templates
 from facenet_ext.commands.trained_model import Model, embed_list, load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
@@ -29,11 +28,8 @@ from facenet_ext.common.files import without_nan, write_json, write_text, writin
 from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import number_names
-from facenet_ext.data.image_list import ImageList
-from facenet_ext.data.sets import open_set
-from facenet_ext.data.sources import find
 from facenet_ext.embedding.folders import METRICS
-from facenet_ext.embedding.options import DataOptions, is_features
+from facenet_ext.embedding.options import is_features
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import Protocol, make_protocol, read_protocol
 from facenet_ext.evaluation.quality import QualitySlice, measure_quality
@@ -66,7 +62,7 @@ def execute(options: EvaluateOptions) -> None:
         protocol = make_protocol(*held_out.list_val(trained, run))
     else:
         protocol = read_protocol(data, options.pairs)
-    warnings.add(*_known_people(trained, run, protocol))
+    warnings.add(*warn_of_known(trained, run, protocol.images, protocol.people))
     stored = embed_list(protocol.images, model, options.batch, warnings)
     embeddings, spread, protocol = _items(protocol, stored)
     with refusing(f"{protocol.name}: "):
@@ -102,28 +98,6 @@ def execute(options: EvaluateOptions) -> None:
     if counted is not None:
         _show_all_pairs(out, counted)
     out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)
-
-
-def _known_people(options: DataOptions, run: Path, protocol: Protocol) -> list[str]:
-    """Return a warning where people of the training's own folder are verified."""
-    unseen, names = held_out.read_names(run), protocol.people
-    known = 0 if unseen is None else len(names - unseen)
-    if not known or not _is_of_training(protocol.images, Path(options.data).resolve()):
-        return []
-    return [
-        f"the model was trained on {known:,} of these {len(names):,} people: figures of strangers "
-        "are worse; without --data those are verified whom it has not seen"
-    ]
-
-
-def _is_of_training(images: ImageList, data: Path) -> bool:
-    """Whether images are those of the data that a model was trained on."""
-    if images.images is None:
-        return images.root.resolve() in (data, data / "train")
-    with contextlib.suppress(InputError):  # the data may be gone
-        trained = open_set(str(find(str(data)).train))
-        return images.images.fingerprint == trained.fingerprint
-    return False
 
 
 def _templates(options: EvaluateOptions) -> Trials | Search | None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from facenet_ext.commands.options import EvaluateOptions
 from facenet_ext.commands.trained_model import Model
+from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import counted
-from facenet_ext.embedding.folders import CHECKPOINTS
+from facenet_ext.data.image_list import ImageList
+from facenet_ext.data.sets import open_set
+from facenet_ext.data.sources import find
+from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION
+from facenet_ext.embedding.options import DataOptions
 from facenet_ext.embedding.provenance import Training
+from facenet_ext.evaluation import held_out
 
 _PATHS = ("data", "pairs", "enrol", "output")
 _ELSEWHERE = ("checkpoint", "batch", "json")
@@ -64,6 +72,51 @@ def find_facts(
         trained=_trained(model.module.provenance),
         command=_command(options, path),
     )
+
+
+def report_folder(options: EvaluateOptions, model: Model) -> Path:
+    """Return the folder to write to: by default in the run's.
+
+    Raises:
+        InputError: the model is in no run's folder.
+    """
+    if options.output is not None:
+        return Path(options.output)
+    folder = model.path.resolve().parent
+    if folder.name != CHECKPOINTS:
+        raise InputError(f"--output: {model.path} is in no run's folder; say where to write")
+    return folder.parent / EVALUATION
+
+
+def warn_of_known(
+    options: DataOptions, run: Path, images: ImageList, people: Collection[str]
+) -> list[str]:
+    """Return a warning where people of the training's own data are verified.
+
+    Args:
+        options: of the training's data.
+        run: the folder of the run.
+        images: that are verified; of features, what they are in.
+        people: their identities.
+    """
+    unseen = held_out.read_names(run)
+    known = 0 if unseen is None else len({*people} - unseen)
+    if not known or not _is_of_training(images, Path(options.data).resolve()):
+        return []
+    return [
+        f"the model was trained on {known:,} of these {len({*people}):,} people: figures of "
+        "strangers are worse; without --data those are verified whom it has not seen"
+    ]
+
+
+def _is_of_training(images: ImageList, data: Path) -> bool:
+    """Whether images are those of the data that a model was trained on."""
+    if images.images is None:
+        return images.root.resolve() in (data, data / "train")
+    with contextlib.suppress(InputError):  # the data may be gone
+        trained = open_set(str(find(str(data)).train))
+        return images.images.fingerprint == trained.fingerprint
+    return False
 
 
 def _trained(training: Training) -> str:

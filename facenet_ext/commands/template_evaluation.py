@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from facenet_ext.commands.evaluation_facts import find_facts
+from facenet_ext.commands.evaluation_facts import find_facts, report_folder, warn_of_known
 from facenet_ext.commands.options import EvaluateOptions
 from facenet_ext.commands.template_report import as_dict, make_report, make_table
 from facenet_ext.commands.trained_model import Model, embed_list, load_model
@@ -24,8 +24,9 @@ from facenet_ext.common.files import write_json, write_text, writing
 from facenet_ext.common.launch import is_first
 from facenet_ext.common.text import counted
 from facenet_ext.data.features import read_features, read_names
+from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.listing import list_images
-from facenet_ext.embedding.folders import CHECKPOINTS, EVALUATION, METRICS
+from facenet_ext.embedding.folders import METRICS
 from facenet_ext.embedding.options import is_features
 from facenet_ext.evaluation.trial_scores import Found, pool, score, search
 from facenet_ext.evaluation.trial_summary import TrialSummary, summarise
@@ -36,26 +37,14 @@ class _Embedded(NamedTuple):
     """The items of a protocol, embedded.
 
     Attributes:
-        root: what they are of.
+        images: the items with their identities; of features too.
         embeddings: [N, D] float32.
         rows: [items] int64, the row of each item; -1 where it cannot be read.
-        whose: the identity of each item, "" where that is not known.
     """
 
-    root: Path
+    images: ImageList
     embeddings: NDArray[np.float32]
     rows: NDArray[np.int64]
-    whose: list[str]
-
-
-def report_folder(options: EvaluateOptions, model: Model) -> Path:
-    """Return the folder to write to: by default in the run's."""
-    if options.output is not None:
-        return Path(options.output)
-    folder = model.path.resolve().parent
-    if folder.name != CHECKPOINTS:
-        raise InputError(f"--output: {model.path} is in no run's folder; say where to write")
-    return folder.parent / EVALUATION
 
 
 def evaluate_templates(
@@ -78,28 +67,31 @@ def evaluate_templates(
     embedded = embed(protocol, data, model, options.batch, warnings)
     if not is_first():
         return
+    people = {*embedded.images.people} - {""}
+    run = model.path.resolve().parent.parent
+    warnings.add(*warn_of_known(model.module.options.data, run, embedded.images, people))
     start = time.perf_counter()
     templates = pool(embedded.embeddings, embedded.rows, protocol.templates)
     lost = int((~templates.kept).sum())
-    if lost:
-        warnings.add(
-            f"{counted(lost, 'template')} of {len(templates.kept):,} have nothing that can be "
-            "read: they are left out"
-        )
+    told = f"of {counted(len(templates.kept), 'template')} {lost:,} have nothing that can be read"
     result: TrialSummary | list[Found]
     if isinstance(protocol, Trials):
-        identities = len(np.unique(protocol.identities(embedded.whose)))
+        identities = len(np.unique(protocol.identities(embedded.images.people)))
         with Counting("scoring trials", console) as progress:
             scored = score(templates, protocol, len(protocol), progress)
+        told += f": {counted(scored.left_out, 'trial')} of {len(protocol):,} are left out"
         if not 0 < int(scored.same.sum()) < len(scored.same):
             raise InputError(f"{protocol.file.path}: no trials of both kinds can be scored")
-        result = summarise(scored.scores, scored.same)
+        result = summarise(scored.distances, scored.same)
     else:
         identities = len(set(protocol.templates.subjects) - {""})
         result = search(templates, protocol)
+        told += ": they are left out"
+    if lost:
+        warnings.add(told)
     seconds = time.perf_counter() - start
     images = int((embedded.rows >= 0).sum())
-    facts = find_facts(options, model, embedded.root, identities, images)
+    facts = find_facts(options, model, embedded.images.root, identities, images)
     figures = {
         "checkpoint": model.name.checkpoint,
         "network": model.name.network,
@@ -136,7 +128,7 @@ def _embed_images(
     stored = embed_list(images, model, batch, warnings)
     place = {name: row for row, name in enumerate(stored.ids)}
     rows = np.array([place.get(name, -1) for name in images.ids], np.int64)
-    return _Embedded(listed.root, stored.embeddings, rows, images.people)
+    return _Embedded(images, stored.embeddings, rows)
 
 
 def _embed_features(
@@ -162,5 +154,5 @@ def _embed_features(
             np.add.at(mean, [utterance[names[row]] for row in rows], embeddings)
             progress(begin + len(rows), len(chosen))
     mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-    whose = [str(labels[row]) for row in at]
-    return _Embedded(Path(data), mean.astype(np.float32), np.arange(len(at)), whose)
+    utterances = ImageList(Path(data), protocol.templates.items, [str(labels[row]) for row in at])
+    return _Embedded(utterances, mean.astype(np.float32), np.arange(len(at)))

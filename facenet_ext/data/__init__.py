@@ -18,6 +18,8 @@
 | `pairs_file.py` | reads files that name pairs: LFW's, YouTube Faces', `.csv` |
 | `insightface_bin.py` | reads InsightFace's `.bin` of pairs, and executes nothing in it |
 | `pairs.py` | pairs to verify as tensors: all pairs of images, folds of people |
+| `templates.py` | templates of images or utterances, as IJB's files and Kaldi's name them |
+| `trials_file.py` | reads files of millions of trials, block by block |
 """
 
 from typing import TYPE_CHECKING

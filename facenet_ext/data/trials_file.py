@@ -1,7 +1,7 @@
 """Files of trials: which template is compared with which, and whether they are of one identity.
 
-There may be millions of trials. A file is read block by block, as often as they are needed, and
-none of them stays in memory.
+There may be millions of trials. Such a file is read block by block, as often as they are needed,
+and none of them stays in memory.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ Kind = Literal["templates", "matches", "VoxCeleb", "Kaldi", "probes"]
 
 _BLOCK = 1 << 20
 """Bytes of a file that are parsed at once."""
+
+_KEPT = 2_000_000
+"""Most trials of a file that stay in memory: 18 MB."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -123,6 +126,7 @@ class TrialsFile:
     first: dict[str, int]
     second: dict[str, int]
     subjects: NDArray[np.int64] | None = None
+    _kept: list[TrialBlock] = dataclasses.field(default_factory=list, init=False, repr=False)
 
     def __iter__(self) -> Iterator[TrialBlock]:
         """Yield the trials, in order.
@@ -131,6 +135,9 @@ class TrialsFile:
             InputError: the file cannot be read, or has wrong lines; the message tells the first
                 ones, when all of them are known.
         """
+        return iter(self._kept) if self._kept else self._read()
+
+    def _read(self) -> Iterator[TrialBlock]:
         form = _FORMS[self.kind]
         problems = Problems(self.path)
         places = {"first": self.first, "second": self.second}
@@ -157,9 +164,14 @@ class TrialsFile:
             InputError: see :meth:`__iter__`; or there are none of one of the two kinds.
         """
         trials = same = 0
+        kept: list[TrialBlock] = []
         for block in self:
             trials += len(block.same)
             same += int(block.same.sum())
+            if trials <= _KEPT:
+                kept.append(block)
+        if trials <= _KEPT:
+            self._kept[:] = kept
         if not same or same == trials:
             raise InputError(
                 f"{self.path}: has {counted(same, 'trial')} of one identity and "

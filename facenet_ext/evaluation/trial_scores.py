@@ -44,17 +44,23 @@ class PooledTemplates(NamedTuple):
 
 
 class TrialScores(NamedTuple):
-    """How alike the two templates of each trial are.
+    """How far apart the two templates of each trial are.
 
     Attributes:
-        scores: [T] float32, their cosine, in [-1, 1]; larger means more alike.
+        distances: [T] float32, their squared Euclidean distance, in [0, 4]; smaller means more
+            alike.
         same: [T] bool, whether they are of one identity.
         left_out: trials of templates that could not be embedded, which are not among these.
     """
 
-    scores: NDArray[np.float32]
+    distances: NDArray[np.float32]
     same: NDArray[np.bool_]
     left_out: int
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """[T] float32, the cosines: larger means more alike."""
+        return np.float32(1) - self.distances / np.float32(2)
 
 
 class Found(NamedTuple):
@@ -71,6 +77,17 @@ class Found(NamedTuple):
     candidates: Identification
     truth: NDArray[np.int64]
     subjects: int
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """[P, k] bool, whether a candidate is the probe's subject."""
+        mates = np.where(self.mated, self.truth, -2)[:, None]  # -1 is no candidate
+        return np.equal(self.candidates.identities.numpy(), mates)
+
+    @property
+    def mated(self) -> NDArray[np.bool_]:
+        """[P] bool, whether the gallery has the probe's subject."""
+        return self.truth >= 0
 
 
 def pool(
@@ -115,15 +132,17 @@ def pool(
     count = len(templates.ids)
     medias = np.bincount(template[first], minlength=count)
     weights = 1.0 / (images[group] * medias[template])
-    pooled = np.zeros((count, embeddings.shape[1]))
+    pooled = np.zeros((count, embeddings.shape[1]), np.float32)
     for begin in range(0, len(of_row), _ROWS):
         part = slice(begin, begin + _ROWS)
         starts = np.flatnonzero(np.diff(template[part], prepend=-1))
         weighted = embeddings[of_row[part]] * weights[part, None]
         pooled[template[part][starts]] += np.add.reduceat(weighted, starts)
-    lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
-    pooled /= np.where(lengths > 0, lengths, 1)
-    return PooledTemplates(pooled.astype(np.float32), medias > 0)
+    for begin in range(0, count, _ROWS):
+        some = pooled[begin : begin + _ROWS]
+        lengths = np.linalg.norm(some.astype(np.float64), axis=1, keepdims=True)
+        some /= np.where(lengths > 0, lengths, 1)
+    return PooledTemplates(pooled, medias > 0)
 
 
 def score(
@@ -132,17 +151,17 @@ def score(
     count: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrialScores:
-    r"""Score trials, block by block.
+    r"""Measure the distances of trials, block by block.
 
-    The score is :math:`\cos(a, b) = 1 - \lVert a - b \rVert^2 / 2`, by direct differences: equal
-    templates score exactly 1. A template of length 0 scores 0. Beside the templates there are 5
-    bytes in memory for each trial.
+    The distance is :math:`d = \lVert a - b \rVert^2 = 2 - 2 \cos(a, b)`, by direct differences:
+    equal templates are at exactly 0. A template of length 0 is at 2 from everything. Beside the
+    templates there are 5 bytes in memory for each trial.
 
     Args:
         templates: what is compared.
         trials: positions of templates.
         count: of the trials.
-        progress: called with how many trials are scored, and how many there are.
+        progress: called with how many trials are done, and how many there are.
 
     Returns:
         The :class:`TrialScores`, in the order of the trials.
@@ -153,29 +172,61 @@ def score(
         >>> score(pooled, [block], 2).scores.tolist()
         [1.0, 0.0]
     """
-    scores, same = np.empty(count, np.float32), np.empty(count, bool)
-    done = left_out = 0
-    whole = bool(templates.kept.all())
+    distances, same = np.empty(count, np.float32), np.empty(count, bool)
+    done = read = 0
     zero = np.asarray(~templates.embeddings.any(axis=1))
     zeros = bool(zero.any())
     for block in trials:
-        if not whole:
-            there = templates.kept[block.first] & templates.kept[block.second]
-            left_out += int((~there).sum())
-            block = TrialBlock(block.first[there], block.second[there], block.same[there])
+        read += len(block.same)
+        block = _between(templates.kept, block)
         end = done + len(block.same)
-        _cosines(templates.embeddings, block, scores[done:end])
-        if zeros:  # their distance from rows of length 1 is 1, and from each other 0
-            scores[done:end] -= 0.5 * zero[block.first] + 0.5 * zero[block.second]
+        _squared_distances(templates.embeddings, block, distances[done:end])
+        if zeros:  # they are at 1 from rows of length 1, and at 0 from each other
+            distances[done:end] += zero[block.first].astype(np.float32) + zero[block.second]
         same[done:end] = block.same
         done = end
         if progress is not None:
-            progress(done + left_out, count)
-    return TrialScores(scores[:done], same[:done], left_out)
+            progress(read, count)
+    return TrialScores(distances[:done], same[:done], read - done)
 
 
-def _cosines(embeddings: NDArray[np.float32], block: TrialBlock, out: NDArray[np.float32]) -> None:
-    """Write the scores of a block.
+def template_codes(
+    templates: PooledTemplates, trials: Iterable[TrialBlock], count: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the two templates of each trial that :func:`score` measures.
+
+    Args:
+        templates: see there.
+        trials: see there.
+        count: see there.
+
+    Returns:
+        Two arrays [T] of int16, or of int32 where there are more than 32,768 templates: positions
+        of templates. Indexed by them, an array of the templates' identities is that of the trials.
+    """
+    kind = np.int16 if len(templates.kept) <= 1 << 15 else np.int32
+    first, second = np.empty(count, kind), np.empty(count, kind)
+    done = 0
+    for block in trials:
+        block = _between(templates.kept, block)
+        end = done + len(block.same)
+        first[done:end], second[done:end] = block.first, block.second
+        done = end
+    return first[:done], second[:done]
+
+
+def _between(kept: NDArray[np.bool_], block: TrialBlock) -> TrialBlock:
+    """Return the trials whose templates are both kept."""
+    there = kept[block.first] & kept[block.second]
+    if there.all():
+        return block
+    return TrialBlock(block.first[there], block.second[there], block.same[there])
+
+
+def _squared_distances(
+    embeddings: NDArray[np.float32], block: TrialBlock, out: NDArray[np.float32]
+) -> None:
+    """Write the distances of a block.
 
     NumPy, not torch: operations this short take longer on two threads than on one.
     """
@@ -187,32 +238,6 @@ def _cosines(embeddings: NDArray[np.float32], block: TrialBlock, out: NDArray[np
         np.take(embeddings, block.second[part], axis=0, out=b, mode="clip")
         a -= b
         np.einsum("ij,ij->i", a, a, out=out[part])
-    out *= -0.5
-    out += 1
-
-
-def template_codes(
-    trials: Iterable[TrialBlock], count: int, templates: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the two templates of each trial, in the smallest type that has them.
-
-    Args:
-        trials: positions of templates.
-        count: of the trials.
-        templates: how many there are.
-
-    Returns:
-        Two arrays [T] of unsigned integers. Indexed by them, an array of the templates' identities
-        is that of the trials.
-    """
-    kind = np.min_scalar_type(max(0, templates - 1))
-    first, second = np.empty(count, kind), np.empty(count, kind)
-    done = 0
-    for block in trials:
-        end = done + len(block.same)
-        first[done:end], second[done:end] = block.first, block.second
-        done = end
-    return first, second
 
 
 def search(templates: PooledTemplates, protocol: Search, candidates: int = 50) -> list[Found]:

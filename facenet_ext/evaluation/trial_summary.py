@@ -1,4 +1,4 @@
-"""The figures of millions of trials, from scores that are sorted where they are."""
+"""The figures of millions of trials, from distances that are sorted where they are."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _POINTS = 512
 
 
 class TrialSummary(NamedTuple):
-    """How well scores tell trials of one identity from those of two.
+    """How well distances tell trials of one identity from those of two.
 
     Attributes:
         same: trials of one identity.
         different: trials of two.
-        val_far: VAL at each wanted FAR; thresholds are squared distances, 2 - 2 score.
-        eer: the equal error rate, with its threshold, a squared distance.
+        val_far: VAL at each wanted FAR.
+        eer: the equal error rate.
         auc: area under the ROC curve.
-        curve: at most 512 points of it: squared distances, VAL and FAR.
+        curve: at most 512 points of it: thresholds, VAL and FAR.
     """
 
     same: int
@@ -53,7 +53,7 @@ class TrialSummary(NamedTuple):
 
 
 class _Sorted(NamedTuple):
-    """Scores of each kind, negated and ascending: up to a threshold, trials are accepted."""
+    """Distances of each kind, ascending."""
 
     same: NDArray[np.float32]
     different: NDArray[np.float32]
@@ -65,40 +65,40 @@ class _Sorted(NamedTuple):
         return same, different
 
     def below(self, threshold: float) -> float:
-        """Return the largest value below a threshold, -inf where there is none."""
+        """Return the largest distance below a threshold, -inf where there is none."""
         at = np.float32(threshold)
         found = [values[: np.searchsorted(values, at, "left")][-1:] for values in self]
         return float(np.concatenate(found).max(initial=-np.inf))
 
 
-def summarise(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> TrialSummary:
-    """Measure how well scores tell trials of one identity from those of two.
+def summarise(distances: NDArray[np.float32], same: NDArray[np.bool_]) -> TrialSummary:
+    """Measure how well distances tell trials of one identity from those of two.
 
     The figures are exactly those of :func:`facenet_ext.metrics.val_far`, ``eer`` and ``auc``. The
-    scores are sorted in their own memory, so that nothing else of that size is needed: afterwards
-    ``scores`` has other values.
+    distances are sorted in their own memory, so that nothing else of that size is needed:
+    afterwards ``distances`` is in another order.
 
     Args:
-        scores: [T] float32; larger means more alike.
+        distances: [T] float32; smaller means more alike.
         same: [T] bool.
 
     Returns:
         The :class:`TrialSummary`.
 
     Raises:
-        ValueError: a score is not finite, or one of the two kinds is missing.
+        ValueError: a distance is not finite, or one of the two kinds is missing.
 
     Example:
-        >>> scores = np.array([0.9, 0.6, 0.7, 0.1], np.float32)
-        >>> found = summarise(scores, np.array([True, True, False, False]))
+        >>> distances = np.array([0.1, 0.4, 0.3, 0.9], np.float32)
+        >>> found = summarise(distances, np.array([True, True, False, False]))
         >>> found.auc, found.eer.rate
         (0.75, 0.5)
 
     Source: see :mod:`facenet_ext.metrics`.
     """
-    if not np.isfinite(scores.min(initial=0)) or not np.isfinite(scores.max(initial=0)):
-        raise ValueError("scores must be finite, got NaN or infinite ones")
-    values = _sort(scores, same)
+    if not np.isfinite(distances.min(initial=0)) or not np.isfinite(distances.max(initial=0)):
+        raise ValueError("distances must be finite, got NaN or infinite ones")
+    values = _sort(distances, same)
     n_same, n_different = len(values.same), len(values.different)
     if not n_same or not n_different:
         raise ValueError(
@@ -115,25 +115,19 @@ def summarise(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> TrialSumm
     )
 
 
-def _sort(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> _Sorted:
-    np.negative(scores, out=scores)
-    genuine = scores[same]
+def _sort(distances: NDArray[np.float32], same: NDArray[np.bool_]) -> _Sorted:
+    genuine = distances[same]
     count = 0
-    for begin in range(0, len(scores), _CHUNK):  # the others move to the front
+    for begin in range(0, len(distances), _CHUNK):  # the others move to the front
         part = slice(begin, begin + _CHUNK)
-        rest = scores[part][~same[part]]
-        scores[count : count + len(rest)] = rest
+        rest = distances[part][~same[part]]
+        distances[count : count + len(rest)] = rest
         count += len(rest)
-    scores[count:] = genuine
-    different, genuine = scores[:count], scores[count:]
+    distances[count:] = genuine
+    different, genuine = distances[:count], distances[count:]
     genuine.sort()
     different.sort()
     return _Sorted(genuine, different)
-
-
-def _squared_distance(negated: float) -> float:
-    """Return the squared distance of two rows of length 1 from their cosine, negated."""
-    return 2 + 2 * negated
 
 
 def _val_far(values: _Sorted, far: float) -> OperatingPoint:
@@ -145,13 +139,7 @@ def _val_far(values: _Sorted, far: float) -> OperatingPoint:
     if threshold == -math.inf:  # even the smallest distance accepts too much
         return OperatingPoint(far, False, math.nan, math.nan, math.nan)
     same, different = values.accepted(threshold)
-    return OperatingPoint(
-        far,
-        allowed >= 1,
-        same / n_same,
-        different / n_different,
-        _squared_distance(threshold),
-    )
+    return OperatingPoint(far, allowed >= 1, same / n_same, different / n_different, threshold)
 
 
 def _eer(values: _Sorted) -> EqualErrorRate:
@@ -177,7 +165,7 @@ def _eer(values: _Sorted) -> EqualErrorRate:
     lower, upper = balance(before), balance(after)
     share = -lower / (upper - lower)
     far, then = (values.accepted(at)[1] / n_different for at in (before, after))
-    return EqualErrorRate(far + share * (then - far), _squared_distance(after))
+    return EqualErrorRate(far + share * (then - far), after)
 
 
 def _auc(values: _Sorted) -> float:
@@ -197,5 +185,4 @@ def _curve(values: _Sorted) -> dict[str, list[float]]:
     ranks = np.unique(np.concatenate([even, small]).round().astype(np.int64))
     at = np.unique(np.append(values.different[ranks], max(of[-1] for of in values)))
     val, far = (np.searchsorted(of, at, "right") / len(of) for of in values)
-    thresholds = 2 + 2 * at.astype(np.float64)
-    return {"thresholds": thresholds.tolist(), "val": val.tolist(), "far": far.tolist()}
+    return {"thresholds": at.astype(np.float64).tolist(), "val": val.tolist(), "far": far.tolist()}

@@ -189,10 +189,16 @@ def test_what_cannot_be_read_is_left_out(command: Command, world: Path, janus: P
     status, out, err = evaluate(command, world / "old", *options)
     assert status == 0
     assert "left out 2 of 24 images that cannot be read" in err
-    assert "1 template of 12 have nothing that can be read" in err
+    told = "warning: of 12 templates 1 have nothing that can be read"
+    assert f"{told}: 6 trials of 36 are left out" in err
     figures = json.loads(out)
     assert figures["trials"] == {"same": 5, "different": 25}
     assert (figures["templates"], figures["images"]) == (11, 22)
+    options = ("--data", "loose_crop", "--pairs", janus / "ijbc_1N_probe_mixed.csv", "--json")
+    status, out, err = evaluate(command, world / "old", *options)
+    assert status == 0
+    assert f"{told}: they are left out" in err
+    assert json.loads(out)["galleries"][0]["known_probes"] == 1
 
 
 def test_thresholds_of_templates_are_not_taken_for_those_of_images(
@@ -288,6 +294,10 @@ def test_trials_of_speakers(form: str, command: Command, voices: Path) -> None:
     assert figures["trials"] == {"same": 20, "different": 180}
     assert figures["identities"] == 10
     assert figures["templates"] == 30
+    assert figures["warnings"] == [
+        "the model was trained on 8 of these 10 people: figures of strangers are worse; without "
+        "--data those are verified whom it has not seen"
+    ]
     assert figures["images"] == (40 if form == "enrolled" else 30)
 
 
