@@ -82,7 +82,8 @@ class Found(NamedTuple):
     def hits(self) -> NDArray[np.bool_]:
         """[P, k] bool, whether a candidate is the probe's subject."""
         mates = np.where(self.mated, self.truth, -2)[:, None]  # -1 is no candidate
-        return np.equal(self.candidates.identities.numpy(), mates)
+        hits: NDArray[np.bool_] = np.equal(self.candidates.identities.numpy(), mates)
+        return hits
 
     @property
     def mated(self) -> NDArray[np.bool_]:
