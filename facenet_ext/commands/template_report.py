@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,12 @@ def as_dict(result: Result) -> dict[str, Any]:
         {
             "gallery": found.gallery,
             "subjects": found.subjects,
-            "known_probes": _known(found),
-            "unknown_probes": len(found.truth) - _known(found),
+            "known_probes": int(found.mated.sum()),
+            "unknown_probes": int((~found.mated).sum()),
             "cmc": _cmc(found),
             "open_set": [
-                {"wanted_false_alarms": rate} | point._asdict()
-                for rate, point in _at_rates(_open_set(found))
+                {"wanted_false_alarms": rate, "reachable": reachable} | point._asdict()
+                for rate, reachable, point in _at_rates(found)
             ],
         }
         for found in result
@@ -118,22 +117,17 @@ def _point(point: OperatingPoint) -> Card:
 
 
 def _gallery_cards(found: Found) -> list[Card]:
-    cmc = _cmc(found)
-    shares = [(f"rank {rank}", cmc[rank - 1], "") for rank in _RANKS if rank <= len(cmc)]
-    shares += [
-        (f"rank 1 at FPIR {rate:g}", point.identified, f", squared distance {point.threshold:.3f}")
-        for rate, point in _at_rates(_open_set(found))
-    ]
-    return [
-        Card(name, f"{share:.2%}", f"{found.gallery}{note}")
-        for name, share, note in shares
-        if math.isfinite(share)
-    ]
-
-
-def _known(found: Found) -> int:
-    """Return how many probes are of subjects that the gallery has."""
-    return int((found.truth >= 0).sum())
+    cmc, cards = _cmc(found), []
+    for rank in _RANKS if found.mated.any() else ():
+        if rank <= min(found.subjects, len(cmc)):
+            cards.append(Card(f"rank {rank}", f"{cmc[rank - 1]:.2%}", found.gallery))
+    for rate, reachable, point in _at_rates(found) if found.mated.any() else ():
+        value = f"{point.identified:.2%}" if reachable else "-"
+        note = f"squared distance {point.threshold:.3f}"
+        if not reachable:
+            note = "not reachable with this many probes"
+        cards.append(Card(f"rank 1 at FPIR {rate:g}", value, f"{found.gallery}: {note}"))
+    return cards
 
 
 def _cmc(found: Found) -> list[float]:
@@ -146,12 +140,18 @@ def _open_set(found: Found) -> list[OpenSetPoint]:
     return open_set_rates(found.candidates, torch.from_numpy(found.truth), thresholds)
 
 
-def _at_rates(curve: Sequence[OpenSetPoint]) -> list[tuple[float, OpenSetPoint]]:
-    """Return the points with the largest thresholds that have at most a rate of false alarms."""
-    chosen = []
+def _at_rates(found: Found) -> list[tuple[float, bool, OpenSetPoint]]:
+    """Return what is identified at each rate of false alarms.
+
+    Returns:
+        Each rate, whether there are enough probes to measure it, and the point with the largest
+        threshold that has no more false alarms.
+    """
+    chosen, unknown = [], int((~found.mated).sum())
+    curve = _open_set(found)
     for rate in _FALSE_ALARMS:
         within = [point for point in curve if point.false_alarms <= rate]
-        chosen += [(rate, point) for point in within[-1:]]
+        chosen += [(rate, rate * unknown * (1 + 1e-12) >= 1, point) for point in within[-1:]]
     return chosen
 
 
@@ -171,8 +171,8 @@ def _pictures(result: Result) -> list[tuple[str, Figure]]:
         return [("ROC curve", figure)]
     pictures = []
     for found in result:
-        known = _known(found)
-        figure = draw_identification(_cmc(found), _open_set(found), known, len(found.truth) - known)
+        known, unknown = int(found.mated.sum()), int((~found.mated).sum())
+        figure = draw_identification(_cmc(found), _open_set(found), known, unknown)
         figure.suptitle(found.gallery, fontsize="medium")
         pictures.append((f"search in {found.gallery}", figure))
     return pictures

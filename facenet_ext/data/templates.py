@@ -70,16 +70,20 @@ class Problems:
         if len(self.told) < _TOLD:
             self.told.append(problem)
 
+    @property
+    def message(self) -> str:
+        """The file and the first five problems."""
+        more = f"; and {self.count - _TOLD:,} more" if self.count > _TOLD else ""
+        return f"{self.path}: {'; '.join(self.told)}{more}"
+
     def check(self) -> None:
         """Raise what there is.
 
         Raises:
-            InputError: there is a problem; the message has the first five.
+            InputError: there is a problem.
         """
-        if not self.count:
-            return
-        more = f"; and {self.count - _TOLD:,} more" if self.count > _TOLD else ""
-        raise InputError(f"{self.path}: {'; '.join(self.told)}{more}")
+        if self.count:
+            raise InputError(self.message)
 
 
 def single_items(names: Sequence[str]) -> Templates:

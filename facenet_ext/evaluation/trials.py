@@ -38,7 +38,7 @@ class Trials:
 
     Attributes:
         name: of the protocol, for a report.
-        source: the file that names what is to be embedded.
+        sources: the files that name what is to be embedded.
         templates: what is compared, and what it is made of.
         file: lists the trials.
         same: how many are of one identity.
@@ -46,7 +46,7 @@ class Trials:
     """
 
     name: str
-    source: Path
+    sources: tuple[Path, ...]
     templates: Templates
     file: TrialsFile
     same: int
@@ -74,10 +74,12 @@ class Trials:
         if "" not in subjects:
             return number_names(subjects)[1]
         if whose and "" not in whose:
-            of_template = dict(zip(self.templates.template, self.templates.item, strict=True))
-            labels = number_names([whose[of_template[at]] for at in range(len(subjects))])[1]
+            of_item = number_names(whose)[1][self.templates.item]
+            labels = np.empty(len(subjects), np.int64)
+            labels[self.templates.template] = of_item
+            pure = bool((labels[self.templates.template] == of_item).all())
             equal = ((labels[one.first] == labels[one.second]) == one.same for one in self)
-            if all(bool(agreeing.all()) for agreeing in equal):
+            if pure and all(bool(agreeing.all()) for agreeing in equal):
                 return labels
         from scipy.sparse import coo_array  # type: ignore[import-untyped]
         from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
@@ -108,14 +110,14 @@ class Search:
 
     Attributes:
         name: of the protocol, for a report.
-        source: the file that names what is to be embedded.
+        sources: the files that name what is to be embedded.
         templates: of the galleries and of the probes, with their subjects.
         galleries: each of its own.
         probes: [P] int64, positions of templates.
     """
 
     name: str
-    source: Path
+    sources: tuple[Path, ...]
     templates: Templates
     galleries: list[Gallery]
     probes: NDArray[np.int64]
@@ -164,23 +166,19 @@ def read_trials(path: Path, enrol: Path | None = None) -> Trials | Search | None
     if kind == "matches":  # it does not say which are of one identity
         places = {name: at for name, at in places.items() if templates.subjects[at]}
         whose = number_names(templates.subjects)[1]
-    return _count(path, source, templates, TrialsFile(path, kind, places, places, whose))
+    return _count(path, (source,), templates, TrialsFile(path, kind, places, places, whose))
 
 
-def _count(path: Path, source: Path, templates: Templates, file: TrialsFile) -> Trials:
-    return Trials(path.name, source, templates, file, *file.count())
+def _count(path: Path, sources: tuple[Path, ...], templates: Templates, file: TrialsFile) -> Trials:
+    return Trials(path.name, sources, templates, file, *file.count())
 
 
 def _of_utterances(path: Path, kind: Literal["VoxCeleb", "Kaldi"], enrol: Path | None) -> Trials:
     enrolled, tested = names_in(path, kind)
     if enrol is None:
         templates = single_items(list(dict.fromkeys([*enrolled, *tested])))
-        return _count(
-            path,
-            path,
-            templates,
-            TrialsFile(path, kind, templates.places, templates.places),
-        )
+        places = templates.places
+        return _count(path, (path,), templates, TrialsFile(path, kind, places, places))
     models = read_enrolment(enrol)
     items = {name: at for at, name in enumerate(models.items)}
     begin = len(models.ids)
@@ -191,7 +189,7 @@ def _of_utterances(path: Path, kind: Literal["VoxCeleb", "Kaldi"], enrol: Path |
         [*models.ids, *tested], [*items], template, item, item, [""] * (begin + len(tested))
     )
     second = {name: begin + at for at, name in enumerate(tested)}
-    return _count(path, enrol, templates, TrialsFile(path, kind, models.places, second))
+    return _count(path, (enrol, path), templates, TrialsFile(path, kind, models.places, second))
 
 
 def _search(path: Path, source: Path, templates: Templates) -> Search:
@@ -214,7 +212,7 @@ def _search(path: Path, source: Path, templates: Templates) -> Search:
                 )
         problems.check()
     galleries = [Gallery(one.path.name, one.places(templates)) for one in listed]
-    return Search(path.name, source, templates.of(subjects), galleries, probes.places(templates))
+    return Search(path.name, (source,), templates.of(subjects), galleries, probes.places(templates))
 
 
 def _prefix(path: Path) -> str:
@@ -255,14 +253,19 @@ def locate(protocol: Trials | Search, names: Sequence[str], data: object) -> NDA
     for at, name in enumerate(names):
         places.setdefault(comparable(name), at)
     items = protocol.templates.items
-    missing = [name for name in items if name not in places]
-    if missing:
-        problems = Problems(protocol.source)
-        lines = _lines_with(protocol.source, set(missing))
-        for name in missing:
-            where = f"line {lines[name]} names" if name in lines else "names"
-            problems.add(f"{where} {printable(name)}, which {data} lacks")
-        problems.check()
+    missing = {name for name in items if name not in places}
+    messages = []
+    for source in protocol.sources if missing else ():
+        problems = Problems(source)
+        for name, number in _lines_with(source, missing).items():
+            problems.add(f"line {number} names {printable(name)}, which {data} lacks")
+            missing.remove(name)
+        if source == protocol.sources[-1]:
+            for name in sorted(missing):  # between other fields than those that were looked at
+                problems.add(f"names {printable(name)}, which {data} lacks")
+        messages += [problems.message] if problems.count else []
+    if messages:
+        raise InputError("; ".join(messages))
     return np.array([places[name] for name in items], np.int64)
 
 

@@ -177,9 +177,14 @@ def test_probes_in_galleries(command: Command, world: Path, janus: Path) -> None
         assert found["cmc"] == pytest.approx(expected)
         assert (found["known_probes"], found["unknown_probes"]) == (len(people), 6 - len(people))
     assert (first["gallery"], first["subjects"]) == ("ijbc_1N_gallery_G1.csv", 2)
+    points = [point for found in (first, second) for point in found["open_set"]]
+    assert points
+    assert not any(point["reachable"] for point in points), "with four strangers at most"
     status, out, _ = evaluate(command, world / "old", *options[:-1])
     assert status == 0
     assert "rank 1" in out
+    assert "rank 5" not in out, "there are fewer people"
+    assert "not reachable with this many probes" in out
 
 
 def test_what_cannot_be_read_is_left_out(command: Command, world: Path, janus: Path) -> None:

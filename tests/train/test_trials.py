@@ -460,9 +460,23 @@ def test_items_that_data_lacks_are_told_with_their_lines(tmp_path: Path) -> None
     with pytest.raises(InputError) as error:
         locate(trials, ["a", "x"], "voices.npz")
     assert str(error.value) == (
-        f"{tmp_path / 't'}: line 3 names c, which voices.npz lacks; line 1 names b, which "
-        f"voices.npz lacks; line 2 names {NFC}, which voices.npz lacks"
+        f"{tmp_path / 't'}: line 1 names b, which voices.npz lacks; line 2 names {NFC}, which "
+        "voices.npz lacks; line 3 names c, which voices.npz lacks"
     )
+    enrol = write(tmp_path / "e", "m a u", "n x")
+    enrolled = trials_of(write(tmp_path / "t", "m a target", "n b nontarget"), enrol)
+    with pytest.raises(InputError) as error:
+        locate(enrolled, ["a", "x"], "voices.npz")
+    assert str(error.value) == (
+        f"{enrol}: line 1 names u, which voices.npz lacks; {tmp_path / 't'}: line 2 names b, which "
+        "voices.npz lacks"
+    )
+    write(tmp_path / "ijbb_face_tid_mid.txt", "a b.jpg 1 1", "c.jpg 2 1")
+    blanks = trials_of(write(tmp_path / "ijbb_pairs.txt", "1 1 1", "1 2 0"))
+    with pytest.raises(
+        InputError, match=r"mid\.txt: line 2 names c\.jpg, .*; names a b\.jpg, which"
+    ):
+        locate(blanks, [], "x")
 
 
 def test_identities_are_those_of_the_data_unless_a_trial_says_otherwise(tmp_path: Path) -> None:
@@ -480,6 +494,10 @@ def test_identities_are_those_of_the_data_unless_a_trial_says_otherwise(tmp_path
         assert numbers[0] == numbers[1]
         assert len(set(numbers)) == 3
     assert len(set(trials.identities().tolist())) == 3
+    enrol = write(tmp_path / "e", "m a b")
+    enrolled = trials_of(write(tmp_path / "t", "1 m a", "0 m c"), enrol)
+    assert enrolled.identities([*"XXY"]).tolist() == [0, 0, 1]
+    assert enrolled.identities([*"XYZ"]).tolist() == [0, 0, 1], "a model of two speakers"
 
 
 @pytest.mark.ci
