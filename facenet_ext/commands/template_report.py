@@ -53,8 +53,14 @@ def as_dict(result: Result) -> dict[str, Any]:
 def make_table(result: Result) -> Table:
     """Return the figures as a table for the terminal."""
     table = Table("figure", "value", "", title=_title(result))
-    for card in _cards(result):
-        table.add_row(*card)
+    if isinstance(result, TrialSummary):
+        for card in _cards(result):
+            table.add_row(*card)
+    else:
+        for found in result:
+            for card in _gallery_cards(found):
+                note = f"{found.gallery}: {card.note}" if card.note else found.gallery
+                table.add_row(card.name, card.value, note)
     return table
 
 
@@ -82,14 +88,26 @@ def make_report(
         ("Embedded", f"{facts.images:,} images or utterances of {facts.identities:,} people"),
         ("Templates", f"{len(protocol.templates.ids):,}, by {protocol.name}"),
     ]
-    cards = _cards(result)
-    sections = [
-        Section("Figures", cards=cards),
-        Section("What was measured", facts=rows, command=facts.command),
-        Section("Curves", pictures=_pictures(result)),
-    ]
+    measured = Section("What was measured", facts=rows, command=facts.command)
+    if isinstance(result, TrialSummary):
+        cards = _cards(result)
+        told = ", ".join(f"{card.name} {card.value}" for card in cards if card.value != "-")
+        curve = Section("Curve", pictures=[("ROC curve", _roc(result))])
+        sections = [Section("Figures", cards=cards), measured, curve]
+    else:
+        found = {one.gallery: _gallery_cards(one) for one in result}
+        firsts = [(name, cards[0]) for name, cards in found.items() if cards]
+        told = ", ".join(f"{card.name} {card.value} in {name}" for name, card in firsts)
+        searches = [
+            Section(
+                f"Search in {one.gallery}",
+                cards=found[one.gallery],
+                pictures=[("shares of probes that are found", _curves(one))],
+            )
+            for one in result
+        ]
+        sections = [*searches, measured]
     title = f"{Path(facts.run).name} on {protocol.name}"
-    told = ", ".join(f"{card.name} {card.value}" for card in cards if card.value != "-")
     return render(title, facts.date, f"{_title(result)}: {told}.", warnings, sections)
 
 
@@ -99,14 +117,12 @@ def _title(result: Result) -> str:
     return f"{counted(len(result[0].truth), 'probe')}, each searched in every gallery"
 
 
-def _cards(result: Result) -> list[Card]:
-    if isinstance(result, TrialSummary):
-        return [
-            *map(_point, result.val_far),
-            Card("EER", f"{result.eer.rate:.2%}", "where FAR = 1 - VAL"),
-            Card("AUC", f"{result.auc:.4f}", "area under the ROC curve"),
-        ]
-    return [card for found in result for card in _gallery_cards(found)]
+def _cards(result: TrialSummary) -> list[Card]:
+    return [
+        *map(_point, result.val_far),
+        Card("EER", f"{result.eer.rate:.2%}", "where FAR = 1 - VAL"),
+        Card("AUC", f"{result.auc:.4f}", "area under the ROC curve"),
+    ]
 
 
 def _point(point: OperatingPoint) -> Card:
@@ -117,22 +133,27 @@ def _point(point: OperatingPoint) -> Card:
 
 
 def _gallery_cards(found: Found) -> list[Card]:
-    cmc, cards = _cmc(found), []
-    for rank in _RANKS if found.mated.any() else ():
-        if rank <= min(found.subjects, len(cmc)):
-            cards.append(Card(f"rank {rank}", f"{cmc[rank - 1]:.2%}", found.gallery))
-    for rate, reachable, point in _at_rates(found) if found.mated.any() else ():
-        value = f"{point.identified:.2%}" if reachable else "-"
-        note = f"squared distance {point.threshold:.3f}"
-        if not reachable:
-            note = "not reachable with this many probes"
-        cards.append(Card(f"rank 1 at FPIR {rate:g}", value, f"{found.gallery}: {note}"))
+    """Return what a search found; nothing where the gallery has nobody of the probes."""
+    if not found.mated.any():
+        return []
+    cmc = _cmc(found)
+    cards = [
+        Card(f"rank {rank}", f"{cmc[rank - 1]:.2%}", "") for rank in _RANKS if rank <= len(cmc)
+    ]
+    for rate, reachable, point in _at_rates(found):
+        name = f"rank 1 at FPIR {rate:g}"
+        if reachable:
+            note = f"squared distance {point.threshold:.3f}"
+            cards.append(Card(name, f"{point.identified:.2%}", note))
+        else:
+            cards.append(Card(name, "-", "not reachable with this many probes"))
     return cards
 
 
 def _cmc(found: Found) -> list[float]:
+    """Return the share found by each rank that the gallery has."""
     matches = cumulative_matches(found.candidates, torch.from_numpy(found.truth))
-    return [float(share) for share in matches]
+    return [float(share) for share in matches[: found.subjects]]
 
 
 def _open_set(found: Found) -> list[OpenSetPoint]:
@@ -155,24 +176,21 @@ def _at_rates(found: Found) -> list[tuple[float, bool, OpenSetPoint]]:
     return chosen
 
 
-def _pictures(result: Result) -> list[tuple[str, Figure]]:
-    if isinstance(result, TrialSummary):
-        figure, axes = new_figure(6.0, 4.5)
-        smallest = 1 / result.different
-        far = np.maximum(result.curve["far"], smallest / 2)
-        axes.semilogx(far, result.curve["val"], color=SAME_COLOUR, drawstyle="steps-post")
-        axes.set(
-            xlim=(smallest, 1),
-            ylim=(0, 1.02),
-            xlabel=f"FAR: share of {result.different:,} trials of two identities accepted",
-            ylabel=f"VAL: share of {result.same:,} trials of one accepted",
-            title=f"ROC, AUC {result.auc:.4f}, EER {result.eer.rate:.1%}",
-        )
-        return [("ROC curve", figure)]
-    pictures = []
-    for found in result:
-        known, unknown = int(found.mated.sum()), int((~found.mated).sum())
-        figure = draw_identification(_cmc(found), _open_set(found), known, unknown)
-        figure.suptitle(found.gallery, fontsize="medium")
-        pictures.append((f"search in {found.gallery}", figure))
-    return pictures
+def _roc(result: TrialSummary) -> Figure:
+    figure, axes = new_figure(6.0, 4.5)
+    smallest = 1 / result.different
+    far = np.maximum(result.curve["far"], smallest / 2)
+    axes.semilogx(far, result.curve["val"], color=SAME_COLOUR, drawstyle="steps-post")
+    axes.set(
+        xlim=(smallest, 1),
+        ylim=(0, 1.02),
+        xlabel=f"FAR: share of {result.different:,} trials of two identities accepted",
+        ylabel=f"VAL: share of {result.same:,} trials of one accepted",
+        title=f"ROC, AUC {result.auc:.4f}, EER {result.eer.rate:.1%}",
+    )
+    return figure
+
+
+def _curves(found: Found) -> Figure:
+    known, unknown = int(found.mated.sum()), int((~found.mated).sum())
+    return draw_identification(_cmc(found), _open_set(found), known, unknown)
