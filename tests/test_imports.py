@@ -82,7 +82,7 @@ def test_every_public_name_is_there_and_completed() -> None:
         and module.name not in ("cli", "commands", "common")
     }
     assert public <= set(dir(facenet_ext))
-    for package in ("", ".recognition", ".mining"):
+    for package in ("", ".metrics", ".mining", ".recognition"):
         module = importlib.import_module(f"facenet_ext{package}")
         assert set(module.__all__) <= set(dir(module))
         for name in dir(module):

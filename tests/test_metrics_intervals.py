@@ -1,0 +1,440 @@
+"""Claims about intervals: what is drawn, what they cover, and what they say of few errors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_expit  # type: ignore[import-untyped]
+from scipy.stats import norm  # type: ignore[import-untyped]
+from torch import Tensor
+
+from facenet_ext.metrics import (
+    Summary,
+    actual_dcf,
+    auc,
+    cllr,
+    eer,
+    eer_convex_hull,
+    error_rates,
+    error_rates_by_group,
+    fnmr_at_fmr,
+    interval_of,
+    min_cllr,
+    min_dcf,
+    paired_difference,
+    resample_identities,
+    summarize,
+)
+
+P_TARGET, THRESHOLD = 0.05, 0.0
+GENUINE, IMPOSTORS = -3.0, 3.0
+
+
+class Population:
+    """Log-likelihood ratios (with the sign changed) that depend on who is compared.
+
+    A same pair of identity i is at -3 + u_i + e, a different one of i and j at 3 + v_i + v_j + e;
+    u, v and e are normal, and so are the distances over all people.
+    """
+
+    def __init__(self, of_same: float, of_different: float, noise: float) -> None:
+        self.effects = of_same, of_different, noise
+        self.same = norm(GENUINE, math.hypot(of_same, noise))
+        self.different = norm(IMPOSTORS, math.hypot(of_different * 2**0.5, noise))
+
+    def draw(self, seed: int, identities: int, pairs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Distances, kinds and both sides of so many same pairs each, and of all different ones."""
+        generator = np.random.default_rng([seed, 1])
+        of_same, of_different, noise = self.effects
+        own = np.repeat(np.arange(identities), pairs)
+        one, other = np.triu_indices(identities, 1)
+        u, v = generator.normal(size=(2, identities)) * [[of_same], [of_different]]
+        distances = np.concatenate([GENUINE + u[own], IMPOSTORS + v[one] + v[other]])
+        distances += noise * generator.normal(size=len(distances))
+        same = torch.arange(len(distances)) < len(own)
+        first, second = (torch.from_numpy(np.append(own, side)) for side in (one, other))
+        return torch.from_numpy(distances).float(), same, first, second
+
+    def figures(self, rates: tuple[float, ...]) -> dict[str, float]:
+        """The figures of all people."""
+        grid = np.linspace(-15, 15, 20001)
+        fmr, fnmr = self.different.cdf(grid), self.same.sf(grid)
+        odds = np.linspace(-16, 16, 257)
+        least = [min(p * fnmr + (1 - p) * fmr) for p in np.exp(log_expit(odds))]
+        costs = np.logaddexp(0, grid), np.logaddexp(0, -grid)
+        bayes = -math.log((1 - P_TARGET) / P_TARGET)
+        beta = (1 - P_TARGET) / P_TARGET
+        at = {f"fnmr_at_fmr_{r:g}": self.same.sf(self.different.ppf(r)) for r in rates}
+        return at | {
+            "fmr": self.different.cdf(THRESHOLD),
+            "fnmr": self.same.sf(THRESHOLD),
+            "eer": np.interp(0, fmr - fnmr, fmr),
+            "eer_convex_hull": np.interp(0, fmr - fnmr, fmr),  # the DET is straight
+            "min_dcf": min(fnmr + beta * fmr),
+            "actual_dcf": self.same.sf(bayes) + beta * self.different.cdf(bayes),
+            "min_cllr": np.trapezoid(least, odds) / (2 * math.log(2)),
+            "cllr": np.trapezoid(
+                costs[0] * self.same.pdf(grid) + costs[1] * self.different.pdf(grid), grid
+            )
+            / (2 * math.log(2)),
+            "auc": norm.cdf(
+                (IMPOSTORS - GENUINE) / math.hypot(self.same.std(), self.different.std())
+            ),
+        }
+
+
+RATES = (0.1, 0.01)
+
+
+def cover(population: Population, times: int, identities: int, pairs: int) -> dict[str, float]:
+    """The share of simulations whose interval has the figure of the population."""
+    truth = population.figures(RATES)
+    hits = dict.fromkeys(truth, 0)
+    for seed in range(times):
+        summary = summarize(
+            *population.draw(seed, identities, pairs),
+            fmr=RATES,
+            threshold=THRESHOLD,
+            p_target=P_TARGET,
+            log_likelihood_ratios=True,
+            replicates=400,
+            seed=seed,
+        )
+        assert truth.keys() == summary.figures.keys()
+        for key, value in truth.items():
+            low, high = summary.figures[key].interval
+            hits[key] += low <= value <= high
+    return {key: count / times for key, count in hits.items()}
+
+
+def test_an_interval_of_95_percent_has_the_figure_of_all_people_as_often() -> None:
+    covered = cover(Population(0.6, 0.4, 1.8), times=200, identities=150, pairs=8)
+    # 2,600 intervals of 13 figures, of which 200 simulations are independent.
+    assert 0.93 <= np.mean(list(covered.values())) <= 0.97, covered
+    assert min(covered.values()) >= 0.9, covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "effects", [(0.3, 0.1, 2.0), (0.8, 0.4, 1.8)], ids=["pairs matter", "people matter"]
+)
+def test_every_figure_is_covered(effects: tuple[float, float, float]) -> None:
+    covered = cover(Population(*effects), times=1000, identities=300, pairs=10)
+    assert all(0.93 <= share <= 0.97 for share in covered.values()), covered
+
+
+def test_intervals_of_pairs_would_be_too_narrow() -> None:
+    """Where people differ, drawing pairs anew says too much; drawing people does not."""
+    population = Population(1.2, 0.8, 1.5)
+    truth = population.figures(())
+    people, alone = dict.fromkeys(("fmr", "fnmr"), 0), dict.fromkeys(("fmr", "fnmr"), 0)
+    for seed in range(200):
+        distances, same, first, second = population.draw(seed, 120, 8)
+        drawn = resample_identities(
+            distances, same, first, second, at=(THRESHOLD,), replicates=300, seed=seed
+        )
+        generator = np.random.default_rng([seed, 2])
+        of_people = dict(zip(("fmr", "fnmr"), drawn.at_threshold(THRESHOLD), strict=True))
+        for key, kind in (("fmr", ~same), ("fnmr", same)):
+            wrong = (distances[kind] <= THRESHOLD) == (key == "fmr")
+            rate, count = wrong.double().mean().item(), len(wrong)
+            # Pairs drawn with replacement have a binomial number of errors.
+            of_pairs = np.append(rate, generator.binomial(count, rate, 300) / count)
+            for hits, rows in ((people, of_people[key]), (alone, of_pairs)):
+                low, high = interval_of(rows)
+                hits[key] += low <= truth[key] <= high
+    assert min(people.values()) >= 0.9 * 200, people
+    assert alone["fmr"] <= 0.5 * 200, alone
+    assert alone["fnmr"] <= 0.88 * 200, alone
+
+
+def test_where_nobody_differs_from_others_intervals_are_those_of_pairs() -> None:
+    """Pairs that share a person count at both ends, which alone would be twice their variance."""
+    population = Population(0.0, 0.0, 2.0)
+    widths = []
+    for seed in range(20):
+        drawn = resample_identities(*population.draw(seed, 100, 4), at=(THRESHOLD,), seed=seed)
+        of_different, of_same = drawn.at_threshold(THRESHOLD)
+        for rows, count in ((of_different, 4950), (of_same, 400)):
+            widths.append(rows[1:].std() / math.sqrt(rows[0] * (1 - rows[0]) / count))
+    assert np.mean(widths[::2]) == pytest.approx(1, abs=0.05)
+    assert np.mean(widths[1::2]) == pytest.approx(1, abs=0.05)
+
+
+def pairs_of_people(seed: int = 0, people: int = 40, each: int = 4) -> dict[str, Any]:
+    """All pairs of some images, at distances that depend on both identities."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(people * each) // each
+    first, second = torch.triu_indices(len(labels), len(labels), offset=1)
+    same = labels[first] == labels[second]
+    effect = 0.4 * torch.randn(people, generator=generator)
+    distances = torch.randn(len(same), generator=generator) + 2 * ~same
+    distances += effect[labels[first]] + effect[labels[second]]
+    return {
+        "distances": distances,
+        "same": same,
+        "first": first,
+        "second": second,
+        "labels": labels,
+    }
+
+
+def figures_of(summary: Summary) -> dict[str, float]:
+    return {key: figure.value for key, figure in summary.figures.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_summary_has_the_figures_of_their_functions(dtype: torch.dtype) -> None:
+    pairs = pairs_of_people()
+    pairs["distances"] = (pairs["distances"] * 4).round().to(dtype) / 4
+    distances, same = pairs["distances"], pairs["same"]
+    found = summarize(
+        **pairs, fmr=(0.1, 0.01), threshold=0.5, p_target=0.1, log_likelihood_ratios=True
+    )
+    rates = error_rates(distances, same, 0.5)
+    assert figures_of(found) == {
+        "fnmr_at_fmr_0.1": fnmr_at_fmr(distances, same, 0.1).fnmr,
+        "fnmr_at_fmr_0.01": fnmr_at_fmr(distances, same, 0.01).fnmr,
+        "fmr": rates.fmr,
+        "fnmr": rates.fnmr,
+        "eer": eer(distances, same).rate,
+        "eer_convex_hull": eer_convex_hull(distances, same),
+        "min_dcf": min_dcf(distances, same, 0.1).cost,
+        "min_cllr": min_cllr(distances, same),
+        "auc": auc(distances, same),
+        "actual_dcf": actual_dcf(-distances, same, 0.1).cost,
+        "cllr": cllr(-distances, same),
+    }
+    for figure in found.figures.values():
+        low, high = figure.interval
+        assert low < figure.value < high, figure
+    drawn = found.replicates
+    assert drawn is not None
+    assert drawn.eer()[0] == pytest.approx(found.figures["eer"].value, abs=1e-3)
+    for key in ("eer_convex_hull", "auc", "min_cllr", "cllr"):
+        assert getattr(drawn, key)()[0] == pytest.approx(found.figures[key].value, abs=2e-3)
+    assert drawn.min_dcf(0.1)[0] == pytest.approx(found.figures["min_dcf"].value, abs=1e-9)
+    assert drawn.actual_dcf(0.1)[0] == pytest.approx(found.figures["actual_dcf"].value, abs=1e-9)
+
+
+def weighted_rates(pairs: dict[str, Tensor], threshold: float, seed: int) -> NDArray[Any]:
+    """FMR and FNMR of one replicate, by the weight of each pair, w_i w_j or w_i."""
+    labels, people = pairs["labels"], int(pairs["labels"].max()) + 1
+    drawn = np.random.default_rng(seed).integers(people, size=people)
+    weight = torch.from_numpy(np.bincount(drawn, minlength=people)).double()
+    one, other = (weight[labels[pairs[side]]] for side in ("first", "second"))
+    wrong = (pairs["distances"] <= threshold) != pairs["same"]
+    rates = []
+    for kind, of in ((~pairs["same"], one * other), (pairs["same"], one)):
+        rates.append(float((of * wrong)[kind].sum() / of[kind].sum()))
+    return np.array(rates)
+
+
+def test_replicates_spread_as_drawing_people_one_by_one_does() -> None:
+    """Where people matter more than pairs, the sum of weights does what their product does."""
+    pairs = pairs_of_people(people=80)
+    drawn = resample_identities(**pairs, at=(0.5,), replicates=2000)
+    ours = np.stack(drawn.at_threshold(0.5))
+    product = np.array([weighted_rates(pairs, 0.5, seed) for seed in range(1000)]).T
+    np.testing.assert_allclose(ours[:, 1:].std(1), product.std(1), rtol=0.1)
+    np.testing.assert_allclose(ours[:, 1:].mean(1), ours[:, 0], rtol=0.02)
+
+
+def test_identities_may_have_any_number_and_the_sides_any_order() -> None:
+    pairs = pairs_of_people()
+    before = summarize(**pairs)
+    named = {**pairs, "labels": pairs["labels"] * 1000 - 7}
+    assert figures_and_intervals(summarize(**named)) == figures_and_intervals(before)
+    swapped = {**pairs, "first": pairs["second"], "second": pairs["first"]}
+    assert figures_and_intervals(summarize(**swapped)) == figures_and_intervals(before)
+    direct = {
+        "distances": pairs["distances"],
+        "same": pairs["same"],
+        "first": pairs["labels"][pairs["first"]],
+        "second": pairs["labels"][pairs["second"]].int(),
+    }
+    assert figures_and_intervals(summarize(**direct)) == figures_and_intervals(before)
+    assert before.identities == 40
+
+
+def figures_and_intervals(summary: Summary) -> str:
+    return repr(summary.figures)
+
+
+def test_pairs_are_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = pairs_of_people()
+    whole = summarize(**pairs, log_likelihood_ratios=True)
+    monkeypatch.setattr("facenet_ext.metrics._clusters._CHUNK", 1000)
+    chunked = summarize(**pairs, log_likelihood_ratios=True)
+    for key, figure in whole.figures.items():
+        interval = tuple(chunked.figures[key].interval)
+        assert interval == pytest.approx(tuple(figure.interval), rel=1e-9, nan_ok=True)
+
+
+def test_more_identities_than_are_drawn_are_drawn_in_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs = pairs_of_people(people=300, each=3)
+    before = summarize(**pairs, replicates=400)
+    monkeypatch.setattr("facenet_ext.metrics._clusters._GROUPS", 150)
+    after = summarize(**pairs, replicates=400)
+    assert after.identities == 300
+    for key, figure in before.figures.items():
+        widths = [
+            one.figures[key].interval.high - one.figures[key].interval.low
+            for one in (before, after)
+        ]
+        if figure.value == figure.value:
+            assert widths[1] == pytest.approx(widths[0], rel=0.35), key
+
+
+def test_a_search_is_of_one_identity() -> None:
+    """Without a second side a comparison counts once for its identity, FPIR as FNIR."""
+    population = Population(0.0, 0.0, 2.0)
+    distances, same, first, _ = population.draw(0, 60, 10)
+    drawn = resample_identities(distances, same, torch.arange(len(first)), at=(THRESHOLD,))
+    fmr, _ = drawn.at_threshold(THRESHOLD)
+    binomial = math.sqrt(fmr[0] * (1 - fmr[0]) / int((~same).sum()))
+    assert fmr[1:].std() == pytest.approx(binomial, rel=0.1)
+
+
+def test_without_an_error_the_rule_of_3_holds() -> None:
+    pairs = pairs_of_people(people=50)
+    pairs["distances"] = (~pairs["same"]).float() + torch.rand(len(pairs["same"])) / 2
+    found = summarize(**pairs, threshold=0.75, fmr=(0.01,))
+    fnmr, fmr = found.figures["fnmr"], found.figures["fmr"]
+    assert fnmr.value == fmr.value == fnmr.interval.low == fmr.interval.low == 0
+    # 50 people, of whom 25 pairs have nobody in common.
+    assert fnmr.interval.high == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert fmr.interval.high == pytest.approx(1 - 0.05 ** (1 / 25))
+    assert fnmr.remark == "fewer than 30 errors: 0 false non-matches"
+    assert fmr.remark == "fewer than 30 errors: 0 false matches"
+    assert math.isnan(found.figures["min_cllr"].interval.low)
+
+
+def test_what_is_beyond_the_pairs_has_no_value_and_no_interval() -> None:
+    figure = summarize(**pairs_of_people(people=10), fmr=(1e-5,)).figures["fnmr_at_fmr_1e-05"]
+    assert math.isnan(figure.value)
+    assert all(map(math.isnan, figure.interval))
+    assert figure.remark == "not reachable with this many"
+
+
+def test_without_identities_there_are_figures_and_no_intervals() -> None:
+    pairs = pairs_of_people()
+    found = summarize(pairs["distances"], pairs["same"])
+    assert found.identities is None
+    assert found.replicates is None
+    assert figures_of(found) == pytest.approx(figures_of(summarize(**pairs)), nan_ok=True)
+    assert all(math.isnan(figure.interval.low) for figure in found.figures.values())
+
+
+def test_infinite_distances_are_measured() -> None:
+    pairs = pairs_of_people()
+    pairs["distances"][::7] = math.inf
+    pairs["distances"][1::97] = -math.inf
+    found = summarize(**pairs, threshold=0.5, p_target=0.3)
+    for key in ("eer", "eer_convex_hull", "fmr", "fnmr", "min_dcf", "min_cllr", "auc"):
+        figure = found.figures[key]
+        assert 0 < figure.value < 1
+        assert figure.interval.low <= figure.value <= figure.interval.high
+    assert found.figures["fnmr"].value > 1 / 7
+
+
+def test_a_band_is_made_of_intervals() -> None:
+    drawn = resample_identities(**pairs_of_people(), replicates=200)
+    low, high = drawn.band([0.01, 0.1])
+    assert (low[1], high[1]) == pytest.approx(tuple(interval_of(drawn.fnmr_at_fmr(0.1))))
+    assert low[0] < drawn.fnmr_at_fmr(0.01)[0] < high[0]
+
+
+def test_two_systems_are_compared_with_the_same_people() -> None:
+    pairs = pairs_of_people(people=100)
+    noise = torch.randn(len(pairs["same"]), generator=torch.Generator().manual_seed(9))
+    worse = {**pairs, "distances": pairs["distances"] + noise}
+    drawn = [resample_identities(**one, replicates=500, seed=3).eer() for one in (worse, pairs)]
+    paired = paired_difference(drawn[0], drawn[1])
+    assert paired.value == pytest.approx(drawn[0][0] - drawn[1][0])
+    assert paired.interval.low > 0
+    assert paired.above > 0.99
+    apart = paired_difference(drawn[0], resample_identities(**pairs, replicates=500, seed=4).eer())
+    width, unpaired = (one.interval.high - one.interval.low for one in (paired, apart))
+    assert width < 0.75 * unpaired
+    assert paired_difference(drawn[1], drawn[1]).above == 0.5
+
+
+def test_groups_have_the_counts_of_their_pairs() -> None:
+    pairs = pairs_of_people(people=60)
+    labels = pairs["labels"]
+    groups = torch.randint(3, (len(labels),), generator=torch.Generator().manual_seed(2)) * 4
+    groups[5] = -1
+    found = error_rates_by_group(**pairs, groups=groups, threshold=0.5)
+    assert [one.groups for one in found] == [(0, 0), (0, 4), (0, 8), (4, 4), (4, 8), (8, 8)]
+    accepted = pairs["distances"] <= 0.5
+    one, other = groups[pairs["first"]], groups[pairs["second"]]
+    for rates in found:
+        low, high = rates.groups
+        inside = ((one == low) & (other == high)) | ((one == high) & (other == low))
+        same, different = inside & pairs["same"], inside & ~pairs["same"]
+        assert rates.same == int(same.sum())
+        assert rates.different == int(different.sum())
+        assert rates.false_matches == int((different & accepted).sum())
+        assert rates.false_non_matches == int((same & ~accepted).sum())
+        assert rates.fmr == pytest.approx(rates.false_matches / rates.different)
+        assert rates.fnmr == pytest.approx(rates.false_non_matches / rates.same)
+        assert rates.fmr_interval.low < rates.fmr < rates.fmr_interval.high
+        assert rates.fnmr_interval.low < rates.fnmr < rates.fnmr_interval.high
+
+
+def test_one_group_has_the_rates_and_the_intervals_of_all() -> None:
+    pairs = pairs_of_people()
+    (rates,) = error_rates_by_group(
+        **pairs, groups=torch.zeros_like(pairs["labels"]), threshold=0.5
+    )
+    figures = summarize(**pairs, threshold=0.5).figures
+    assert tuple(rates.fmr_interval) == pytest.approx(tuple(figures["fmr"].interval), rel=0.02)
+    assert tuple(rates.fnmr_interval) == pytest.approx(tuple(figures["fnmr"].interval), rel=0.02)
+
+
+def test_groups_without_a_kind_of_pair_say_so() -> None:
+    pairs = pairs_of_people(people=12)
+    groups = (pairs["labels"] >= 11).long()
+    low, across, high = error_rates_by_group(**pairs, groups=groups, threshold=0.5)
+    assert low.fmr_remark.startswith(("", "fewer than 30"))
+    assert (across.same, across.fnmr_remark) == (0, "no same pairs")
+    assert math.isnan(across.fnmr)
+    assert (high.different, high.fmr_remark) == (0, "no different pairs")
+    assert math.isnan(high.fmr_interval.low)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"first": torch.zeros(3, dtype=torch.int64)}, ValueError, "one entry per pair"),
+        ({"second": torch.rand(12720)}, TypeError, "second must be integers"),
+        ({"labels": torch.zeros(5, dtype=torch.int64)}, ValueError, "rows of labels"),
+        ({"labels": torch.zeros(160, dtype=torch.int64)}, ValueError, "two identities or more"),
+        ({"replicates": 1}, ValueError, "replicates must be 2 or more"),
+        ({"confidence": 1.0}, ValueError, "confidence must be in"),
+        ({"threshold": math.nan}, ValueError, "threshold must be a number"),
+        ({"p_target": 2.0}, ValueError, "p_target must be in"),
+        ({"fmr": (0.0,)}, ValueError, "fmr must be in"),
+    ],
+)
+def test_what_cannot_be_drawn_raises(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        summarize(**(pairs_of_people() | changes))
+
+
+def test_a_threshold_that_was_not_given_raises() -> None:
+    drawn = resample_identities(**pairs_of_people(), replicates=10)
+    with pytest.raises(ValueError, match="given in `at`"):
+        drawn.at_threshold(0.12345)
+    with pytest.raises(ValueError, match="log_likelihood_ratios"):
+        drawn.cllr()
