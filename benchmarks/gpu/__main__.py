@@ -31,10 +31,15 @@ FILES: tuple[str, ...] = runpy.run_path(str(ROOT / "tests" / "on_any_device.py")
 OPTIONAL = ("test_properties",)  # may have nothing to run, without what it needs
 KINDS: dict[str, Any] = {"time": Timing, "peak": Peak}
 LOG_BYTES = 500_000  # of each log, its end
+NO_TIME = "no time left"
 
 
 class StageFailure(RuntimeError):  # noqa: N818
     """A stage came to its end, and what it checked is not right."""
+
+
+class StageStopped(RuntimeError):  # noqa: N818
+    """A stage's time was up. What it had done until then is right, and is kept."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,15 @@ class Run:
         self.only: list[str] = options.only
         self.results = Results(host() | {"gpu": None})
         self.name = "gpu"
+        self.unfinished: list[str] = []  # stages that the time did not reach, or not to their end
 
     def go(self, stages: dict[str, Stage], deadline: float) -> bool:
-        """Whether all passed. One stage's failure stops no other."""
+        """Whether none failed. One stage's failure stops no other, nor does its absence fail it."""
         wanted = [name for name in stages if self._wanted(name, stages[name])]
+        self.unfinished = []
         for place, name in enumerate(wanted):
-            if self.resume and name != "machine" and self._passed(name):
+            again = not self.resume and (not self.only or name in self.only)
+            if not again and name != "machine" and self._passed(name):
                 print(f"[{name}] passed earlier", flush=True)
                 continue
             stage, entry = stages[name], Entry()
@@ -85,7 +93,9 @@ class Run:
             self.save()
             told = entry.get("error") or entry.get("reason") or entry.get("summary", "")
             print(f"[{name}] {entry['status']} after {entry['seconds']} s {told}", flush=True)
-        return all(self._passed(name) for name in wanted)
+            if entry["status"] == "stopped" or entry.get("reason") == NO_TIME:
+                self.unfinished.append(name)
+        return all(self._passed(name) for name in wanted if name not in self.unfinished)
 
     def _stage(self, stage: Stage, seconds: float, entry: Entry) -> None:
         entry["status"] = "running"
@@ -94,6 +104,8 @@ class Run:
             if "jobs" in entry:
                 self._sum_up(entry)
             entry["status"] = "passed"
+        except StageStopped:
+            entry["status"] = "stopped"
         except Exception as error:
             entry |= {"status": "failed", "error": f"{type(error).__name__}: {error}"[:2000]}
         except BaseException:
@@ -102,9 +114,9 @@ class Run:
             raise
 
     def _wanted(self, name: str, stage: Stage) -> bool:
-        if self.only:
-            return name in ("machine", *self.only)
-        return stage.dry or self.device == "cuda"
+        if self.device != "cuda" and not stage.dry:
+            return False
+        return not self.only or name in ("machine", "build", *self.only)
 
     def _passed(self, name: str) -> bool:
         passed = self.results.stages.get(name, {}).get("status") == "passed"
@@ -116,7 +128,7 @@ class Run:
             return "needs machine"
         if name not in ("machine", "build") and self.device == "cuda" and not self._passed("build"):
             return "needs build"
-        return "no time left" if left < least else None
+        return NO_TIME if left < least else None
 
     def save(self) -> None:
         """Writes the JSON in one step, and the logs beside it."""
@@ -213,6 +225,7 @@ class Run:
 
         def done(job: Job, status: int | None) -> None:
             found[job.name] = outcome(job, status)
+            self.save()
 
         jobs.run(of, seconds, self.device, at_once, done)
 
@@ -222,25 +235,28 @@ class Run:
         for found in entry["jobs"].values():
             counts.update(found["counts"])
         told = [f"{count} {outcome}" for outcome, count in sorted(counts.items())]
-        wrong = [
-            f"{name} {found['status']}"
+        wrong = {
+            name: found["status"]
             for name, found in entry["jobs"].items()
             if found["status"] != "passed"
             and not (found["status"] == "nothing ran" and name in OPTIONAL)
-        ]
-        entry["summary"] = "; ".join([*told, *wrong])
+        }
+        entry["summary"] = "; ".join([*told, *(f"{name} {word}" for name, word in wrong.items())])
+        if set(wrong.values()) == {"stopped"}:
+            raise StageStopped
         if wrong:
             raise StageFailure(entry["summary"])
 
 
-# In the order of their worth. Nothing of ours can be tried without the build.
+# In the order of their worth: the machine may be taken away at any moment. Nothing of ours can be
+# tried without the build.
 STAGES = {
     "machine": Stage(Run.machine, 60.0, 5.0, dry=True, whole=True),
     "build": Stage(Run.build, 330.0, 30.0, whole=True),
     "smoke": Stage(Run.smoke, 60.0, 20.0, dry=True, whole=True),
+    "core": Stage(Run.core, 100.0, 40.0, dry=True),
     "tests": Stage(Run.tests, 150.0, 30.0),
     "sanitizers": Stage(Run.sanitizers, 100.0, 40.0),
-    "core": Stage(Run.core, 100.0, 40.0, dry=True),
     "rest": Stage(Run.rest, 60.0, 25.0, dry=True),
 }
 
@@ -261,7 +277,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         choices=STAGES,
-        help="this stage alone (may be repeated), on what an earlier run built",
+        help="this stage alone (may be repeated), and the build if there is none",
     )
     parser.add_argument(
         "--resume", action="store_true", help="leave out what has passed at this commit"
@@ -293,6 +309,8 @@ def main(given: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
     print(f"\n{table.text(run.results, judge(run.results))}\n")
+    if run.unfinished:
+        print(f"no time for all of {', '.join(run.unfinished)}: --resume goes on")
     print(f"wrote {run.output / run.name}.json after {time.monotonic() - begin:.0f} s", flush=True)
     return 0 if right else 1
 
