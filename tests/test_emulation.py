@@ -50,8 +50,9 @@ QUICK = (
     "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows "
     "or every_random_rule or first_of_all_sorted or within_are_those "
     "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank "
-    "or softmax_against_a_bank or (at_random and quads and sqeuclidean) "
-    "or (distance_of_a_positive and dtype0) or (near_parallel and 1024 and sqeuclidean)"
+    "or softmax_against_a_bank or (at_random and quads and dtype0 and sqeuclidean) "
+    "or (distance_of_a_positive and dtype0) "
+    "or (near_parallel and 1024 and sqeuclidean and not dtype2)"
 )
 # "far" is an offset too, and a larger one. 72 rows cross a tile's edge as 520 do, in less time.
 QUICK = f"({QUICK}) and not offset and not 520"
@@ -368,6 +369,10 @@ def run_operators(flavour: str, capability: int, *options: str) -> None:
 @pytest.mark.parametrize(("flavour", "capability"), [("address", 90), ("race", 90), ("race", 75)])
 def test_operators(flavour: str, capability: int) -> None:
     run_operators(flavour, capability, "-k", SELECTED[capability])
+
+
+def test_matrix_units_that_cut_off_most() -> None:
+    run_operators("plain", 80, "-k", "near_parallel and sqeuclidean")
 
 
 @pytest.mark.slow

@@ -19,8 +19,9 @@
 // same way where products have one sign, so a bound that counts on their cancelling is wrong: near-
 // parallel rows left a band of 1/32 for each column from some 80 columns on.
 //
-// Neither a product nor a sum of products is larger than |x| |y|, and 2 |x| |y| <= |x|^2 + |y|^2.
-// So of |x|^2 + |y|^2 - 2 x.y, relative to |x|^2 + |y|^2, in eps and with D columns:
+// The accumulator starts at 0, so that neither a product nor a sum of them is larger than |x| |y|,
+// and 2 |x| |y| <= |x|^2 + |y|^2. So of |x|^2 + |y|^2 - 2 x.y, relative to |x|^2 + |y|^2, in eps
+// and with D columns:
 //
 //   5/8 D       the products of 16-bit types
 //   9/4 D       those of float32: three times TF32's (3xTF32)
