@@ -1,12 +1,11 @@
 """What nvcc made of the kernels: registers, local memory and instructions, read from the library.
 
-No GPU is needed, and nothing is compiled again: cuobjdump takes the machine code of every kernel
-and architecture out of ``libfacenet_ext_cuda.so``.
+No GPU is needed: cuobjdump takes the machine code of every kernel and architecture out of
+``libfacenet_ext_cuda.so``. The hot paths alone are compiled again, with source lines.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -19,6 +18,9 @@ from pathlib import Path
 import pytest
 
 import facenet_ext
+from benchmarks.gpu.static import __main__ as static
+from benchmarks.gpu.static import report
+from benchmarks.gpu.static.build import nvcc_version, tool
 from facenet_ext import _info, _library
 
 pytestmark = pytest.mark.ci
@@ -39,6 +41,16 @@ INSTRUCTIONS: list[tuple[str, range, set[str]]] = [
     # Addition and minimum in one. Without the suffix bounds of loops use it too; sm_120 has none.
     (r"SuccessorFewEpilogue", range(90, 120), {"VIADDMNMX.U32"}),
 ]
+
+# What nearly every tile of the searches takes: at most so many instructions of a warp, a few per
+# cent more than they are, and at least so many blocks that share a multiprocessor.
+HOT_PATHS: dict[str, tuple[int, int]] = {
+    "successor few, bfloat16, D = 128": (970, 3),
+    "successor few, bfloat16, D = 512": (2230, 2),
+    "successor few, float32, D = 128": (3410, 2),
+    "successor many, bfloat16, D = 128": (1225, 3),
+    "successor many, float32, D = 128": (3670, 2),
+}
 
 # Kernels of the toolkit's CUB, as they are.
 FOREIGN = r"^(void )?cub::"
@@ -61,16 +73,6 @@ class Kernel:
 
     def has(self, opcode: str) -> bool:
         return any(o == opcode or o.startswith(opcode + ".") for o in self.opcodes)
-
-
-def tool(name: str) -> Path | None:
-    """A program of the CUDA toolkit: from PyPI, or on PATH."""
-    spec = importlib.util.find_spec("nvidia")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(folder).glob(f"*/bin/{name}"), reverse=True):
-            return path
-    found = shutil.which(name)
-    return Path(found) if found else None
 
 
 def lines_of(binary: Path, *arguments: str) -> Iterator[str]:
@@ -218,6 +220,44 @@ def test_the_library_has_no_line_tables_which_would_name_folders_of_the_builder(
     lines = list(lines_of(_library._find("libfacenet_ext_cuda.so"), "-ptx"))
     assert any(line.startswith(".version") for line in lines)
     assert [line for line in lines if line.startswith(".file")] == []
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, report.Prediction]:
+    """What `python -m benchmarks.gpu.static` makes of the sources."""
+    if not (shutil.which("nvcc") and tool("cuobjdump") and tool("nvdisasm")):
+        pytest.skip("needs nvcc, and cuobjdump and nvdisasm (of the dev extra)")
+    folder = tmp_path_factory.mktemp("static")
+    output = folder / "predicted.json"
+    assert static.main(["--build", str(folder / "build"), "--output", str(output)]) == 0
+    return {p.case: p for p in report.recorded(output)}
+
+
+@pytest.mark.parametrize("case", HOT_PATHS)
+def test_hot_path(case: str, predicted: dict[str, report.Prediction]) -> None:
+    most, least_blocks = HOT_PATHS[case]
+    p = predicted[case]
+    assert p.instructions <= most
+    assert p.blocks >= least_blocks
+    # Neither the path nor the time is nonsense: no less than the matrix units take, no more than a
+    # warp that waits for everything.
+    assert sum(p.units.values()) == p.instructions
+    assert 4 * p.units["tensor"] < p.cycles < 8 * p.instructions
+
+
+def test_the_recorded_predictions_are_of_these_sources(
+    predicted: dict[str, report.Prediction],
+) -> None:
+    assert list(HOT_PATHS) == [p.case for p in report.recorded()]
+    if report.recorded_by() != nvcc_version():
+        pytest.skip("they were recorded with another nvcc")
+    stale = [
+        p.case
+        for p in report.recorded()
+        if predicted[p.case].cycles != pytest.approx(p.cycles, rel=0.03)
+        or predicted[p.case].instructions != pytest.approx(p.instructions, rel=0.03)
+    ]
+    assert not stale, "run python -m benchmarks.gpu.static and python -m benchmarks.pages"
 
 
 PLANTED = r"""

@@ -1,17 +1,15 @@
-"""The kernels' speed, predicted from their machine code: `python -m benchmarks.gpu.static`."""
+"""The kernels' speed, predicted from their machine code: `python -m benchmarks.gpu.static`.
+
+What it predicts of the kernels is in test_cuda_binaries.py.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.static import __main__ as static
 from benchmarks.gpu.static import multiprocessor
-from benchmarks.gpu.static.build import tool
-from benchmarks.gpu.static.kernels import CASES
 from benchmarks.gpu.static.listing import Control, Instruction, functions
 from benchmarks.gpu.static.path import Mark, PathError, Sources, Step, common_path
 
@@ -167,24 +165,3 @@ def test_blocks_at_once() -> None:
     assert multiprocessor.blocks_at_once(32, 128, 113 * 1024) == 2
     assert multiprocessor.blocks_at_once(32, 128, 113 * 1024 + 1) == 1
     assert multiprocessor.blocks_at_once(16, 128, 0) == 16
-
-
-@pytest.mark.ci
-@pytest.mark.skipif(
-    shutil.which("nvcc") is None or not (tool("nvdisasm") and tool("cuobjdump")),
-    reason="needs nvcc, and nvdisasm and cuobjdump (of the dev extra)",
-)
-def test_the_kernels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = tmp_path / "predicted.json"
-    assert static.main(["--build", str(tmp_path / "build"), "--output", str(output)]) == 0
-    predictions = json.loads(output.read_text())["predictions"]
-    assert [p["case"] for p in predictions] == [str(case) for case in CASES]
-    assert all(str(case) in capsys.readouterr().out for case in CASES[:1])
-    for p in predictions:
-        # No less than the matrix units take, no more than a warp that waits for everything.
-        assert 4 * p["units"]["tensor"] < p["cycles"] < 8 * p["instructions"], p["case"]
-        assert sum(p["units"].values()) == p["instructions"]
-    # Nothing is compiled again.
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "build").iterdir()}
-    assert static.main(["--build", str(tmp_path / "build"), "--output", str(output)]) == 0
-    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "build").iterdir()}

@@ -19,7 +19,8 @@ constexpr int kPanelBytes = kPanelRows * kChunkBytes;
 
 __host__ __device__ constexpr int64_t padded_rows(int64_t rows) { return (rows + 127) / 128 * 128; }
 __host__ __device__ constexpr int32_t chunks_of(int32_t dim, int element_bytes) {
-  return (dim * element_bytes + kChunkBytes - 1) / kChunkBytes;
+  const int32_t columns = kChunkBytes / element_bytes;
+  return dim / columns + (dim % columns > 0 ? 1 : 0);
 }
 
 // What MmaLoop reads of rows in place of them: [padded_rows(count)] by sorted position.

@@ -23,8 +23,8 @@ void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
                                      plan.anchors.terms,
                                      &plan.flags->largest_square,
                                      plan.rounding};
-  if (most_thresholds <= SuccessorFewEpilogue::kMost) {
-    search_successor_few(device, pairs, plan, arguments);
+  if (most_thresholds <= kMostFew) {
+    search_successor_few(device, pairs, most_thresholds, plan, arguments);
   } else {
     search_successor_many(device, pairs, plan, arguments);
   }

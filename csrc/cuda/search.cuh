@@ -43,11 +43,11 @@ void stream_by_products(const char* name, const Device& device, const Pairs<floa
 
 // Launches the main loop that the plan names. With products it launches the loop by differences
 // too: on the device a guard lets one of the two run.
-template <class Epilogue>
+template <class Epilogue, class ByDifferences = Epilogue>
 void stream(const char* name, const Device& device, const Pairs<float>& pairs,
             const SearchPlan& plan, const typename Epilogue::Arguments& to) {
   if (!plan.by_products) {
-    stream_by_differences<float, Epilogue>(name, device, pairs, exact(to), {nullptr, 0});
+    stream_by_differences<float, ByDifferences>(name, device, pairs, exact(to), {nullptr, 0});
     return;
   }
   const Guard products{&plan.flags->needs_direct, 0}, differences{&plan.flags->needs_direct, 1};
@@ -61,7 +61,7 @@ void stream(const char* name, const Device& device, const Pairs<float>& pairs,
     default:
       stream_by_products<float, Epilogue>(name, device, pairs, plan, to, products);
   }
-  stream_by_differences<float, Epilogue>(name, device, pairs, exact(to), differences);
+  stream_by_differences<float, ByDifferences>(name, device, pairs, exact(to), differences);
 }
 
 }  // namespace facenet::cuda

@@ -16,8 +16,8 @@ void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
 // Its three forms.
 void search_hardest(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
                     const HardestEpilogue::Arguments& to);
-void search_successor_few(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
-                          const SuccessorArguments& to);
+void search_successor_few(const Device& device, const Pairs<float>& pairs, int64_t most_thresholds,
+                          const SearchPlan& plan, const SuccessorArguments& to);
 void search_successor_many(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
                            const SuccessorArguments& to);
 

@@ -30,7 +30,7 @@ ELEMENTS = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """A search: its epilogue, the file that has it, and marks of its own."""
+    """A search: its epilogue (of few, as classes of four have them), its file, and its marks."""
 
     epilogue: str
     header: str
@@ -39,7 +39,7 @@ class Kernel:
 
 
 KERNELS = {
-    "few": Kernel("SuccessorFewEpilogue", "successor_few.cuh"),
+    "few": Kernel("SuccessorFewEpilogue<3>", "successor_few.cuh"),
     "many": Kernel(
         "SuccessorManyEpilogue",
         "successor_many.cuh",

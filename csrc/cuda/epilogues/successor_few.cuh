@@ -19,10 +19,14 @@
 
 namespace facenet::cuda {
 
+constexpr int kMostFew = 4;
+
+// No anchor has more than kThresholds, which are looked for whether they are there or not.
+template <int kThresholds>
 class SuccessorFewEpilogue {
  public:
   using Arguments = SuccessorArguments;
-  static constexpr int kMost = 4;
+  static constexpr int kMost = kMostFew;  // an anchor's words are 16 bytes in every instance
 
   __host__ __device__ static constexpr int shared_bytes(int rows) {
     return UndecidedQueue::kSharedBytes + 3 * kMost * rows * int(sizeof(uint32_t)) +
@@ -79,7 +83,7 @@ class SuccessorFewEpilogue {
           const uint32_t offset_of[kMost] = {four.x, four.y, four.z, four.w};
           bool improves = false;
 #pragma unroll
-          for (int k = 0; k < kMost; ++k) {
+          for (int k = 0; k < kThresholds; ++k) {
             uint32_t best = kNoPair;
 #pragma unroll
             for (int c = 0; c < 8; ++c) best = add_min(bits[c], offset_of[k], best);
@@ -102,7 +106,7 @@ class SuccessorFewEpilogue {
                                             const IndexOf& index_of) const {
     uint32_t undecided = 0;
 #pragma unroll 1
-    for (int k = 0; k < kMost; ++k) {
+    for (int k = 0; k < kThresholds; ++k) {
       const int at = kMost * row + k;
       const uint32_t offset = offsets<Loop>()[at], bound = load_relaxed(bounds<Loop>() + at);
       uint32_t passing = 0;
