@@ -88,6 +88,20 @@ def test_integers_of_every_dtype(dtype: torch.dtype, dim: int) -> None:
     assert actual.d_ap.dtype == actual.d_an.dtype == result_dtype(dtype)
 
 
+@pytest.mark.parametrize("per_class", [2, 4, 5, 6])
+@pytest.mark.parametrize("dim", [8, 72])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_ties_that_matrix_units_find(dtype: torch.dtype, dim: int, per_class: int) -> None:
+    """Products of integers are exact too: the lowest index wins, in each kernel of few thresholds
+    and in that of many."""
+    x = make_cloud("integers", 200, dim, dtype)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
+    y = (torch.arange(200) // per_class)[order]
+    for negatives in ("semihard", "hardest"):
+        expected = reference.select_triplets(x, y, negatives=negatives)
+        assert_same_triplets(select_triplets(x, y, negatives=negatives), expected)
+
+
 @pytest.mark.parametrize("rules", RULES, ids=name)
 @pytest.mark.parametrize(("m", "n"), [(49, 97), (97, 48), (3, 200)])
 @pytest.mark.parametrize("with_ids", [False, True])
