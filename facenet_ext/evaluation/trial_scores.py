@@ -100,7 +100,7 @@ def pool(
     video of many frames weighs as much as a single image:
 
     .. math:: t = \frac{s}{\lVert s \rVert}, \quad
-        s = \frac{1}{|M|} \sum_{m \in M} \frac{1}{|m|} \sum_{i \in m} x_i
+        s = \sum_m \frac{1}{|m|} \sum_{i \in m} x_i
 
     Args:
         embeddings: [N, D] float32, rows of length 1; perhaps mapped to a file.
@@ -127,12 +127,9 @@ def pool(
     template, media = (of[order][there] for of in (templates.template, templates.media))
     # One number for each media of each template.
     groups = template * (int(media.max(initial=0)) + 1) + media
-    _, first, group, images = np.unique(
-        groups, return_index=True, return_inverse=True, return_counts=True
-    )
+    _, group, images = np.unique(groups, return_inverse=True, return_counts=True)
     count = len(templates.ids)
-    medias = np.bincount(template[first], minlength=count)
-    weights = 1.0 / (images[group] * medias[template])
+    weights = 1.0 / images[group]
     pooled = np.zeros((count, embeddings.shape[1]), np.float32)
     for begin in range(0, len(of_row), _ROWS):
         part = slice(begin, begin + _ROWS)
@@ -143,7 +140,7 @@ def pool(
         some = pooled[begin : begin + _ROWS]
         lengths = np.linalg.norm(some.astype(np.float64), axis=1, keepdims=True)
         some /= np.where(lengths > 0, lengths, 1)
-    return PooledTemplates(pooled, medias > 0)
+    return PooledTemplates(pooled, np.bincount(template, minlength=count) > 0)
 
 
 def score(

@@ -334,6 +334,7 @@ def test_images_are_trials_too(command: Command, world: Path) -> None:
         (["--data", "v.npz", "--pairs", "trials"], "--data v.npz: no array 'names'"),
         (["--data", "{npz}", "--pairs", "trials"], "and the model embeds"),
         (["--data", "{faces}", "--pairs", "trials", "--all-pairs"], "--all-pairs: of images"),
+        (["--data", "{faces}", "--pairs", "file"], "file: line 1 must be 'folds pairs-per-fold'"),
         (["--data", "{faces}", "--pairs", "bad"], "bad: line 2 must be '1|0 enrol test'"),
         (["--data", "{faces}", "--pairs", "trials", "--output", "file/x"], "names a, which"),
     ],

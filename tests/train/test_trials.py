@@ -125,6 +125,14 @@ def test_names_are_compared_as_they_look(tmp_path: Path) -> None:
     assert locate(trials, ["b", NFD], "data").tolist() == [1, 0]
 
 
+def test_names_mean_nothing_else(tmp_path: Path) -> None:
+    """What a reader of tables takes for no value, a number or a quote is a name."""
+    names = ["NA", "null", "nan", "1", "true", '"a', "#b", "\\n", "'", "a,b", "-", "1e3"]
+    lines = [f"{at % 2} {name} NULL" for at, name in enumerate(names)]
+    trials = trials_of(write(tmp_path / "t", "0 x y", *lines))
+    assert listed(trials)[1:] == [(name, "NULL", at % 2 == 1) for at, name in enumerate(names)]
+
+
 def test_several_utterances_enrol_a_model(tmp_path: Path) -> None:
     enrol = write(tmp_path / "spk2utt", f"{NFD} u1 u2", "m2\tu3", start=BOM, end="\r\n")
     path = write(tmp_path / "trials", f"{NFC} u3 nontarget", "m2 u3 target", f"{NFC} u4 target")
@@ -157,6 +165,8 @@ def test_pairs_of_templates_and_their_media(tmp_path: Path) -> None:
     assert trials_of(trials.file.path).templates.subjects == ["1", "1", "2", "2"]
     matches = write(tmp_path / "meta" / "ijbb_11_S1_S2_matches.csv", "10,11", "12,13", "10,12")
     assert listed(trials_of(matches)) == listed(trials)
+    few = trials_of(write(trials.file.path, "10 11 1", "10 12 0", "10 13 0"))
+    assert few.identities([*"uvwxyz"]).tolist() == [0, 0, 1, 1], "as the protocol's files say"
 
 
 def test_the_files_of_two_protocols_may_lie_together(tmp_path: Path) -> None:
