@@ -87,7 +87,8 @@ class Ends:
             raise ValueError(f"first and second must be from 0{limit}, got {least} to {most}")
         used = np.zeros(most + 1, bool)
         for end in ends:
-            used[end.detach().cpu().numpy()] = True
+            for some in torch.split(end.detach(), _CHUNK):
+                used[some.cpu().numpy()] = True
         place = np.full(most + 1, -1)
         if labels is None:
             place[used] = np.arange(used.sum())

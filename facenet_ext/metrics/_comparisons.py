@@ -31,15 +31,23 @@ class Comparisons:
     different: NDArray[Any]
 
     @classmethod
-    def of(cls, distances: Tensor, same: Tensor, *, finite: bool = False) -> Comparisons:
+    def of(
+        cls,
+        distances: Tensor,
+        same: Tensor,
+        *,
+        finite: bool = False,
+        name: str = "distances",
+    ) -> Comparisons:
         """Check a set of pairs, and sort it.
 
         Args:
             distances: [N] floating point.
             same: [N] bool.
             finite: whether an infinite distance is an error too, not only NaN.
+            name: of the distances in errors.
         """
-        distances, same = check_pairs(distances, same, finite=finite)
+        distances, same = check_pairs(distances, same, finite=finite, name=name)
         values, kind = distances.numpy(), same.numpy()
         parts = values[kind], values[~kind]  # copies
         for part in parts:
@@ -119,7 +127,8 @@ def check_pairs(
             f"{name} and same must be 1-D and of one length, "
             f"got shapes {tuple(distances.shape)} and {tuple(same.shape)}"
         )
-    bad = int((~torch.isfinite(distances) if finite else torch.isnan(distances)).sum())
+    wrong = ~torch.isfinite(distances) if finite else torch.isnan(distances)
+    bad = int(wrong.count_nonzero())
     if bad:
         what = "be finite, got {} NaN or infinite" if finite else "be no NaN, got {} of them"
         raise ValueError(f"{name} must {what.format(bad)}")
@@ -131,7 +140,7 @@ def check_pairs(
 
 def check_both_kinds(same: Tensor, where: str) -> None:
     """Check that there are pairs of either kind."""
-    n_same = int(same.sum())
+    n_same = int(same.count_nonzero())  # a sum of bool takes eight times its memory
     n_different = same.numel() - n_same
     if n_same == 0 or n_different == 0:
         raise ValueError(

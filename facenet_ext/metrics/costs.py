@@ -15,15 +15,15 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenet_ext.metrics._comparisons import Comparisons, check_pairs
+from facenet_ext.metrics._comparisons import Comparisons
 from facenet_ext.metrics._hull import Hull, hull_of
 
 __all__ = [
     "DetectionCost",
+    "actual_cost",
     "actual_dcf",
     "bayes_threshold",
     "best_cost",
@@ -32,6 +32,7 @@ __all__ = [
     "hull_cllr",
     "min_cllr",
     "min_dcf",
+    "ratio_cost",
 ]
 
 _CHUNK = 2**18
@@ -85,6 +86,7 @@ def min_dcf(
             pair is missing; or ``p_target`` or a cost is out of range.
 
     Example:
+        >>> import torch
         >>> scores = torch.tensor([3.0, 1.0, 2.0, -1.0])
         >>> same = torch.tensor([True, True, False, False])
         >>> min_dcf(-scores, same, p_target=0.01)
@@ -134,6 +136,7 @@ def actual_dcf(
         TypeError, ValueError: as :func:`min_dcf`.
 
     Example:
+        >>> import torch
         >>> ratios = torch.tensor([6.0, 1.0, 2.0, -3.0])
         >>> same = torch.tensor([True, True, False, False])
         >>> actual_dcf(ratios, same, p_target=0.01).cost
@@ -144,16 +147,21 @@ def actual_dcf(
     Source: *NIST 2016 Speaker Recognition Evaluation Plan*, section 3.1.
     """
     check_costs(p_target, c_miss, c_fa)
-    ratios, same = check_pairs(
-        log_likelihood_ratios, same, finite=False, name="log_likelihood_ratios"
-    )
+    return actual_cost(_of_ratios(log_likelihood_ratios, same), p_target, c_miss, c_fa)
+
+
+def actual_cost(pairs: Comparisons, p_target: float, c_miss: float, c_fa: float) -> DetectionCost:
+    """Return the actual cost, where distances are log-likelihood ratios with the sign changed."""
     threshold = bayes_threshold(p_target, c_miss, c_fa)
-    # Compared in float64: in float32 the threshold could be rounded up to a ratio.
-    accepted = torch.cat([some.double() >= threshold for some in torch.split(ratios, _CHUNK)])
-    n_same, matches = int(same.sum()), int((accepted & same).sum())
-    fmr = (int(accepted.sum()) - matches) / (len(same) - n_same)
-    fnmr = (n_same - matches) / n_same
+    matches, false_matches = map(int, pairs.accepted(-threshold))
+    fmr = false_matches / len(pairs.different)
+    fnmr = (len(pairs.same) - matches) / len(pairs.same)
     return DetectionCost(_cost(fmr, fnmr, p_target, c_miss, c_fa), threshold, fmr, fnmr)
+
+
+def _of_ratios(log_likelihood_ratios: Tensor, same: Tensor) -> Comparisons:
+    """Return pairs whose distances are log-likelihood ratios with the sign changed."""
+    return Comparisons.of(-log_likelihood_ratios, same, name="log_likelihood_ratios")
 
 
 def bayes_threshold(p_target: float, c_miss: float, c_fa: float) -> float:
@@ -179,21 +187,26 @@ def cllr(log_likelihood_ratios: Tensor, same: Tensor) -> float:
         TypeError, ValueError: as :func:`min_dcf`.
 
     Example:
+        >>> import torch
         >>> cllr(torch.zeros(4), torch.tensor([True, True, False, False]))
         1.0
 
     Source: Brümmer, du Preez, *Application-independent evaluation of speaker detection*, Computer
     Speech and Language 2006, section 4.
     """
-    ratios, same = check_pairs(
-        log_likelihood_ratios, same, finite=False, name="log_likelihood_ratios"
-    )
-    sums = [0.0, 0.0]
-    for some, kind in zip(*(torch.split(of, _CHUNK) for of in (ratios, same)), strict=True):
-        for at, signed in enumerate((-some[kind], some[~kind])):
-            sums[at] += torch.nn.functional.softplus(signed.double(), threshold=40).sum().item()
-    n_same = int(same.sum())
-    return (sums[0] / n_same + sums[1] / (len(same) - n_same)) / (2 * math.log(2))
+    return ratio_cost(_of_ratios(log_likelihood_ratios, same))
+
+
+def ratio_cost(pairs: Comparisons) -> float:
+    """Return Cllr, where distances are log-likelihood ratios with the sign changed."""
+    means = []
+    for part, sign in ((pairs.same, 1), (pairs.different, -1)):
+        total = 0.0
+        for begin in range(0, len(part), _CHUNK):
+            some = part[begin : begin + _CHUNK].astype(np.float64)
+            total += float(np.logaddexp(0, sign * some).sum())
+        means.append(total / len(part))
+    return sum(means) / (2 * math.log(2))
 
 
 def min_cllr(distances: Tensor, same: Tensor) -> float:
@@ -215,6 +228,7 @@ def min_cllr(distances: Tensor, same: Tensor) -> float:
         TypeError, ValueError: as :func:`min_dcf`.
 
     Example:
+        >>> import torch
         >>> same = torch.tensor([True, True, False, False])
         >>> min_cllr(torch.tensor([0.1, 0.4, 0.3, 0.9]), same)
         0.5

@@ -13,12 +13,12 @@ from torch import Tensor
 from facenet_ext.metrics._comparisons import Comparisons, check_pairs, check_share
 from facenet_ext.metrics._hull import hull_of
 from facenet_ext.metrics.costs import (
-    actual_dcf,
+    actual_cost,
     bayes_threshold,
     best_cost,
     check_costs,
-    cllr,
     hull_cllr,
+    ratio_cost,
 )
 from facenet_ext.metrics.resampling import THRESHOLDS, Interval, Replicates, interval_of, resample
 from facenet_ext.metrics.thresholds import rates_at, rates_at_fmr, remark_on, some_thresholds
@@ -146,12 +146,10 @@ def summarize(
     if log_likelihood_ratios:
         at.append(-bayes_threshold(**costs))
     pairs = Comparisons.of(distances, same)
-    figures = dict(_figures(pairs, fmr, threshold, costs))
+    figures = dict(_figures(pairs, fmr, threshold, costs, log_likelihood_ratios))
     numbers = len(pairs.same), len(pairs.different)
     thresholds = np.append(some_thresholds(pairs, THRESHOLDS), at)
     del pairs  # as large as the distances
-    if log_likelihood_ratios:
-        figures |= _figures_of_ratios(distances, same, costs)
     if first is None:
         return Summary(figures, *numbers, None, confidence, None)
     drawn = resample(
@@ -184,9 +182,13 @@ def _key(rate: float) -> str:
 
 
 def _figures(
-    pairs: Comparisons, fmr: Sequence[float], threshold: float | None, costs: dict[str, float]
+    pairs: Comparisons,
+    fmr: Sequence[float],
+    threshold: float | None,
+    costs: dict[str, float],
+    log_likelihood_ratios: bool,
 ) -> Iterator[tuple[str, Figure]]:
-    """Compute the figures that depend on no more than the order of the pairs."""
+    """Compute the figures, without their intervals."""
     for rate in fmr:
         rates = rates_at_fmr(pairs, rate)
         yield (
@@ -214,17 +216,11 @@ def _figures(
     yield "min_dcf", Figure(name, cost.cost, remark=remark, threshold=cost.threshold)
     yield "min_cllr", Figure("min Cllr", hull_cllr(hull))
     yield "auc", Figure("AUC", area(pairs))
-
-
-def _figures_of_ratios(
-    distances: Tensor, same: Tensor, costs: dict[str, float]
-) -> dict[str, Figure]:
-    actual = actual_dcf(-distances, same, **costs)
-    name = f"actDCF, target {costs['p_target']:g}"
-    return {
-        "actual_dcf": Figure(name, actual.cost, threshold=-actual.threshold),
-        "cllr": Figure("Cllr", cllr(-distances, same)),
-    }
+    if log_likelihood_ratios:
+        name, actual = f"actDCF, target {costs['p_target']:g}", actual_cost(pairs, **costs)
+        remark, at = _remark(pairs, -actual.threshold), -actual.threshold
+        yield "actual_dcf", Figure(name, actual.cost, remark=remark, threshold=at)
+        yield "cllr", Figure("Cllr", ratio_cost(pairs))
 
 
 def _remark(pairs: Comparisons, threshold: float) -> str:
