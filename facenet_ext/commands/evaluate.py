@@ -194,7 +194,7 @@ def _figures(
         "verdict": verification.verdict,
         "warnings": warnings.texts,
     }
-    figures |= verification.as_dict()
+    figures |= verification.as_dict() | {"summary": verification.summary_as_dict()}
     if counted is not None:
         points = [point._asdict() for point in counted.points]
         figures["all_pairs"] = counted._asdict() | {"points": points}

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from facenet_ext.common.figures import (
@@ -21,7 +23,7 @@ from facenet_ext.common.figures import (
     tidy,
 )
 from facenet_ext.evaluation.verification import Verification
-from facenet_ext.metrics import roc
+from facenet_ext.metrics import det_curve, roc
 
 if TYPE_CHECKING:
     from facenet_ext.data.examples import Examples
@@ -29,11 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "draw_all",
+    "draw_det",
     "draw_distances",
     "draw_mistakes",
     "draw_roc",
     "draw_training",
 ]
+
+_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""The ticks of a DET plot."""
 
 
 def draw_all(
@@ -96,6 +102,54 @@ def draw_roc(verification: Verification) -> Figure:
     )
     axes.legend(loc="lower right", frameon=False)
     return figure
+
+
+def draw_det(verification: Verification) -> Figure:
+    """Draw FNMR over FMR on normal-deviate axes, from the smallest rates the pairs can measure.
+
+    Normal distances make a straight line. The band has FNMR at each FMR in 95 of 100 drawings of
+    as many people.
+    """
+    same = verification.pairs.same
+    curve = det_curve(verification.distances, same, points=2000)
+    least = [1 / int((~same).sum()), 1 / int(same.sum())]
+    figure, axes = new_figure(5.4, 5.2)
+    drawn = verification.summary.replicates
+    if drawn is not None:
+        rates = torch.logspace(math.log10(least[0]), math.log10(0.5), 60, dtype=torch.float64)
+        ends = torch.from_numpy(drawn.band(rates.tolist())).clamp(min=least[1] / 2)
+        lower, upper = map(_deviates, ends)
+        axes.fill_between(_deviates(rates), lower, upper, color=SAME_COLOUR, alpha=0.2, linewidth=0)
+    shown = (curve.fmr.clamp(min=least[0] / 2), curve.fnmr.clamp(min=least[1] / 2))
+    axes.plot(*map(_deviates, shown), color=SAME_COLOUR, drawstyle="steps-post")
+    for figures, marker in (("eer", "o"), ("min_dcf", "s")):
+        found = verification.summary.figures[figures]
+        if math.isfinite(found.threshold):
+            accepted = verification.distances <= found.threshold
+            point = accepted[~same].double().mean(), (~accepted[same]).double().mean()
+            x, y = (rate.clamp(min=low / 2) for rate, low in zip(point, least, strict=True))
+            label = f"{found.name}: {found.value:.3f}"
+            axes.plot(_deviates(x), _deviates(y), marker, color=DIFFERENT_COLOUR, label=label)
+    axes.axline((0, 0), slope=1, linestyle=":", color=ACCENT_COLOUR)  # equal rates
+    for axis, low in zip((axes.xaxis, axes.yaxis), least, strict=True):
+        ticks = [rate for rate in _RATES if rate >= low]
+        axis.set_ticks(_deviates(torch.tensor(ticks)), [f"{100 * rate:g}" for rate in ticks])
+    most = _deviates(torch.tensor(0.6))
+    axes.set(
+        xlim=(_deviates(torch.tensor(least[0])), most),
+        ylim=(_deviates(torch.tensor(least[1])), most),
+        xlabel=f"FMR in %, of {int((~same).sum()):,} different pairs",
+        ylabel=f"FNMR in %, of {int(same.sum()):,} same pairs",
+        title="Detection error trade-off",
+    )
+    axes.legend(loc="upper right", frameon=False)
+    return figure
+
+
+def _deviates(rates: Tensor) -> NDArray[np.float64]:
+    """Return where rates lie on normal-deviate axes."""
+    deviates: NDArray[np.float64] = torch.special.ndtri(rates.double()).numpy()
+    return deviates
 
 
 def draw_distances(verification: Verification) -> Figure:

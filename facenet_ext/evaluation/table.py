@@ -7,7 +7,7 @@ import math
 from rich.table import Table
 
 from facenet_ext.evaluation.verification import Verification
-from facenet_ext.metrics import OperatingPoint
+from facenet_ext.metrics import Figure, OperatingPoint
 
 __all__ = [
     "table",
@@ -25,10 +25,12 @@ def table(verification: Verification) -> Table:
         caption=verification.few or None,
     )
     result.add_column("figure")
-    result.add_column("value", justify="right")
+    result.add_column("value (95 %)")
     result.add_column("")
+    figures = verification.summary.figures
     for point in verification.val_far:
-        result.add_row(f"VAL at FAR {point.wanted_far:g}", *_operating_point(point))
+        fnmr = figures[f"fnmr_at_fmr_{point.wanted_far:g}"]
+        result.add_row(f"VAL at FAR {point.wanted_far:g}", *_operating_point(point, fnmr))
     accuracy = verification.accuracy
     result.add_row(
         "balanced accuracy" if pairs.balanced else "accuracy",
@@ -40,8 +42,15 @@ def table(verification: Verification) -> Table:
         f"{verification.quantized.mean:.2%}",
         "accuracy with one byte per dimension",
     )
-    result.add_row("AUC", f"{verification.auc:.4f}", "area under the ROC curve")
-    result.add_row("EER", f"{verification.eer:.2%}", "where FAR = 1 - VAL")
+    rows = (
+        ("AUC", "auc", ".3f", "area under the ROC curve"),
+        ("EER", "eer", ".1%", "where FAR = 1 - VAL"),
+        ("minDCF", "min_dcf", ".2f", "least cost, 1 % of pairs same"),
+    )
+    for name, key, form, words in rows:
+        figure = figures[key]
+        value = f"{figure.value:{form}}{_interval(*figure.interval, form)}"
+        result.add_row(name, value, _with_remark(words, figure))
     return result
 
 
@@ -50,7 +59,18 @@ def with_error(mean: float, standard_error: float) -> str:
     return f"{mean:.2%}" + (f" ± {standard_error:.2%}" if math.isfinite(standard_error) else "")
 
 
-def _operating_point(point: OperatingPoint) -> tuple[str, str]:
+def _operating_point(point: OperatingPoint, fnmr: Figure) -> tuple[str, str]:
     if not point.reachable:
-        return "", "not reachable with this many pairs"
-    return f"{point.val:.2%}", f"really {point.far:.2e}, threshold {point.threshold:.3f}"
+        return "", "not reachable with this many"
+    low, high = fnmr.interval
+    told = f"really {point.far:.2e}, threshold {point.threshold:.3f}"
+    return f"{point.val:.2%}{_interval(1 - high, 1 - low)}", _with_remark(told, fnmr)
+
+
+def _interval(low: float, high: float, form: str = ".1%") -> str:
+    return f" ({low:{form}} to {high:{form}})" if math.isfinite(low) else ""
+
+
+def _with_remark(words: str, figure: Figure) -> str:
+    """Add in short what to know of a figure before it is used."""
+    return f"{words}; {figure.remark.partition(':')[0]}" if figure.remark else words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -15,10 +16,12 @@ from facenet_ext.metrics import (
     KFoldAccuracy,
     OperatingPoint,
     Roc,
+    Summary,
     auc,
     eer,
     kfold_accuracy,
     roc,
+    summarize,
     val_far,
 )
 from facenet_ext.quantization import dequantize, quantize
@@ -76,6 +79,20 @@ class Verification:
     def threshold(self) -> float:
         """The mean of the thresholds that the folds were judged with."""
         return self.accuracy.thresholds.mean().item()
+
+    @functools.cached_property
+    def summary(self) -> Summary:
+        """The figures of the field with intervals over people, where it is known who they are."""
+        pairs = self.pairs
+        known = pairs.identities is not None and pairs.identities > 1
+        return summarize(
+            self.distances,
+            pairs.same,
+            pairs.first if known else None,
+            pairs.second if known else None,
+            labels=pairs.labels,
+            threshold=self.threshold if math.isfinite(self.threshold) else None,
+        )
 
     @property
     def false_accepts(self) -> float:
@@ -136,6 +153,19 @@ class Verification:
             "eer": self.eer,
             "quantized_accuracy": self.quantized.mean,
             "curve": curve_as_dict(roc(self.distances, self.pairs.same)),
+        }
+        return dict(without_nan(figures))
+
+    def summary_as_dict(self) -> dict[str, Any]:
+        """Return the figures with intervals as JSON has them: None where there is no number."""
+        summary = self.summary
+        figures = {
+            "confidence": summary.confidence,
+            "identities": summary.identities,
+            "figures": {
+                key: dataclasses.asdict(figure) | {"interval": list(figure.interval)}
+                for key, figure in summary.figures.items()
+            },
         }
         return dict(without_nan(figures))
 

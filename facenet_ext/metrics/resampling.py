@@ -149,7 +149,15 @@ class Replicates:
         Returns:
             [2, len(fmr)], the lower and the upper ends.
         """
-        ends = [interval_of(self.fnmr_at_fmr(rate), confidence=confidence) for rate in fmr]
+        ends = [
+            interval_of(
+                self.fnmr_at_fmr(rate),
+                confidence=confidence,
+                independent=self.independent[0],
+                kind="rate",
+            )
+            for rate in fmr
+        ]
         clipped: NDArray[np.float64] = np.clip(np.array(ends).reshape(-1, 2).T, 0, 1)
         return clipped
 

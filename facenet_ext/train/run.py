@@ -189,7 +189,8 @@ def _report(
     if verification is None:
         raise RuntimeError("validation must come before the report")
     console.print(table(verification))
-    write_json(folder / METRICS, {"steps": steps} | verification.as_dict())
+    figures = verification.as_dict() | {"summary": verification.summary_as_dict()}
+    write_json(folder / METRICS, {"steps": steps} | figures)
     draw_all(folder, verification, module.history, batches.data.val)
     console.print(f"metrics.json, pictures and checkpoints are in {folder}", soft_wrap=True)
     if batches.data.val.are_images and module.options.data.data != "digits":
