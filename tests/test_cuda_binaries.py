@@ -42,7 +42,7 @@ INSTRUCTIONS: list[tuple[str, range, set[str]]] = [
     (r"SuccessorFewEpilogue", range(90, 120), {"VIADDMNMX.U32"}),
 ]
 
-# What nearly every tile of the searches takes: at most so many instructions of a warp, a few per
+# The fast path of a tile in the searches: at most so many instructions of a warp, a few per
 # cent more than they are, and at least so many blocks that share a multiprocessor.
 HOT_PATHS: dict[str, tuple[int, int]] = {
     "successor few, bfloat16, D = 128": (970, 3),
