@@ -316,19 +316,11 @@ def test_conversions(plain: ctypes.CDLL) -> None:
     words = torch.cat([words, words & -0x8000, words & -0x1000, words % (1 << 24) + 0x38000000])
     x = words.view(torch.float32)
     b, f = (torch.empty(len(x), dtype=torch.int16) for _ in range(2))
-    t = torch.empty(len(x), dtype=torch.int32)
-    plain.convert(pointer(x), ctypes.c_longlong(len(x)), pointer(b), pointer(f), pointer(t))
+    plain.convert(pointer(x), ctypes.c_longlong(len(x)), pointer(b), pointer(f))
     for actual, dtype in ((b, torch.bfloat16), (f, torch.float16)):
         torch.testing.assert_close(
             actual.view(dtype).float(), x.to(dtype).float(), equal_nan=True, rtol=0, atol=0
         )
-    kept = ~x.isnan() & (x.abs() < 3e38)
-    rounded = t.view(torch.float32)[kept].double()
-    half_unit = torch.exp2(torch.frexp(x[kept].double()).exponent.clamp(min=-125).double() - 12)
-    assert ((t & 0x1FFF)[kept] == 0).all()
-    assert ((rounded - x[kept].double()).abs() <= half_unit).all()
-    tie = (words & 0x1FFF)[kept] == 0x1000
-    assert (rounded.abs() > x[kept].abs().double())[tie].all(), "ties go away from zero"
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 64), (0, 8), (8, 20), (60, 64), (5, 5)])

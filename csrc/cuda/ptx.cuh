@@ -87,13 +87,6 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (
       "r"(b[1]));
 }
 
-// x rounded to the nearest TF32, ties away from zero, as the bits of a float32.
-__device__ __forceinline__ uint32_t to_tf32(float x) {
-  uint32_t bits = 0;
-  FACENET_FROM_SM80("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(bits) : "f"(x));
-  return bits;
-}
-
 // min(a + b, c), modulo 2^32: one instruction on sm_90 and later, two below.
 __device__ __forceinline__ uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) {
   return __viaddmin_u32(a, b, c);

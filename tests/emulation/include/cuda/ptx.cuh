@@ -40,14 +40,6 @@ __forceinline__ void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (&a)[4],
   emulation::multiply_matrices(emulation::MatrixType::kTf32, c, a, b);
 }
 
-// Half a unit of the last place that is kept is added to the magnitude.
-inline uint32_t to_tf32(float x) {
-  emulation::require_capability(80, "cvt.rna.tf32");
-  if (x != x) return 0x7fffffff;
-  const uint32_t bits = emulation::float_to_bits(x);
-  return (bits & 0x7f800000) == 0x7f800000 ? bits : (bits + 0x1000) & ~0x1fffu;
-}
-
 inline uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) { return __viaddmin_u32(a, b, c); }
 
 template <class Word>
