@@ -44,6 +44,7 @@ class SuccessorFewEpilogue {
   __device__ bool begin(int32_t first_anchor) {
     static_assert(Loop::kThreads <= 32 * UndecidedQueue::kMostWarps, "a queue for each warp");
     first_anchor_ = first_anchor;
+    queue_.begin(first_anchor);
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
       const int32_t i = first_anchor + row;
@@ -73,12 +74,9 @@ class SuccessorFewEpilogue {
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
-    uint64_t undecided = 0;  // bit 8 * r + c
-    int r = 0;
     for_each_row_of_negatives<Loop>(
         pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
-          const int at = 8 * r++;
           const uint4 four = reinterpret_cast<const uint4*>(offsets<Loop>())[row];
           const uint32_t offset_of[kMost] = {four.x, four.y, four.z, four.w};
           bool improves = false;
@@ -92,19 +90,18 @@ class SuccessorFewEpilogue {
           const uint32_t high = farthest.best(bits);
           const bool farther = farthest.improves(row, high);
           if (!(improves | farther)) return;
-          if (improves) undecided |= uint64_t(offer<Loop>(row, i, bits, index_of)) << at;
+          if (improves) offer<Loop>(row, i, bits, index_of);
           if (farther) farthest.offer(row, i, bits, high, index_of);
         });
-    queue_.add<Loop>(undecided, first_anchor_, first_candidate);
+    queue_.settle();
   }
 
  private:
-  // Of each bucket the closest of this thread's row. Returns the columns that are undecided. Loops:
-  // few improve, and the code should stay small.
+  // Of each bucket the closest of this thread's row. Loops: few improve, and the code should stay
+  // small.
   template <class Loop, class IndexOf>
-  __device__ __forceinline__ uint32_t offer(int row, int32_t i, const uint32_t (&bits)[8],
-                                            const IndexOf& index_of) const {
-    uint32_t undecided = 0;
+  __device__ __forceinline__ void offer(int row, int32_t i, const uint32_t (&bits)[8],
+                                        const IndexOf& index_of) const {
 #pragma unroll 1
     for (int k = 0; k < kThresholds; ++k) {
       const int at = kMost * row + k;
@@ -118,7 +115,7 @@ class SuccessorFewEpilogue {
         const int c = __ffs(int(passing)) - 1;
         const uint32_t d = pick(bits, c);
         if (value_of(d) <= band_ends<Loop>()[at]) {
-          undecided |= 1u << c;
+          queue_.add(row, index_of(c));
         } else if (d <= uint32_t(closest >> 32)) {
           closest = min(closest, closer_key(value_of(d), index_of(c)));
         }
@@ -127,7 +124,6 @@ class SuccessorFewEpilogue {
       offer_key(to_.key + to_.slots.offset[i] + k, closest);
       atomicMin(bounds<Loop>() + at, uint32_t(closest >> 32) + offset);
     }
-    return undecided;
   }
 
   template <class Loop>

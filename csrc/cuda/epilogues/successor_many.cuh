@@ -10,8 +10,8 @@
 // Where distances come from products, a pair in the band around a threshold is left to
 // UndecidedQueue. The cells of the bands therefore stay open, even if the keys are smaller.
 //
-// Shared memory: the queue; per row of the tile kCells cells, their scale and shift, half a band's
-// width and the farthest's bound.
+// Shared memory: the queue; per row of the tile kCells cells, their scale and shift, and the
+// farthest's bound.
 #pragma once
 
 #include "cuda/epilogues/negatives.cuh"
@@ -30,7 +30,7 @@ class SuccessorManyEpilogue {
   static constexpr int kLongestPause = 16;    // tiles between two makings of the tables
 
   __host__ __device__ static constexpr int shared_bytes(int rows) {
-    return UndecidedQueue::kSharedBytes + (kStride + 3) * rows * int(sizeof(float)) +
+    return UndecidedQueue::kSharedBytes + (kStride + 2) * rows * int(sizeof(float)) +
            Extremum<true>::shared_bytes(rows);
   }
 
@@ -45,15 +45,16 @@ class SuccessorManyEpilogue {
   __device__ bool begin(int32_t first_anchor) {
     static_assert(Loop::kThreads <= 32 * UndecidedQueue::kMostWarps, "a queue for each warp");
     first_anchor_ = first_anchor;
+    queue_.begin(first_anchor);
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
     for (int row = int(threadIdx.x); row < Loop::kTileRows; row += Loop::kThreads) {
       const int32_t i = first_anchor + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
       farthest.begin_row(row, i, count > 0);
-      float scale = 0, shift = 0, band = 0;
+      float scale = 0, shift = 0;
       if (count > 0) {
         const float* t = to_.threshold + to_.slots.offset[i];
-        band = undecided_within(to_, pairs_, i, t[0], t[count - 1]);
+        const float band = undecided_within(to_, pairs_, i, t[0], t[count - 1]);
         // From the second cell to the last; what lies below falls into the first. A range too small
         // to be divided by, or not finite, is one cell.
         const float first = t[0] - band, range = t[count - 1] - first;
@@ -65,7 +66,6 @@ class SuccessorManyEpilogue {
       }
       scales<Loop>()[row] = scale;
       shifts<Loop>()[row] = shift;
-      bands<Loop>()[row] = band;
     }
     __syncthreads();
     make_tables<Loop>();
@@ -75,12 +75,9 @@ class SuccessorManyEpilogue {
   template <class Loop>
   __device__ void consume(int32_t first_candidate, const ThreadTile<float>& tile) {
     Extremum<true> farthest(to_.farthest, farthest_shared<Loop>());
-    uint64_t undecided = 0;  // bit 8 * r + c
-    int r = 0;
     for_each_row_of_negatives<Loop>(
         pairs_, first_anchor_, first_candidate, tile,
         [&](int row, int32_t i, const uint32_t (&bits)[8], const auto& index_of) {
-          const int at = 8 * r++;
           const float scale = scales<Loop>()[row], shift = shifts<Loop>()[row];
           const float* cells = tables<Loop>() + kStride * row;
           bool improves = false;
@@ -94,10 +91,10 @@ class SuccessorManyEpilogue {
           const uint32_t high = farthest.best(bits);
           const bool farther = farthest.improves(row, high);
           if (!(improves | farther)) return;
-          if (improves) undecided |= uint64_t(offer<Loop>(row, i, bits, index_of)) << at;
+          if (improves) offer<Loop>(row, i, bits, index_of);
           if (farther) farthest.offer(row, i, bits, high, index_of);
         });
-    queue_.add<Loop>(undecided, first_anchor_, first_candidate);
+    queue_.settle();
     if (++tiles_ == next_tables_) {
       next_tables_ += min(tiles_, kLongestPause);
       __syncthreads();  // all are done with the old ones
@@ -113,19 +110,17 @@ class SuccessorManyEpilogue {
     return int(bits_of(fmaf(place, float(kCells - 1), 8388608.0f)) - bits_of(8388608.0f));
   }
 
-  // Takes a second look at a thread's row, and returns the columns that are undecided. The lanes of
-  // a warp search together, each for the next of its passing pairs. A loop: few pass, and its code
-  // should stay small.
+  // Takes a second look at a thread's row. The lanes of a warp search together, each for the next
+  // of its passing pairs. A loop: few pass, and its code should stay small.
   template <class Loop, class IndexOf>
-  __device__ __forceinline__ uint32_t offer(int row, int32_t i, const uint32_t (&bits)[8],
-                                            const IndexOf& index_of) const {
+  __device__ __forceinline__ void offer(int row, int32_t i, const uint32_t (&bits)[8],
+                                        const IndexOf& index_of) const {
     const float scale = scales<Loop>()[row], shift = shifts<Loop>()[row];
-    const float band = bands<Loop>()[row];
     const float* const cells = tables<Loop>() + kStride * row;
-    uint32_t undecided = 0;
     const int64_t offset = to_.slots.offset[i];
     const int32_t count = to_.threshold_count[i];
     const float* const t = to_.threshold + offset;
+    const float band = undecided_within(to_, pairs_, i, t[0], t[count - 1]);
     const float first = t[0] - band;
     uint32_t passing = 0;
     // Not unrolled, or the compiler makes this mask for rows too in which nothing passes.
@@ -141,12 +136,11 @@ class SuccessorManyEpilogue {
       const int64_t bucket = successor_bucket(t, count, d);
       if ((bucket >= 0 && d - t[bucket] < band) ||
           (bucket + 1 < count && t[bucket + 1] - d <= band && band > 0.0f)) {
-        undecided |= 1u << c;
+        queue_.add(row, index_of(c));
       } else if (bucket >= 0) {
         offer_key(to_.key + offset + bucket, closer_key(d, index_of(c)));
       }
     }
-    return undecided;
   }
 
   // A warp per row, a lane per bucket: the interval (threshold, best so far] opens its cells.
@@ -159,14 +153,16 @@ class SuccessorManyEpilogue {
       __syncwarp();
       const int32_t i = first_anchor_ + row;
       const int32_t count = i < pairs_.anchors.count ? to_.threshold_count[i] : 0;
-      const int64_t offset = count > 0 ? to_.slots.offset[i] : 0;
+      if (count == 0) continue;
+      const int64_t offset = to_.slots.offset[i];
+      const float* const t = to_.threshold + offset;
       const float scale = scales<Loop>()[row], shift = shifts<Loop>()[row];
-      const float band = bands<Loop>()[row];
+      const float band = undecided_within(to_, pairs_, i, t[0], t[count - 1]);
       for (int32_t k = lane; k < count; k += 32) {
-        const float threshold = to_.threshold[offset + k];
+        const float threshold = t[k];
         const float low = threshold - band;
         const uint64_t key = load_relaxed(to_.key + offset + k);
-        const float end = k + 1 < count ? to_.threshold[offset + k + 1] : INFINITY;
+        const float end = k + 1 < count ? t[k + 1] : INFINITY;
         const float high = fmaxf(key == kNoKey ? end : closer_key_distance(key), threshold + band);
         if (!(high > low)) continue;
         const int to = cell(high, scale, shift);
@@ -194,12 +190,8 @@ class SuccessorManyEpilogue {
     return scales<Loop>() + Loop::kTileRows;
   }
   template <class Loop>
-  __device__ float* bands() const {
-    return shifts<Loop>() + Loop::kTileRows;
-  }
-  template <class Loop>
   __device__ unsigned char* farthest_shared() const {
-    return reinterpret_cast<unsigned char*>(bands<Loop>() + Loop::kTileRows);
+    return reinterpret_cast<unsigned char*>(shifts<Loop>() + Loop::kTileRows);
   }
 
   const Arguments& to_;
