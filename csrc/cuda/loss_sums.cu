@@ -11,7 +11,8 @@ constexpr int kReduceWarps = kReduceThreads / 32;
 template <class T, class Count>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_losses(const LossSums<T, Count> sums, const int32_t anchors, const Reduction how,
-                  const RowFlags* flags, const ClassSizes* sizes, const ReducedLoss<T> to) {
+                  const RowFlags* flags, const ClassSizes* sizes, T* loss_out, T* scale_out,
+                  double* totals_out) {
   __shared__ T losses[kReduceWarps];
   __shared__ int64_t triplet_counts[kReduceWarps], nonzero_counts[kReduceWarps];
   T loss = 0;
@@ -42,11 +43,11 @@ __global__ void __launch_bounds__(kReduceThreads)
   if (how == Reduction::kMean) divisor = T(triplets > 0 ? triplets : 1);
   if (how == Reduction::kMeanNonzero) divisor = T(nonzero > 0 ? nonzero : 1);
   if (flags->not_finite != 0 || sizes->over_the_bound != 0) divisor = loss = T(NAN);
-  *to.loss = loss / divisor;
-  *to.scale = T(1) / divisor;
-  to.totals[0] = double(loss);
-  to.totals[1] = double(triplets);
-  to.totals[2] = double(nonzero);
+  *loss_out = loss / divisor;
+  *scale_out = T(1) / divisor;
+  totals_out[0] = double(loss);
+  totals_out[1] = double(triplets);
+  totals_out[2] = double(nonzero);
 }
 
 }  // namespace
@@ -56,7 +57,7 @@ void reduce(const Device& device, const Sizes& sizes, const LossSums<T, Count>& 
             int32_t anchors, Reduction how, const RowFlags* flags, const ClassSizes* class_sizes,
             const ReducedLoss<T>& to) {
   launch("reduce_losses", sizes, device.stream(), {1, kReduceThreads}, reduce_losses<T, Count>,
-         sums, anchors, how, flags, class_sizes, to);
+         sums, anchors, how, flags, class_sizes, to.loss, to.scale, to.totals);
 }
 
 template void reduce(const Device&, const Sizes&, const LossSums<float, int32_t>&, int32_t,
