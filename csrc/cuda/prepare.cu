@@ -166,9 +166,9 @@ bool wants_products(const Device& device, const Rows<float>& anchors,
   const auto aligned = [&](const Rows<float>& rows) {
     return rows.aligned && rows.dim * bytes % 16 == 0;
   };
-  // MmaLoop counts the bytes of 64 rows in 32 bits.
+  // MmaLoop counts the bytes of a tile in 32 bits.
   const int64_t chunks = chunks_of(anchors.dim, int(bytes));
-  if (chunks * kPanelBytes > std::numeric_limits<int32_t>::max()) return false;
+  if (4 * chunks * kPanelBytes > std::numeric_limits<int32_t>::max()) return false;
   const double work = double(anchors.count) * double(candidates.count) * double(anchors.dim);
   return aligned(anchors) && aligned(candidates) && work >= kLeastWorkForProducts;
 }
