@@ -13,10 +13,11 @@ import pytest
 import torch
 from command_runs import Command, assert_told
 from small_runs import TINY
-from test_trials import write
+from test_trials import NFC, NFD, write
 
 import facenet_ext.train.run
 from facenet_ext.cli.train import main
+from facenet_ext.data.features import read_names
 from facenet_ext.data.images import read_image
 from facenet_ext.data.insightface_bin import read_bin
 from facenet_ext.embedding.loading import checkpoint_path, load_embedder
@@ -177,6 +178,15 @@ def test_probes_in_galleries(command: Command, world: Path, janus: Path) -> None
             sum(rank <= k for rank in ranks) / len(people) for k in range(1, len(people) + 1)
         ]
         assert found["cmc"] == pytest.approx(expected)
+        nearest = similar.max(1)
+        strangers = [nearest[person] for person in range(6) if person not in people]
+        identified = [
+            rank == 1 and nearest[person] > max(strangers)
+            for rank, person in zip(ranks, people, strict=True)
+        ]
+        for point in found["open_set"]:
+            assert point["false_alarms"] == 0, "one of four or less would be more than 0.1"
+            assert point["identified"] == pytest.approx(np.mean(identified))
         assert (found["known_probes"], found["unknown_probes"]) == (len(people), 6 - len(people))
     assert (first["gallery"], first["subjects"]) == ("ijbc_1N_gallery_G1.csv", 2)
     points = [point for found in (first, second) for point in found["open_set"]]
@@ -306,6 +316,7 @@ def test_trials_of_speakers(form: str, command: Command, voices: Path) -> None:
         "--data those are verified whom it has not seen"
     ]
     assert figures["images"] == (40 if form == "enrolled" else 30)
+    assert (str(Path("spk2utt").resolve()) in figures["command"]) == (form == "enrolled")
 
 
 def test_images_are_trials_too(command: Command, world: Path) -> None:
@@ -369,5 +380,7 @@ def test_features_have_names_and_fit_the_model(command: Command, voices: Path) -
         np.savez("v.npz", **(whole | change))
         result = evaluate(command, voices / "run", "--data", "v.npz", "--pairs", "trials")
         assert_told(result, told)
+    np.savez("v.npz", **(whole | {"names": np.array([NFC, NFD, "a"])}))
+    assert read_names("data", "v.npz", 3) == [NFC, NFC, "a"], "pieces of one utterance"
     result = evaluate(command, voices / "run", "--data", ".", "--pairs", "trials")
     assert_told(result, "--data .: the model embeds features; give an .npz of some")

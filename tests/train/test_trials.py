@@ -507,7 +507,11 @@ def test_identities_are_those_of_the_data_unless_a_trial_says_otherwise(tmp_path
     enrol = write(tmp_path / "e", "m a b")
     enrolled = trials_of(write(tmp_path / "t", "1 m a", "0 m c"), enrol)
     assert enrolled.identities([*"XXY"]).tolist() == [0, 0, 1]
-    assert enrolled.identities([*"XYZ"]).tolist() == [0, 0, 1], "a model of two speakers"
+    enrol = write(tmp_path / "e", "m b a", "n c")
+    mixed = trials_of(write(tmp_path / "t", "1 m a", "0 n e"), enrol)
+    assert mixed.templates.items == [*"bace"]
+    assert mixed.identities([*"XXYX"]).tolist() == [0, 1, 0, 0]
+    assert mixed.identities([*"WXYX"]).tolist() == [0, 1, 0, 2], "a model of two speakers"
 
 
 @pytest.mark.ci
