@@ -44,10 +44,10 @@ INSTRUCTIONS: list[tuple[str, range, set[str]]] = [
 # The fast path of a tile in the searches: at most so many instructions of a warp, a few per
 # cent more than they are, and at least so many blocks that share a multiprocessor.
 HOT_PATHS: dict[str, tuple[int, int]] = {
-    "successor few, bfloat16, D = 128": (970, 3),
-    "successor few, bfloat16, D = 512": (2230, 2),
-    "successor few, float32, D = 128": (3410, 2),
-    "successor many, bfloat16, D = 128": (1225, 3),
+    "successor few, bfloat16, D = 128": (985, 3),
+    "successor few, bfloat16, D = 512": (2330, 2),
+    "successor few, float32, D = 128": (3430, 2),
+    "successor many, bfloat16, D = 128": (1235, 3),
     "successor many, float32, D = 128": (3670, 2),
 }
 
