@@ -328,7 +328,7 @@ def record(quick: bool, tell: Callable[[str], None], path: Path | None = RESULTS
     scratch = Path(tempfile.mkdtemp(prefix="facenet-input-"))
     os.environ["XDG_CACHE_HOME"] = str(scratch / "cache")
     try:
-        rates = measure_rates(scratch, 2 if quick else 5, 4 if quick else 40, tell)
+        rates = measure_rates(scratch, 2 if quick else 5, 4 if quick else 80, tell)
         waiting = measure_waiting(scratch, 2 if quick else 8, tell)
         memory = measure_memory(scratch, 20_000 if quick else _RECORDS, tell)
     finally:

@@ -43,7 +43,7 @@ class FolderSet(IndexedSet):
 
     def name(self, row: int) -> str:
         """Return the path of the image's file under the root."""
-        folder = int(np.searchsorted(self._firsts, row, "right")) - 1
+        folder = int(self._firsts.searchsorted(row, "right")) - 1
         return f"{self._folders[folder]}/{self._names[row]}"
 
     def read(self, row: int) -> bytes:
