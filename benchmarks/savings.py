@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gc
 import multiprocessing
-import os
 import resource
 import statistics
 import timeit
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.cases import MARGIN
 from benchmarks.plain_torch import Function
@@ -26,7 +24,7 @@ from facenet_ext.common.console import make_console
 _ROWS, _DIM = 8192, 128
 _CHUNKS = (None, 8192, 4096, 2048, 1024)
 _NETWORKS = ("iresnet50", "iresnet100")
-_IMAGES, _SIZE = 8, 112
+_IMAGES, _SIZE = 4, 112
 _REPEATS = 3
 
 
@@ -59,10 +57,6 @@ def chunks(kind: str) -> Iterator[str]:
         )
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _step(network: str, checkpointing: bool) -> tuple[float, float]:
     """Bytes that an image keeps between the forward and the backward; processor time of a step."""
     from facenet_ext.cli.train_options import parse
@@ -71,22 +65,27 @@ def _step(network: str, checkpointing: bool) -> tuple[float, float]:
     torch.set_num_threads(1)
     arguments = ["--data", "images", "--model", network, "--channels", "3", "--precision"]
     arguments += ["32-true", "--image-size", str(_SIZE), "--input-size", str(_SIZE)]
-    arguments += ["--activation-checkpointing", str(checkpointing).lower()]
+    arguments += ["--members", "1", "--activation-checkpointing", str(checkpointing).lower()]
     options = parse(arguments, "benchmarks").options
     module = EmbeddingModule(options, (3, _SIZE, _SIZE), steps=1)
     size = options.data.input_size
     images = torch.randn(_IMAGES, 3, size, size).to(memory_format=torch.channels_last)
-    kept, seconds = [], []
-    for _ in range(1 + _REPEATS):  # the first one makes the gradients
-        gc.collect()
-        before, used = _resident(), resource.getrusage(resource.RUSAGE_SELF)
-        embeddings = module.network(images)
-        kept.append((_resident() - before) / _IMAGES)
-        embeddings.sum().backward()
+
+    def kept_by(count: int) -> int:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            embeddings = module.network(images[:count])
+        del embeddings  # what it kept was counted as it was allocated
+        return sum(event.self_cpu_memory_usage for event in profiled.key_averages())
+
+    half = _IMAGES // 2
+    kept = (kept_by(_IMAGES) - kept_by(half)) / half  # the weights' copies are in both
+    seconds = []
+    for _ in range(_REPEATS):
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        module.network(images).sum().backward()
         now = resource.getrusage(resource.RUSAGE_SELF)
         seconds.append(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
-        del embeddings
-    return max(kept), statistics.median(seconds[1:])
+    return kept, statistics.median(seconds)
 
 
 def activations(network: str) -> str:

@@ -94,6 +94,7 @@ def cover(population: Population, times: int, identities: int, pairs: int) -> di
     return {key: count / times for key, count in hits.items()}
 
 
+@pytest.mark.ci
 def test_an_interval_of_95_percent_has_the_figure_of_all_people_as_often() -> None:
     covered = cover(Population(0.6, 0.4, 1.8), times=200, identities=150, pairs=8)
     # 2,600 intervals of 13 figures, of which 200 simulations are independent.
@@ -114,6 +115,7 @@ def test_every_figure_is_covered(effects: tuple[float, float, float]) -> None:
     ), covered
 
 
+@pytest.mark.ci
 def test_intervals_of_pairs_would_be_too_narrow() -> None:
     """Where people differ, drawing pairs anew says too much; drawing people does not."""
     population = Population(1.2, 0.8, 1.5)

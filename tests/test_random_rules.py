@@ -287,6 +287,7 @@ def test_modules_draw_from_the_default_generator(negatives: str) -> None:
     torch.testing.assert_close(loss(x, y), triplet_loss(x, expected, 0.4))
 
 
+@pytest.mark.ci
 def test_every_label_layout_and_class_size() -> None:
     """Classes of one, of 70 and of all."""
     for layout in ("one_class", "all_different", "uneven", "halves"):

@@ -338,6 +338,7 @@ def test_a_full_disk_is_told(
 STRAIGHT = [*EVERYTHING, "--mine-every", "3", "--mined-triplets", "2", "--evaluations", "2"]
 
 
+@pytest.mark.ci
 def test_a_run_is_the_same_wherever_its_images_are(
     facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_it_trains_on_the_unit_sphere_with_the_options_that_it_names(nets: Path)
     assert found.mean.shape == (8,), "the inputs of the last layer"
 
 
+@pytest.mark.ci
 def test_every_command_uses_it(nets: Path, command: Command) -> None:
     model, faces = ["--checkpoint", nets / "old", *OWN], nets / "faces"
     images = sorted(faces.glob("Person_00/*"))
