@@ -87,6 +87,7 @@ def test_two_processes_do_what_one_does(everything: Path, faces: Path, tmp_path:
     assert found[0] == found[1]
 
 
+@pytest.mark.ci
 def test_a_run_of_two_processes_goes_on_with_three_and_with_one(
     everything: Path, faces: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_run_of_two_processes_goes_on_with_three_and_with_one(
     assert_same_run(tmp_path / "run", everything)
 
 
+@pytest.mark.ci
 def test_a_network_without_batch_statistics_in_micro_batches(faces: Path, tmp_path: Path) -> None:
     options = [*TINY, *PLAIN, "--data", faces]
     succeed(train(1, tmp_path, *options, "--output", "one"))
