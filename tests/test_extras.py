@@ -80,6 +80,7 @@ def test_a_command_without_its_packages(
     )
 
 
+@pytest.mark.ci
 def test_the_core_alone_says_what_networks_cost() -> None:
     """``facenet models`` where torch and NumPy are all that is installed."""
     code = """

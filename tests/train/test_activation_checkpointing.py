@@ -124,6 +124,7 @@ def test_a_run_takes_the_option(facenet: Facenet) -> None:
     assert "--sync-batch-norm and --activation-checkpointing" in err
 
 
+@pytest.mark.ci
 def test_arcfaces_network_trains_in_bfloat16(facenet: Facenet) -> None:
     options = ["--model", "iresnet18", "--precision", "bf16-mixed", "--max-steps", 2]
     status, _, err = facenet(*options, "--activation-checkpointing", "true", "--output", "run")

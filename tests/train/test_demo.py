@@ -26,6 +26,7 @@ sys.path.append(str(ROOT))
 from examples import demo  # noqa: E402
 
 
+@pytest.mark.ci
 def test_the_demo_goes_from_images_to_clusters_of_people_it_has_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
