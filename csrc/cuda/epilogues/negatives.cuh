@@ -8,7 +8,7 @@ namespace facenet::cuda {
 
 // Calls f(row of the tile, anchor, bits of its 8 distances, index_of). index_of(c) is the caller's
 // row of column c. Pairs of one class, columns beyond the last and distances that are NaN have the
-// bits kNoPair. Every lane of a warp calls f for all of its 8 rows, so that f may vote.
+// bits kNoPair. Every lane of a warp calls f for all of its 8 rows.
 // f itself must reject rows that take no part, by the bounds that it has for them. Those beyond the
 // last anchor are such rows.
 template <class Loop, class F>

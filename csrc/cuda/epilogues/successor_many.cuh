@@ -110,8 +110,7 @@ class SuccessorManyEpilogue {
     return int(bits_of(fmaf(place, float(kCells - 1), 8388608.0f)) - bits_of(8388608.0f));
   }
 
-  // Takes a second look at a thread's row. The lanes of a warp search together, each for the next
-  // of its passing pairs. A loop: few pass, and its code should stay small.
+  // Takes a second look at a thread's row. Loops: few pairs pass, and the code should stay small.
   template <class Loop, class IndexOf>
   __device__ __forceinline__ void offer(int row, int32_t i, const uint32_t (&bits)[8],
                                         const IndexOf& index_of) const {

@@ -6,7 +6,7 @@
 // the least of all that was offered: it depends neither on the order of the pairs nor on how many
 // wait. Thus no list can overflow, whatever the rows, and memory does not grow with the undecided.
 //
-// Shared memory, for each warp: a count, and kRoom pairs of 5 bytes; 816 bytes.
+// Shared memory, for each of four warps: a count, and kRoom pairs of 5 bytes; 816 bytes in all.
 #pragma once
 
 #include "cuda/epilogues/successor.cuh"
@@ -53,7 +53,8 @@ class UndecidedQueue {
     anchor_[place] = uint8_t(tile_row);
   }
 
-  // By all lanes of a warp, after each tile.
+  // By all lanes of a warp, after each tile. None adds again before all have read the count: the
+  // next tile's products need the whole warp.
   __device__ void settle() const {
     __syncwarp();  // the pairs are there
     if (load_relaxed(count_) > uint32_t(to_.most_waiting)) measure_all();
