@@ -116,6 +116,7 @@ struct BandAnchors {
   const int64_t* offset;  // [M + 1]
   const int32_t* count;   // [M] positives; 0: the anchor takes no part
   const T* threshold;     // [slots]
+  const T* reach;         // [slots] of the k-th positive, from 0 on: see reach_of
 };
 
 // What the triplets of an anchor add up to, the hinge's share of the positives left out.

@@ -64,7 +64,8 @@ void extreme_positives(const Pairs<T>& pairs, Extremum<T> to, bool farthest) {
 
 template <class T>
 void successors(const Pairs<T>& pairs, Successors<T> to) {
-  stream_pairs(pairs, SuccessorEpilogue<T>{pairs, to, {pairs, to.farthest}});
+  const SuccessorPanels<T> panels(pairs, to);
+  stream_pairs(pairs, SuccessorEpilogue<T>{pairs, to, panels, {pairs, to.farthest}});
 }
 
 template <class T>

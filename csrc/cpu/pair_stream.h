@@ -14,6 +14,7 @@
 //
 // An epilogue is a class with
 //   static constexpr Which kWhich;
+//   static constexpr bool kByCandidate;  whether it reads tiles by candidates too
 //   void consume(const TileRanges<T, kWhich>& ranges);
 // `consume` goes through the ranges of candidates that kWhich asks for, anchor by anchor.
 #pragma once
@@ -39,7 +40,7 @@ inline constexpr int64_t kDepth = 64;
 #if defined(__AVX512F__)
 inline constexpr int kRows = 8, kCols = 3;  // 24 of 32 registers
 #else
-inline constexpr int kRows = 4, kCols = 2;  // 8 of 16 registers
+inline constexpr int kRows = 6, kCols = 2;  // 12 of 16, two candidates, an anchor, a difference
 #endif
 
 template <class T>
@@ -141,6 +142,13 @@ inline void transpose_tile(const Tile<T>& tile, Tile<T>& out) {
   }
 }
 
+// Whether a tile has no pair of one class. Classes ascend with their anchors.
+template <class T>
+inline bool classes_apart(const Pairs<T>& pairs, int64_t p, int64_t q) {
+  const int64_t first = p * kPanel, last = std::min(first + kPanel, pairs.anchors.rows) - 1;
+  return pairs.class_end[last] <= q * kPanel || pairs.class_begin[first] >= (q + 1) * kPanel;
+}
+
 // The rows of a tile (anchors of panel p, candidates of panel q), cut at the borders of each
 // anchor's class.
 template <class T, Which kWhich>
@@ -148,6 +156,7 @@ struct TileRanges {
   const Pairs<T>& pairs;
   int64_t p, q;
   const Tile<T>& tile;
+  const Tile<T>* by_candidate;  // the same transposed, if the epilogue wants it
 
   int64_t first_anchor() const { return p * kPanel; }
   int64_t first_candidate() const { return q * kPanel; }
@@ -159,6 +168,14 @@ struct TileRanges {
     const int64_t first = first_candidate();
     const int64_t last = std::min(first + kPanel, pairs.candidates.rows);
     const int64_t anchors = std::min<int64_t>(kPanel, pairs.anchors.rows - first_anchor());
+    if constexpr (kWhich == Which::kNegatives) {
+      if (classes_apart(pairs, p, q)) {
+        for (int64_t r = 0; r < anchors; ++r) {
+          f(first_anchor() + r, first, int(last - first), tile.d[r]);
+        }
+        return;
+      }
+    }
     for (int64_t r = 0; r < anchors; ++r) {
       const int64_t i = first_anchor() + r;
       const T* d = tile.d[r];
@@ -223,7 +240,7 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
         while (rows.begin < rows.end && !reaches(rows.end - 1)) --rows.end;
         if (rows.begin == rows.end) continue;
         compute_tile(pairs, p, q, rows, tile);
-        epilogue.consume({pairs, p, q, tile});
+        epilogue.consume({pairs, p, q, tile, nullptr});
       }
     });
     return;
@@ -247,16 +264,17 @@ void stream_pairs(const Pairs<T>& pairs, const Epilogue& prototype) {
       const int64_t q = begin + (step + p) % (end - begin);
       compute_tile(pairs, p, q, RowRange(), tile);
       if constexpr (Epilogue::kWhich == Which::kOnce) {  // no anchor's state to lock
-        epilogue.consume({pairs, p, q, tile});
+        epilogue.consume({pairs, p, q, tile, nullptr});
         continue;
       }
+      const bool both = symmetric && p != q && q < p_count;
+      if (both || Epilogue::kByCandidate) transpose_tile(tile, transposed);
       locks.lock(p);
-      epilogue.consume({pairs, p, q, tile});
+      epilogue.consume({pairs, p, q, tile, &transposed});
       locks.unlock(p);
-      if (symmetric && p != q && q < p_count) {
-        transpose_tile(tile, transposed);
+      if (both) {
         locks.lock(q);
-        epilogue.consume({pairs, q, p, transposed});
+        epilogue.consume({pairs, q, p, transposed, &tile});
         locks.unlock(q);
       }
     }

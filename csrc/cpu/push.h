@@ -9,9 +9,10 @@
 //   using Arguments;
 //   explicit Weights(const Arguments&);   one for each panel of rows
 //   bool weigh(p, q, weights)             whether any weight is not 0
+//   void finish(p)                        after the last column
 // `weigh` computes the tile of row panel p and column panel q as it likes (compute_tile), and
-// leaves its weights as [column][row]. It may also add to statistics of the rows of p. What only
-// has statistics returns false, and gets no gradient to fill.
+// leaves its weights as [column][row]. It may also add to statistics of the rows of p, the last of
+// them in `finish(p)`. What only has statistics returns false, and gets no gradient to fill.
 #pragma once
 
 #include "cpu/pair_stream.h"
@@ -22,7 +23,7 @@ namespace facenet::FACENET_ISA {
 #if defined(__AVX512F__)
 inline constexpr int kDepthRows = 4, kPushCols = 3;  // 24 of 32, and a weight for each vector
 #else
-inline constexpr int kDepthRows = 2, kPushCols = 2;  // 8 of 16
+inline constexpr int kDepthRows = 3, kPushCols = 2;  // 12 of 16
 #endif
 
 // g[k][r] -= sum over the given columns c of w[c][r] * (x[k][r] - y[k][c]), panels depth-major.
@@ -100,6 +101,7 @@ void push(const Panels<T>& x, const Panels<T>& y, const typename Weights::Argume
     for (int64_t q = 0; q < q_count; ++q) {
       if (of.weigh(p, q, weights)) push_tile(x.panel(p), y.panel(q), weights, x.dim, sum);
     }
+    of.finish(p);
     if (sum == nullptr) return;
     for (int64_t r = 0; r < kPanel && p * kPanel + r < x.rows; ++r) {
       T* row = gradient + int64_t(order[p * kPanel + r]) * x.dim;

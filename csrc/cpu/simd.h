@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -38,23 +39,34 @@ struct VectorOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
   typedef int32_t index __attribute__((vector_size(kVectorBytes)));
   typedef double doubles __attribute__((vector_size(2 * kVectorBytes)));
+  typedef uint32_t bits __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
   typedef int64_t index __attribute__((vector_size(kVectorBytes)));
   typedef type doubles;
+  typedef uint64_t bits __attribute__((vector_size(kVectorBytes)));
 };
 template <class T>
 using Vec = typename VectorOf<T>::type;
 template <class T>
 using Index = typename VectorOf<T>::index;
 template <class T>
+using Bits = typename VectorOf<T>::bits;  // of numbers, as integers without a sign
+template <class T>
 using Doubles = typename VectorOf<T>::doubles;  // one for each lane
 
 template <class T>
 inline Vec<T> load(const T* p) {
   Vec<T> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T>
+inline Index<T> load_index(const void* p) {
+  Index<T> v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
@@ -182,13 +194,16 @@ inline uint32_t inside(Vec<T> x, Vec<T> low, Vec<T> high) {
 #endif
 }
 
-// Vectors that are tested together, for one branch on the outcome: 48 floats on AVX-512.
-inline constexpr int kGroup = 3;
+// Vectors that are tested together, for one branch on the outcome: 48 floats on AVX-512 and AVX2.
+inline constexpr int kGroup = kVectorBytes == 64 ? 3 : 6;
 
-// The lanes of a group's vectors as one mask.
-template <class T>
-inline uint64_t join(const uint32_t (&lanes)[kGroup]) {
-  return lanes[0] | uint64_t(lanes[1]) << W<T> | uint64_t(lanes[2]) << 2 * W<T>;
+// The lanes of some vectors as one mask.
+template <class T, int kVectors>
+inline uint64_t join(const uint32_t (&lanes)[kVectors]) {
+  uint64_t all = lanes[0];
+#pragma GCC unroll 6
+  for (int v = 1; v < kVectors; ++v) all |= uint64_t(lanes[v]) << v * W<T>;
+  return all;
 }
 
 #if defined(__AVX512F__)
@@ -264,6 +279,81 @@ inline Index<T> add_where_above(Index<T> i, Vec<T> x, Vec<T> value, int step) {
 #endif
 }
 
+// The lanes of a comparison, as the instruction set likes to keep them.
+#if defined(__AVX512F__)
+template <class T>
+using Lanes = uint32_t;
+#else
+template <class T>
+using Lanes = Index<T>;
+#endif
+
+// x >= value
+template <class T>
+inline Lanes<T> at_least(Vec<T> x, Vec<T> value) {
+#if defined(__AVX512F__)
+  return greater_equal(x, value);
+#else
+  return (Index<T>)(x >= value);
+#endif
+}
+
+// The lanes where a and b differ.
+template <class T>
+inline uint32_t different(Bits<T> a, Bits<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    return _mm512_cmpneq_epi32_mask((__m512i)a, (__m512i)b);
+  } else {
+    return _mm512_cmpneq_epi64_mask((__m512i)a, (__m512i)b);
+  }
+#elif defined(__AVX2__)
+  const auto same = a == b;
+  return sizeof(T) == 4 ? ~_mm256_movemask_ps((__m256)same) & 0xff
+                        : ~_mm256_movemask_pd((__m256d)same) & 0xf;
+#elif defined(__SSE2__)
+  const auto same = a == b;
+  return sizeof(T) == 4 ? ~_mm_movemask_ps((__m128)same) & 0xf
+                        : ~_mm_movemask_pd((__m128d)same) & 0x3;
+#else
+  uint32_t lanes = 0;
+  for (int l = 0; l < W<T>; ++l) lanes |= uint32_t(a[l] != b[l]) << l;
+  return lanes;
+#endif
+}
+
+// count + 1 in the given lanes.
+template <class T>
+inline Index<T> add_one(Index<T> count, Lanes<T> lanes) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    return (Index<T>)_mm512_mask_sub_epi32((__m512i)count, __mmask16(lanes), (__m512i)count,
+                                           _mm512_set1_epi32(-1));
+  } else {
+    return (Index<T>)_mm512_mask_sub_epi64((__m512i)count, __mmask8(lanes), (__m512i)count,
+                                           _mm512_set1_epi64(-1));
+  }
+#else
+  return count - lanes;
+#endif
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// For each choice of 8 lanes: their numbers, the chosen ones first.
+struct ChosenFirst {
+  uint8_t lanes[256][8];
+  constexpr ChosenFirst() : lanes() {
+    for (int chosen = 0; chosen < 256; ++chosen) {
+      int size = 0;
+      for (int l = 0; l < 8; ++l) {
+        if (chosen >> l & 1) lanes[chosen][size++] = uint8_t(l);
+      }
+    }
+  }
+};
+inline constexpr ChosenFirst kChosenFirst;
+#endif
+
 // Stores the chosen lanes one after the other, with up to W entries of scratch behind them;
 // returns how many.
 template <class T, class Entry>
@@ -277,6 +367,15 @@ inline int store_lanes(Entry* to, Index<T> values, uint32_t lanes) {
   }
   return __builtin_popcount(lanes);
 #else
+#if defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
+    const __m256i order = _mm256_cvtepu8_epi32(_mm_loadl_epi64(
+        reinterpret_cast<const __m128i*>(kChosenFirst.lanes[lanes])));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm256_permutevar8x32_epi32((__m256i)values, order));
+    return __builtin_popcount(lanes);
+  }
+#endif
   int count = 0;
   for (int l = 0; l < W<T>; ++l) {
     to[count] = Entry(values[l]);

@@ -23,12 +23,13 @@ struct BandSlots {
   PositiveSlots<T> positives;
   Buffer<int32_t> rank;  // [slots] of each positive; its place among the thresholds is one more
   Buffer<T> threshold;
+  Buffer<T> reach;
   Buffer<int32_t> entering;
   Buffer<T> weight;  // [slots] by place: triplets of the positive, or the sum of their slopes
   Buffer<double> negatives;
   Buffer<int64_t> active, counted;
 
-  explicit BandSlots(const PairSet<T>& set)
+  BandSlots(const PairSet<T>& set, T margin)
       : positives(set.anchors().count()),
         negatives(set.anchors().count()),
         active(set.anchors().count()),
@@ -37,6 +38,7 @@ struct BandSlots {
     const int64_t anchors = set.anchors().count(), slots = positives.offset[anchors];
     rank = Buffer<int32_t>(slots);
     threshold = Buffer<T>(slots);
+    reach = Buffer<T>(slots);
     entering = Buffer<int32_t>(slots);
     weight = Buffer<T>(slots);
     std::fill(entering.begin(), entering.end(), 0);
@@ -45,16 +47,17 @@ struct BandSlots {
     std::fill(active.begin(), active.end(), 0);
     std::fill(counted.begin(), counted.end(), 0);
     parallel_rows(anchors, kAnchorGrain, 20.0 * double(slots), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) sort_positives(i);
+      for (int64_t i = begin; i < end; ++i) sort_positives(i, margin);
     });
   }
 
   BandAnchors<T> anchors_of(const Pairs<T>& pairs) const {
-    return {&pairs, positives.offset.data(), positives.count.data(), threshold.data()};
+    return {&pairs, positives.offset.data(), positives.count.data(), threshold.data(),
+            reach.data()};
   }
 
  private:
-  void sort_positives(int64_t i) {
+  void sort_positives(int64_t i, T margin) {
     const int64_t begin = positives.offset[i], end = positives.offset[i + 1];
     if (begin == end) return;
     T* t = threshold.data() + begin;
@@ -63,6 +66,7 @@ struct BandSlots {
     rank_values(positives.d_ap.data() + begin, positives.count[i], rank.data() + begin);
     for (int64_t slot = begin; slot < begin + positives.count[i]; ++slot) {
       t[1 + rank[slot]] = positives.d_ap[slot];
+      reach[begin + rank[slot]] = reach_of(positives.d_ap[slot], margin);
     }
   }
 };
@@ -146,7 +150,7 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
       return t.numel() > 0 ? static_cast<T*>(t.data_ptr()) : nullptr;
     };
 
-    BandSlots<T> slots(batch.set);
+    BandSlots<T> slots(batch.set, T(arguments.margin));
     run_band(arguments, batch, slots, true, batch.set.self(), data(emb_out));
     if (arguments.ref_grad) run_band(arguments, batch, slots, false, true, data(ref_out));
     LossTotals sum = finish_totals(arguments, slots);

@@ -15,6 +15,10 @@
 // reaches(margin) on, where reaches(x) is how many t have g >= x.
 #pragma once
 
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
 #include "semantics/portable.h"
 
 namespace facenet {
@@ -39,6 +43,45 @@ FACENET_HD int64_t count_gaps(const T* t, int64_t count, T d, T x) {
     size = up ? size - half - 1 : half;
   }
   return begin;
+}
+
+// The smallest distance d whose gap d - t, rounded, is at least the margin; NaN where there is none.
+// A gap grows with its distance, so d >= reach_of(t, margin) decides without a subtraction.
+template <class T>
+inline T reach_of(T t, T margin) {
+  // Distances are not negative: their bits, read as integers, have their order.
+  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  const auto bits = [](T d) {
+    Bits b;
+    std::memcpy(&b, &d, sizeof b);
+    return b;
+  };
+  const auto value = [](Bits b) {
+    T d;
+    std::memcpy(&d, &b, sizeof d);
+    return d;
+  };
+  const auto reaches = [&](Bits b) { return value(b) - t >= margin; };
+  const Bits last = bits(std::numeric_limits<T>::infinity());
+  const T guess = t + margin;
+  Bits low = guess > T(0) ? bits(guess) : 0, high = low;  // low does not reach, high does
+  if (reaches(low)) {
+    for (Bits step = 1; low >= 0 && reaches(low); step *= 2) {
+      high = low;
+      low = low > step ? low - step : low - 1;
+    }
+  } else {
+    for (Bits step = 1; high < last && !reaches(high); step *= 2) {
+      low = high;
+      high = high < last - step ? high + step : last;
+    }
+    if (!reaches(high)) return std::numeric_limits<T>::quiet_NaN();
+  }
+  while (high - low > 1) {
+    const Bits middle = low + (high - low) / 2;
+    (reaches(middle) ? high : low) = middle;
+  }
+  return value(high);
 }
 
 // Whether a kind has its gaps end at 0 (hard, semihard).

@@ -13,6 +13,7 @@
 
 #include <cstring>
 
+#include "cpu/epilogues/band_counts.h"
 #include "cpu/epilogues/threshold_search.h"
 #include "cpu/push.h"
 #include "cpu/vector_math.h"
@@ -24,9 +25,16 @@ template <class T>
 class BandWeights {
  public:
   using Arguments = BandKernel<T>;
-  explicit BandWeights(const Arguments& kernel) : to_(kernel) {}
+  explicit BandWeights(const Arguments& kernel)
+      : to_(kernel), by_column_(kernel.rows.pairs ? *kernel.rows.pairs : *kernel.columns.pairs) {
+    if (kernel.rows.pairs != nullptr) std::swap(by_column_.anchors, by_column_.candidates);
+  }
 
   bool weigh(int64_t p, int64_t q, Tile<T>& weights) {
+    if (can_count(p, q)) {
+      count(p, q, weights);
+      return to_.gradient != nullptr;
+    }
     if (to_.rows.pairs == nullptr) {
       compute_tile(*to_.columns.pairs, q, p, RowRange(), tile_);
       return weigh_anchors<false>(to_.columns, q, p, tile_, weights);
@@ -39,7 +47,38 @@ class BandWeights {
     return add_weights_of_columns(p, q, weights) || any;
   }
 
+  void finish(int64_t p) {
+    if (to_.rows.pairs != nullptr) counts_.finish(to_, p);
+  }
+
  private:
+  // Whether a tile has what BandCounts asks for.
+  bool can_count(int64_t p, int64_t q) {
+    if (to_.kind != TripletKind::kAll || to_.smooth) return false;
+    const auto fits = [](const BandAnchors<T>& of, int64_t anchors, int64_t others) {
+      if (of.pairs == nullptr) return true;
+      if (!BandCounts<T>::fit(of, anchors)) return false;
+      return (others + 1) * kPanel <= of.pairs->candidates.rows &&
+             classes_apart(*of.pairs, anchors, others);
+    };
+    return fits(to_.rows, p, q) && fits(to_.columns, q, p);
+  }
+
+  void count(int64_t p, int64_t q, Tile<T>& weights) {
+    compute_tile(by_column_, q, p, RowRange(), tile_);
+    if (to_.rows.pairs != nullptr) {
+      if (!counts_begun_) counts_.begin(to_.rows, p);
+      counts_begun_ = true;
+      counts_.weigh_rows(tile_, weights);
+    } else {
+      std::memset(&weights, 0, sizeof weights);
+    }
+    if (to_.columns.pairs != nullptr && to_.gradient != nullptr) {
+      BandCounts<T>::add_columns(to_.columns, q, tile_, weights);
+    }
+    multiply_slopes(by_column_.distance, &tile_.d[0][0], kPanel * kPanel, &weights.d[0][0]);
+  }
+
   // Where both sides have anchors: the tile read down its columns.
   bool add_weights_of_columns(int64_t p, int64_t q, Tile<T>& weights) {
     Tile<T> by_columns;
@@ -210,7 +249,10 @@ class BandWeights {
   }
 
   const Arguments& to_;
+  Pairs<T> by_column_;  // the pairs of a tile that is [column][row]
   Tile<T> tile_, scratch_;
+  BandCounts<T> counts_;
+  bool counts_begun_ = false;
 };
 
 }  // namespace facenet::FACENET_ISA

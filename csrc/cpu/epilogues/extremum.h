@@ -12,6 +12,7 @@ namespace facenet::FACENET_ISA {
 template <class T, Which kPairs, bool kFarthest>
 struct ExtremumEpilogue {
   static constexpr Which kWhich = kPairs;
+  static constexpr bool kByCandidate = false;
   const Pairs<T>& pairs;
   Extremum<T> to;
 
@@ -25,7 +26,7 @@ struct ExtremumEpilogue {
     for (int at = 0; at < count; at += kGroup * W<T>) {
       const Vec<T> best = broadcast(to.distance[anchor]);
       uint32_t level[kGroup];
-#pragma GCC unroll 3
+#pragma GCC unroll 6
       for (int v = 0; v < kGroup; ++v) {
         const Vec<T> x = load(d + at + v * W<T>);
         level[v] = kFarthest ? greater_equal(x, best) : greater_equal(best, x);

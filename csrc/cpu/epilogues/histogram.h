@@ -21,6 +21,7 @@ template <class T>
 class HistogramEpilogue {
  public:
   static constexpr Which kWhich = Which::kOnce;
+  static constexpr bool kByCandidate = false;
 
   HistogramEpilogue(const Pairs<T>& pairs, const Histogram& to) : pairs_(pairs), to_(to) {
     const Bins& bins = to.bins;
@@ -101,7 +102,7 @@ class HistogramEpilogue {
     const Vec<T> low = broadcast(beyond_), high = broadcast(std::numeric_limits<T>::max());
     for (int at = 0; at < count; at += kStep) {
       uint32_t level[kGroup];
-#pragma GCC unroll 3
+#pragma GCC unroll 6
       for (int v = 0; v < kGroup; ++v) {
         const Vec<T> x = load(d + at + v * W<T>);
         level[v] = greater_equal(x, low) & greater_equal(high, x);

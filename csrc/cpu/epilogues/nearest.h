@@ -12,6 +12,7 @@ namespace facenet::FACENET_ISA {
 template <class T>
 struct NearestEpilogue {
   static constexpr Which kWhich = Which::kAll;
+  static constexpr bool kByCandidate = false;
   const Pairs<T>& pairs;
   Nearest<T> to;
 
@@ -22,7 +23,7 @@ struct NearestEpilogue {
       for (int at = 0; at < count; at += kGroup * W<T>) {
         const Vec<T> last = broadcast(distances[to.k - 1]);
         uint32_t level[kGroup];
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int v = 0; v < kGroup; ++v) level[v] = greater_equal(last, load(d + at + v * W<T>));
         uint64_t lanes = join<T>(level) & first_lanes(count - at);
         for (; __builtin_expect(lanes != 0, 0); lanes &= lanes - 1) {

@@ -8,6 +8,7 @@ namespace facenet::FACENET_ISA {
 template <class T>
 struct PositivesEpilogue {
   static constexpr Which kWhich = Which::kPositives;
+  static constexpr bool kByCandidate = false;
   Positives<T> to;
 
   void consume(const TileRanges<T, kWhich>& ranges) {

@@ -13,8 +13,9 @@ namespace facenet::FACENET_ISA {
 
 // Candidates that are tested together: the group of vectors that TileRanges allows to read. For
 // double a group of distances is shorter than its words; the words beyond it are masked.
+inline constexpr int kDrawGroup = 3;
 template <class T>
-inline constexpr int kDrawLanes = kGroup * W<T>;
+inline constexpr int kDrawLanes = kDrawGroup * W<T>;
 template <class T>
 inline constexpr int kDrawVectors = (kDrawLanes<T> + kWords - 1) / kWords;
 
@@ -45,9 +46,9 @@ struct UniformDraws {
     const Interval<T> in = qualifying(to.semihard, to.d_ap[slot], to.margin);
     const Vec<T> low = broadcast(in.low), high = broadcast(in.high);
     const Words best = Words{} + uint32_t(to.key[slot] >> 32);
-    uint32_t inside[kGroup];
+    uint32_t inside[kDrawGroup];
 #pragma GCC unroll 3
-    for (int v = 0; v < kGroup; ++v) {
+    for (int v = 0; v < kDrawGroup; ++v) {
       const Vec<T> x = load(group.d + v * W<T>);
       inside[v] = greater(x, low) & greater(high, x);
     }
@@ -102,6 +103,7 @@ struct WeightedDraws {
 template <class T, class Draws>
 struct RandomEpilogue {
   static constexpr Which kWhich = Which::kNegatives;
+  static constexpr bool kByCandidate = false;
   const Pairs<T>& pairs;
   const RandomNegatives<T>& to;
 

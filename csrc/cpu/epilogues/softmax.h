@@ -60,6 +60,8 @@ class SoftmaxSums {
   using Arguments = SoftmaxKernel<T>;
   explicit SoftmaxSums(const Arguments& kernel) : to_(kernel), tiles_(kernel) {}
 
+  void finish(int64_t) {}
+
   bool weigh(int64_t p, int64_t q, Tile<T>& tile) {
     tiles_.compute(p, q, tile);
     tiles_.for_each_of_one_class(p, q, tile, [&](int row, int column, bool excluded) {
@@ -96,6 +98,7 @@ class SoftmaxSums {
 template <class T>
 struct SoftmaxPositives {
   static constexpr Which kWhich = Which::kPositives;
+  static constexpr bool kByCandidate = false;
   const SoftmaxKernel<T>& of;
 
   void consume(const TileRanges<T, kWhich>& ranges) const {
@@ -118,6 +121,8 @@ class SoftmaxWeights {
  public:
   using Arguments = SoftmaxKernel<T>;
   explicit SoftmaxWeights(const Arguments& kernel) : of_(kernel), tiles_(kernel) {}
+
+  void finish(int64_t) {}
 
   bool weigh(int64_t p, int64_t q, Tile<T>& weights) {
     tiles_.compute(p, q, tile_);

@@ -8,6 +8,7 @@ namespace facenet::FACENET_ISA {
 template <class T>
 struct StoreEpilogue {
   static constexpr Which kWhich = Which::kAll;
+  static constexpr bool kByCandidate = false;
   Store<T> to;
   int64_t row_length;
 

@@ -11,6 +11,7 @@ namespace facenet::FACENET_ISA {
 template <class T>
 struct WithinEpilogue {
   static constexpr Which kWhich = Which::kOnce;
+  static constexpr bool kByCandidate = false;
   Within<T> to;
 
   void consume(const TileRanges<T, kWhich>& ranges) {
@@ -18,7 +19,7 @@ struct WithinEpilogue {
     ranges.for_each([&](int64_t anchor, int64_t first, int count, const T* d) {
       for (int at = 0; at < count; at += kGroup * W<T>) {
         uint32_t level[kGroup];
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int v = 0; v < kGroup; ++v) level[v] = greater_equal(radius, load(d + at + v * W<T>));
         uint64_t lanes = join<T>(level) & first_lanes(count - at);
         if (__builtin_expect(lanes == 0, 1)) continue;
