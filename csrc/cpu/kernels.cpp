@@ -74,13 +74,19 @@ void band(const BandKernel<T>& kernel) {
   const Pairs<T>& pairs = by_rows ? *kernel.rows.pairs : *kernel.columns.pairs;
   const Panels<T>& x = by_rows ? pairs.anchors : pairs.candidates;
   const Panels<T>& y = by_rows ? pairs.candidates : pairs.anchors;
-  push<BandWeights<T>>(x, y, kernel, kernel.order, kernel.gradient);
+  BandWeights<T> weights(kernel);
+  if (by_rows && kernel.columns.pairs != nullptr) {
+    push_both(x, weights, kernel.order, kernel.gradient);
+  } else {
+    push(x, y, weights, kernel.order, kernel.gradient);
+  }
 }
 
 template <class T>
 void softmax_sums(const SoftmaxKernel<T>& kernel) {
   const SoftmaxTiles<T> tiles(kernel);
-  push<SoftmaxSums<T>>(tiles.rows(), tiles.columns(), kernel, nullptr, static_cast<T*>(nullptr));
+  SoftmaxSums<T> sums(kernel);
+  push(tiles.rows(), tiles.columns(), sums, nullptr, static_cast<T*>(nullptr));
 }
 
 template <class T>
@@ -91,7 +97,8 @@ void softmax_positives(const SoftmaxKernel<T>& kernel) {
 template <class T>
 void softmax_push(const SoftmaxKernel<T>& kernel, const int32_t* order, T* gradient) {
   const SoftmaxTiles<T> tiles(kernel);
-  push<SoftmaxWeights<T>>(tiles.rows(), tiles.columns(), kernel, order, gradient);
+  SoftmaxWeights<T> weights(kernel);
+  push(tiles.rows(), tiles.columns(), weights, order, gradient);
 }
 
 template <class T>

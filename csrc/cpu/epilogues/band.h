@@ -24,82 +24,84 @@ namespace facenet::FACENET_ISA {
 template <class T>
 class BandWeights {
  public:
-  using Arguments = BandKernel<T>;
-  explicit BandWeights(const Arguments& kernel)
-      : to_(kernel), by_column_(kernel.rows.pairs ? *kernel.rows.pairs : *kernel.columns.pairs) {
-    if (kernel.rows.pairs != nullptr) std::swap(by_column_.anchors, by_column_.candidates);
-  }
+  using Kernel = BandKernel<T>;
 
+  explicit BandWeights(const Kernel& kernel)
+      : to_(kernel),
+        of_rows_(kernel.rows, counts(kernel)),
+        of_columns_(kernel.columns, counts(kernel) && kernel.rows.pairs == nullptr) {}
+
+  // Row panel p and column panel q, where one side has anchors: weights are [column][row].
   bool weigh(int64_t p, int64_t q, Tile<T>& weights) {
-    if (can_count(p, q)) {
-      count(p, q, weights);
-      return to_.gradient != nullptr;
+    Tile<T> tile, transposed;
+    if (to_.rows.pairs != nullptr) {
+      compute_tile(*to_.rows.pairs, p, q, RowRange(), tile);
+      transpose_tile(tile, transposed);
+      return weigh_anchors<true>(to_.rows, of_rows_, p, q, tile, transposed, weights);
     }
-    if (to_.rows.pairs == nullptr) {
-      compute_tile(*to_.columns.pairs, q, p, RowRange(), tile_);
-      return weigh_anchors<false>(to_.columns, q, p, tile_, weights);
-    }
-    compute_tile(*to_.rows.pairs, p, q, RowRange(), tile_);
-    const bool any = weigh_anchors<true>(to_.rows, p, q, tile_, scratch_);
-    if (to_.gradient == nullptr) return false;
-    transpose_tile(scratch_, weights);
-    if (to_.columns.pairs == nullptr) return any;
-    return add_weights_of_columns(p, q, weights) || any;
+    compute_tile(*to_.columns.pairs, q, p, RowRange(), tile);
+    transpose_tile(tile, transposed);
+    Tile<T> by_row;
+    const bool any = weigh_anchors<false>(to_.columns, of_columns_, q, p, tile, transposed, by_row);
+    transpose_tile(by_row, weights);
+    return any;
   }
 
+  // Panels p and q of one side, whose rows are anchors and candidates: weights are [row of q][row
+  // of p], those of either as anchors together.
+  bool weigh_both(int64_t p, int64_t q, Tile<T>& weights) {
+    Tile<T> tile, transposed;
+    compute_tile(*to_.rows.pairs, p, q, RowRange(), tile);
+    transpose_tile(tile, transposed);
+    bool any = weigh_anchors<true>(to_.rows, of_rows_, p, q, tile, transposed, weights);
+    Tile<T> of_q, by_row;
+    if (p == q) {
+      of_q = weights;
+    } else {
+      any = weigh_anchors<true>(to_.rows, of_rows_, q, p, transposed, tile, of_q) || any;
+    }
+    if (!any || to_.gradient == nullptr) return any;
+    transpose_tile(of_q, by_row);
+    T *const w = &weights.d[0][0], *const more = &by_row.d[0][0];
+    for (int l = 0; l < kPanel * kPanel; l += W<T>) store(w + l, load(w + l) + load(more + l));
+    return any;
+  }
+
+  // After the last tile of panel p.
   void finish(int64_t p) {
-    if (to_.rows.pairs != nullptr) counts_.finish(to_, p);
+    if (to_.rows.pairs != nullptr) of_rows_.add_totals(to_, p);
   }
 
  private:
-  // Whether a tile has what BandCounts asks for.
-  bool can_count(int64_t p, int64_t q) {
-    if (to_.kind != TripletKind::kAll || to_.smooth) return false;
-    const auto fits = [](const BandAnchors<T>& of, int64_t anchors, int64_t others) {
-      if (of.pairs == nullptr) return true;
-      if (!BandCounts<T>::fit(of, anchors)) return false;
-      return (others + 1) * kPanel <= of.pairs->candidates.rows &&
-             classes_apart(*of.pairs, anchors, others);
-    };
-    return fits(to_.rows, p, q) && fits(to_.columns, q, p);
+  static bool counts(const Kernel& kernel) {
+    return kernel.kind == TripletKind::kAll && !kernel.smooth;
   }
 
-  void count(int64_t p, int64_t q, Tile<T>& weights) {
-    compute_tile(by_column_, q, p, RowRange(), tile_);
-    if (to_.rows.pairs != nullptr) {
-      if (!counts_begun_) counts_.begin(to_.rows, p);
-      counts_begun_ = true;
-      counts_.weigh_rows(tile_, weights);
-    } else {
-      std::memset(&weights, 0, sizeof weights);
-    }
-    if (to_.columns.pairs != nullptr && to_.gradient != nullptr) {
-      BandCounts<T>::add_columns(to_.columns, q, tile_, weights);
-    }
-    multiply_slopes(by_column_.distance, &tile_.d[0][0], kPanel * kPanel, &weights.d[0][0]);
-  }
-
-  // Where both sides have anchors: the tile read down its columns.
-  bool add_weights_of_columns(int64_t p, int64_t q, Tile<T>& weights) {
-    Tile<T> by_columns;
-    transpose_tile(tile_, by_columns);
-    if (!weigh_anchors<false>(to_.columns, q, p, by_columns, scratch_)) return false;
-    for (int i = 0; i < kPanel; ++i) {
-      for (int l = 0; l < kPanel; l += W<T>) {
-        store(&weights.d[i][l], load(&weights.d[i][l]) + load(&scratch_.d[i][l]));
-      }
-    }
-    return true;
-  }
-
-  // The weights of a tile's candidates, [anchor][candidate], and with kTotals what they add to
+  // The weights of a tile's candidates, [candidate][anchor], and with kTotals what they add to
   // their anchors. Returns whether any is not 0.
   template <bool kTotals>
-  bool weigh_anchors(const BandAnchors<T>& of, int64_t p, int64_t q, const Tile<T>& tile,
+  bool weigh_anchors(const BandAnchors<T>& of, BandCounts<T>& counts, int64_t p, int64_t q,
+                     const Tile<T>& by_anchor, const Tile<T>& by_candidate,
                      Tile<T>& weights) const {
+    if (counts.can_weigh(p, q)) {
+      counts.template weigh<kTotals>(p, by_candidate, weights);
+      multiply_slopes(of.pairs->distance, &by_candidate.d[0][0], kPanel * kPanel,
+                      &weights.d[0][0]);
+      return true;
+    }
+    Tile<T> scratch;
+    const bool any = weigh_rows<kTotals>(of, p, q, by_anchor, scratch);
+    transpose_tile(scratch, weights);
+    return any;
+  }
+
+  // The same by binary searches, [anchor][candidate].
+  template <bool kTotals>
+  bool weigh_rows(const BandAnchors<T>& of, int64_t p, int64_t q, const Tile<T>& tile,
+                  Tile<T>& weights) const {
     std::memset(&weights, 0, sizeof weights);
     bool any = false;
-    const TileRanges<T, Which::kNegatives> ranges{*of.pairs, p, q, tile};
+    const TileRanges<T, Which::kNegatives> ranges{*of.pairs, p, q, tile, nullptr};
     ranges.for_each([&](int64_t anchor, int64_t first, int count, const T* d) {
       if (of.count[anchor] == 0) return;
       T* w = weights.d[anchor - ranges.first_anchor()] + (first - ranges.first_candidate());
@@ -119,8 +121,11 @@ class BandWeights {
   }
 
   static void multiply_slopes(Distance kind, const T* d, int count, T* w) {
-    if (kind == Distance::kCosine) return;  // 1
-    for (int l = 0; l < count; ++l) w[l] *= distance_slope(kind, d[l]);
+    if (kind == Distance::kSqEuclidean) {  // one loop for each kind, so that it has no branch
+      for (int l = 0; l < count; ++l) w[l] *= distance_slope(Distance::kSqEuclidean, d[l]);
+    } else if (kind == Distance::kEuclidean) {
+      for (int l = 0; l < count; ++l) w[l] *= distance_slope(Distance::kEuclidean, d[l]);
+    }  // that of the cosine is 1
   }
 
   template <bool kTotals, class Table>
@@ -248,11 +253,8 @@ class BandWeights {
     }
   }
 
-  const Arguments& to_;
-  Pairs<T> by_column_;  // the pairs of a tile that is [column][row]
-  Tile<T> tile_, scratch_;
-  BandCounts<T> counts_;
-  bool counts_begun_ = false;
+  const Kernel& to_;
+  BandCounts<T> of_rows_, of_columns_;
 };
 
 }  // namespace facenet::FACENET_ISA

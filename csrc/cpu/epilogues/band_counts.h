@@ -1,13 +1,11 @@
 // The weights of a tile of the hinge over all triplets, by counting.
 //
 // A negative at distance d is in one triplet for each positive whose gap d - t stays below the
-// margin. semantics/band.h says from which distance on it does not (`reach`), so the weight of a
+// margin. semantics/band.h says from which distance on it does not (`reach_of`), so the weight of a
 // pair is the number of reaches above d: one comparison and one addition for each positive. Up to
 // kMost positives this takes less time than a binary search of all lanes (band.h).
 //
-// Lanes are rows: tiles are [column][row]. The rows' reaches are therefore kept by columns,
-// [positive][row], and nothing is transposed. The tile has two full panels, without a pair of one
-// class.
+// Lanes are anchors. A tile is [candidate][anchor], has two full panels, and no pair of one class.
 #pragma once
 
 #include "cpu/pair_stream.h"
@@ -16,131 +14,148 @@
 
 namespace facenet::FACENET_ISA {
 
+// One side's anchors, panel by panel and vector by vector: [vector][positive][lane].
 template <class T>
 class BandCounts {
  public:
   static constexpr int kMost = 64;  // positives of an anchor
 
-  // Whether the anchors of a panel have few enough positives.
-  static bool fit(const BandAnchors<T>& of, int64_t panel) {
-    const int64_t first = panel * kPanel;
-    if (first + kPanel > of.pairs->anchors.rows) return false;
-    return most_positives(of.count + first) <= kMost;
-  }
-
-  // For row panel p.
-  void begin(const BandAnchors<T>& of, int64_t p) {
-    const int64_t first = p * kPanel;
-    positives_ = most_positives(of.count + first);
-    for (int k = 0; k < positives_; ++k) {
+  BandCounts(const BandAnchors<T>& of, bool wanted) : of_(of) {
+    const bool counts = wanted && of.pairs != nullptr;
+    panels_ = counts ? of.pairs->anchors.rows / kPanel : 0;  // a part of a panel does not count
+    panel_ = new Panel[panels_];
+    int64_t slots = 0;
+    for (int64_t p = 0; p < panels_; ++p) {
+      Panel& panel = panel_[p];
       for (int r = 0; r < kPanel; ++r) {
-        const int64_t i = first + r;
-        reach_[k][r] = k < of.count[i] ? of.reach[of.offset[i] + k]
-                                       : -std::numeric_limits<T>::infinity();  // in no triplet
-        beyond_[k][r] = 0;
+        const int32_t count = of.count[p * kPanel + r];
+        panel.positives = count > panel.positives ? count : panel.positives;
+      }
+      panel.offset = slots;
+      if (panel.positives <= kMost) slots += panel.positives * kPanel;
+    }
+    reach_ = new T[slots];
+    beyond_ = new Count[slots];
+    std::fill_n(reach_, slots, -std::numeric_limits<T>::infinity());  // in no triplet
+    std::fill_n(beyond_, slots, Count(0));
+    for (int64_t i = 0; i < panels_ * kPanel; ++i) {
+      const Panel& panel = panel_[i / kPanel];
+      if (panel.positives > kMost) continue;
+      for (int k = 0; k < of.count[i]; ++k) {
+        reach_[panel.place(int(i % kPanel), k)] = of.reach[of.offset[i] + k];
       }
     }
   }
+  BandCounts(const BandCounts&) = delete;
+  ~BandCounts() {
+    delete[] panel_;
+    delete[] reach_;
+    delete[] beyond_;
+  }
 
-  // weights[c][r] = the triplets of row r's anchor that column c is the negative of.
-  void weigh_rows(const Tile<T>& tile, Tile<T>& weights) {
-    constexpr int kBlock = kVectorBytes == 64 ? 12 : 6;  // columns whose counts are in registers
+  // Whether the tile of anchor panel p and candidate panel q is of the kind that can be counted.
+  bool can_weigh(int64_t p, int64_t q) const {
+    return p < panels_ && panel_[p].positives <= kMost &&
+           (q + 1) * kPanel <= of_.pairs->candidates.rows && classes_apart(*of_.pairs, p, q);
+  }
+
+  // weights[c][a] = the triplets of anchor a that candidate c is the negative of.
+  template <bool kTotals>
+  void weigh(int64_t p, const Tile<T>& tile, Tile<T>& weights) {
+    Panel& panel = panel_[p];
     for (int r = 0; r < kPanel; r += W<T>) {
+      const int64_t place = panel.place(r, 0);
       Doubles<T> negatives;
-      std::memcpy(&negatives, negatives_ + r, sizeof negatives);
+      std::memcpy(&negatives, panel.negatives + r, sizeof negatives);
       for (int c = 0; c < kPanel; c += kBlock) {
-        Vec<T> d[kBlock];
-        Index<T> beyond[kBlock] = {};
-#pragma GCC unroll 12
-        for (int j = 0; j < kBlock; ++j) d[j] = load(&tile.d[c + j][r]);
-        for (int k = 0; k < positives_; ++k) {
-          const Vec<T> reach = load(&reach_[k][r]);
-          Index<T> of_positive = load_index<T>(&beyond_[k][r]);
-#pragma GCC unroll 12
-          for (int j = 0; j < kBlock; ++j) {
-            const Lanes<T> lanes = at_least<T>(d[j], reach);
-            beyond[j] = add_one<T>(beyond[j], lanes);
-            of_positive = add_one<T>(of_positive, lanes);
-          }
-          std::memcpy(&beyond_[k][r], &of_positive, sizeof of_positive);
-        }
-#pragma GCC unroll 12
+        Index<T> out[kBlock];  // reaches at or below the distance
+        count<kTotals>(&tile.d[c][r], reach_ + place, panel.positives, beyond_ + place, out);
         for (int j = 0; j < kBlock; ++j) {
-          const Index<T> triplets = index<T>(positives_) - beyond[j];
+          const Index<T> triplets = index<T>(panel.positives) - out[j];
           const Vec<T> weight = __builtin_convertvector(triplets, Vec<T>);
-          const Vec<T> held = where<T>((Index<T>)(triplets > 0), d[j]);  // others may be infinite
-          negatives += doubles<T>(weight) * doubles<T>(held);
           store(&weights.d[c + j][r], weight);
-        }
-      }
-      std::memcpy(negatives_ + r, &negatives, sizeof negatives);
-    }
-    columns_ += kPanel;
-  }
-
-  // Adds to weights[c][r] the triplets of column c's anchor that row r is the negative of.
-  static void add_columns(const BandAnchors<T>& of, int64_t q, const Tile<T>& tile,
-                          Tile<T>& weights) {
-    constexpr int kBlock = kVectorBytes == 64 ? 3 : 6;  // vectors of rows
-    static_assert(kPanel % (kBlock * W<T>) == 0);
-    for (int c = 0; c < kPanel; ++c) {
-      const int64_t anchor = q * kPanel + c;
-      const int positives = of.count[anchor];
-      const T* reach = of.reach + of.offset[anchor];
-      for (int r = 0; r < kPanel; r += kBlock * W<T>) {
-        Vec<T> d[kBlock];
-        Index<T> beyond[kBlock] = {};
-#pragma GCC unroll 6
-        for (int v = 0; v < kBlock; ++v) d[v] = load(&tile.d[c][r + v * W<T>]);
-        for (int k = 0; k < positives; ++k) {
-          const Vec<T> bound = broadcast(reach[k]);
-#pragma GCC unroll 6
-          for (int v = 0; v < kBlock; ++v) {
-            beyond[v] = add_one<T>(beyond[v], at_least<T>(d[v], bound));
+          if constexpr (kTotals) {  // distances of no triplet may be infinite
+            const Vec<T> d = where<T>((Index<T>)(triplets > 0), load(&tile.d[c + j][r]));
+            negatives += doubles<T>(weight) * doubles<T>(d);
           }
         }
-#pragma GCC unroll 6
-        for (int v = 0; v < kBlock; ++v) {
-          T* const to = &weights.d[c][r + v * W<T>];
-          const Index<T> triplets = index<T>(positives) - beyond[v];
-          store(to, load(to) + __builtin_convertvector(triplets, Vec<T>));
-        }
       }
+      std::memcpy(panel.negatives + r, &negatives, sizeof negatives);
     }
+    if (kTotals) panel.candidates += kPanel;
   }
 
-  // What the rows' anchors add up to.
-  void finish(const BandKernel<T>& to, int64_t p) const {
-    if (columns_ == 0) return;
+  // Adds what the anchors of panel p add up to.
+  void add_totals(const BandKernel<T>& to, int64_t p) const {
+    if (p >= panels_ || panel_[p].candidates == 0) return;
+    const Panel& panel = panel_[p];
     for (int r = 0; r < kPanel; ++r) {
       const int64_t i = p * kPanel + r;
-      int32_t* const entering = to.totals.entering + to.rows.offset[i];
+      int32_t* const entering = to.totals.entering + of_.offset[i];
       int32_t before = 0;
-      for (int k = 0; k < to.rows.count[i]; ++k) {
-        const int32_t triplets = columns_ - int32_t(beyond_[k][r]);
+      for (int k = 0; k < of_.count[i]; ++k) {
+        const int32_t triplets =
+            panel.candidates - int32_t(beyond_[panel.place(r, k)]);
         to.totals.active[i] += triplets;
         entering[k] += triplets - before;
         before = triplets;
       }
-      to.totals.negatives[i] += negatives_[r];
-      if (to.counts) to.totals.counted[i] += int64_t(columns_) * to.rows.count[i];
+      to.totals.negatives[i] += panel.negatives[r];
+      if (to.counts) to.totals.counted[i] += int64_t(panel.candidates) * of_.count[i];
     }
   }
 
  private:
   using Count = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  static constexpr int kBlock = kVectorBytes == 64 ? 12 : 6;  // candidates of the inner loop
 
-  static int most_positives(const int32_t* count) {  // of a panel's anchors
-    int most = 0;
-    for (int r = 0; r < kPanel; ++r) most = count[r] > most ? count[r] : most;
-    return most;
+  // out[j] = how many reaches are at or below the distance of candidate j, and with kTotals
+  // beyond[k] += how many of the distances are at or above reach k, for W anchors. With 16 registers
+  // the loop needs all of them, so that inlining it would spill some.
+  template <bool kTotals>
+#if !defined(__AVX512F__)
+  __attribute__((noinline))
+#endif
+  static void count(const T* distances, const T* reach, int positives,
+                                              Count* beyond, Index<T>* out) {
+    Vec<T> d[kBlock];
+    Index<T> sum[kBlock] = {};
+#pragma GCC unroll 12
+    for (int j = 0; j < kBlock; ++j) d[j] = load(distances + j * kPanel);
+    for (int k = 0; k < positives; ++k) {
+      const Vec<T> bound = load(reach + k * W<T>);
+      Index<T> of_positive{};
+#pragma GCC unroll 12
+      for (int j = 0; j < kBlock; ++j) {
+        const Lanes<T> lanes = at_least<T>(d[j], bound);
+        sum[j] = add_one<T>(sum[j], lanes);
+        if constexpr (kTotals) of_positive = add_one<T>(of_positive, lanes);
+      }
+      if constexpr (kTotals) {
+        of_positive += load_index<T>(beyond + k * W<T>);
+        std::memcpy(beyond + k * W<T>, &of_positive, sizeof of_positive);
+      }
+    }
+#pragma GCC unroll 12
+    for (int j = 0; j < kBlock; ++j) out[j] = sum[j];
   }
 
-  int positives_ = 0;  // at most, of an anchor of the rows
-  int columns_ = 0;    // seen
-  alignas(64) T reach_[kMost][kPanel];
-  alignas(64) Count beyond_[kMost][kPanel];  // columns that make no triplet with the positive
-  alignas(64) double negatives_[kPanel] = {};
+  struct Panel {
+    int32_t positives = 0;   // of an anchor, the most
+    int32_t candidates = 0;  // that were weighed
+    int64_t offset = 0;
+    double negatives[kPanel] = {};  // sum over triplets of d(a, n)
+
+    int64_t place(int anchor, int positive) const {
+      return offset + (int64_t(anchor / W<T>) * positives + positive) * W<T> + anchor % W<T>;
+    }
+  };
+
+  const BandAnchors<T>& of_;
+  int64_t panels_;
+  Panel* panel_;
+  T* reach_;
+  Count* beyond_;  // candidates that make no triplet with the positive
 };
 
 }  // namespace facenet::FACENET_ISA

@@ -57,8 +57,7 @@ class SoftmaxTiles {
 template <class T>
 class SoftmaxSums {
  public:
-  using Arguments = SoftmaxKernel<T>;
-  explicit SoftmaxSums(const Arguments& kernel) : to_(kernel), tiles_(kernel) {}
+  explicit SoftmaxSums(const SoftmaxKernel<T>& kernel) : to_(kernel), tiles_(kernel) {}
 
   void finish(int64_t) {}
 
@@ -91,7 +90,7 @@ class SoftmaxSums {
   }
 
  private:
-  const Arguments& to_;
+  const SoftmaxKernel<T>& to_;
   const SoftmaxTiles<T> tiles_;
 };
 
@@ -119,20 +118,20 @@ struct SoftmaxPositives {
 template <class T>
 class SoftmaxWeights {
  public:
-  using Arguments = SoftmaxKernel<T>;
-  explicit SoftmaxWeights(const Arguments& kernel) : of_(kernel), tiles_(kernel) {}
+  explicit SoftmaxWeights(const SoftmaxKernel<T>& kernel) : of_(kernel), tiles_(kernel) {}
 
   void finish(int64_t) {}
 
   bool weigh(int64_t p, int64_t q, Tile<T>& weights) {
-    tiles_.compute(p, q, tile_);
+    Tile<T> tile;
+    tiles_.compute(p, q, tile);
     const int columns = tiles_.columns_of(q);
     std::memset(&weights, 0, sizeof weights);
     const SoftmaxAnchors<T>& anchors = of_.anchors;
     const T rate = T(1) / of_.temperature;
     for (int c = 0; c < columns; ++c) {
       for (int r = 0; r < kPanel; r += W<T>) {
-        const Vec<T> d = load(&tile_.d[c][r]);
+        const Vec<T> d = load(&tile.d[c][r]);
         Vec<T> w{};
         const auto add = [&](Vec<T> closest, Vec<T> factor) {
           w += factor * exp_of_negative<T>((closest - d) * rate);
@@ -143,12 +142,12 @@ class SoftmaxWeights {
         store(&weights.d[c][r], w);
       }
     }
-    tiles_.for_each_of_one_class(p, q, tile_, [&](int r, int c, bool excluded) {
+    tiles_.for_each_of_one_class(p, q, tile, [&](int r, int c, bool excluded) {
       T& w = weights.d[c][r];
       if (excluded || !sums_positives(of_.loss)) w = 0;
       if (excluded) return;
-      if (of_.rows) w -= positive_weight(p * kPanel + r, tile_.d[c][r]);
-      if (of_.columns) w -= positive_weight(q * kPanel + c, tile_.d[c][r]);
+      if (of_.rows) w -= positive_weight(p * kPanel + r, tile.d[c][r]);
+      if (of_.columns) w -= positive_weight(q * kPanel + c, tile.d[c][r]);
     });
     return true;
   }
@@ -160,9 +159,8 @@ class SoftmaxWeights {
     return anchors.share[i] * softmax_slope(of_.loss, v);
   }
 
-  const Arguments& of_;
+  const SoftmaxKernel<T>& of_;
   const SoftmaxTiles<T> tiles_;
-  Tile<T> tile_;
 };
 
 }  // namespace facenet::FACENET_ISA
