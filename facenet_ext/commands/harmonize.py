@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from facenet_ext.common.figures import save_picture
 from facenet_ext.common.files import read_json, write_json
 from facenet_ext.common.text import counted
 from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.examples import embed_examples
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.embedding.options import Options, RunOptions, dump
@@ -28,7 +30,6 @@ from facenet_ext.train.harmonic import (
     HarmonicModule,
     compare,
     draw_comparison,
-    embed_all,
     recognised,
 )
 from facenet_ext.train.module import EmbeddingModule
@@ -168,7 +169,9 @@ def _report(
     console: Console,
 ) -> dict[str, Any]:
     data = load(new.options.data, console, folder / "all")
-    v1, before, v2 = (embed_all(module, data.val) for module in (old, independent, new))
+    v1, before, v2 = (
+        torch.cat(list(embed_examples(module, data.val))) for module in (old, independent, new)
+    )
     if Ranks.of().rank > 0:
         return {}
     comparable = before.shape[1] == v1.shape[1]

@@ -27,6 +27,7 @@ from facenet_ext.common.launch import is_first
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted, number_names, read_lines
 from facenet_ext.data.examples import Examples
+from facenet_ext.embedding.examples import embed_to_file
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.mining import (
     TripletRule,
@@ -213,7 +214,6 @@ def _embed(options: MineOptions, output: Path, device: torch.device, console: Co
     """Embed the training images with a checkpoint, unless that was done before."""
     with loading("facenet mine"):  # Lightning takes seconds, and stored embeddings need none of it
         from facenet_ext.train.data import load
-        from facenet_ext.train.offline_mining import embed_to_file
 
     path = checkpoint_path(options.source)
     module = load_embedder(path, options.model).to(device)

@@ -7,6 +7,7 @@
 | `loading.py` | reads checkpoints, and builds their embedders |
 | `networks.py` | builds the network that the options describe |
 | `embedder.py` | prepares examples and embeds them |
+| `examples.py` | embeds the examples of a run, batch by batch |
 | `crop_resize.py` | cuts and scales whole batches on the device |
 | `provenance.py` | what a checkpoint says about its training |
 | `operating_points.py` | looks up the thresholds that an evaluation measured |

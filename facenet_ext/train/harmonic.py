@@ -9,11 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure
 from facenet_ext.common.files import without_nan
-from facenet_ext.data.examples import Examples
 from facenet_ext.data.pairs import Pairs
 from facenet_ext.distributed import DistributedLoss
 from facenet_ext.embedding.embedder import Embedder
@@ -180,23 +178,6 @@ def recognised(probes: Tensor, gallery: Tensor, labels: Tensor) -> tuple[int, in
     others = torch.ones(len(labels), dtype=torch.bool).index_fill(0, first, False)
     nearest = pairwise_squared_distance(probes[others], gallery[first]).argmin(1)
     return int((labels[first][nearest] == labels[others]).sum()), int(others.sum())
-
-
-def embed_all(module: Embedder, examples: Examples) -> Tensor:
-    """Embed examples as an evaluation does, each process a part of them.
-
-    Returns:
-        ``[N, D]`` on the CPU; NaN where an image cannot be read.
-    """
-    ranks = Ranks.of()
-    mine = torch.tensor_split(torch.arange(len(examples)), ranks.size)[ranks.rank]
-    rows = (part.tolist() for part in torch.split(mine, _BATCH) if len(part))
-    none = torch.empty(0, module.network.embedding_dim)
-    parts = []
-    for batch in examples.batches(rows, copy=False):
-        parts.append(module.embed(batch.values))
-        parts[-1][~batch.readable] = torch.nan
-    return torch.cat(ranks.all_gather_rows(torch.cat([none, *parts]))).cpu()
 
 
 def draw_comparison(comparisons: list[Comparison]) -> Figure:

@@ -16,16 +16,13 @@ from facenet_ext._ranks import Ranks
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted
-from facenet_ext.data.examples import Examples
-from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.examples import embed_to_file
 from facenet_ext.embedding.options import Options
 from facenet_ext.mining import mine_to_parquet, read_triplets
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.data import Batches, MinedTriplets
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.processes import share_buffers
-
-_BATCH = 256
 
 
 class OfflineMining(Callback):
@@ -156,59 +153,3 @@ class OfflineMining(Callback):
                 progress=progress,
                 group=everyone(),
             )
-
-
-def embed_to_file(
-    module: Embedder,
-    examples: Examples,
-    rows: NDArray[np.int64],
-    path: Path,
-    progress: Counting,
-) -> NDArray[np.float32]:
-    """Embed examples, one pass through the network each, into a file.
-
-    Each process embeds one batch of several, and the first one writes them. The batches are those
-    of one process, as a network's rounding depends on how many examples it embeds at once.
-
-    Args:
-        module: put into evaluation mode and back.
-        examples: what to embed.
-        rows: which of them, and in what order.
-        path: the .npy file.
-        progress: told how many are done.
-
-    Returns:
-        [len(rows), D], mapped to the file, which all processes reach.
-    """
-    ranks = Ranks.of()
-    dim, step = module.network.embedding_dim, _BATCH * ranks.size
-    unfinished = path.with_name(f".{path.name}")
-    file = None
-    if ranks.rank == 0:
-        shape = (len(rows), dim)
-        file = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
-    training = module.training
-    module.eval()
-    firsts = range(0, len(rows), step)
-    mine = (
-        rows[first + _BATCH * ranks.rank : first + _BATCH * (ranks.rank + 1)].tolist()
-        for first in firsts
-    )
-    for first, loaded in zip(firsts, examples.batches(mine, copy=False), strict=True):
-        embedded = torch.empty(0, dim)
-        if len(loaded.values):
-            embedded = module.embed(loaded.values, "one")
-        parts = ranks.all_gather_rows(embedded)
-        if file is not None:
-            file[first : first + step] = torch.cat(parts).cpu().numpy()
-        progress(min(first + step, len(rows)), len(rows))
-    module.train(training)
-
-    def finish() -> None:
-        if file is not None:
-            file.flush()
-        unfinished.replace(path)
-
-    ranks.first(finish)
-    stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
-    return stored
