@@ -522,7 +522,7 @@ def test_a_dry_run(
         for name, entry in found["stages"].items()
         if "jobs" in entry
     }
-    assert counts["smoke"] == {"passed": 112}
+    assert counts["smoke"] == {"passed": 160}
     skips = {name: count.pop("skipped") for name, count in counts.items() if "skipped" in count}
     assert skips == {"core": 2}
     assert set(counts) == {"smoke", "core"}

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 import facenet_ext
+from facenet_ext.all_pairs import distance_histogram
+from facenet_ext.neighbours import nearest, within
 
 DEVICE = os.environ.get("FACENET_TEST_DEVICE", "cuda")
 TYPES = (torch.float32, torch.bfloat16, torch.float64, torch.float16)
@@ -61,6 +63,25 @@ class Batch:
     def over_all_triplets(self) -> Tensor:
         return facenet_ext.triplet_margin_loss(self.x, self.y, MARGIN, distance=self.distance)
 
+    def softmax(self) -> tuple[Tensor, ...]:
+        loss = facenet_ext.supcon_loss(self.x, self.y, ref_emb=self.c, ref_labels=self.z)
+        return (loss.detach(), *torch.autograd.grad(loss, (self.x, self.c)))
+
+    def nearest(self) -> tuple[Tensor, ...]:
+        closest = nearest(self.x.detach(), 3, ref_emb=self.c.detach(), distance=self.distance)
+        return tuple(closest) if self.exact else (closest.distances,)
+
+    def pairs(self) -> tuple[Tensor, ...]:
+        """Of a radius, and counted by distance."""
+        if not self.exact:
+            return ()
+        given = {"ref_emb": self.c.detach(), "distance": self.distance}
+        close = within(self.x.detach(), 40.0, **given)
+        counts = distance_histogram(
+            self.x.detach(), self.y, low=1, high=1000, ref_labels=self.z, **given
+        )
+        return (*close, counts.same, counts.different)
+
 
 CALLS = {
     "mined": lambda b: b.with_gradients(b.mined(), b.x),
@@ -68,6 +89,9 @@ CALLS = {
     "mined from a bank": lambda b: b.with_gradients(b.mined(ref_emb=b.c, ref_labels=b.z), b.x, b.c),
     "given": Batch.of_given_triplets,
     "all": lambda b: b.with_gradients(b.over_all_triplets(), b.x),
+    "softmax": Batch.softmax,
+    "nearest": Batch.nearest,
+    "pairs": Batch.pairs,
     "distances": lambda b: (facenet_ext.pairwise_squared_distance(b.x).detach(),),
     "distances to others": lambda b: (facenet_ext.pairwise_squared_distance(b.x, b.c).detach(),),
 }
