@@ -48,6 +48,12 @@ def test_a_folder_is_embedded_as_the_network_does(command: Command, world: Path)
     assert not Path("e/unreadable.csv").exists()
 
 
+def test_loading_a_model_leaves_the_random_state_as_it_is(world: Path) -> None:
+    before = torch.get_rng_state()
+    load_embedder(checkpoint_path(str(world / "old")))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_images_are_listed_in_order_of_their_paths(tmp_path: Path) -> None:
     """Part by part: a folder lies where its name does among the files beside it."""
     names = ["b.png", "a/2.png", "a/10.png", "a b/c.png", "a/b/x.png", "a-b/y.png", "á/z.JPG"]
