@@ -1,4 +1,4 @@
-"""Losses of this rank's anchors that become the loss of the whole batch, on every rank."""
+"""Turns the losses of each rank's anchors into the loss of the whole batch, on every rank."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Across:
             compute: returns this rank's reduced loss, and appends its totals: see ``csrc/ops.cpp``.
             reduction: of the loss.
             has_negatives: ``[]``, whether this rank has a negative pair. Without one on any rank
-                the loss is 0. None: it does not depend on that.
+                the loss is 0. None: negatives do not matter to this loss.
 
         Returns:
             A scalar, the same on every rank.
@@ -110,14 +110,15 @@ def divisor(totals: Tensor, reduction: str) -> Tensor:
 
 
 class _BatchLoss(torch.autograd.Function):
-    """From a rank's loss, S_r / Z_r, and all totals the batch's loss, S / Z."""
+    """Turns a rank's loss, S_r / Z_r, into the batch's loss, S / Z, by the totals of all ranks."""
 
     @staticmethod
     def forward(
         ctx: Any, local: Tensor, own: Tensor, totals: Tensor, reduction: str, factor: int
     ) -> Tensor:
         of_all = divisor(totals, reduction)
-        counts = (totals[4:] > 0).all()  # there is a negative, or it does not matter
+        # Empty, and so true, where the loss does not depend on negatives.
+        counts = (totals[4:] > 0).all()
         ctx.factor = (divisor(own, reduction) / of_all * factor * counts).to(local.dtype)
         return (totals[0] / of_all * counts).to(local.dtype)
 

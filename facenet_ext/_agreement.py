@@ -112,7 +112,7 @@ def _code(facts: Mapping[str, object]) -> int:
 
 
 def _raise_difference(ranks: Ranks, facts: Mapping[str, object]) -> None:
-    """Raises on every rank: all know that their facts differ, and tell them."""
+    """Raises an error that names what differs; the ranks send each other their facts for it."""
     own = "\n".join(f"{name}\t{' '.join(str(value).split())}" for name, value in facts.items())
     first, *others = (
         dict(line.partition("\t")[::2] for line in told.split("\n")) for told in ranks.tell(own)

@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -19,20 +18,17 @@ from torch import Tensor
 
 from facenet_ext._ranks import Ranks
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["Claims", "claiming", "gather_pieces", "lock", "rows_of_block"]
+__all__ = ["Claims", "claiming", "gather_pieces", "rows_of_block"]
 
 _T = TypeVar("_T")
 _NO_MORE = 2**40
-_FEWEST = 512  # rows of a block of pairs: below that calls and claims take a share of the time
+_FEWEST = 512  # rows of a block of pairs; with fewer, calls and claims would cost time
 
 
 class Claims:
-    """Pieces of work, each for one of the processes. All of them make it, at the same place.
+    """Gives each piece of work to one of the processes.
+
+    Every process makes this object, at the same point of the program.
 
     Args:
         ranks: the processes.
@@ -83,9 +79,9 @@ class Claims:
 
 @contextlib.contextmanager
 def claiming(ranks: Ranks) -> Iterator[Claims]:
-    """Give out claims, and wait at the end until all ranks are there.
+    """Yield the claims of some work, and wait at the end until all ranks are there.
 
-    An exception on one rank leaves the others no more pieces, and is raised on all of them.
+    After an exception on one rank no rank gets another piece. All ranks raise it.
     """
     claims = Claims(ranks)
     with ranks.together():
@@ -96,32 +92,13 @@ def claiming(ranks: Ranks) -> Iterator[Claims]:
             raise
 
 
-@contextlib.contextmanager
-def lock(file: Path) -> Iterator[bool]:
-    """Lock a file against other processes; yield whether none has it.
-
-    The lock ends with this process, however that ends. On a file system without locks nothing is
-    locked.
-    """
-    with file.open("w") as opened:
-        if fcntl is not None:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:  # without locks
-                pass
-        yield True
-
-
 def rows_of_block(ranks: Ranks, rows: int, most: int) -> int:
     """How many rows a block of pairs has on each side, so that each rank gets several blocks.
 
     Args:
         ranks: the processes.
-        rows: there are, on the longer side.
-        most: that a block may have; in one process it has them.
+        rows: the number of rows, of the side that has more.
+        most: rows that a block may have. A process that is alone takes blocks of this size.
     """
     if ranks.size == 1:
         return most
@@ -144,7 +121,7 @@ def gather_pieces(
     own = [torch.cat([none, *parts]) for none, *parts in zip(empty, *pieces.values(), strict=True)]
     if ranks.size == 1:
         return tuple(own)
-    # Of each rank the numbers of its pieces and their lengths, and then their rows.
+    # Each rank sends the numbers and lengths of its pieces, and then their rows.
     facts = [(number, len(piece[0])) for number, piece in pieces.items()]
     table = ranks.all_gather_rows(torch.tensor(facts, dtype=torch.int64).reshape(-1, 2))
     order = sorted(

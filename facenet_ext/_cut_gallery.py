@@ -1,8 +1,9 @@
 """The closest rows of a gallery that is cut over processes: each keeps its own rows.
 
-The probes of all ranks visit all of them, some thousand at a time. Each rank finds the k closest of
-its own rows, and sends them to the rank whose probe it is. There the k closest of all are taken by
-(distance, index): the list of one process, as no distance depends on what else is in the gallery.
+The ranks send each other their probes, some thousand at a time. Each rank finds the k closest of
+its own rows to every probe, and sends them to the rank whose probe it is. That rank takes the k
+closest of all, by (distance, index). One process would find the same list, as no distance depends
+on what else is in the gallery.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ def nearest_in_cut_gallery(
     if k > candidates and sum(probes):
         raise ValueError(f"k: expected at most the {max(candidates, 0)} candidates, got {k}")
     offset = sum(gallery[: ranks.rank])
-    others = None  # of the rank's own rows those that are closest to each, but for itself
+    others = None  # the closest of the rank's own rows to each of them, without the row itself
     if own_rows and len(rows) > 1:
         others = ops.nearest(rows, None, min(k, len(rows) - 1), distance)
     most = min(k, len(rows))
-    found = []
+    parts = []
     for begin in range(0, max(probes), _PROBES):
         count = min(_PROBES, max(probes) - begin)
         own = embeddings[begin : begin + count]
@@ -75,10 +76,10 @@ def nearest_in_cut_gallery(
             elif most and count_there > 0:
                 _fill(lists, rank, ops.nearest(theirs[:count_there], rows, most, distance), offset)
         of_ranks = [ranks.all_to_all(field.to(ranks.device)) for field in lists]
-        found.append([field[: len(own)] for field in _first(k, *of_ranks)])
+        parts.append([field[: len(own)] for field in _first(k, *of_ranks)])
     distances, indices = (
         torch.cat([none[0, :0], *fields]).to(embeddings.device)
-        for none, *fields in zip(_lists(1, 0, k, rows), *found, strict=True)
+        for none, *fields in zip(_lists(1, 0, k, rows), *parts, strict=True)
     )
     missing = (indices[:, -1] == _NONE).nonzero()
     error = None
@@ -107,7 +108,7 @@ def _fill(lists: tuple[Tensor, Tensor], rank: int, closest: Sequence[Tensor], of
 
 
 def _first(k: int, distances: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the lists of all ranks, ``[ranks, count, k]``, the first k of each probe."""
+    """The k closest of each probe, from the lists of all ranks, ``[ranks, count, k]``."""
     distances, indices = (field.movedim(0, 1).flatten(1) for field in (distances, indices))
     # A place without a candidate comes after all others, also those at infinity.
     by_index = indices.argsort(dim=1, stable=True)

@@ -1,7 +1,7 @@
 """Losses of this rank's anchors where the candidates of all ranks come round in pieces.
 
-An anchor's positives are kept, so each piece has all of them beside its negatives. What a piece
-selects for a positive merges, as states of an epilogue do, and what a piece adds up is added up.
+A rank keeps all positives of its anchors, and compares them with the negatives of each piece. For
+each positive it keeps the best negative of all pieces so far. Sums over pieces are added up.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def margin_loss(batch: Batch, *options: Any) -> Tensor:
 
 
 def _positives(batch: Batch) -> tuple[Pieces, Held]:
-    """The pieces, and all candidates of the anchors' classes."""
+    """The pieces, and the candidates of the anchors' classes, which the rank keeps."""
     assert batch.pieces is not None
     assert batch.ref_labels is not None
     return batch.pieces, batch.pieces.hold(torch.isin(batch.ref_labels, batch.labels))
@@ -75,15 +75,16 @@ def _positives(batch: Batch) -> tuple[Pieces, Held]:
 class _Block(NamedTuple):
     """Anchors that meet a piece together, with every candidate of their classes.
 
-    What it meets besides the pieces' own candidates takes time, but changes nothing.
+    A block compares its anchors with the candidates of its own classes again for each piece. That
+    takes time, but changes no result.
 
     Attributes:
         batch: of all anchors.
-        anchors: ``[B]`` which of them.
-        emb: ``[B, D]``
-        held: ``[C]`` the candidates, as places among those that are kept.
-        places: ``[C]`` the same among all candidates.
-        rows: ``[C, D]``
+        anchors: ``[B]`` which of them are in this block.
+        emb: ``[B, D]``, these anchors.
+        held: ``[C]``, the candidates of their classes, as places among those that are kept.
+        places: ``[C]``, the same as places among all candidates.
+        rows: ``[C, D]``, these candidates.
     """
 
     batch: Batch
@@ -94,7 +95,7 @@ class _Block(NamedTuple):
     rows: Tensor
 
     def beside(self, places: Tensor, rows: Tensor) -> Batch:
-        """The anchors with some of all candidates."""
+        """The batch of the anchors with some of all candidates."""
         of, anchors = self.batch, self.anchors
         assert of.ref_labels is not None
         ids = None if of.anchor_ids is None else of.anchor_ids[anchors]
@@ -109,16 +110,19 @@ def _blocks(batch: Batch, held: Held, pieces: Pieces) -> list[_Block]:
     of_held = torch.searchsorted(classes, batch.ref_labels[held.places])
     before = torch.bincount(of_held, minlength=len(classes)).cumsum(0)
     number = before.div(max(1, pieces.most // 8), rounding_mode="floor")
-    emb, found = batch.emb.detach(), []
+    emb, blocks = batch.emb.detach(), []
     for block in torch.unique_consecutive(number):
         anchors = (number[of_anchor] == block).nonzero().flatten()
-        mine = (number[of_held] == block).nonzero().flatten()
-        found.append(_Block(batch, anchors, emb[anchors], mine, held.places[mine], held.rows[mine]))
-    return found
+        own = (number[of_held] == block).nonzero().flatten()
+        blocks.append(_Block(batch, anchors, emb[anchors], own, held.places[own], held.rows[own]))
+    return blocks
 
 
 def _select(batch: Batch, rule: TripletRule, pieces: Pieces, held: Held) -> tuple[Triplets, Tensor]:
-    """The triplets of all pieces, whose positives and negatives are places; is every row finite."""
+    """Returns the triplets of all pieces, and whether every row is finite.
+
+    Positives and negatives of the triplets are places among all candidates.
+    """
     assert batch.ref_labels is not None
     count = len(batch.ref_labels)
     blocks = _blocks(batch, held, pieces)
@@ -127,16 +131,16 @@ def _select(batch: Batch, rule: TripletRule, pieces: Pieces, held: Held) -> tupl
     for piece, rows in pieces.visit():
         finite &= rows.isfinite().all()
         for at, block in enumerate(blocks):
-            # In ascending order, for ties; a row that is kept takes part once.
+            # Ties need candidates in ascending order. A piece may have rows that the block has too.
             both = torch.cat([block.places, piece.places])
             places, where = torch.unique(both, return_inverse=True)
             order = torch.empty_like(places)
             order[where] = torch.arange(len(where), device=order.device)
             part = block.beside(places, torch.cat([block.rows, rows])[order])
             anchor, positive, negative, *distances = ops.select_triplets(part, rule, None)
-            found = Triplets(block.anchors[anchor], places[positive], places[negative], *distances)
+            new = Triplets(block.anchors[anchor], places[positive], places[negative], *distances)
             before = best[at]
-            best[at] = found if before is None else _merged(before, found, rule, count)
+            best[at] = new if before is None else _merged(before, new, rule, count)
     none = ops.select_triplets(Batch(batch.emb[:0], batch.labels[:0], *_NO_BANK), rule, None)
     joined = Triplets(
         *(torch.cat(fields) for fields in zip(none, *filter(None, best), strict=True))
@@ -146,7 +150,7 @@ def _select(batch: Batch, rule: TripletRule, pieces: Pieces, held: Held) -> tupl
 
 
 def _merged(a: Triplets, b: Triplets, rule: TripletRule, candidates: int) -> Triplets:
-    """Of two pieces' triplets of each (anchor, positive) the one that both together give."""
+    """Takes for each (anchor, positive) the better of the triplets that two pieces have for it."""
     keys = torch.cat([t.anchor * candidates + t.positive for t in (a, b)])
     pairs, where = torch.unique(keys, return_inverse=True)
     entries = torch.full((2, len(pairs)), -1, device=keys.device)
@@ -156,7 +160,7 @@ def _merged(a: Triplets, b: Triplets, rule: TripletRule, candidates: int) -> Tri
     first, second = entries.clamp(min=0)
     qualifies = _qualifies(both, rule)
     same = qualifies[first] == qualifies[second]
-    # Of negatives that qualify the closest; of those that the fallback takes the farthest.
+    # The closest of the negatives that qualify wins, and the farthest of those of the fallback.
     distance = torch.where(qualifies, both.d_an, -both.d_an)
     closer = (distance[second] < distance[first]) | (
         (distance[second] == distance[first]) & (both.negative[second] < both.negative[first])
@@ -168,7 +172,7 @@ def _merged(a: Triplets, b: Triplets, rule: TripletRule, candidates: int) -> Tri
 
 
 def _qualifies(triplets: Triplets, rule: TripletRule) -> Tensor:
-    """Which negatives are no fallback."""
+    """Which negatives the rule itself selected; the fallback selected the others."""
     d_ap, d_an = triplets[3:]
     if rule.negatives == "hardest":
         return torch.ones_like(d_an, dtype=torch.bool)
@@ -227,7 +231,7 @@ class _TripletLosses(torch.autograd.Function):
 
 
 def _targets(sides: Any, needed: Any) -> list[Tensor | None]:
-    """Where to add up the gradients of this rank's candidates; None: not needed."""
+    """Zeros to add the gradients of this rank's candidates to; None where none is needed."""
     return [
         torch.zeros_like(side, dtype=value_type(side.dtype)) if needs else None
         for side, needs in zip(sides, needed, strict=True)
@@ -237,10 +241,12 @@ def _targets(sides: Any, needed: Any) -> list[Tensor | None]:
 def _of_pieces(
     pieces: Pieces, held: Held, triplets: Triplets
 ) -> Iterator[tuple[Piece, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]]:
-    """The pieces with the triplets whose negatives they have.
+    """Yields each piece with the triplets whose negatives are in it.
 
-    Each comes with the rows that are kept and its own, ``[C + n, D]``; which triplets they are,
-    ``[T]``; and their anchors, and positives and negatives among these rows.
+    Yields:
+        The piece; the rows that the rank keeps and those of the piece, ``[C + n, D]``; whether each
+        triplet is one of these, ``[T]``; the anchors of these, and their positives and negatives as
+        places among the rows.
     """
     positive = torch.searchsorted(held.places, triplets.positive)
     for piece, rows in pieces.visit():
@@ -252,8 +258,8 @@ def _of_pieces(
 class _AllTriplets(torch.autograd.Function):
     """The sum of the loss, whose gradient comes with it, and its totals.
 
-    With each piece the operator sees a block's own candidates once more. So what it makes of them
-    alone is taken off.
+    The operator sees the candidates that a block keeps again with each piece. So the sums over them
+    alone are subtracted each time.
     """
 
     @staticmethod

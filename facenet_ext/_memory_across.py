@@ -1,4 +1,4 @@
-"""A step of the memory that the processes of a group have together."""
+"""A step with a memory that the processes of a group share."""
 
 from __future__ import annotations
 

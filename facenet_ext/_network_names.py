@@ -19,7 +19,7 @@ OWN = r"^[^\W\d][\w.-]*(:[^\W\d][\w.]*)?$"
 
 
 def is_own(name: object) -> bool:
-    """Whether this is the name of a network of somebody's own.
+    """Whether a name means a network of the user's own, not one of this package.
 
     Example:
         >>> is_own("nets:resnet"), is_own("small"), is_own("nets:os.system('ls')")

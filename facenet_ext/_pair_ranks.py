@@ -108,7 +108,7 @@ class _Sought:
         if not self.of_all:
             before = int(counted.upto[:, column - 1].sum()) if column else 0
             last = [counted.column_of(before, of_all=True)] if before else []
-            if not counted.is_number(column):  # the pair before may be in it, or else in `last`
+            if not counted.is_number(column):  # it, or `last`, has the pair before too
                 self.intervals = [counted.interval(place) for place in (column, *last)]
                 return False, None
             if not last:
@@ -163,7 +163,7 @@ def _guess(sought: _Sought, total: int, sample: _Counted, error: float) -> tuple
     fewer = min(expected, most - expected)
     slack = error * fewer + 6 * math.sqrt(fewer) + 2
     first, last = int(expected - slack), int(expected + slack)
-    low, high = 0, int(sample.edges[-1])  # kept where the sample has too few pairs to tell
+    low, high = 0, int(sample.edges[-1])  # stay so where the sample has too few pairs
     if first >= 1:
         low = int(sample.edges[torch.searchsorted(upto, first)])
     if last <= most:
@@ -214,7 +214,7 @@ class PairCounts:
         sought = {
             position: _Sought(count + 1, False, [(0, self.infinity)])
             if count < self.different
-            else _Sought(self.total, True, [(0, self.infinity)])  # all allowed: seek the last pair
+            else _Sought(self.total, True, [(0, self.infinity)])  # all are allowed: the last pair
             for position, count in enumerate(allowed)
         }
         if max(self.shape) > _FEW:

@@ -51,11 +51,11 @@ class Pieces:
     """The candidates of all ranks.
 
     Attributes:
-        ranks: all of them visit the pieces, at the same place.
+        ranks: the processes; all of them visit the pieces, at the same point of the program.
         sides: ``[N_r, D]`` each, this rank's candidates by their kind. Among all candidates come
             those of the first kind, in rank order, and then those of the next.
         counts: how many each rank has, ``[side][rank]``.
-        most: rows of a piece at most, but one of each rank.
+        most: the most rows of a piece, unless there are more ranks: each has a row in it.
     """
 
     ranks: Ranks
@@ -89,7 +89,7 @@ class Pieces:
         """Fetch candidates to keep.
 
         Args:
-            wanted: ``[N]`` which of all.
+            wanted: ``[N]``, whether to keep each candidate.
         """
         places = wanted.nonzero().flatten()
         dim = self.sides[0].shape[1]
@@ -108,12 +108,12 @@ class Pieces:
         return Held(places, rows, far)
 
     def send(self, piece: Piece, gradient: Tensor, to: Sequence[Tensor | None]) -> None:
-        """Add a piece's gradient of all ranks to that of the rows that are this rank's.
+        """Add up a piece's gradients of all ranks, each rank those of its own rows.
 
         Args:
-            piece: which.
-            gradient: ``[n, D]`` of this rank's anchors.
-            to: ``[N_r, D]`` of each kind of candidates; None: its gradient is not needed.
+            piece: the piece.
+            gradient: ``[n, D]``, its gradient from the losses of this rank's anchors.
+            to: ``[N_r, D]`` for each kind of candidates, to add to; None where none is needed.
         """
         target = to[piece.side]
         if target is not None:
@@ -121,7 +121,7 @@ class Pieces:
             target[piece.begin : piece.begin + len(mine)] += mine
 
     def send_held(self, held: Held, gradient: Tensor, to: Sequence[Tensor | None]) -> None:
-        """The same for the gradient of candidates that were kept, ``[C, D]``."""
+        """Do what :meth:`send` does for candidates that were kept; ``gradient`` is ``[C, D]``."""
         if held.far:
             for piece in self:
                 inside, at = find(held.places, piece.places)
@@ -136,7 +136,7 @@ class Pieces:
                 target[held.places[inside] - first] += gradient[inside]
 
     def _own(self) -> Iterator[tuple[int, int, int]]:
-        """Where this rank's rows are among all candidates: of each kind the first, and the end."""
+        """Yield each kind of candidates, and where this rank's rows of it begin and end."""
         before = 0
         for side, counts in enumerate(self.counts):
             first = before + sum(counts[: self.ranks.rank])

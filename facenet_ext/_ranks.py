@@ -47,7 +47,7 @@ class Ranks:
         Raises:
             ValueError: this process is not in the group.
         """
-        # Not imported where nobody else did: then there is no group.
+        # A group exists only where torch.distributed was imported. Importing it takes time.
         dist = sys.modules.get("torch.distributed")
         if dist is None or not dist.is_available() or not dist.is_initialized():
             return cls()

@@ -98,7 +98,7 @@ class _Softmax(torch.autograd.Function):
         x = _directions(emb)
         log_sum = torch.full_like(x[:, 0], -torch.inf)
         counts = torch.zeros(2, len(x), dtype=torch.int64, device=x.device)
-        found: list[tuple[Tensor, Tensor]] = [(counts[0, :0], log_sum[:0])]  # positives
+        scores: list[tuple[Tensor, Tensor]] = [(counts[0, :0], log_sum[:0])]  # positives
         finite = emb.isfinite().all()
         for piece, rows in pieces.visit():
             finite &= rows.isfinite().all()
@@ -108,8 +108,8 @@ class _Softmax(torch.autograd.Function):
                 negative = tile.summed & ~tile.positive
                 counts[:, tile.anchors] += torch.stack([tile.positive.sum(1), negative.sum(1)])
                 anchor, _ = tile.positive.nonzero(as_tuple=True)
-                found.append((anchor + tile.anchors.start, tile.scores[tile.positive]))
-        anchor, score = (torch.cat(parts) for parts in zip(*found, strict=True))
+                scores.append((anchor + tile.anchors.start, tile.scores[tile.positive]))
+        anchor, score = (torch.cat(parts) for parts in zip(*scores, strict=True))
         short = log_sum[anchor] - score
         of_supcon = loss == "supcon"
         positives, negatives = counts

@@ -29,19 +29,24 @@ class Triplets(NamedTuple):
 
 
 class TripletCounts:
-    """How many triplets losses were of.
+    """How many triplets a loss had: see :meth:`facenet_ext.losses.TripletLoss.counting`.
 
     Attributes:
-        selected: all of them.
-        active: those whose negative is closer than the positive plus the margin: the others' hinge
-            is 0.
+        selected: the number of triplets that the rule selected.
+        active: the number of those with a hinge above 0: their negative is closer than their
+            positive plus the margin.
     """
 
     def __init__(self) -> None:
         self.selected = self.active = 0
 
     def add(self, active: Tensor, across: Across | None = None) -> None:
-        """Adds triplets: [T], whether each is active; those of all ranks with ``across``."""
+        """Counts the triplets of a call.
+
+        Args:
+            active: ``[T]``, whether each triplet is active.
+            across: the ranks whose triplets are counted too.
+        """
         counts = torch.stack([active.new_tensor(active.numel(), dtype=torch.int64), active.sum()])
         selected, of_them = (counts if across is None else across.total(counts)).tolist()
         self.selected += selected
@@ -49,5 +54,5 @@ class TripletCounts:
 
     @property
     def share(self) -> float:
-        """The active ones' share, 0 of no triplets."""
+        """The share of the triplets that are active; 0 without triplets."""
         return self.active / max(self.selected, 1)

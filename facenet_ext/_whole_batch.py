@@ -58,7 +58,7 @@ class Received:
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))  # no copy of one
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))  # cat would copy it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Exchange:
         return self.placed(whole, rows, received.seed), received.first[0]
 
     def placed(self, batch: Batch, rows: Tensor, seed: Tensor | None) -> Batch:
-        """The batch as a part of all ranks': ``rows`` are its anchors' there."""
+        """Say of a batch which rows of the batch of all ranks its anchors are; return it."""
         batch.across = self.across
         batch.seed = None if seed is None else torch.cat([seed, rows])
         return batch

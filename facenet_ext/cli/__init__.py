@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = how_to_install(missing.name or "a package", "train")
         print(f"{prog}: error: {what}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # while the libraries load; later on a command sees to it itself
+    except KeyboardInterrupt:  # while libraries load; after that the command itself handles Ctrl-C
         print(f"{prog}: stopped", file=sys.stderr)
         return 130
 

@@ -95,8 +95,8 @@ def run(
         prog: the command's name.
         work: returns the exit status, None for 0.
         stopped: what to do after Ctrl-C.
-        divided: whether several processes divide the work, where there are several: then the first
-            alone prints, and what ends all of them is told once.
+        divided: whether processes that torchrun started divide the work. If so, the first one alone
+            prints, and an error that ends all of them is told once.
         again: what to do after another process has ended.
 
     Returns:

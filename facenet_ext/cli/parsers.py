@@ -75,7 +75,8 @@ def run_command(name: str, argv: Sequence[str]) -> int:
             return 0
         with loading(prog):
             execute = importlib.import_module(f"facenet_ext.{package}.{name}").execute
-            if divided and name != "harmonize":  # which trains, and meets the others by itself
+            # harmonize trains, and training forms the group itself.
+            if divided and name != "harmonize":
                 join(getattr(given, "device", "cpu"))
         status: int | None = execute(given)
         return status

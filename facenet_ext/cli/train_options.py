@@ -56,7 +56,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> CommandLine:
     parsed = training_parser(prog, _defaults_file(given), kind_is_open).parse_args(arguments)
     options = {name: read_arguments(cls, parsed) for name, cls in groups().items()}
     names = frozenset(given.keys()) & {"preset", *Options().flat()}
-    if "max_epochs" in names and "max_steps" not in names:  # which would take their place
+    if "max_epochs" in names and "max_steps" not in names:  # a preset's steps would count instead
         options["run"] = dataclasses.replace(options["run"], max_steps=None)
     return CommandLine(Options(**options), parsed.resume, names)
 
@@ -65,7 +65,7 @@ def _check_config(argv: Sequence[str]) -> None:
     """Refuse a file that is no text, which jsonargparse does not expect."""
     for name, after in zip(argv, [*argv[1:], ""], strict=False):
         path = after if name == "--config" else name.removeprefix("--config=")
-        if name.startswith("--config") and os.path.isfile(path):  # else it is YAML itself
+        if name.startswith("--config") and os.path.isfile(path):  # any other text is YAML itself
             read_text(Path(path), f"--config {path}:")
 
 
@@ -119,7 +119,7 @@ def training_parser(prog: str, defaults: Path | None, kind_is_open: bool = True)
 
 
 def _without_exits(argv: Sequence[str] | None) -> list[str]:
-    """Drop what prints and exits, which belongs to the second look."""
+    """Drop options that print and exit: the second parser, which has the defaults, answers them."""
     given = sys.argv[1:] if argv is None else argv
     return [a for a in given if a.partition("=")[0] not in ENDS]
 

@@ -125,7 +125,7 @@ def _draw_sheets(
 ) -> int:
     """Draw the largest clusters of two or more, where the images are at hand; return how many."""
     with writing(folder):
-        for sheet in folder.glob("cluster-[0-9][0-9][0-9][0-9].png"):  # of an earlier call
+        for sheet in folder.glob("cluster-[0-9][0-9][0-9][0-9].png"):  # an earlier call drew them
             sheet.unlink()
     count = min(options.sheets, int((clusters.sizes > 1).sum()))
     picture = _pictures(images, stored) if count else None

@@ -17,7 +17,7 @@ from facenet_ext.commands.options import DataOptions
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import counted, printable
+from facenet_ext.common.text import bytes_in_words, counted, printable
 from facenet_ext.data.features import read_labels
 from facenet_ext.data.image_list import told
 from facenet_ext.data.images import UnreadableImageError, decode_row
@@ -134,15 +134,15 @@ def _unreadable(
             return str(error)
         return None
 
-    found = {}
+    errors = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # images are decoded outside Python's lock
         for begin in range(0, len(rows), _TRIED):
             some = rows[begin : begin + _TRIED]
             for row, why in zip(some, pool.map(read, some), strict=True):
                 if why is not None:
-                    found[images.name(row)] = why
+                    errors[images.name(row)] = why
             progress(begin + len(some), len(rows))
-    return found
+    return errors
 
 
 def _describe_features(data: str) -> dict[str, Any]:
@@ -167,7 +167,8 @@ def _show(figures: dict[str, Any], console: Console) -> None:
     rows = figures["rows"] if of_features else figures["images"]
     what = counted(rows, "row of features" if of_features else "image")
     say(f"{printable(figures['data'])}: {figures['kind']}")
-    say(f"  {what} of {counted(figures['identities'], 'identity')}, {_bytes(figures['bytes'])}")
+    size = bytes_in_words(figures["bytes"])
+    say(f"  {what} of {counted(figures['identities'], 'identity')}, {size}")
     sizes = figures["images_per_identity"]
     say(
         f"  images of an identity: {sizes['fewest']:,} to {sizes['most']:,}, "
@@ -187,17 +188,3 @@ def _show(figures: dict[str, Any], console: Console) -> None:
         say(f"    {printable(why)}")
     if len(unreadable) > _NAMED:
         say(f"    and {len(unreadable) - _NAMED:,} more; --json names all")
-
-
-def _bytes(count: int) -> str:
-    """Return a number of bytes in words.
-
-    Example:
-        >>> _bytes(512), _bytes(3_500_000)
-        ('512 bytes', '3.3 MiB')
-    """
-    size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        del units[0]
-    return f"{count:,} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"

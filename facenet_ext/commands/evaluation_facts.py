@@ -31,13 +31,13 @@ class Facts(NamedTuple):
     """What an evaluation was of.
 
     Attributes:
-        run: the run's folder, or the checkpoint's file where it lies in none.
+        run: the run's folder, or the checkpoint's file where that lies in no run.
         data: the folder of the images.
-        date: when, with the minute and the offset from UTC.
-        identities: that were verified; None if not known.
-        images: that were verified.
-        trained: how the model was.
-        command: repeats the evaluation, from any folder.
+        date: the time of the evaluation, to the minute, with the offset from UTC.
+        identities: how many people were verified; None if not known.
+        images: how many images were verified.
+        trained: how the model was trained, in words.
+        command: a command line that repeats the evaluation from any folder.
     """
 
     run: str
@@ -55,9 +55,9 @@ def find_facts(
     """Return what an evaluation was of.
 
     Args:
-        options: of the command.
-        model: that was evaluated.
-        data: what has the images.
+        options: the options of the command.
+        model: the model that was evaluated.
+        data: the folder or file that has the images.
         identities: see :class:`Facts`.
         images: see there.
     """
@@ -94,10 +94,10 @@ def warn_of_known(
     """Return a warning where people of the training's own data are verified.
 
     Args:
-        options: of the training's data.
+        options: the options of the training's data.
         run: the folder of the run.
-        images: that are verified; of features, what they are in.
-        people: their identities.
+        images: the images that are verified; for features, a list whose root is their file.
+        people: the identities of these images.
     """
     unseen = held_out.read_names(run)
     known = 0 if unseen is None else len({*people} - unseen)
@@ -149,5 +149,5 @@ def _command(options: EvaluateOptions, checkpoint: Path) -> str:
 
 
 def _whole(path: str) -> str:
-    """Return a path from the root; what is none, as 'lfw', stays as it is."""
+    """Return a path in full, from the root on; 'lfw' and 'digits' are none and stay the same."""
     return path if path in ("digits", "lfw") else str(Path(path).expanduser().resolve())

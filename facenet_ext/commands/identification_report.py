@@ -47,7 +47,7 @@ class Rates(NamedTuple):
         outcomes: what became of each probe.
         cmc: [k] the share found by each rank.
         at_threshold: the open-set rates at the threshold.
-        curve: the same at others.
+        curve: the open-set rates at other thresholds.
     """
 
     known: int

@@ -76,7 +76,7 @@ def _measure(
     pairs, begin = 0, 0.0
     for one in itertools.cycle(blocks(of_rows, options.block, most_pairs(rule))):
         mine_block(some, of_rows, one, rule, chunk=options.chunk, device=device)
-        if not begin:  # the first call also loads and allocates
+        if not begin:  # the first call loads code and allocates memory too, so it does not count
             begin = time.perf_counter()
             continue
         pairs += len(one.rows) * len(rows)

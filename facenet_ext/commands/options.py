@@ -21,12 +21,13 @@ from facenet_ext._defaults import (
 )
 from facenet_ext._rule import Deterministic, Distance, Positives
 from facenet_ext.common.options import argument, option
+from facenet_ext.data.names import Format
 from facenet_ext.embedding.folders import EVALUATION
 from facenet_ext.embedding.options import Margin, OwnNetwork
 
 OWN_MODEL = (
-    "package.module:function that builds the network, where it is one of your own: no checkpoint "
-    "has anything imported by itself"
+    "package.module:function that builds the network, if it is one of your own: a checkpoint alone "
+    "never has code imported"
 )
 
 
@@ -205,7 +206,7 @@ class AlignOptions(CommandOptions):
         MIN_FACE_SIZE, "pixels of the smallest face to look for; smaller takes longer", PositiveInt
     )
     min_score: float = option(
-        MIN_SCORE, "how sure the detector must be; of mtcnn 0.7 to 1", NonNegativeFloat
+        MIN_SCORE, "least score of a face; scores of mtcnn are 0.7 to 1", NonNegativeFloat
     )
     detector: str = option(
         DEFAULT_DETECTOR, "what finds the faces: mtcnn, or module:function for another one"
@@ -246,7 +247,7 @@ class EvaluateOptions(CheckpointOptions):
     all_pairs: bool = option(False, "VAL and FAR over all pairs of the images too")
     far: float = option(1e-3, "false accept rate of --all-pairs", PositiveFloat)
     quality: int = option(
-        600, "images to verify compressed and small as well; 0: none", NonNegativeInt
+        600, "how many images to verify again, compressed and shrunk; 0: none", NonNegativeInt
     )
     output: str | None = option(None, f"folder to write; by default {EVALUATION}/ in the run's")
 
@@ -273,19 +274,25 @@ class MineOptions(CommandOptions):
     )
     model: str | None = option(None, OWN_MODEL, OwnNetwork)
     data: str | None = option(None, "images, as for train; by default the run's")
-    labels: str | None = option(None, "of an .npy of embeddings: .npy, [N] integers")
-    names: str | None = option(None, "of an .npy of embeddings: a text file, a line each")
+    labels: str | None = option(
+        None, "for an .npy of embeddings: an .npy of integers, the identity of each row"
+    )
+    names: str | None = option(
+        None, "for an .npy of embeddings: a text file with the name of each row in a line"
+    )
     output: str = option("mined", "folder for triplets and suspects")
     positives: str = option("hardest", "as for train", Positives)
     negatives: str = option("semihard", "as for train", Deterministic)
     distance: str = option("sqeuclidean", "as for train", Distance)
-    margin: float = option(0.2, "of --within-margin", Margin)
+    margin: float = option(0.2, "margin for --within-margin", Margin)
     within_margin: bool = option(False, "semi-hard negatives inside the margin only")
     suspects: int = option(48, "probable mistakes to report; 0 is none", NonNegativeInt)
     block: int = option(MINING_BLOCK, "anchors at once", PositiveInt)
     chunk: int = option(MINING_CHUNK, "candidates at once", PositiveInt)
     plan: int | None = option(
-        None, "search nothing: tell the work, and its hours on so many processes", PositiveInt
+        None,
+        "do not search: print how much work it is, and its hours on this many processes",
+        PositiveInt,
     )
     device: str = option("cpu", "where to compute: cpu, cuda")
 
@@ -310,8 +317,8 @@ class HarmonizeOptions(CommandOptions):
         "the new model, trained on its own; by default one is trained as the old one was, with "
         "another seed",
     )
-    old_model: str | None = option(None, f"of the old model: {OWN_MODEL}", OwnNetwork)
-    new_model: str | None = option(None, "the same of the new model", OwnNetwork)
+    old_model: str | None = option(None, f"for the old model: {OWN_MODEL}", OwnNetwork)
+    new_model: str | None = option(None, "the same for the new model", OwnNetwork)
     data: str | None = option(None, "images, as for train; by default the new run's")
     output: str = option("runs/harmonic", "folder of the runs and report")
     layer_steps: int = option(200, "steps of the last layer alone", PositiveInt)
@@ -337,7 +344,7 @@ class DataOptions(CommandOptions):
 
     data: str = argument("images, as for train: a path, a glob, or a pattern in braces")
     to: str | None = option(None, "a folder to write the same images to")
-    format: Literal["shards", "rec", "parquet", "folder"] = option(
+    format: Format = option(
         "shards", "what to write: WebDataset shards, InsightFace's .rec, Parquet, or a folder"
     )
     part: int = option(10_000, "images of a shard or of a Parquet file", PositiveInt)
@@ -362,8 +369,8 @@ class ModelsOptions(CommandOptions):
 
     model: str | None = option(None, "package.module:function to list too", OwnNetwork)
     input_size: int = option(112, "pixels that networks of your own see", PositiveInt)
-    in_channels: int = option(3, "1 grey, 3 colour", PositiveInt)
-    embedding_dim: int = option(128, "of an embedding", PositiveInt)
+    in_channels: int = option(3, "1 for grey images, 3 for colour", PositiveInt)
+    embedding_dim: int = option(128, "length of an embedding", PositiveInt)
     batch_norm: bool = option(False, "batch normalisation in the paper's networks")
     batch: int = option(8, "images timed at once", PositiveInt)
     repeats: int = option(5, "times to measure; 0 measures no time", NonNegativeInt)
@@ -381,11 +388,11 @@ class BenchOptions(CommandOptions):
         facenet bench --rows 50000 --dim 256 --threads 4
         facenet bench --device cuda --json"""
 
-    rows: int = option(16_384, "embeddings", PositiveInt)
-    dim: int = option(128, "numbers of an embedding", PositiveInt)
-    batch: int = option(1800, "of the loss, 40 of each identity", PositiveInt)
-    repeats: int = option(5, "of each measurement", PositiveInt)
-    threads: int | None = option(None, "of the CPU", PositiveInt)
+    rows: int = option(16_384, "number of embeddings", PositiveInt)
+    dim: int = option(128, "length of an embedding", PositiveInt)
+    batch: int = option(1800, "rows in a batch of the loss, 40 of each identity", PositiveInt)
+    repeats: int = option(5, "how often to measure", PositiveInt)
+    threads: int | None = option(None, "CPU threads; all by default", PositiveInt)
     device: str = option("cpu", "where to compute: cpu, cuda")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import shutil
 from pathlib import Path
@@ -20,7 +19,7 @@ from facenet_ext.common.processes import everyone
 from facenet_ext.common.text import counted
 from facenet_ext.data.image_list import tell_passed_over
 from facenet_ext.data.listing import list_images
-from facenet_ext.data.sources import cache_folder
+from facenet_ext.data.unpacking import in_cache
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import latest_run
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder, matched_by
@@ -65,7 +64,7 @@ def load_model(options: CheckpointOptions, warnings: Warnings, *, features: bool
     Args:
         options: of the command.
         warnings: to add to.
-        features: whether a model will do that embeds features.
+        features: whether a model that embeds features is accepted too.
 
     Raises:
         InputError: there is none, or its file is damaged or foreign, or embeds no images.
@@ -94,11 +93,11 @@ def _checkpoint(options: CheckpointOptions) -> Path:
 
 
 class Source(NamedTuple):
-    """What a folder gave.
+    """The embeddings of a folder.
 
     Attributes:
-        stored: embeddings.
-        images: those that these are of, if they are at hand.
+        stored: the embeddings.
+        images: the images that were embedded; None where the folder itself has embeddings.
     """
 
     stored: StoredEmbeddings
@@ -114,7 +113,7 @@ def embed_or_read(
 
     Args:
         options: of the command.
-        warnings: what the model cannot judge is added to; on their console progress is shown.
+        warnings: gets a warning for what the model cannot judge. Its console shows the progress.
         sources: the folders or images.
         leave_out: a folder whose images do not count, wherever it lies.
 
@@ -174,9 +173,7 @@ def cut_faces(
             f"{cut}; give `detector` {cut.detector}"
         )
     cut = dataclasses.replace(cut, detector=options.detector)
-    named = f"{cut!r} {images.root.resolve()} {images.fingerprint}"
-    name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    folder = cache_folder() / "faces" / name
+    folder = in_cache("faces", f"{cut!r} {images.root.resolve()} {images.fingerprint}")
     with Counting("finding faces", console) as progress:
         aligned = align_photos(
             images,
@@ -200,13 +197,12 @@ def cut_faces(
 
 
 def embed_list(images: ImageList, model: Model, batch: int, warnings: Warnings) -> StoredEmbeddings:
-    """Embed images into the cache, and say what was not read, and what cannot be judged."""
+    """Embed images into the cache. Tell what cannot be read, and warn of what cannot be judged."""
     console = warnings.console
     tell_passed_over(images, console)
     warnings.add(*warn_of_cut(model.module.provenance.cut, images))
-    named = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
-    name = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    folder = cache_folder() / "embeddings" / name
+    about = f"{FORMAT} {model.name!r} {images.root.resolve()} {images.fingerprint}"
+    folder = in_cache("embeddings", about)
     if is_first() and (folder / STORE).is_file():
         try:
             read_embeddings(folder)

@@ -1,4 +1,4 @@
-"""Long work in blocks of items: each block is on disk when it is done, so a killed call goes on.
+"""Long work in blocks of items. A finished block is on disk, so that a killed call can go on.
 
 The blocks lie in a hidden folder inside that of the result until all are done. Several processes
 may divide them: see ``facenet_ext._claims``.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from facenet_ext._claims import lock
+from facenet_ext._locks import lock
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json, write_json, writing
@@ -31,7 +31,7 @@ class Blocks:
 
     Args:
         folder: the folder of the unfinished files.
-        items: how many there are.
+        items: the number of items.
         size: how many items a block has.
 
     Attributes:
@@ -60,7 +60,7 @@ class Blocks:
         )
 
     def finish(self, number: int, facts: dict[str, Any]) -> None:
-        """Write what is known of a block, and with it that the block is finished."""
+        """Write what is known of a block. Its file also says that the block is finished."""
         write_json(self._facts(number), facts)
 
     def facts(self) -> Iterator[dict[str, Any]]:
@@ -89,12 +89,12 @@ def working_in_blocks(
 
     Args:
         output: the folder of the result.
-        items: how many there are.
-        batch: items that are worked on at once: a block has a multiple of that.
+        items: the number of items.
+        batch: the number of items that are worked on at once: a block has a multiple of it.
         described: what the work depends on; a call that goes on must have the same.
         ranks: the processes that divide the work.
-        is_finished: whether an earlier call has finished it; it raises where that call's result is
-            another one.
+        is_finished: returns whether an earlier call has finished the work. It raises an InputError
+            if the folder has the result of other work.
         doing: the work, as in "another command is embedding into it".
         others: what to name where ``described`` differs, as "other images or another model".
 

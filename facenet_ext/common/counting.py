@@ -12,7 +12,7 @@ class Counting(Progress):
     It shows nothing where the output is not a terminal.
 
     Attributes:
-        begun: how far it was when it was told first; None before that.
+        begun: how much was done already when the work began; None before it begins.
 
     Args:
         what: what is being done.

@@ -61,7 +61,7 @@ def refusing(
     try:
         yield
     except kinds as error:
-        raise InputError(f"{called}{error}") from None
+        raise InputError(f"{called}{error}") from error
 
 
 class InterruptedRunError(Exception):

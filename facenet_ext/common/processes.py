@@ -134,9 +134,9 @@ def others_silent() -> Iterator[None]:
 def tell_once(error: BaseException, tell: Callable[[], None]) -> None:
     """Tell of what ends the command, unless another process does.
 
-    The process whose error it is tells it, on standard error even where it is not the first. Those
-    that end because of that wait until it is told. Where one was killed, the first that misses it
-    tells of that.
+    The process with the error prints it, on its standard error, even if it is not the first one.
+    The processes that end because of this error wait until it is printed. If a process was killed,
+    the first of the others that notices it prints that.
 
     Args:
         error: what ended this process.
@@ -165,7 +165,7 @@ def tell_once(error: BaseException, tell: Callable[[], None]) -> None:
 
 
 def _is_of_another(error: BaseException | None) -> bool:
-    """Whether a process ended because of another one's error, which that one tells."""
+    """Whether this is the error of another process, which that process prints itself."""
     while error is not None:
         if hasattr(error, "of_rank"):  # set by `Ranks`
             return True

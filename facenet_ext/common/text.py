@@ -136,6 +136,20 @@ def counted(count: int, one: str) -> str:
     return f"{count:,} {plural}"
 
 
+def bytes_in_words(count: int) -> str:
+    """Return a number of bytes in the largest unit that makes it 1 or more.
+
+    Example:
+        >>> bytes_in_words(512), bytes_in_words(5 * 2**20), bytes_in_words(int(1000.25 * 2**20))
+        ('512 bytes', '5 MiB', '1,000.2 MiB')
+    """
+    size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        del units[0]
+    return f"{f'{size:,.1f}'.removesuffix('.0')} {units[0]}"
+
+
 def printable(name: object) -> str:
     r"""Return a name with escapes for what cannot be printed in a line of UTF-8.
 

@@ -2,7 +2,7 @@
 
 | file | what it does |
 |---|---|
-| `names.py` | the endings of archives, and the name of some data |
+| `names.py` | the endings of archives, formats to write, the name of some data |
 | `sources.py` | finds the image sets that `--data` means |
 | `image_set.py` | what every image set offers, whatever its format |
 | `sets/` | opens image sets in all formats, and converts them |

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from facenet_ext._claims import lock
+from facenet_ext._locks import lock
 from facenet_ext.common.files import read_json, write_json, writing
 from facenet_ext.data.decoding import Geometry, decode_blocks
 from facenet_ext.data.image_set import ImageSet
@@ -24,7 +24,7 @@ from facenet_ext.data.image_set import ImageSet
 __all__ = ["Entry", "entry_of", "kept", "room"]
 
 _VERSION = 1
-"""Of what is decoded: to be raised when other pixels are made of the same file."""
+"""The version of the decoding. Raise it when the same file decodes to other pixels."""
 
 _FACTS, _PROGRESS, _UNFINISHED = "images.json", "progress.json", "unfinished"
 _WAIT = 0.2
@@ -43,18 +43,20 @@ class Entry(NamedTuple):
 
 
 def entry_of(cache: Path, images: ImageSet, geometry: Geometry) -> Path:
-    """Return the folder for a set's images in the cache: its name changes where they would."""
+    """Return the folder in the cache for a set's images: images that differ have another folder."""
     about = [_VERSION, images.fingerprint, *geometry]
     return cache / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
 
 
 def room(cache: Path, limit: int, folders: Collection[Path]) -> int:
-    """Return how many bytes some entries may take: what others leave, and what the disk has.
+    """Return how many bytes some entries may take.
+
+    That is what the other entries leave of the limit, and no more than the disk has free.
 
     Args:
         cache: the folder of the cache.
         limit: bytes that the cache may take.
-        folders: of the entries.
+        folders: the folders of the entries.
     """
     files = [file for file in cache.glob("*/*.*") if file.is_file()]
     sizes = {file: file.stat().st_blocks * 512 for file in files}
@@ -100,14 +102,14 @@ def kept(
         InputError: the folder cannot be written to.
     """
     folder = entry_of(cache, images, geometry)
-    if (found := find(folder, images, geometry)) is not None:
-        return found
+    if (entry := find(folder, images, geometry)) is not None:
+        return entry
     with writing(cache, "`cache` "):
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / "lock", tell):
-            if (found := find(folder, images, geometry)) is None:
-                found = _decode(folder, images, geometry, progress)
-    return found
+            if (entry := find(folder, images, geometry)) is None:
+                entry = _decode(folder, images, geometry, progress)
+    return entry
 
 
 @contextlib.contextmanager

@@ -112,8 +112,8 @@ class DecodedRows(NamedTuple):
 
     Attributes:
         pixels: ``[B, C, H, W]`` uint8.
-        rows: ``[B]`` int64, whose images these are: another than was asked for where that cannot be
-            read.
+        rows: ``[B]`` int64, the rows of these images. Where the image that was asked for cannot be
+            read, another one takes its place.
         errors: by name, what is wrong with images that cannot be read.
     """
 
@@ -123,11 +123,11 @@ class DecodedRows(NamedTuple):
 
 
 class LazyImages:
-    """Images ``[N, C, H, W]`` that are not in memory; rows of it are, as those of a tensor.
+    """Images ``[N, C, H, W]`` that are not in memory; indexed by rows it gives a tensor of them.
 
     Args:
         count: N.
-        geometry: of an image.
+        geometry: the size and the channels of an image.
         fingerprint: a hash that changes where an image does.
         workers: processes that make batches of them ahead of time.
         unreadable: tells of images that cannot be read.
@@ -192,7 +192,7 @@ class MappedImages(LazyImages):
 
     Args:
         path: an ``.npy`` of ``[M, C, H, W]`` uint8.
-        rows: ``[N]`` int64, which of them these are.
+        rows: ``[N]`` int64, their rows in that file.
         fingerprint: see :class:`LazyImages`.
         workers: see there.
         unreadable: see there.
@@ -225,16 +225,16 @@ class MappedImages(LazyImages):
 
     def _read_into(self, out: Tensor, rows: Sequence[int]) -> DecodedRows:
         chosen = np.asarray(rows, np.int64)
-        np.take(self._array, self.rows[chosen], 0, out.numpy(), "clip")  # which needs no buffer
+        np.take(self._array, self.rows[chosen], 0, out.numpy(), "clip")  # other modes would buffer
         return DecodedRows(out, chosen, {})
 
 
 class OnTheFly(LazyImages):
     """Images of a set, decoded whenever they are asked for.
 
-    The place of an image that cannot be read is taken by the next one of its identity, in the
-    set's order, behind the last by the first; if an identity has none that can be read, by the next
-    one in the set. So which image it is depends on the set alone.
+    Where an image cannot be read, the next image of its identity takes its place. The order is that
+    of the set; after the last image of the identity comes its first. If no image of the identity
+    can be read, the next image of the set takes the place. So the set alone decides which it is.
 
     Args:
         images: the set.
@@ -261,7 +261,7 @@ class OnTheFly(LazyImages):
         if self._try(out, row, errors):
             return row
         for other in self._others(row):
-            if len(self._errors) > self._most:  # whoever is told of them stops the run
+            if len(self._errors) > self._most:  # `Unreadable` will stop the run
                 break
             if self._try(out, other, errors):
                 return other

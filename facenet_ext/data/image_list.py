@@ -110,13 +110,6 @@ class ImageList:
         """The identities in the form in which names are compared (Unicode NFC)."""
         return [comparable(name) for name in self.identities]
 
-    @property
-    def people_in_order(self) -> list[str]:
-        """The distinct ones of :attr:`people`, in the order in which the set numbers them."""
-        if self.images is None:
-            return sorted(set(self.people))
-        return [comparable(name) for name in self.images.identities]
-
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the list, and of the sizes and times of its files when this is first read."""

@@ -109,10 +109,10 @@ def _booleans(values: Any) -> list[bool]:
         return [byte != 0 for byte in values.content("b1")]
     if not isinstance(values, (list, tuple)):
         raise InputError(f"its second part is a {type(values).__name__}, and no list")
-    found = [value.value if isinstance(value, _Scalar) else value for value in values]
-    if not all(isinstance(value, bool) for value in found):
+    booleans = [value.value if isinstance(value, _Scalar) else value for value in values]
+    if not all(isinstance(value, bool) for value in booleans):
         raise InputError("its second part is no list of booleans")
-    return found
+    return booleans
 
 
 class _Type:

@@ -55,7 +55,7 @@ def how_many_workers(wanted: int | None, cores: int) -> int:
 
     Args:
         wanted: what a person asked for; None for as many as are useful.
-        cores: that this process may use.
+        cores: how many cores this process may use.
     """
     return min(cores, _MOST_WORKERS) if wanted is None else wanted
 
@@ -86,11 +86,11 @@ def batches(
         return
     asked: deque[Sequence[int]] = deque()
     rest = iter(parts)
-    head = list(itertools.islice(rest, 1))  # says how large a batch is
+    head = list(itertools.islice(rest, 1))  # its length tells how large a batch is
     workers, ahead = _fitting(values, len(head[0]) if head else 0)
     mapped: deque[Tensor] = deque(maxlen=workers * (ahead + _SPARE))
     try:
-        with warnings.catch_warnings():  # that these are more workers than cores
+        with warnings.catch_warnings():  # torch warns of more workers than cores
             warnings.simplefilter("ignore")
             loader = DataLoader(
                 _Rows(values, ahead + _SPARE),
@@ -107,12 +107,12 @@ def batches(
             rows = torch.from_numpy(shown)
             readable = rows == torch.as_tensor(asked.popleft(), dtype=torch.int64)
             labels = examples.labels[rows]
-            if pin:  # it has been copied
+            if pin:  # the loader has copied it into pinned memory
                 yield Batch(pixels, labels.pin_memory(), readable.pin_memory())
             elif not workers:
                 yield Batch(pixels, labels, readable)
             else:
-                mapped.append(pixels)  # stays mapped, for the batch that comes there next
+                mapped.append(pixels)  # keeps the memory mapped: a later batch comes there too
                 yield Batch(pixels.clone() if copy else pixels, labels, readable)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
@@ -156,8 +156,8 @@ class _Rows(Dataset[Any]):
 
     Args:
         values: what to read.
-        turns: how many batches of memory. The reader has copied a batch before so many others
-            have been asked for.
+        turns: how many batches it has memory for. Memory is used again when so many other batches
+            have been asked for: the reader has then copied what was in it.
     """
 
     def __init__(self, values: LazyImages, turns: int) -> None:
@@ -185,7 +185,7 @@ def _as_is(batch: Any) -> Any:
 
 
 def _begin(worker: int) -> None:
-    """Prepare a worker: what stops the run is for the process that made it, which ends it."""
+    """Prepare a worker. Ctrl-C is for the process that started it; that process ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)

@@ -53,7 +53,10 @@ def _bare_png(content: bytes) -> bytes:
 
 
 def _bare_tiff(content: bytes) -> bytes:
-    """Give type 0, which none has, to tags of the first picture with a value behind the end."""
+    """Hide the tags of the first picture whose value lies behind the end of the file.
+
+    They get type 0, which does not exist, so that readers pass over them.
+    """
     order = "<" if content[:2] == b"II" else ">"
     patched = bytearray(content)
     try:

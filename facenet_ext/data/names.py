@@ -1,14 +1,18 @@
-"""Names of data: the endings of archives, and the name of some data in the names of runs."""
+"""Names of data: the endings of archives, formats, and the name of some data in those of runs."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
+from typing import Literal
 
-__all__ = ["ARCHIVES", "data_name"]
+__all__ = ["ARCHIVES", "Format", "data_name"]
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip")
 """The endings of the archives that ``--data`` takes."""
+
+Format = Literal["shards", "rec", "parquet", "folder"]
+"""The formats in which a set can be written."""
 
 _LONGEST_NAME = 50
 """Most characters of a data's name: they take up to 200 of the 255 bytes of a file's name."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import counted
 
-__all__ = ["Pairs", "all_pairs", "identity_folds"]
+__all__ = ["Pairs", "all_pairs", "connected", "identity_folds"]
 
 _MOST_PAIRS = 4_000_000
 """Most pairs of each kind; if there are more, a sample says the same."""
@@ -118,6 +121,29 @@ def all_pairs(labels: Tensor) -> Pairs:
             )
     folds = identity_folds(labels, first, second)
     return Pairs(first, second, same, folds, balanced=True, labels=labels)
+
+
+def connected(first: NDArray[Any], second: NDArray[Any], items: int) -> NDArray[np.int64]:
+    """Number items so that those have one number which pairs connect, directly or by others.
+
+    Args:
+        first: [N] integers, one item of each pair.
+        second: [N] integers, the other.
+        items: how many there are.
+
+    Returns:
+        [items] int64, from 0.
+
+    Example:
+        >>> connected(np.array([0, 3]), np.array([2, 2]), 4).tolist()
+        [0, 1, 0, 0]
+    """
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
+    joined = coo_array((np.ones(len(first), bool), (first, second)), shape=(items, items))
+    numbers: NDArray[Any] = connected_components(joined, directed=False)[1]
+    return numbers.astype(np.int64)
 
 
 def identity_folds(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:

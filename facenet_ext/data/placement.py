@@ -17,7 +17,7 @@ from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import in_flags
 from facenet_ext.common.launch import cores, is_first
 from facenet_ext.common.plain_warnings import tell_warnings
-from facenet_ext.common.text import counted
+from facenet_ext.common.text import bytes_in_words, counted
 from facenet_ext.data import cache
 from facenet_ext.data.decoding import Geometry, LazyImages, MappedImages, OnTheFly, in_memory
 from facenet_ext.data.image_set import ImageSet, Subset
@@ -93,13 +93,13 @@ def place(
             return placing.in_cache(room.cache)
         why = f"; {lacking}"
     if size <= room.memory * 2**30:
-        tell(f"images: {told(size)} decoded, in memory{why}")
+        tell(f"images: {bytes_in_words(size)} decoded, in memory{why}")
         return placing.in_memory()
     workers = how_many_workers(room.workers, cores())
     by = f", ahead of it by {counted(workers, 'worker')}" if workers else ""
     tell(
-        f"images: decoded when a batch needs them{by}; all {count:,} are {told(size)} decoded, and "
-        f"`memory` is {room.memory:g} GiB{why or '; `cache` would keep them'}"
+        f"images: decoded when a batch needs them{by}; all {count:,} are {bytes_in_words(size)} "
+        f"decoded, and `memory` is {room.memory:g} GiB{why or '; `cache` would keep them'}"
     )
     return placing.on_the_fly(workers)
 
@@ -142,8 +142,8 @@ class _Placing(NamedTuple):
         if missing <= left:
             return None
         return (
-            f"{told(missing)} do not fit into `cache` {folder}, where {told(max(0, left))} are "
-            "left: see `cache_size`"
+            f"{bytes_in_words(missing)} do not fit into `cache` {folder}, where "
+            f"{bytes_in_words(max(0, left))} are left: see `cache_size`"
         )
 
     def in_cache(self, folder: Path) -> list[Placed]:
@@ -160,7 +160,7 @@ class _Placing(NamedTuple):
                 ):
                     kept[name] = cache.kept(folder, base, self.geometry, self.tell, progress)
                 self.tell(
-                    f"images: {told(self.geometry.bytes_of(len(base)))} decoded, "
+                    f"images: {bytes_in_words(self.geometry.bytes_of(len(base)))} decoded, "
                     f"in {kept[name].path.parent}"
                 )
             wrong = {
@@ -204,14 +204,3 @@ def _base(images: ImageSet) -> tuple[ImageSet, NDArray[np.int64]]:
 
 def _without(count: int, errors: dict[int, str]) -> NDArray[np.int64]:
     return np.delete(np.arange(count), sorted(errors))
-
-
-def told(size: int) -> str:
-    """Return a number of bytes in words.
-
-    Example:
-        >>> told(5 * 2**20), told(int(37.6 * 2**30))
-        ('5 MiB', '37.6 GiB')
-    """
-    unit, name = (2**30, "GiB") if size >= 2**30 else (2**20, "MiB")
-    return f"{size / unit:.3g} {name}"

@@ -10,9 +10,9 @@ from pathlib import Path
 from facenet_ext.data.sets import open_set
 from facenet_ext.data.sets.indexed import DEEPER, NoSuchImagesError
 from facenet_ext.data.sets.opening import set_files
-from facenet_ext.data.unpacking import cache_folder, unpacked
+from facenet_ext.data.unpacking import unpacked
 
-__all__ = ["Source", "cache_folder", "find"]
+__all__ = ["Source", "find"]
 
 _SETS = (".rec", ".parquet")
 

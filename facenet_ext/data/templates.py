@@ -217,7 +217,7 @@ def read_subjects(path: Path) -> Subjects:
                 f"{path}: line 1 must name columns TEMPLATE_ID and SUBJECT_ID, it is "
                 f"{','.join(header)!r}"
             ) from None
-        found, lines, problems = dict[str, str](), dict[str, int](), Problems(path)
+        subjects, lines, problems = dict[str, str](), dict[str, int](), Problems(path)
         for row in rows:
             number = rows.line_num
             if not any(row):
@@ -230,16 +230,16 @@ def read_subjects(path: Path) -> Subjects:
                 )
                 continue
             template, subject = comparable(fields[at]), comparable(fields[whose])
-            if found.setdefault(template, subject) != subject:
+            if subjects.setdefault(template, subject) != subject:
                 problems.add(
                     f"line {number} has subject {printable(subject)} for template "
                     f"{printable(template)}, line {lines[template]} has "
-                    f"{printable(found[template])}"
+                    f"{printable(subjects[template])}"
                 )
             lines.setdefault(template, number)
     except csv.Error as error:
         raise InputError(f"{path}: not a .csv file of templates ({error})") from None
     problems.check()
-    if not found:
+    if not subjects:
         raise InputError(f"{path}: has {counted(0, 'template')}; expected a line for each image")
-    return Subjects(path, found, lines)
+    return Subjects(path, subjects, lines)

@@ -144,7 +144,7 @@ class TrialsFile:
         lookups = {side: _finder(names) for side, names in places.items()}
         for line, block in _blocks(self.path):
             columns = _parse(block, form, lookups)
-            if columns is None:  # something is unusual, or wrong
+            if columns is None:  # a line is unusual or wrong
                 columns = _parse_lines(self.path, block, line, form, lookups, problems)
             if not problems.count and len(columns["first"]):
                 yield self._block(columns)

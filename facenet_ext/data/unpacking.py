@@ -15,7 +15,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import printable
 from facenet_ext.data.names import ARCHIVES, data_name
 
-__all__ = ["cache_folder", "unpacked"]
+__all__ = ["cache_folder", "in_cache", "unpacked"]
 
 _MOST_TIMES = 50
 _FREE = 2**30
@@ -26,6 +26,17 @@ def cache_folder() -> Path:
     """Return the folder for what can be made again: ``$XDG_CACHE_HOME/facenet_ext``."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "facenet_ext"
+
+
+def in_cache(kind: str, about: str) -> Path:
+    """Return the path in the cache of what was made of something.
+
+    Args:
+        kind: the folder of the cache.
+        about: what it was made of and how. Its hash is the path's name.
+    """
+    name = hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return cache_folder() / kind / name
 
 
 def unpacked(archive: Path) -> Path:

@@ -41,7 +41,7 @@ def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
         raise InputError(
             f"{option}{path}: the checkpoint is damaged or no checkpoint ({reason}); "
             f"try the other one in {path.parent}"
-        ) from None
+        ) from error
     if not isinstance(checkpoint, dict) or "facenet_ext" not in checkpoint:
         raise InputError(f"{option}{path}: not a checkpoint that 'facenet train' wrote")
     return checkpoint
@@ -145,7 +145,7 @@ def load_embedder(path: Path, model: str | None = None, option: str = "model") -
         raise
     except _FOREIGN as error:
         told = " ".join(str(error).split())
-        raise InputError(f"{path}: not a checkpoint that this version reads ({told})") from None
+        raise InputError(f"{path}: not a checkpoint that this version reads ({told})") from error
     embedder.matches = _matches(kept)
     embedder.provenance = Training.read(kept, state.get("global_step"))
     return embedder.eval()

@@ -297,13 +297,14 @@ class RunOptions:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = option("auto", "device to train on")
     devices: int = rare(
         1,
-        "processes on each machine, a GPU each where there are GPUs; torchrun and srun say it "
-        "themselves",
+        "processes on each machine, a GPU each where there are GPUs; leave it out under torchrun "
+        "and srun",
         PositiveInt,
     )
     nodes: int = rare(1, "machines; start the command on each of them", PositiveInt)
     sync_batch_norm: bool = rare(
-        False, "let batch normalisation see the batch of all processes, and not each its part"
+        False,
+        "let batch normalisation see the batch of all processes, not only a process's own part",
     )
     activation_checkpointing: bool = rare(
         False,

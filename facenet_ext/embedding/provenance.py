@@ -241,7 +241,7 @@ class FeatureRange(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What is known of a training. None stands for what is not, as in older checkpoints.
+    """What is known of a training. None stands for what is not known, as of older checkpoints.
 
     Attributes:
         data: the value of ``--data``.

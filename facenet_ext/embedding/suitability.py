@@ -164,7 +164,7 @@ def warn_of_images(embedder: Embedder, images: ImageList) -> list[str]:
             seen.append(row)
         if pixels:
             distances = training.features.distances(embedder, torch.stack(pixels))
-            few = len(pixels) < _SEVERAL  # one odd by chance could decide: a wider limit
+            few = len(pixels) < _SEVERAL  # one of few may be odd by chance: the limit is wider
             limit = _MARGIN * training.features.largest if few else training.features.usual
             outside = [row for row, d in zip(seen, distances.tolist(), strict=True) if d > limit]
             if outside and len(outside) >= _SHARE * len(pixels):

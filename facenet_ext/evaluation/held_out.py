@@ -214,7 +214,7 @@ def enough_pairs(sizes: Sequence[int]) -> NDArray[np.bool_]:
         sizes: the number of images of each identity.
 
     Returns:
-        ``[len(sizes) + 1]``: whether none of them does, the first one, the first two, and so on.
+        ``[len(sizes) + 1]``, bool: entry k says whether the first k identities make enough pairs.
 
     Example:
         >>> enough_pairs([3, 3, 4, 4]).tolist()

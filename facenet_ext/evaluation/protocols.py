@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.image_list import ImageList, list_identities, list_tree
 from facenet_ext.data.insightface_bin import BinImages, read_bin
-from facenet_ext.data.pairs import Pairs, all_pairs, identity_folds
+from facenet_ext.data.pairs import Pairs, all_pairs, connected, identity_folds
 from facenet_ext.data.pairs_file import PairsFile, read_pairs
 from facenet_ext.data.sets import open_set
 from facenet_ext.data.sets.opening import set_files
@@ -130,12 +129,7 @@ def _protocol_of_bin(path: Path) -> Protocol:
     images = ImageList.of_set(BinImages(path, pairs))
     images = dataclasses.replace(images, identities=[""] * len(images))
     same = torch.tensor(pairs.same)
-    for kind, name in ((same, "same"), (~same, "different")):
-        if int(kind.sum()) < 2:
-            raise InputError(
-                f"{path}: has {counted(int(kind.sum()), 'pair')} of {name} identities; it needs "
-                "two or more"
-            )
+    _check_kinds(path, same)
     ends = torch.arange(2 * len(same)).reshape(-1, 2)
     # Ten parts, in order, as InsightFace's own evaluation divides them; each has both kinds.
     count = min(10, int(same.sum()), int((~same).sum()))
@@ -164,15 +158,20 @@ def _downloaded_lfw() -> tuple[Path, Path]:
     return root, pairs
 
 
-def _make_pairs(file: PairsFile, ends: Sequence[tuple[int, int]], whose: Sequence[str]) -> Pairs:
-    """Return pairs with the folds they name, or with folds of identities."""
-    same = torch.tensor([pair.same for pair in file.pairs], dtype=torch.bool)
+def _check_kinds(path: Path, same: Tensor) -> None:
+    """Raise unless a file has two pairs of one identity, and two of two."""
     for kind, name in ((same, "same"), (~same, "different")):
         if int(kind.sum()) < 2:
             raise InputError(
-                f"{file.path}: has {counted(int(kind.sum()), 'pair')} of {name} identities; give "
-                "two or more"
+                f"{path}: has {counted(int(kind.sum()), 'pair')} of {name} identities; give two or "
+                "more"
             )
+
+
+def _make_pairs(file: PairsFile, ends: Sequence[tuple[int, int]], whose: Sequence[str]) -> Pairs:
+    """Return pairs with the folds they name, or with folds of identities."""
+    same = torch.tensor([pair.same for pair in file.pairs], dtype=torch.bool)
+    _check_kinds(file.path, same)
     first, second = torch.tensor(ends).unbind(1)
     labels = _identities(first, second, same, whose)
     named = [pair.fold for pair in file.pairs]
@@ -194,9 +193,4 @@ def _identities(first: Tensor, second: Tensor, same: Tensor, whose: Sequence[str
     labels = torch.from_numpy(number_names(whose)[1])
     if torch.equal(labels[first] == labels[second], same):
         return labels
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
-
-    ends = (first[same].numpy(), second[same].numpy())
-    joined = coo_array((np.ones(len(ends[0])), ends), shape=(len(whose), len(whose)))
-    return torch.from_numpy(connected_components(joined, directed=False)[1]).long()
+    return torch.from_numpy(connected(first[same].numpy(), second[same].numpy(), len(whose)))

@@ -254,7 +254,7 @@ def search(templates: PooledTemplates, protocol: Search, candidates: int = 50) -
     Source: Grother, Ngan, Hanaoka, *Face Recognition Vendor Test Part 2: Identification*, NISTIR
     8271, 2019.
     """
-    found = []
+    results = []
     probes = protocol.probes[templates.kept[protocol.probes]]
     for gallery in protocol.galleries:
         rows = gallery.templates[templates.kept[gallery.templates]]
@@ -265,5 +265,5 @@ def search(templates: PooledTemplates, protocol: Search, candidates: int = 50) -
         closest = identify(
             templates.embeddings[rows], numbers, templates.embeddings[probes], candidates
         )
-        found.append(Found(gallery.name, closest, np.array(truth, np.int64), len(names)))
-    return found
+        results.append(Found(gallery.name, closest, np.array(truth, np.int64), len(names)))
+    return results

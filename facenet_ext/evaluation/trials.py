@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import comparable, number_names, printable, read_text
+from facenet_ext.data.pairs import connected
 from facenet_ext.data.templates import (
     Problems,
     Templates,
@@ -81,15 +82,9 @@ class Trials:
             equal = ((labels[one.first] == labels[one.second]) == one.same for one in self)
             if pure and all(bool(agreeing.all()) for agreeing in equal):
                 return labels
-        from scipy.sparse import coo_array  # type: ignore[import-untyped]
-        from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
-
         ends = [(block.first[block.same], block.second[block.same]) for block in self]
         first, second = (np.concatenate(side) for side in zip(*ends, strict=True))
-        shape = (len(subjects), len(subjects))
-        joined = coo_array((np.ones(len(first), bool), (first, second)), shape=shape)
-        numbers = connected_components(joined, directed=False)[1]
-        return cast("NDArray[np.int64]", numbers.astype(np.int64))
+        return connected(first, second, len(subjects))
 
 
 class Gallery(NamedTuple):
@@ -226,13 +221,13 @@ def _files(path: Path, ending: str) -> list[Path]:
 
 def _beside(path: Path, ending: str) -> Path:
     """Return the file with an ending beside another one: of the same protocol, or the only one."""
-    found = _files(path, ending) or sorted(path.parent.glob(f"*{ending}"))
-    if len(found) != 1:
+    files = _files(path, ending) or sorted(path.parent.glob(f"*{ending}"))
+    if len(files) != 1:
         raise InputError(
             f"{path}: compares templates, and {_prefix(path)}{ending} beside it, which names their "
             f"images, is missing; expected lines 'image template media'"
         )
-    return found[0]
+    return files[0]
 
 
 def locate(protocol: Trials | Search, names: Sequence[str], data: object) -> NDArray[np.int64]:
@@ -261,7 +256,7 @@ def locate(protocol: Trials | Search, names: Sequence[str], data: object) -> NDA
             problems.add(f"line {number} names {printable(name)}, which {data} lacks")
             missing.remove(name)
         if source == protocol.sources[-1]:
-            for name in sorted(missing):  # between other fields than those that were looked at
+            for name in sorted(missing):  # those that stand in no field of a line
                 problems.add(f"names {printable(name)}, which {data} lacks")
         messages += [problems.message] if problems.count else []
     if messages:
@@ -271,9 +266,9 @@ def locate(protocol: Trials | Search, names: Sequence[str], data: object) -> NDA
 
 def _lines_with(path: Path, names: set[str]) -> dict[str, int]:
     """Return the first line that has each name among its fields."""
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         for name in map(comparable, line.split("\t") if "\t" in line else line.split()):
             if name in names:
-                found.setdefault(name, number)
-    return found
+                numbers.setdefault(name, number)
+    return numbers

@@ -158,11 +158,11 @@ def find_faces(
         >>> find_faces(detector, np.zeros((100, 100, 3), np.uint8))[0].area
         4800.0
     """
-    found = detector(photo)
+    returned = detector(photo)
     try:
-        boxes, points, scores = found
+        boxes, points, scores = returned
     except (TypeError, ValueError):
-        raise ValueError(f"expected boxes, points and scores, got {found!r}") from None
+        raise ValueError(f"expected boxes, points and scores, got {returned!r}") from None
     boxes, scores = (np.asarray(values, np.float64) for values in (boxes, scores))
     count = len(boxes)
     boxes = boxes.reshape(0, 4) if not count else boxes

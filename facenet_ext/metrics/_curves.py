@@ -25,8 +25,8 @@ def fnmr_at(fmr: Rows, fnmr: Rows, rate: float) -> Rows:
     before = np.minimum((fmr <= rate).sum(1) - 1, fmr.shape[1] - 2)
     (x0, x1), (y0, y1) = (_around(of, before) for of in (fmr, fnmr))
     share = np.where(x1 > x0, (rate - x0) / np.where(x1 > x0, x1 - x0, 1), 0)
-    found: Rows = y0 + share * (y1 - y0)
-    return found
+    interpolated: Rows = y0 + share * (y1 - y0)
+    return interpolated
 
 
 def eer(fmr: Rows, fnmr: Rows) -> Rows:

@@ -143,7 +143,7 @@ def error_rates_by_group(
         )
         return float(rows[0]), Interval(low, high)
 
-    found = []
+    rates = []
     for low in range(total):
         for high in range(low, total):
             begin = 4 * (low * total + high)
@@ -152,7 +152,7 @@ def error_rates_by_group(
                 continue
             fnmr, fnmr_interval = rate(begin, complement=True)
             fmr, fmr_interval = rate(begin + 2, complement=False)
-            found.append(
+            rates.append(
                 GroupRates(
                     (int(names[low]), int(names[high])),
                     same=matches + misses,
@@ -165,4 +165,4 @@ def error_rates_by_group(
                     fnmr_interval=fnmr_interval,
                 )
             )
-    return tuple(found)
+    return tuple(rates)

@@ -341,7 +341,7 @@ def interval_of(
     tail = _normal_quantile(np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
     if independent is not None and independent > 1:  # Student's t, to the first order
         tail += (tail**3 + tail) / (4 * (independent - 1))
-    # Below a tenth, or the denominator could vanish where a few errors make it large.
+    # At most a tenth: a few errors can make it so large that the denominator vanishes.
     acceleration = min(max(acceleration, -0.1), 0.1)
     moved = bias + tail
     shares = torch.special.ndtr(torch.from_numpy(bias + moved / (1 - acceleration * moved)))

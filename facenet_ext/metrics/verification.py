@@ -176,7 +176,7 @@ def auc(distances: Tensor, same: Tensor) -> float:
 
 def area(pairs: Comparisons) -> float:
     """Return the share of same and different pairs of which the same one is nearer."""
-    nearer = 0.0  # or beside, which is half of it: a multiple of a half, so the sum is exact
+    nearer = 0.0  # a tie counts a half, so that the sum has multiples of a half and is exact
     for begin in range(0, len(pairs.same), _CHUNK):
         some = pairs.same[begin : begin + _CHUNK]
         below, up_to = (pairs.different.searchsorted(some, side) for side in ("left", "right"))

@@ -92,31 +92,31 @@ def blocks(labels: NDArray[Any], size: int = MINING_BLOCK, pairs: int | None = N
     counts = np.diff(np.concatenate([[0], borders, [len(order)]]))
     order, counts = order[np.repeat(counts > 1, counts)], counts[counts > 1]
     begins = np.cumsum(counts) - counts
-    found: list[Block] = []
+    divided: list[Block] = []
     waiting = 0  # the first class that is in no block yet
-    rows = held = 0  # of the classes since then: rows, and pairs
+    rows = held = 0  # how many rows and pairs the classes from there on have
     most = np.inf if pairs is None else pairs
 
     def close(end: int) -> None:
         nonlocal waiting, rows, held
         if rows:
             members = np.sort(order[begins[waiting] : begins[waiting] + rows])
-            found.append(Block(members, members))
+            divided.append(Block(members, members))
         waiting, rows, held = end, 0, 0
 
     for number, count in enumerate(counts.tolist()):
         own = count * (count - 1)
         if rows + count > size or held + own > most:
             close(number)
-        if count > size or own > most:  # divided, with all of the class along as positives
+        if count > size or own > most:  # several blocks, each with all of the class as positives
             members = order[begins[number] : begins[number] + count]
             step = size if pairs is None else min(size, max(1, pairs // (count - 1)))
-            found += [Block(members[i : i + step], members) for i in range(0, count, step)]
+            divided += [Block(members[i : i + step], members) for i in range(0, count, step)]
             waiting = number + 1
         else:
             rows, held = rows + count, held + own
     close(len(counts))
-    return found
+    return divided
 
 
 def mine(
@@ -193,14 +193,14 @@ def mine_block(
     anchor_labels, anchor_rows = (_on(device, rows) for rows in (labels[block.rows], block.rows))
     best: Triplets | None = None
     for begin in range(0, len(labels), chunk):
-        # The block's classes come along each time, as positives; in ascending order, for ties.
+        # Each chunk has the block's classes too, for the positives. Ties need ascending rows.
         rows = np.union1d(block.members, np.arange(begin, min(begin + chunk, len(labels))))
         candidates, names = _on(device, embeddings[rows]), _on(device, rows)
         if not bool(torch.isfinite(candidates).all()):
             row = rows[int(torch.isfinite(candidates).all(1).logical_not().nonzero()[0])]
             raise ValueError(f"embeddings: expected finite numbers, got others in row {row}")
         candidate_labels = _on(device, labels[rows])
-        # No name holds the batch: it would keep its candidates while the next ones are read.
+        # The batch has no name, which would keep its candidates while the next ones are read.
         selected = select(
             check.Batch(anchors, anchor_labels, candidates, candidate_labels, anchor_rows, names),
             rule,
@@ -219,10 +219,10 @@ def mine_block(
 
 
 def _closer(a: Triplets, b: Triplets) -> Triplets:
-    """Of two sets of triplets, the one with the closer negative for each (anchor, positive)."""
+    """Return for each (anchor, positive) that one of two triplets whose negative is closer."""
     both = [torch.cat(pair) for pair in zip(a, b, strict=True)]
     anchor, positive, negative, _, d_an = both
-    order = torch.argsort(negative, stable=True)  # of two as close, the lower row
+    order = torch.argsort(negative, stable=True)  # the lower of two equally close rows is first
     for key in (d_an, positive, anchor):
         order = order[torch.argsort(key[order], stable=True)]
     anchor, positive = anchor[order], positive[order]

@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from facenet_ext._agreement import check_same
-from facenet_ext._claims import claiming, lock
+from facenet_ext._claims import claiming
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
+from facenet_ext._locks import lock
 from facenet_ext._ranks import Ranks
 from facenet_ext._rule import TripletRule
 from facenet_ext._types import Triplets
@@ -133,8 +134,8 @@ def mine_to_parquet(
             for _, (one, name) in claims.of(zip(todo, names, strict=True)):
                 if (parts / name).is_file():
                     continue
-                found = mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
-                _write(parts / name, [_table(found)])
+                mined = mine_block(embeddings, labels, one, rule, chunk=chunk, device=device)
+                _write(parts / name, [_table(mined)])
                 done = before + claims.finish(len(one.rows))
                 if progress is not None:
                     progress(done, anchors)
@@ -166,8 +167,8 @@ def read_triplets(path: Path) -> Triplets:
     return Triplets(*(torch.from_numpy(table[name].to_numpy().copy()) for name in _SCHEMA.names))
 
 
-def _table(found: Triplets) -> pa.Table:
-    columns = [field.float() if field.is_floating_point() else field for field in found]
+def _table(triplets: Triplets) -> pa.Table:
+    columns = [field.float() if field.is_floating_point() else field for field in triplets]
     return pa.Table.from_arrays([pa.array(column.numpy()) for column in columns], schema=_SCHEMA)
 
 

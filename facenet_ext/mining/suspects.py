@@ -23,8 +23,8 @@ from facenet_ext.mining.search import check_embeddings
 __all__ = ["Suspect", "find_duplicates", "find_mislabelled"]
 
 _ANCHORS = 512
-_DIMENSIONS = 8  # of the projection in which duplicates are looked for
-_NEIGHBOURS = 9  # of a row that are compared with it there, the row itself among them
+_DIMENSIONS = 8  # duplicates are looked for in a projection of so many dimensions
+_NEIGHBOURS = 9  # so many neighbours of a row are compared with it there, itself among them
 
 
 class Suspect(NamedTuple):
@@ -148,7 +148,7 @@ def find_duplicates(
     duplicates = {(int(first[row]), int(row)): 0.0 for row in copies}
     alone = np.flatnonzero(first == rows)
     if len(alone) > 1:
-        # No two rows are farther apart in a projection than they are.
+        # In a projection two rows are never farther apart than they really are.
         near, neighbours = cKDTree(places[alone]).query(
             places[alone],
             k=min(_NEIGHBOURS, len(alone)),

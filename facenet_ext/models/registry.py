@@ -1,8 +1,8 @@
 """Networks of one's own: how they are named, found and built.
 
-Nothing is imported that nobody named: a name is known because a program registered it, or because a
-person gave ``package.module:function``, or listed modules in ``FACENET_MODELS``. What a checkpoint
-says is no such name.
+Only what somebody named is imported. A name is known because a program registered it, because a
+person gave ``package.module:function``, or because ``FACENET_MODELS`` lists its module. The name
+that a checkpoint holds does not suffice: to import it would run code that a file chose.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def register(name: str) -> Callable[[_T], _T]:
         A decorator that returns the function as it is.
 
     Raises:
-        ValueError: the name is taken, or no such name.
+        ValueError: the name is taken, or has other characters.
 
     Example:
         >>> @register("two-layers")
@@ -208,7 +208,7 @@ def _taken(function: Callable[..., Any], options: Mapping[str, Any], name: str) 
     """Return the options that a function has arguments for."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of a function in C
+    except (TypeError, ValueError):  # a function in C need not tell its parameters
         return {}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     missing = [

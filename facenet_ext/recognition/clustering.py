@@ -203,7 +203,8 @@ def _average(
         sizes[into] = n + m
         parent[gone] = into
         close[merged] = False
-        # What has no other within the threshold is finished: merging brings none closer.
+        # A cluster with no other one within the threshold is finished: merging others brings none
+        # of them closer to it.
         active = active[close]
     if progress is not None:
         progress(total, total)
@@ -221,9 +222,9 @@ def _closest(means: Tensor, spread: Tensor, ranks: Ranks) -> tuple[Tensor, Tenso
     queries = torch.cat([means, torch.zeros_like(spread)[:, None]], 1).float()
     share = math.ceil(len(means) / ranks.size)
     own = queries[ranks.rank * share :][:share]
-    found = torch.zeros(share, 2, dtype=torch.int64)
-    found[: len(own)] = nearest(own, 2, ref_emb=candidates).indices
-    two_closest = ranks.all_gather(found.to(ranks.device)).flatten(0, 1)[: len(means)].cpu()
+    closest = torch.zeros(share, 2, dtype=torch.int64)
+    closest[: len(own)] = nearest(own, 2, ref_emb=candidates).indices
+    two_closest = ranks.all_gather(closest.to(ranks.device)).flatten(0, 1)[: len(means)].cpu()
     itself = two_closest[:, 0] == torch.arange(len(means))
     other = torch.where(itself, two_closest[:, 1], two_closest[:, 0])
     return _distances(means, spread, torch.arange(len(means)), other), other

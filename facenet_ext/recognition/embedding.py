@@ -255,10 +255,10 @@ class _Parts:
 
     def unreadable(self) -> dict[int, str]:
         """The positions of the images that are left out, in ascending order, with the reasons."""
-        found: dict[int, str] = {}
+        reasons: dict[int, str] = {}
         for facts in self.blocks.facts():
-            found |= {int(position): why for position, why in facts["unreadable"].items()}
-        return found
+            reasons |= {int(position): why for position, why in facts["unreadable"].items()}
+        return reasons
 
     def join(self, path: Path, rows: int) -> None:
         """Write all rows as an .npy file, without reading them into memory."""

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 SAME_IMAGE = 1e-6
 """Squared distance up to which two embeddings count as those of an image and its copy."""
 
-_PROBES = 4096  # searched for at once
-_FEWEST = 256  # where several processes divide them: for fewer, reading the gallery takes longer
-_CHUNK = 65_536  # rows of the gallery in memory at once
-_MOST_NEIGHBOURS = 1024  # that one search returns
+_PROBES = 4096  # so many are searched for at once
+_FEWEST = 256  # the least of a process: with fewer, reading the gallery would take longer
+_CHUNK = 65_536  # so many rows of the gallery are in memory at once
+_MOST_NEIGHBOURS = 1024  # one search returns no more
 
 
 class Identification(NamedTuple):

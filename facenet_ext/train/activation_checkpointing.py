@@ -32,13 +32,13 @@ def checkpoint_activations(network: NormalizedNetwork | Committee) -> None:
 
     Source: Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016.
     """
-    found = [block for member in members_of(network) for block in _blocks(member)]
-    if not found:
+    blocks = [block for member in members_of(network) for block in _blocks(member)]
+    if not blocks:
         raise InputError(
             "`activation_checkpointing`: found no blocks in the network, which are modules of "
             "several layers in an nn.Sequential or nn.ModuleList; leave it out"
         )
-    for block in found:
+    for block in blocks:
         block.forward = partial(_recomputed, block, block.forward)
 
 
@@ -61,7 +61,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_block(module: nn.Module) -> bool:
-    """Whether it has layers, and is no row of things that have layers."""
+    """Whether a module has layers of its own, and is not just a list of such modules."""
     if not isinstance(module, (nn.Sequential, nn.ModuleList)):
         return any(True for _ in module.children())
     return len(module) > 0 and not any(map(_is_block, module))

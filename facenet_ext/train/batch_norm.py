@@ -12,7 +12,7 @@ from facenet_ext._ranks import Ranks
 
 
 class SyncBatchNorm(LayerSync):
-    """Replace batch normalisation by torch's synchronised one, which knows GPUs alone, or ours."""
+    """Replace batch normalisation by a synchronised one: torch's on GPUs, and ours on CPUs."""
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Replace the layers before training."""

@@ -281,7 +281,8 @@ def _load_faces(options: DataOptions, console: Console, run: Path | None) -> Tra
     if split.pairs is not None:
         assert isinstance(val, ListedImages)
         protocol = make_protocol(val.images, split.pairs)
-        val, pairs = ListedImages(protocol.images), protocol.pairs  # what they name and no more
+        # The protocol has no images but those that the pairs name.
+        val, pairs = ListedImages(protocol.images), protocol.pairs
     for images in split.opened:
         tell_passed_over(images, console)
     if len(np.unique(split.train.labels)) < 2:

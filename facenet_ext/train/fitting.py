@@ -226,7 +226,8 @@ def _held_out_number(
             f"on some {people} and to verify others, whose {images} must make 10 pairs of the same "
             "and 10 of different identities; give more, or others to verify on (`val`)"
         )
-    # The wanted number if it is possible, else the next larger one that is, else the next smaller.
+    # The wanted number if that is possible. If not, the next larger one that is possible, or else
+    # the next smaller one.
     number = min(possible, key=lambda number: (number < wanted, abs(number - wanted)))
     left = "too few to verify on" if number > wanted else "which leaves too few to train on"
     why = f"that is {wanted} of the {total} {people}, {left}"
@@ -316,7 +317,7 @@ def _check_network(
 ) -> None:
     """Raise where options of the network were given and it does not fit its input.
 
-    A run that goes on does not name a network of one's own: its files do, which is not enough.
+    A run that continues knows its own network by its files alone. Somebody has to name it again.
     """
     own = options.model.model not in BUILT_IN
     if _NETWORK.isdisjoint(given) and not own:
@@ -340,5 +341,5 @@ def _corrected(command: Sequence[str], options: dict[str, Any]) -> str:
         if option not in {option for option, _ in new.values()}:
             kept.append(token)
         elif not equals:
-            next(tokens, None)  # drop its value too
+            next(tokens, None)  # the value of a dropped option
     return shlex.join([*kept, *(part for parts in new.values() for part in parts)])

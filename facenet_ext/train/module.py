@@ -52,8 +52,8 @@ class EmbeddingModule(Embedder, LightningModule):
         history: step, loss and share of active triplets, each a list, at every logged step.
         verification: the latest, or None.
         evaluated_at: the step at which that was measured.
-        evaluation: what the latest is kept as in every checkpoint, also that of a run that
-            continues: its step, its threshold, its VAL and FAR by threshold, its accuracy.
+        evaluation: what each checkpoint keeps of the latest: its step, its threshold, its VAL and
+            FAR by threshold, its accuracy. A run that continues has it from its checkpoint.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class EmbeddingModule(Embedder, LightningModule):
         """Let all processes evaluate the same network, and measure the range of its features."""
         ranks = Ranks.of()
         share_buffers(self, ranks)
-        if self.images and ranks.rank == 0:  # which saves it
+        if self.images and ranks.rank == 0:  # rank 0 writes the checkpoints
             data: TrainVal = self.trainer.datamodule.data  # type: ignore[attr-defined]
             self.provenance = self.provenance.with_range(
                 self, data.train.values, data.val.values, self.global_step

@@ -46,10 +46,10 @@ def layout(run: RunOptions, given: Collection[str] = ()) -> Layout:
     launch = started_by()
     if launch is None:
         return Layout(run.devices, run.nodes)
-    for name, found in (("devices", launch.devices), ("nodes", launch.nodes)):
-        if name in given and getattr(run, name) != found:
+    for name, started in (("devices", launch.devices), ("nodes", launch.nodes)):
+        if name in given and getattr(run, name) != started:
             raise InputError(
-                f"`{name}` {getattr(run, name)}: {launch.by} says {found}; leave the option out, "
+                f"`{name}` {getattr(run, name)}: {launch.by} says {started}; leave the option out, "
                 f"it is for runs without {launch.by}"
             )
     return Layout(launch.devices, launch.nodes)

@@ -31,7 +31,7 @@ def save(count: int = 200, classes: int = 25) -> tuple[np.ndarray, np.ndarray]:
     return embeddings, labels
 
 
-PLACED = "images: 0.457 MiB decoded, in memory\n"
+PLACED = "images: 468 KiB decoded, in memory\n"
 
 
 def test_a_run_is_embedded_searched_and_looked_through(command: Command, world: Path) -> None:

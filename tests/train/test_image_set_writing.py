@@ -13,8 +13,9 @@ from image_files import pictures, record, write_folder, write_parquet, write_rec
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.data.image_set import ImageSet
+from facenet_ext.data.names import Format
 from facenet_ext.data.sets import open_set
-from facenet_ext.data.sets.writing import STATE, Format, write_set
+from facenet_ext.data.sets.writing import STATE, write_set
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "insightface"
 LABELS = [0, 0, 0, 2, 2, 5, 5, 5, 10, 10]

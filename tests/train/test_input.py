@@ -22,7 +22,7 @@ from small_runs import Facenet, write_faces
 from test_resume import EVERYTHING, assert_same, interrupt_before, last
 from torch import Tensor
 
-from facenet_ext._claims import lock
+from facenet_ext._locks import lock
 from facenet_ext.common.errors import InputError
 from facenet_ext.data import cache, decoding, loader
 from facenet_ext.data.decoding import DecodedRows, Geometry, LazyImages, MappedImages
@@ -94,7 +94,7 @@ def test_batches_are_the_same_wherever_the_images_are(
 
 
 def test_the_choice_is_printed(images: ImageSet, tmp_path: Path, told: Told) -> None:
-    size = f"{10 * 3 * 12 * 12 / 2**20:.3g} MiB"
+    size = f"{10 * 3 * 12 * 12 / 2**10:.1f} KiB"
     folder = cache.entry_of(tmp_path / "cache", images, GEOMETRY)
     for room, line in (
         (Room(1.0), f"images: {size} decoded, in memory"),
@@ -107,7 +107,7 @@ def test_the_choice_is_printed(images: ImageSet, tmp_path: Path, told: Told) -> 
         assert told.lines[-1].startswith(line)
     other = Geometry(16, 1)
     place([images], other, Room(1.0, tmp_path / "cache", 5e-6), told.console)
-    assert told.lines[-1].startswith("images: 0.00244 MiB decoded, in memory; 0.00244 MiB do not")
+    assert told.lines[-1].startswith("images: 2.5 KiB decoded, in memory; 2.5 KiB do not")
     assert "see --cache-size" in told.lines[-1]
 
 

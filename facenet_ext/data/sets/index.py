@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import mmap
 from array import array
@@ -14,14 +13,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_ext._locks import lock
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import replacing
-from facenet_ext.data.unpacking import cache_folder
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+from facenet_ext.data.unpacking import in_cache
 
 __all__ = ["Index", "TextList", "Texts", "cached_index", "text_columns"]
 
@@ -33,8 +28,8 @@ class Texts(Sequence[str]):
     """Texts that lie one after the other in an array of bytes.
 
     Args:
-        content: uint8, all of them in UTF-8; bytes that are none stay as they are.
-        ends: ``[N]`` integers, where each of them ends.
+        content: uint8, the texts in UTF-8; bytes that are not UTF-8 stay as they are.
+        ends: ``[N]`` integers, where each text ends.
 
     Example:
         >>> columns = text_columns("who", ["Ann", "Zoë", ""])
@@ -144,15 +139,14 @@ def cached_index(
 ) -> Index:
     """Return the index of a set: that in the cache if it is still true, else a new one.
 
-    Of several processes that need it at once, one builds it.
+    If several processes need the index at once, one of them builds it and the others wait.
 
     Args:
         about: what the set is, for the name of the file; its text counts.
         is_current: whether an index from the cache is still true.
         build: makes a new one.
     """
-    name = hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    path = cache_folder() / "indices" / f"{name}.index"
+    path = in_cache("indices", repr(about)).with_suffix(".index")
     old = _mapped(path)
     if old is not None and is_current(old):
         return old
@@ -176,12 +170,10 @@ def _locked(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = path.with_suffix(".lock")
-            file = stack.enter_context(lock.open("wb"))
-            # Who waits for a lock that is gone builds it too, and writes the same file.
-            stack.callback(lock.unlink, missing_ok=True)
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            file = path.with_suffix(".lock")
+            stack.enter_context(lock(file, wait=True))
+            # A process that waits for the removed file builds the index too: the same one.
+            stack.callback(file.unlink, missing_ok=True)
         yield
 
 

@@ -166,18 +166,18 @@ def _index(paths: Sequence[Path], progress: Callable[[int, int], None] | None) -
     for number, path in enumerate(paths):
         try:
             with parquet_library()[0].ParquetFile(path) as file:
-                found = _columns(path, file.schema_arrow)
-                if columns is not None and found != columns:
+                of_file = _columns(path, file.schema_arrow)
+                if columns is not None and of_file != columns:
                     raise InputError(
-                        f"{path}: has the columns {found}, and {paths[0]} has {columns}"
+                        f"{path}: has the columns {of_file}, and {paths[0]} has {columns}"
                     )
-                columns = found
-                names = _label_names(file.schema_arrow, found[1])
+                columns = of_file
+                names = _label_names(file.schema_arrow, of_file[1])
                 for group in range(file.num_row_groups):
-                    table = file.read_row_group(group, columns=[found[1]], use_threads=False)
+                    table = file.read_row_group(group, columns=[of_file[1]], use_threads=False)
                     values = table.column(0)
                     if values.null_count:
-                        raise InputError(f"{path}: a row of column {found[1]!r} is empty")
+                        raise InputError(f"{path}: a row of column {of_file[1]!r} is empty")
                     if len(values):
                         groups.append(rows)
                         files.append(number)
@@ -185,7 +185,7 @@ def _index(paths: Sequence[Path], progress: Callable[[int, int], None] | None) -
                             values.to_pylist() if _is_text(values.type) else values.to_numpy()
                         )
                         rows += len(values)
-                        total += _stored(file.metadata.row_group(group), found[0])
+                        total += _stored(file.metadata.row_group(group), of_file[0])
         except InputError:
             raise
         except Exception as error:  # errors of many kinds: the file may hold anything
@@ -235,15 +235,15 @@ def _columns(path: Path, schema: Any) -> tuple[str, str]:
         elif kind in _WHOLE_NUMBERS or (_is_text(kind) and field.name in _LABELS):
             labels.append(field.name)
     chosen = []
-    for what, found, usual in (("images", images, _IMAGES), ("labels", labels, _LABELS)):
-        named = [name for name in usual if name in found]
-        if len(found) != 1 and not named:
+    for what, suitable, usual in (("images", images, _IMAGES), ("labels", labels, _LABELS)):
+        named = [name for name in usual if name in suitable]
+        if len(suitable) != 1 and not named:
             columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise InputError(
                 f"{path}: has no column of {what}; expected a struct of bytes and path called "
                 f"'image', and whole numbers called 'label'; there are {printable(columns)}"
             )
-        chosen.append(named[0] if named else found[0])
+        chosen.append(named[0] if named else suitable[0])
     return chosen[0], chosen[1]
 
 

@@ -62,17 +62,17 @@ def matching(data: str) -> list[Path]:
             return [path]
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
         raise InputError(f"`data` {data}: no name of a file ({error})") from None
-    found: list[Path] = []
+    paths: list[Path] = []
     names = list(itertools.islice(braces(str(path)), _MOST + 1))
     if len(names) > _MOST:
         raise InputError(f"`data` {data}: stands for more than {_MOST:,} files")
     for name in names:
         files = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else [name]
-        found += [Path(file) for file in files]
-    missing = [file for file in found if not file.exists()]
+        paths += [Path(file) for file in files]
+    missing = [file for file in paths if not file.exists()]
     if missing and len(names) > 1:
         raise InputError(
             f"`data` {data}: {missing[0]} is missing, and {len(missing) - 1:,} others of "
-            f"{len(found):,}"
+            f"{len(paths):,}"
         )
-    return [] if missing else found
+    return [] if missing else paths

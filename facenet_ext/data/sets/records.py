@@ -121,7 +121,8 @@ def _index(
         )
     files = Files([path], [at])
     first = read_record(files, int(offsets[0]), int(keys[0]))
-    if keys[0] == 0 and len(first.labels) >= 2 and not first.image:  # it says what is an image
+    # Record 0 may say which records are images.
+    if keys[0] == 0 and len(first.labels) >= 2 and not first.image:
         images = (keys > 0) & (keys < float(first.labels[0]))
         keys, offsets = keys[images], offsets[images]
         if not len(keys):
@@ -140,7 +141,7 @@ def _read_idx(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Read keys and offsets, in order of the keys."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of no lines
+            warnings.simplefilter("ignore", UserWarning)  # NumPy warns of an empty file
             table = np.loadtxt(path, np.int64, comments=None, ndmin=2, encoding="latin-1")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
@@ -196,7 +197,7 @@ def _look(
         label = np.ascontiguousarray(seen[:, 12:16]).view("<f4")[:, 0]
         label = np.where(several, np.ascontiguousarray(seen[:, -4:]).view("<f4")[:, 0], label)
         total += int(length[~wrong].sum(dtype=np.int64) - header[~wrong].sum())
-        for row in np.flatnonzero((part == _FIRST) & ~wrong):  # in parts, of which this is one
+        for row in np.flatnonzero((part == _FIRST) & ~wrong):  # the record has several parts
             record = read_record(files, int(start[row]), int(keys[begin + row]))
             label[row] = record.labels[0]
             total += len(record.image) - int(length[row]) + int(header[row])

@@ -113,7 +113,7 @@ def _plain(header: bytes, at: int) -> TarMember | None:
     try:
         told = int(header[148:156].rstrip(b" \0"), 8)
         size = int(header[124:136].rstrip(b" \0"), 8)
-    except ValueError:  # base 256, say
+    except ValueError:  # a number in base 256, for example
         return None
     if told != sum(header) - sum(header[148:156]) + 256 or size < 0:
         return None

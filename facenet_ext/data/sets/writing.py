@@ -9,7 +9,7 @@ import tarfile
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -18,14 +18,13 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json, replacing, write_json, write_text, writing
 from facenet_ext.common.text import printable
 from facenet_ext.data.image_set import ImageSet
+from facenet_ext.data.names import Format
 from facenet_ext.data.sets.indexed import NAMES
 from facenet_ext.data.sets.parquet import parquet_library
 from facenet_ext.data.sets.records import encode_record
 
-__all__ = ["FORMATS", "Format", "write_set"]
+__all__ = ["write_set"]
 
-Format = Literal["shards", "rec", "parquet", "folder"]
-FORMATS = ("shards", "rec", "parquet", "folder")
 STATE = ".unfinished.json"
 _PART = 10_000
 """Images of a shard, and between two notes of how far a call is."""
@@ -142,8 +141,9 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 class _Records:
     """InsightFace's ``train.rec``, ``train.idx`` and ``property``.
 
-    Record 0 tells where the identities' records are, if the images of each lie together. Else there
-    are none, and record 0 is an image: readers take both.
+    If the images of each identity lie together, each identity has a record that names its images,
+    and record 0 tells where these records are. Otherwise there are no such records, and record 0
+    is an image. Readers take both.
     """
 
     def __init__(self, images: ImageSet, to: Path, part: int, sizes: list[int]) -> None:
@@ -173,7 +173,7 @@ class _Records:
         records += encode_record(key, labels, image)
 
     def _append(self, records: bytearray, keys: Iterable[str]) -> list[int]:
-        """Add to both files, behind what was whole of them before."""
+        """Append to both files; first cut off what a killed call left behind their whole parts."""
         for at, content in enumerate((bytes(records), "".join(keys).encode())):
             with self.paths[at].open("r+b" if self.sizes[at] else "wb") as file:
                 file.truncate(self.sizes[at])
@@ -278,7 +278,7 @@ def _safe(name: str) -> str:
 
 
 def _folder_names(names: Iterable[str]) -> list[str]:
-    """Return a folder's name for each identity, each another one.
+    """Return a name for the folder of each identity, all of them different.
 
     Example:
         >>> _folder_names(["Ann", "../Ann", "a/b", "a_b", ""])

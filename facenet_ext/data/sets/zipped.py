@@ -29,7 +29,7 @@ from facenet_ext.data.sets.tar import unsafe
 
 __all__ = ["ZipSet", "open_zip"]
 
-_LOCAL = struct.Struct("<4s5H3L2H")  # a member's header, before its name, what else, and its bytes
+_LOCAL = struct.Struct("<4s5H3L2H")  # what precedes a member's name and bytes
 _UTF8 = 0x800
 _LONGEST = 1000
 _MARK = b"PK\x03\x04"
