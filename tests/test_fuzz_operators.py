@@ -195,7 +195,6 @@ OF_TENSORS: dict[str, Mutation] = {
     "with a gradient": lambda draw, t: t.detach().requires_grad_() if t.is_floating_point() else t,
     "overlapping": lambda draw, t: t.new_ones(t.numel() + 99).as_strided(t.shape, (1,) * t.dim()),
 }
-HARMLESS = ("negated", "with a gradient", "overlapping", "another dtype")
 OF_OTHERS: dict[type, tuple[Any, ...]] = {
     str: ("nonsense", "", "mean\0", "all", "cosine", "ß"),
     float: (math.nan, math.inf, -math.inf, 1e308, 5e-324, -0.0),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from benchmarks.gpu.static.path import Step
 
-SCHEDULERS = 4
 REGISTERS = 65536
 SHARED_BYTES = 228 * 1024
 RESERVED_BYTES = 1024  # of shared memory, for each block
