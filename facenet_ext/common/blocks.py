@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from facenet_ext._locks import lock
+from facenet_ext._files import lock
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json, write_json, writing

@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from facenet_ext._files import replacing
 from facenet_ext.common.errors import InputError
 
 
@@ -64,21 +64,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
     with replacing(path) as unfinished:
         unfinished.write_bytes(content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; after the block, rename what was written under it.
-
-    So the file is never half written. If the block fails, the temporary file is removed, and a
-    file that was there before stays.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def without_nan(value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from facenet_ext._locks import lock
+from facenet_ext._files import lock
 from facenet_ext.common.files import read_json, write_json, writing
 from facenet_ext.data.decoding import Geometry, decode_blocks
 from facenet_ext.data.image_set import ImageSet

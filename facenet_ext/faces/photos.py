@@ -23,10 +23,11 @@ from PIL import Image
 from facenet_ext._agreement import check_same
 from facenet_ext._claims import Claims, claiming
 from facenet_ext._defaults import MIN_FACE_SIZE, MIN_SCORE
+from facenet_ext._files import replacing
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.blocks import UNFINISHED, Blocks, working_in_blocks
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import read_json, replacing, write_json, writing
+from facenet_ext.common.files import read_json, write_json, writing
 from facenet_ext.common.text import printable
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.images import UnreadableImageError, read_row

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from facenet_ext._agreement import check_same
 from facenet_ext._claims import claiming
 from facenet_ext._defaults import MINING_BLOCK, MINING_CHUNK
-from facenet_ext._locks import lock
+from facenet_ext._files import lock, replacing
 from facenet_ext._ranks import Ranks
 from facenet_ext._rule import TripletRule
 from facenet_ext._types import Triplets
@@ -174,16 +174,14 @@ def _table(triplets: Triplets) -> pa.Table:
 
 def _write(path: Path, tables: Any) -> int:
     """Write tables to a file under another name and rename it; return how many rows."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
-    try:
-        with pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:
-            for table in tables:
-                writer.write_table(table)
-                count += table.num_rows
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        replacing(path) as unfinished,
+        pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer,
+    ):
+        for table in tables:
+            writer.write_table(table)
+            count += table.num_rows
     return count
 
 
@@ -220,9 +218,8 @@ def _open(parts: Path, description: dict[str, Any]) -> None:
                 "go on, or remove that folder to begin anew"
             )
         return
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(file)
+    with replacing(file) as unfinished:
+        unfinished.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def describe(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from facenet_ext.common.files import replacing
+from facenet_ext._files import replacing
 from facenet_ext.models.committee import Committee
 from facenet_ext.models.network import NormalizedNetwork, evaluating
 

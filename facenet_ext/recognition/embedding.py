@@ -23,11 +23,11 @@ from torch import Tensor
 from facenet_ext._agreement import check_same
 from facenet_ext._claims import Claims, claiming
 from facenet_ext._defaults import EMBEDDING_BATCH
+from facenet_ext._files import replacing
 from facenet_ext._ranks import Ranks
 from facenet_ext.common.blocks import Blocks, working_in_blocks
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import (
-    replacing,
     write_bytes,
     write_csv,
     writing,

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_ext._files import replacing
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import replacing, write_json, write_text
+from facenet_ext.common.files import write_json, write_text
 from facenet_ext.common.text import read_lines
 
 STORE = "store.json"

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from processes import RankError, run
 
-from facenet_ext._locks import lock
+from facenet_ext._files import lock
 from facenet_ext.common.processes import everyone
 from facenet_ext.mining import Block, TripletRule, blocks, mine, mine_to_parquet, storage
 

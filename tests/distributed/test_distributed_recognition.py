@@ -14,7 +14,7 @@ import torch.distributed as dist
 from PIL import Image
 from processes import RankError, run
 
-from facenet_ext._locks import lock
+from facenet_ext._files import lock
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.processes import everyone
 from facenet_ext.embedding.embedder import Embedder

@@ -22,7 +22,7 @@ from small_runs import Facenet, write_faces
 from test_resume import EVERYTHING, assert_same, interrupt_before, last
 from torch import Tensor
 
-from facenet_ext._locks import lock
+from facenet_ext._files import lock
 from facenet_ext.common.errors import InputError
 from facenet_ext.data import cache, decoding, loader
 from facenet_ext.data.decoding import DecodedRows, Geometry, LazyImages, MappedImages

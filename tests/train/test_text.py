@@ -15,9 +15,10 @@ from command_runs import Command, assert_told
 from small_runs import Facenet, write_faces
 from test_command_identify import store
 
+from facenet_ext._files import replacing
 from facenet_ext.cli.train_options import parse
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import replacing, write_text
+from facenet_ext.common.files import write_text
 from facenet_ext.common.text import number_names, read_lines, read_text
 from facenet_ext.data.features import read_features
 from facenet_ext.data.image_list import list_identities

@@ -13,9 +13,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_ext._locks import lock
+from facenet_ext._files import lock, replacing
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import replacing
 from facenet_ext.data.unpacking import in_cache
 
 __all__ = ["Index", "TextList", "Texts", "cached_index", "text_columns"]

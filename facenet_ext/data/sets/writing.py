@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from facenet_ext._files import replacing
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import read_json, replacing, write_json, write_text, writing
+from facenet_ext.common.files import read_json, write_json, write_text, writing
 from facenet_ext.common.text import printable
 from facenet_ext.data.image_set import ImageSet
 from facenet_ext.data.names import Format

@@ -1,4 +1,4 @@
-"""Locks of files, by which processes keep out of each other's way.
+"""Files that several processes share: locks, and replacing a file whole.
 
 Imports no torch, so that sets of images can be opened before torch is loaded.
 """
@@ -6,6 +6,7 @@ Imports no torch, so that sets of images can be opened before torch is loaded.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["lock"]
+__all__ = ["lock", "replacing"]
 
 
 @contextlib.contextmanager
@@ -38,3 +39,18 @@ def lock(file: Path, wait: bool = False) -> Iterator[bool]:
             except OSError:  # without locks
                 pass
         yield True
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; after the block, rename what was written under it.
+
+    So the file is never half written. If the block fails, the temporary file is removed, and a
+    file that was there before stays.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
