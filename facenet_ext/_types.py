@@ -29,7 +29,7 @@ class Triplets(NamedTuple):
 
 
 class TripletCounts:
-    """How many triplets a loss had: see :meth:`facenet_ext.losses.TripletLoss.counting`.
+    """How many triplets a loss had, as ``TripletLoss.counting`` counts them.
 
     Attributes:
         selected: the number of triplets that the rule selected.
