@@ -74,6 +74,7 @@ add_library(
   csrc/cuda/pairs_within.cu
   csrc/cuda/prepare.cu
   csrc/cuda/search.cu
+  csrc/cuda/search_small.cu
   csrc/cuda/select_triplets.cu
   csrc/cuda/selection.cu
   csrc/cuda/triplet_losses.cu

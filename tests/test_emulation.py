@@ -63,6 +63,14 @@ OLDER += "or anchor_swap or within_are_those or every_random_rule"
 SELECTED = {75: f"({OLDER}) and not offset", 90: QUICK}
 # The CPU library's own: the emulated device knows no threads of torch.
 NOT_OF_KERNELS = "number_of_threads"
+# What small batches take other kernels for. The limits of a GPU, or more: every test is small.
+SMALL = "(triplet and not margin_loss) and (golden or labels_of_every_size or difficult_clouds "
+SMALL += (
+    "or every_rule_against_a_bank or hundred_positives or every_number_of_columns or tiny_banks "
+)
+SMALL += "or every_number_of_thresholds or bound or all_rows_equal or non_finite or last_rows "
+SMALL += "or (distance_of_a_positive and dtype0) or (cosine and zero_rows)) and not offset"
+ALL_SMALL = {"counted_rows": 4096, "small_work": 1_000_000_000}
 CAPABILITIES = tuple(SELECTED)
 
 RACE = r"data race on bytes .* thread \d+ .* faults.cu:\d+, thread \d+ .* faults.cu:\d+, and no "
@@ -347,9 +355,9 @@ def test_scan(plain: ctypes.CDLL) -> None:
     assert torch.equal(exclusive, values.cumsum(0) - values)
 
 
-def run_operators(flavour: str, capability: int, *options: str) -> None:
+def run_operators(flavour: str, capability: int, *options: str, **settings: object) -> None:
     try:
-        environment = emulator.operators_environment(flavour, capability=capability)
+        environment = emulator.operators_environment(flavour, capability=capability, **settings)
     except emulator.UnavailableError as reason:
         pytest.skip(f"no emulation of the CUDA kernels: {reason}")
     files = (str(HERE / name) for name in OPERATORS)
@@ -363,6 +371,11 @@ def test_operators(flavour: str, capability: int) -> None:
     run_operators(flavour, capability, "-k", SELECTED[capability])
 
 
+@pytest.mark.parametrize("flavour", ["address", "race"])
+def test_operators_of_small_batches(flavour: str) -> None:
+    run_operators(flavour, 90, "-k", SMALL, **ALL_SMALL)
+
+
 def test_matrix_units_that_cut_off_most() -> None:
     run_operators("plain", 80, "-k", "near_parallel and sqeuclidean")
 
@@ -372,3 +385,9 @@ def test_matrix_units_that_cut_off_most() -> None:
 @pytest.mark.parametrize("flavour", emulator.FLAVOURS)
 def test_operators_in_full(flavour: str, capability: int) -> None:
     run_operators(flavour, capability, "-m", "not slow", "-k", f"not {NOT_OF_KERNELS}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flavour", emulator.FLAVOURS)
+def test_operators_of_small_batches_in_full(flavour: str) -> None:
+    run_operators(flavour, 90, "-m", "not slow", "-k", f"not {NOT_OF_KERNELS}", **ALL_SMALL)

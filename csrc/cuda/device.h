@@ -15,6 +15,18 @@ class Tensor;
 
 namespace facenet::cuda {
 
+// Where a call goes from one kernel to another, and what a kernel lets wait.
+struct Limits {
+  // Up to this many rows, each is compared with all labels. That takes less time than the passes of
+  // a radix sort over the eight bytes of a label.
+  int64_t counted_rows = 4096;
+  // Up to this many multiply-adds of a search it is small: search_small takes less time than the
+  // kernels of a search by products.
+  double small_work = 6e8;
+  // Pairs of a warp that wait in an UndecidedQueue: with one more, all lanes have one.
+  int most_waiting = 31;
+};
+
 class Device {
  public:
   // Makes the device of `tensor` current for the lifetime of this object.
@@ -28,8 +40,7 @@ class Device {
   int capability() const { return capability_; }  // 75, 80, 90, ...
   int processors() const { return processors_; }
   int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
-  // Pairs of a warp that wait in an UndecidedQueue: with one more, all lanes have one.
-  int most_waiting() const { return most_waiting_; }
+  const Limits& limits() const { return limits_; }
 
  private:
   int index_ = 0;
@@ -37,7 +48,7 @@ class Device {
   int capability_ = 0;
   int processors_ = 0;
   int shared_bytes_ = 0;
-  int most_waiting_ = 31;
+  Limits limits_;
   void* guard_ = nullptr;  // of torch
 };
 

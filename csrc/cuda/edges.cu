@@ -2,6 +2,7 @@
 #include "cuda/cub.h"
 #include "cuda/edges.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/warp.cuh"
 
@@ -11,8 +12,117 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kColumns = 128;  // that a block gathers at a time: 4 per lane
+// Rows that a warp waits for together.
+template <class T>
+constexpr int kAtOnce = sizeof(T) == 4 ? 8 : 4;
 
-// Columns of a row's gradient as one warp gathers them; edge e of every list is warp e % 4's.
+// Edges that the warps of a block have room for, where each may be given by a bit.
+__host__ __device__ constexpr int64_t found_room(int64_t anchors) {
+  const int64_t all = kWarps * PushBits::kAnchors;
+  return (anchors + all - 1) / all * all;
+}
+
+// A row's edges, as the lanes of one warp find them: those to its class, its own to negatives and
+// the sorted ones are counted through, and warp w has every fourth from w on. Behind them come the
+// edges that the warp found by bits.
+template <class T>
+struct Edges {
+  const Gathered<T>& g;
+  int32_t position;
+  int64_t slots;  // the first of the row as an anchor,
+  int32_t count;  // and how many
+  int32_t class_begin, class_count;
+  int64_t negatives, first_incoming, incoming;
+  const int32_t* found;  // [found_count] in shared memory, with
+  const T* found_weight;
+  int32_t found_count = 0;
+
+  __device__ Edges(const Gathered<T>& from, int32_t at, const int64_t (&sorted)[2])
+      : g(from), position(at), slots(0), count(0), class_begin(0), class_count(0), negatives(0) {
+    const SlotEdges<T>& s = g.slot_edges;
+    if (g.as_anchors) {
+      slots = s.slots.offset[position];
+      count = s.slots.count[position];
+      class_begin = s.class_begin[position];
+      class_count = count;
+      negatives = s.negative == nullptr ? 0 : int64_t(count) + 1;
+    }
+    if (g.as_candidates) {  // of its own batch, an anchor's class is the same on both sides
+      class_begin = g.anchors_begin[position];
+      class_count = g.anchors_end[position] - class_begin;
+    }
+    first_incoming = sorted[0];
+    incoming = sorted[1] - sorted[0];
+  }
+
+  __device__ int64_t mine(int warp) const {
+    return (class_count + negatives + incoming + kWarps - 1 - warp) / kWarps + found_count;
+  }
+
+  // The e-th of the warp.
+  __device__ Edge<T> get(int64_t e, int warp) const {
+    const SlotEdges<T>& s = g.slot_edges;
+    const int64_t shared_edges = mine(warp) - found_count;
+    if (e >= shared_edges) return {found[e - shared_edges], found_weight[e - shared_edges]};
+    e = e * kWarps + warp;
+    if (e < class_count) {
+      const int32_t other = class_begin + int32_t(e);
+      T weight = 0;
+      if (count > 0) weight += s.positive[slots + e];
+      if (g.as_candidates && s.slots.count[other] > 0) {
+        weight += s.positive[s.slots.offset[other] + position - s.class_begin[other]];
+      }
+      return {g.others.row(other), weight};
+    }
+    e -= class_count;
+    if (e >= negatives) return g.incoming.edge[first_incoming + e - negatives];
+    const int64_t at = e < count ? slots + e : s.slot_total + position;
+    const uint32_t negative = s.negative[at];
+    return {int32_t(negative), negative == kNoRow ? T(0) : s.incoming[at].weight};
+  }
+
+  // By a warp: those of its share of the anchors whose bits say that they push the row. The weight
+  // is that of the anchor's edges to the row, found in its slots.
+  __device__ void find(int warp, int32_t row, int32_t* others, T* weights) {
+    const SlotEdges<T>& s = g.slot_edges;
+    const int32_t groups = (g.others.count + PushBits::kAnchors - 1) / PushBits::kAnchors;
+    const int32_t each = (groups + kWarps - 1) / kWarps;
+    const int32_t end = min(each * (warp + 1), groups);
+    const uint8_t* const bytes = reinterpret_cast<const uint8_t*>(g.pushes.words) + row;
+    others += each * warp * PushBits::kAnchors;
+    weights += each * warp * PushBits::kAnchors;
+#pragma unroll 2
+    for (int32_t base = each * warp; base < end; base += 32) {
+      const int32_t group = base + lane();
+      const uint32_t bits = group < end ? bytes[int64_t(group) * g.pushes.row_words * 4] : 0;
+#pragma unroll
+      for (int b = 0; b < PushBits::kAnchors; ++b) {
+        const bool pushes = (bits >> b & 1) != 0;
+        const uint32_t all = __ballot_sync(kAllLanes, pushes);
+        const int32_t before = __popc(all & ((1u << lane()) - 1));
+        if (pushes) others[found_count + before] = PushBits::kAnchors * group + b;
+        found_count += __popc(all);
+      }
+    }
+    __syncwarp();
+    for (int32_t e = lane(); e < found_count; e += 32) {
+      const int32_t anchor = others[e], slot_count = s.slots.count[anchor];
+      const int64_t offset = s.slots.offset[anchor], farthest = s.slot_total + anchor;
+      T weight = s.negative[farthest] == uint32_t(row) ? s.incoming[farthest].weight : T(0);
+#pragma unroll 8
+      for (int32_t k = 0; k < slot_count; ++k) {
+        if (s.negative[offset + k] == uint32_t(row)) weight += s.incoming[offset + k].weight;
+      }
+      others[e] = g.others.row(anchor);
+      weights[e] = weight;
+    }
+    __syncwarp();
+    found = others;
+    found_weight = weights;
+  }
+};
+
+// Columns of a row's gradient as one warp gathers them.
 template <class T>
 struct Sum {
   int32_t column;
@@ -22,19 +132,43 @@ struct Sum {
   __device__ Sum(const Rows<T>& rows, int32_t row, int32_t column_) : column(column_) {
     load_columns(rows, row, column, rows.factor(row), x);
   }
-  __device__ void add(const Rows<T>& others, int32_t other, T weight) {
-    if (weight == T(0)) return;
-    T y[4];
-    load_columns(others, other, column, others.factor(other), y);
+
+  // By a warp: `count` edges get(e), in their order. Each lane looks one up, and rows are loaded
+  // kAtOnce<T> at a time.
+  template <class Get>
+  __device__ void add(const Rows<T>& others, int64_t count, const Get& get) {
+    for (int64_t base = 0; base < count; base += 32) {
+      Edge<T> edge{0, T(0)};
+      if (base + lane() < count) edge = get(base + lane());
+      const T factor = edge.weight != T(0) ? others.factor(edge.other) : T(0);
+      uint32_t left = __ballot_sync(kAllLanes, edge.weight != T(0));
+      while (left != 0) {
+        T y[kAtOnce<T>][4], weight[kAtOnce<T>];
 #pragma unroll
-    for (int v = 0; v < 4; ++v) sum[v] = fma(weight, x[v] - y[v], sum[v]);
+        for (int u = 0; u < kAtOnce<T>; ++u) {
+          const int from = __ffs(int(left)) - 1;  // -1: there is none, and 31 will do
+          const int32_t other = __shfl_sync(kAllLanes, edge.other, from & 31);
+          const T its_factor = __shfl_sync(kAllLanes, factor, from & 31);
+          weight[u] = left != 0 ? __shfl_sync(kAllLanes, edge.weight, from & 31) : T(0);
+          if (left != 0) load_columns(others, other, column, its_factor, y[u]);
+          left &= left - 1;
+        }
+#pragma unroll
+        for (int u = 0; u < kAtOnce<T>; ++u) {
+          if (weight[u] == T(0)) break;
+#pragma unroll
+          for (int v = 0; v < 4; ++v) sum[v] = fma(weight[u], x[v] - y[u][v], sum[v]);
+        }
+      }
+    }
   }
 };
 
 // Block p: the row at sorted position p. Shared memory: 4 x 128 partial sums, and 4 for the
-// projection.
+// projection; with bits, an edge of each anchor.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g, T* out) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 4)
+    gather_edges(const Gathered<T> g, T* out) {
   __shared__ T sums[kWarps][kColumns];
   __shared__ T along_sums[kWarps];
   __shared__ int64_t incoming[2], inner[2];
@@ -48,39 +182,21 @@ __global__ void __launch_bounds__(kThreads, 4) gather_edges(const Gathered<T> g,
         count_below<false>(g.inner.row, g.inner.count, uint32_t(row) + threadIdx.x);
   }
   __syncthreads();
-  const SlotEdges<T>& s = g.slot_edges;
+  Edges<T> edges(g, position, incoming);
+  if (g.pushes.words != nullptr) {
+    T* const weights = reinterpret_cast<T*>(dynamic_shared_memory());
+    edges.find(warp, row, reinterpret_cast<int32_t*>(weights + found_room(g.others.count)),
+               weights);
+  }
   const T scale = *g.scale;
   const T inverse_norm = g.rows.factor(row);
   T along = 0;  // of the gradient with the unit row
   for (int32_t first = 0; first < g.rows.dim; first += kColumns) {
     Sum<T> sum(g.rows, row, first + 4 * lane());
-    if (g.as_anchors) {
-      const int64_t offset = s.slots.offset[position];
-      const int32_t count = s.slots.count[position];
-      for (int32_t k = warp; k < count; k += kWarps) {
-        sum.add(g.others, g.others.row(s.class_begin[position] + k), s.positive[offset + k]);
-      }
-      const auto add_negative = [&](int64_t at) {
-        if (s.negative[at] == kNoRow) return;
-        sum.add(g.others, int32_t(s.negative[at]), s.incoming[at].weight);
-      };
-      if (s.negative != nullptr) {
-        for (int32_t k = warp; k < count; k += kWarps) add_negative(offset + k);
-        if (warp == 0) add_negative(s.slot_total + position);
-      }
-    }
-    if (g.as_candidates) {
-      for (int32_t a = g.anchors_begin[position] + warp; a < g.anchors_end[position]; a += kWarps) {
-        if (s.slots.count[a] == 0) continue;
-        sum.add(g.others, g.others.row(a),
-                s.positive[s.slots.offset[a] + position - s.class_begin[a]]);
-      }
-    }
-    for (int64_t e = incoming[0] + warp; e < incoming[1]; e += kWarps) {
-      sum.add(g.others, g.incoming.edge[e].other, g.incoming.edge[e].weight);
-    }
-    for (int64_t e = inner[0] + warp; e < inner[1]; e += kWarps) {
-      sum.add(g.rows, g.inner.edge[e].other, g.inner.edge[e].weight);
+    sum.add(g.others, edges.mine(warp), [&](int64_t e) { return edges.get(e, warp); });
+    if (inner[1] > inner[0]) {
+      sum.add(g.rows, (inner[1] - inner[0] + kWarps - 1 - warp) / kWarps,
+              [&](int64_t e) { return g.inner.edge[inner[0] + e * kWarps + warp]; });
     }
 #pragma unroll
     for (int v = 0; v < 4; ++v) sums[warp][4 * lane() + v] = sum.sum[v];
@@ -127,9 +243,12 @@ void sort_edges(const Device& device, int64_t rows, const EdgeList<T>& from, uin
 
 template <class T>
 void gather(const Device& device, const Gathered<T>& from, T* out) {
+  const size_t found_bytes = size_t(found_room(from.others.count)) * (sizeof(T) + sizeof(int32_t));
   launch("gather_edges",
          {{"rows", from.rows.count}, {"D", from.rows.dim}, {"edges", from.incoming.count}},
-         device.stream(), {unsigned(from.rows.count), kThreads}, gather_edges<T>, from, out);
+         device.stream(),
+         {unsigned(from.rows.count), kThreads, from.pushes.words == nullptr ? 0 : found_bytes},
+         gather_edges<T>, from, out);
 }
 
 template void sort_edges(const Device&, int64_t, const EdgeList<float>&, uint32_t*, Edge<float>*);

@@ -2,7 +2,8 @@
 //
 // There are no atomics on floating-point numbers. Every row gathers the edges that push it, in a
 // fixed order. An anchor's own edges lie in its slots. The edges from other rows are sorted by the
-// row they push. This sort is stable, so equal calls add in equal order.
+// row they push. This sort is stable, so equal calls add in equal order. Of few rows there is no
+// sort: a bit for each anchor and row says which anchors push which rows.
 #pragma once
 
 #include "cuda/device.h"
@@ -26,6 +27,18 @@ struct EdgeList {
 };
 
 constexpr uint32_t kNoRow = 0x7fffffffu;
+
+// Which anchors push which rows: bit i % 8 of byte [i / 8][row] is that of sorted anchor i.
+struct PushBits {
+  static constexpr int kAnchors = 8;  // of a byte
+  uint32_t* words;                    // [(M + 7) / 8][row_words]; null: not known
+  int32_t row_words;
+
+  static int32_t words_for(int64_t rows) { return int32_t((rows + 3) / 4); }
+  static int64_t words_for(int64_t anchors, int64_t rows) {
+    return (anchors + kAnchors - 1) / kAnchors * words_for(rows);
+  }
+};
 
 // Sorts edges by the row that they push. Rows are below `rows`, or kNoRow for an unused edge.
 template <class T>
@@ -54,9 +67,10 @@ struct Gathered {
   SlotEdges<T> slot_edges;
   const int32_t* anchors_begin;  // [rows] sorted anchors of the row's class
   const int32_t* anchors_end;
-  EdgeList<T> incoming;
-  EdgeList<T> inner;  // from `rows` themselves, where others push them too
-  const T* partial;   // [partials, rows, dim] by sorted position: sums to be added
+  EdgeList<T> incoming;  // as candidates, by the negative edges of all anchors: these, sorted,
+  PushBits pushes;       // or these bits, by which the rows find them in the slots
+  EdgeList<T> inner;     // from `rows` themselves, where others push them too
+  const T* partial;      // [partials, rows, dim] by sorted position: sums to be added
   int32_t partials;
   const T* scale;  // one number, on the device
 };

@@ -117,8 +117,6 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
   const Tensor &emb = tensors_->emb, &candidates = tensors_->candidates();
   check_cuda(cudaMemsetAsync(arrays_.report, 0, sizeof(BatchReport), device.stream()),
              "clearing flags");
-  sort_by_label(device, indices(tensors_->labels), anchor_side.order);
-  if (!self) sort_by_label(device, indices(tensors_->ref_labels), candidate_side.order);
   pairs = {rows_of_side(emb, anchor_side, distance),
            rows_of_side(candidates, candidate_side, distance),
            arrays_.classes.begin,
@@ -126,24 +124,41 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
            indices(tensors_->anchor_ids),
            indices(tensors_->ref_ids),
            self};
-  prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.packed, flags());
-  if (!self) {
-    prepare_rows(device, pairs.candidates, candidate_side.inverse_norms, candidate_side.packed,
-                 flags());
-  }
-  if (!self) find_classes(device, candidate_side.order, anchor_side.order, arrays_.anchor_classes);
-  if (!slots) {
-    find_classes(device, anchor_side.order, candidate_side.order, arrays_.classes);
-    return;
-  }
   const int64_t bound = std::min(arguments.max_per_class, candidates.size(0));
-  make_slots(device, anchor_side.order, candidate_side.order, self, bound, arrays_.classes,
-             arrays_.slots);
+  if (emb.size(0) > 0 && few_rows()) {
+    const auto counted = [&](const Rows<T>& rows, const std::optional<Tensor>& labels,
+                             const SideArrays<T>& side, const ClassRanges& classes) {
+      return CountedSide<T>{rows,    indices(labels),    side.order.order,
+                            classes, side.inverse_norms, side.packed};
+    };
+    const CountedSide<T> anchor_rows =
+        counted(pairs.anchors, tensors_->labels, anchor_side, arrays_.classes);
+    const CountedSide<T> candidate_rows =
+        counted(pairs.candidates, tensors_->ref_labels, candidate_side, arrays_.anchor_classes);
+    prepare_by_counting(device, anchor_rows, self ? nullptr : &candidate_rows, slots, bound,
+                        arrays_.slots, flags());
+  } else {
+    sort_by_label(device, indices(tensors_->labels), anchor_side.order);
+    prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.packed, flags());
+    if (!self) {
+      sort_by_label(device, indices(tensors_->ref_labels), candidate_side.order);
+      prepare_rows(device, pairs.candidates, candidate_side.inverse_norms, candidate_side.packed,
+                   flags());
+      find_classes(device, candidate_side.order, anchor_side.order, arrays_.anchor_classes);
+    }
+    if (slots) {
+      make_slots(device, anchor_side.order, candidate_side.order, self, bound, arrays_.classes,
+                 arrays_.slots);
+    } else {
+      find_classes(device, anchor_side.order, candidate_side.order, arrays_.classes);
+    }
+  }
+  if (!slots) return;
 
   largest_class = bound;
   slot_count = bound * emb.size(0);
   if (bound == 0) {
-    const ClassSizes sizes = read_sizes(device, arrays_.slots);
+    const ClassSizes sizes = add_up_slots(device, arrays_.slots);
     slot_count = sizes.slots;
     largest_class = sizes.largest;
   }

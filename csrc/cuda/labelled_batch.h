@@ -2,6 +2,7 @@
 // class among the candidates, its slots, and what was found out about the rows.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "cuda/kernel_arguments.h"
@@ -71,6 +72,10 @@ class LabelledBatch {
   int64_t slot_count = 0;
   int64_t largest_class = 0;  // no class has more candidates
 
+  // So few that work which grows with the square of the rows takes less time than more kernels.
+  bool few_rows() const {
+    return std::max(pairs.anchors.count, pairs.candidates.count) <= device.limits().counted_rows;
+  }
   Slots slots() const { return arrays_.slots.view(); }
   RowFlags* flags() const { return &arrays_.report->flags; }
   const ClassSizes* class_sizes() const { return &arrays_.report->sizes; }

@@ -51,10 +51,12 @@ void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& 
 // Finds the anchors' classes and makes slots for every anchor that has a positive and a negative.
 // With a bound every anchor gets `bound` slots, so the host need not synchronise to read a sum. The
 // anchors of a larger class get none, and to.sizes records that there is one. It is zero at first.
+// Without a bound the offsets are not there until add_up_slots.
 void make_slots(const Device& device, const LabelOrder& of, const LabelOrder& among, bool self,
                 int64_t bound, const ClassRanges& classes, const SlotTable& to);
 
-// Synchronises with the device: the only time that a call without a bound does.
-ClassSizes read_sizes(const Device& device, const SlotTable& slots);
+// The offsets, and what they come to. Synchronises with the device: the only time that a call
+// without a bound does.
+ClassSizes add_up_slots(const Device& device, const SlotTable& slots);
 
 }  // namespace facenet::cuda

@@ -13,8 +13,8 @@ namespace {
 
 template <class T>
 struct LossArrays {
-  int64_t anchors = 0, slots = 0, edges = 0;
-  bool gradient = false;
+  int64_t anchors = 0, candidates = 0, slots = 0, edges = 0;
+  bool gradient = false, by_bits = false;
   LossSums<T, int32_t> sums{};
   EdgeArrays<T> of{};
   uint32_t* sorted_row = nullptr;
@@ -26,7 +26,12 @@ struct LossArrays {
     scale = w.take<T>(1);
     if (!gradient) return;
     edges = slots + anchors;
-    of = {w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges)};
+    of = {w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges), {}};
+    if (by_bits) {
+      of.pushes = {w.take<uint32_t>(PushBits::words_for(anchors, candidates)),
+                   PushBits::words_for(candidates)};
+      return;
+    }
     sorted_row = w.take<uint32_t>(edges);
     sorted_edge = w.take<Edge<T>>(edges);
   }
@@ -45,8 +50,11 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     const bool gradient = arguments.emb_grad || arguments.ref_grad;
     LossArrays<T> sizes;
     sizes.anchors = emb.size(0);
+    sizes.candidates = pairs.candidates.count;
     sizes.slots = batch.slot_count;
     sizes.gradient = gradient;
+    const bool incoming = pairs.self || arguments.ref_grad;
+    sizes.by_bits = incoming && batch.few_rows();
     const Scratch<LossArrays<T>> arrays(device, sizes);
     {
       const Memory slopes(device, gradient ? size_t(batch.slot_count) * sizeof(T) : 0);
@@ -67,13 +75,13 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
         empty_gradient(emb, kValueType<T>, arguments.ref_grad, ref_emb ? ref_emb->size(0) : 0);
     if (!gradient) return {loss, emb_out, ref_out, totals};
 
-    const bool incoming = pairs.self || arguments.ref_grad;
-    if (incoming) {
+    EdgeList<T> sorted{};
+    if (incoming && !arrays.by_bits) {
       sort_edges<T>(device, pairs.candidates.count,
                     {arrays.of.row, arrays.of.incoming, arrays.edges}, arrays.sorted_row,
                     arrays.sorted_edge);
+      sorted = {arrays.sorted_row, arrays.sorted_edge, arrays.edges};
     }
-    const EdgeList<T> sorted{arrays.sorted_row, arrays.sorted_edge, arrays.edges};
     Gathered<T> g{};
     g.slot_edges = {batch.slots(),      arrays.of.positive, arrays.of.row,
                     arrays.of.incoming, batch.slot_count,   pairs.class_begin};
@@ -85,7 +93,7 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
       g.others = pairs.candidates;
       g.as_anchors = true;
       g.as_candidates = pairs.self;
-      if (pairs.self) g.incoming = sorted;
+      if (pairs.self) g.incoming = sorted, g.pushes = arrays.of.pushes;
       gather(device, g, data_of<T>(emb_out));
     }
     if (arguments.ref_grad) {
@@ -93,7 +101,7 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
       g.others = pairs.anchors;
       g.as_anchors = false;
       g.as_candidates = true;
-      g.incoming = sorted;
+      g.incoming = sorted, g.pushes = arrays.of.pushes;
       gather(device, g, data_of<T>(ref_out));
     }
     return {loss, emb_out, ref_out, totals};

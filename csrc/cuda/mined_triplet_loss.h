@@ -13,6 +13,7 @@ struct EdgeArrays {
   T* positive;        // [slots] the weight of the edge to the positive
   uint32_t* row;      // [slots + M] the row that an edge pushes besides its anchor,
   Edge<T>* incoming;  // [slots + M] and that edge
+  PushBits pushes;
 };
 
 // The losses of anchors, and with `gradient` their edges. slopes [slots]: scratch memory for that.

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <limits>
 
+#include "cuda/labels.cuh"
 #include "cuda/launch.h"
 #include "cuda/panels.h"
 #include "cuda/prepare.h"
@@ -16,23 +18,18 @@ Sizes sizes_of(const Rows<T>& rows) {
   return {{"rows", rows.count}, {"D", rows.dim}};
 }
 
-// With fewer multiply-adds the further kernels of a search by products cost more than they save.
-#ifndef FACENET_LEAST_WORK_FOR_PRODUCTS
-#define FACENET_LEAST_WORK_FOR_PRODUCTS 4e6
-#endif
-constexpr double kLeastWorkForProducts = FACENET_LEAST_WORK_FOR_PRODUCTS;
-
 // Beyond the largest, squares may overflow in a product; below the smallest they may vanish in it.
 // In a difference they do neither.
 constexpr float kLargest = 1e37f, kSmallest = 1e-30f;
 
 // A warp per row: 16 bytes per lane. Rows are whole units, aligned (wants_products).
-__device__ void pack(const Rows<float>& rows, int32_t position, unsigned char* panels) {
+__device__ void pack(const Rows<float>& rows, int32_t position, int32_t row,
+                     unsigned char* panels) {
   const int element_bytes = rows.element == Element::kFloat ? 4 : 2;
   const int32_t chunks = chunks_of(rows.dim, element_bytes), units = rows.dim * element_bytes / 16;
   const bool there = position < rows.count;
   const uint4* const from =
-      static_cast<const uint4*>(rows.data) + (there ? int64_t(rows.row(position)) * units : 0);
+      static_cast<const uint4*>(rows.data) + (there ? int64_t(row) * units : 0);
   unsigned char* const to = panels + int64_t(position / kPanelRows) * chunks * kPanelBytes;
   for (int32_t unit = lane(); unit < chunks * (kChunkBytes / 16); unit += 32) {
     const uint4 zero = {0, 0, 0, 0};
@@ -42,19 +39,23 @@ __device__ void pack(const Rows<float>& rows, int32_t position, unsigned char* p
   }
 }
 
-// A warp per sorted position, those of packed rows beyond the last included.
+// Positions that look_at_row is called for: those of packed rows beyond the last are filled up.
 template <class T>
-__global__ void __launch_bounds__(kBlock, 2)
-    look_at_rows(const Rows<T> rows, T* inverse_norms, const PackedRows packed, RowFlags* flags) {
-  const int64_t position = warp_number();
+__host__ __device__ int64_t positions_of(const Rows<T>& rows, const PackedRows& packed) {
+  return packed.panels == nullptr ? rows.count : padded_rows(rows.count);
+}
+
+// By a warp: the row at a sorted position, which rows.order need not have yet.
+template <class T>
+__device__ void look_at_row(const Rows<T>& rows, int32_t position, int32_t row, T* inverse_norms,
+                            const PackedRows& packed, RowFlags* flags) {
   if constexpr (sizeof(T) == 4) {
-    if (packed.panels != nullptr && position < padded_rows(rows.count)) {
-      pack(rows, int32_t(position), packed.panels);
+    if (packed.panels != nullptr) {
+      pack(rows, position, row, packed.panels);
       if (position >= rows.count && lane() == 0) packed.terms[position] = 0;
     }
   }
   if (position >= rows.count) return;
-  const int32_t row = rows.row(int32_t(position));
   T largest = 0, squares = 0;
   bool finite = true;
   for (int32_t k = lane(); k < rows.dim; k += 32) {
@@ -88,6 +89,74 @@ __global__ void __launch_bounds__(kBlock, 2)
   const uint32_t bits = bits_of(float(size));
   if (finite && bits > load_relaxed(&flags->largest_square)) {
     atomicMax(&flags->largest_square, bits);
+  }
+}
+
+// A warp per sorted position.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    look_at_rows(const Rows<T> rows, T* inverse_norms, const PackedRows packed, RowFlags* flags) {
+  const int64_t position = warp_number();
+  if (position >= positions_of(rows, packed)) return;
+  const int32_t row = position < rows.count ? rows.row(int32_t(position)) : 0;
+  look_at_row(rows, int32_t(position), row, inverse_norms, packed, flags);
+}
+
+// Of a warp's lanes together: how many labels are below one, and how many equal it before row
+// `first` and from there on.
+struct LabelCount {
+  int32_t below = 0, equal_before = 0, equal_behind = 0;
+
+  __device__ LabelCount(const int64_t* labels, int32_t count, int64_t label, int32_t first) {
+    for (int32_t j = lane(); j < count; j += 32) {
+      const int64_t other = labels[j];
+      below += other < label;
+      equal_before += other == label && j < first;
+      equal_behind += other == label && j >= first;
+    }
+    below = warp_sum(below);
+    equal_before = warp_sum(equal_before);
+    equal_behind = warp_sum(equal_behind);
+  }
+};
+
+// By a warp: counts the labels before its row, which gives the row's place among its own side and
+// its class among the other side, and looks at it.
+template <class T>
+__device__ void count_row(const CountedSide<T>& side, const CountedSide<T>& other, bool self,
+                          bool slots, int64_t bound, const SlotTable& table, RowFlags* flags) {
+  const int32_t row = int32_t(warp_number());
+  if (row >= positions_of(side.rows, side.packed)) return;
+  int32_t position = row;
+  if (row < side.rows.count) {
+    const int64_t label = side.labels[row];
+    const LabelCount own(side.labels, side.rows.count, label, row);
+    position = own.below + own.equal_before;
+    int32_t begin = own.below, end = position + own.equal_behind;
+    if (!self) {
+      const LabelCount among(other.labels, other.rows.count, label, 0);
+      begin = among.below;
+      end = begin + among.equal_behind;
+    }
+    if (lane() == 0) {
+      side.order[position] = row;
+      side.classes.begin[position] = begin;
+      side.classes.end[position] = end;
+      if (slots) write_slots(table, self, bound, other.rows.count, position, end - begin);
+    }
+  }
+  look_at_row(side.rows, position, row, side.inverse_norms, side.packed, flags);
+}
+
+// A warp per row: blocks (x, 0) have the anchors, in bank mode blocks (x, 1) the candidates.
+template <class T>
+__global__ void __launch_bounds__(kBlock, 2)
+    count_rows(const CountedSide<T> anchors, const CountedSide<T> candidates, const bool self,
+               const bool slots, const int64_t bound, const SlotTable table, RowFlags* flags) {
+  if (blockIdx.y == 0) {
+    count_row(anchors, candidates, self, slots, bound, table, flags);
+  } else {
+    count_row(candidates, anchors, self, false, bound, table, flags);
   }
 }
 
@@ -169,16 +238,28 @@ bool wants_products(const Device& device, const Rows<float>& anchors,
   // MmaLoop counts the bytes of a tile in 32 bits.
   const int64_t chunks = chunks_of(anchors.dim, int(bytes));
   if (4 * chunks * kPanelBytes > std::numeric_limits<int32_t>::max()) return false;
-  const double work = double(anchors.count) * double(candidates.count) * double(anchors.dim);
-  return aligned(anchors) && aligned(candidates) && work >= kLeastWorkForProducts;
+  return aligned(anchors) && aligned(candidates) && !is_small(device, anchors, candidates);
 }
 
 template <class T>
 void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms,
                   const PackedRows& packed, RowFlags* flags) {
-  const int64_t count = packed.panels == nullptr ? rows.count : padded_rows(rows.count);
-  launch("look_at_rows", sizes_of(rows), device.stream(), {blocks_of_warps(count), kBlock},
-         look_at_rows<T>, rows, inverse_norms, packed, flags);
+  launch("look_at_rows", sizes_of(rows), device.stream(),
+         {blocks_of_warps(positions_of(rows, packed)), kBlock}, look_at_rows<T>, rows,
+         inverse_norms, packed, flags);
+}
+
+template <class T>
+void prepare_by_counting(const Device& device, const CountedSide<T>& anchors,
+                         const CountedSide<T>* candidates, bool slots, int64_t bound,
+                         const SlotTable& table, RowFlags* flags) {
+  const bool self = candidates == nullptr;
+  const CountedSide<T>& others = self ? anchors : *candidates;
+  const int64_t warps = std::max(positions_of(anchors.rows, anchors.packed),
+                                 positions_of(others.rows, others.packed));
+  launch("count_rows", {{"M", anchors.rows.count}, {"N", others.rows.count}}, device.stream(),
+         {dim3(blocks_of_warps(warps), self ? 1 : 2), kBlock}, count_rows<T>, anchors, others, self,
+         slots, bound, table, flags);
 }
 
 int64_t centre_blocks(int64_t dim) { return (dim + kColumnsPerBlock - 1) / kColumnsPerBlock; }
@@ -190,6 +271,12 @@ void look_for_offset(const Device& device, const Rows<float>& rows, float* parti
          {unsigned(centre_blocks(rows.dim)), kBlock}, measure_offset, rows, partial, flags);
 }
 
+template void prepare_by_counting(const Device&, const CountedSide<float>&,
+                                  const CountedSide<float>*, bool, int64_t, const SlotTable&,
+                                  RowFlags*);
+template void prepare_by_counting(const Device&, const CountedSide<double>&,
+                                  const CountedSide<double>*, bool, int64_t, const SlotTable&,
+                                  RowFlags*);
 template void prepare_rows(const Device&, const Rows<float>&, float*, const PackedRows&, RowFlags*);
 template void prepare_rows(const Device&, const Rows<double>&, double*, const PackedRows&,
                            RowFlags*);

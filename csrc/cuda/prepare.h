@@ -3,6 +3,7 @@
 
 #include "cuda/device.h"
 #include "cuda/kernel_arguments.h"
+#include "cuda/labels.h"
 #include "cuda/panels.h"
 
 namespace facenet::cuda {
@@ -22,7 +23,33 @@ template <class T>
 void prepare_rows(const Device& device, const Rows<T>& rows, T* inverse_norms,
                   const PackedRows& packed, RowFlags* flags);
 
-// Whether MmaLoop can and should serve these rows on this device.
+// One side of a batch of few rows, and what prepare_by_counting writes of it.
+template <class T>
+struct CountedSide {
+  Rows<T> rows;
+  const int64_t* labels;  // by the caller's row
+  int32_t* order;
+  ClassRanges classes;  // among the other side
+  T* inverse_norms;
+  PackedRows packed;
+};
+
+// In one kernel what sort_by_label, make_slots (without `slots` find_classes) and prepare_rows do.
+// `candidates` null: the anchors are the candidates. There is at least one anchor. Takes time that
+// grows with the square of the rows.
+template <class T>
+void prepare_by_counting(const Device& device, const CountedSide<T>& anchors,
+                         const CountedSide<T>* candidates, bool slots, int64_t bound,
+                         const SlotTable& table, RowFlags* flags);
+
+// Whether the pairs are so few that search_small should serve them, and products should not.
+template <class T>
+bool is_small(const Device& device, const Rows<T>& anchors, const Rows<T>& candidates) {
+  const double work = double(anchors.count) * double(candidates.count) * double(anchors.dim);
+  return work <= device.limits().small_work;
+}
+
+// Whether MmaLoop can and should serve these rows on this device: not those of a small search.
 template <class T>
 bool wants_products(const Device& device, const Rows<T>& anchors, const Rows<T>& candidates);
 

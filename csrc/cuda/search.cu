@@ -19,7 +19,7 @@ void search(const Device& device, const Pairs<float>& pairs, const Slots& slots,
                                      to.bucket.key,
                                      farthest,
                                      work.decided_key,
-                                     device.most_waiting(),
+                                     device.limits().most_waiting,
                                      plan.anchors.terms,
                                      &plan.flags->largest_square,
                                      plan.rounding};

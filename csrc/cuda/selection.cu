@@ -8,8 +8,7 @@
 #include "cuda/pair_tile.cuh"
 #include "cuda/ptx.cuh"
 #include "cuda/search.h"
-#include "cuda/selection.h"
-#include "cuda/warp.cuh"
+#include "cuda/selection.cuh"
 #include "semantics/successor.h"
 
 namespace facenet::cuda {
@@ -21,7 +20,7 @@ template <class T>
 constexpr int kPasses = sizeof(T) == 4 ? 1 : 2;
 
 // A warp per anchor: its positive distances in ascending order are its thresholds.
-//   d_ap [slots] -> rank, threshold, bucket_count, keys (none yet)
+//   d_ap [slots] -> rank (in place of the choice), threshold, bucket_count, keys (none yet)
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     rank_thresholds(const Pairs<T> pairs, const Slots slots, const TripletRule rule,
@@ -30,42 +29,15 @@ __global__ void __launch_bounds__(kBlock, 2)
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
   const int32_t count = slots.count[i];
-  const T* d_ap = to.d_ap + offset;
   if (i == 0 && lane() == 0) *work.repeat_count = 0;
   if (lane() == 0) to.farthest.key[i] = kNoKey;
   for (int32_t k = lane(); k < count; k += 32) {
     to.bucket.key[offset + k] = kNoKey;
     if (work.by_products) work.decided_key[offset + k] = kNoKey;
   }
-
-  const int32_t only = rule.positives == PositiveRule::kAll
-                           ? -1
-                           : extreme_slot(d_ap, count, rule.positives == PositiveRule::kHardest);
-  int32_t thresholds = 0;
-  for (int32_t base = 0; base < count; base += 32) {
-    const int32_t k = base + lane();
-    const bool there = k < count;
-    const T d = there ? d_ap[k] : T(NAN);
-    const bool counts = d == d && (rule.positives == PositiveRule::kAll || k == only);
-    int32_t rank = kNotSelected;
-    if (counts) {
-      rank = 0;
-      if (rule.positives == PositiveRule::kAll && rule.negatives == NegativeRule::kSemihard) {
-        for (int32_t m = 0; m < count; ++m) rank += d_ap[m] < d || (d_ap[m] == d && m < k);
-      }
-    } else if (there && d != d && rule.positives == PositiveRule::kAll &&
-               !pairs.excluded(int32_t(i), pairs.class_begin[i] + k)) {
-      rank = kFarthest;  // it compares with nothing, so the fallback decides
-    }
-    if (there) work.rank[offset + k] = rank;
-    if (counts && rule.negatives == NegativeRule::kSemihard) work.threshold[offset + rank] = d;
-    thresholds += __popc(__ballot_sync(kAllLanes, counts));
-  }
-  if (lane() == 0) {
-    // The closest negative is the same for every positive: one bucket for all.
-    const bool one = rule.negatives == NegativeRule::kHardest && thresholds > 0;
-    to.bucket_count[i] = one ? 1 : thresholds;
-  }
+  const int32_t buckets = rank_positives(pairs, int32_t(i), rule, count, to.d_ap + offset,
+                                         to.choice + offset, work.threshold + offset);
+  if (lane() == 0) to.bucket_count[i] = buckets;
 }
 
 // Measures the winners of a search by products again, by differences, and lets them compete with
@@ -153,59 +125,17 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
 }
 
-// The smallest of the words of the lanes behind this one, and of `later`.
-__device__ uint64_t smallest_behind(uint64_t word, uint64_t later) {
-#pragma unroll
-  for (int apart = 1; apart < 32; apart *= 2) {
-    const uint64_t other = __shfl_down_sync(kAllLanes, word, apart);
-    if (lane() + apart < 32 && other < word) word = other;
-  }
-  const uint64_t behind = __shfl_down_sync(kAllLanes, word, 1);
-  return lane() < 31 && behind < later ? behind : later;
-}
-
-// A warp per anchor: a slot chooses the closest winner of the buckets from its threshold's on, or
-// what the fallback says.   rank, keys, d_ap [slots] -> winning_bucket, choice [slots]
+// A warp per anchor.   ranks, keys, d_ap [slots] -> winning_bucket, choice [slots]
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
-    choose(const Pairs<T> pairs, const Slots slots, const T margin, const bool within_margin,
-           const bool falls_back, const SearchArrays<T> work, const SelectionArrays<T> to) {
+    choose(const Pairs<T> pairs, const Slots slots, const TripletRule rule, const T margin,
+           const SearchArrays<T> work, const SelectionArrays<T> to) {
   const int64_t i = warp_number();
   if (i >= pairs.anchors.count) return;
   const int64_t offset = slots.offset[i];
-  const int32_t thresholds = to.bucket_count[i];
-  // 32 buckets at a time, from the last. A bucket whose winner is no closer than a later one's has
-  // none of its own (SuccessorFewEpilogue keeps the successor of each threshold, wherever that
-  // lies).
-  int32_t later = kNotSelected;
-  uint64_t later_key = kNoKey;
-  for (int32_t base = (thresholds + 31) / 32 * 32 - 32; base >= 0; base -= 32) {
-    const int32_t k = base + lane();
-    const uint64_t key = k < thresholds ? to.bucket.key[offset + k] : kNoKey;
-    const uint64_t behind = smallest_behind(key, later_key);
-    const bool wins = key < behind;
-    later_key = __shfl_sync(kAllLanes, key < behind ? key : behind, 0);
-    const uint32_t has = __ballot_sync(kAllLanes, wins);
-    const uint32_t from_here = has >> lane();
-    if (k < thresholds) {
-      work.winning_bucket[offset + k] = from_here != 0 ? k + __ffs(int(from_here)) - 1 : later;
-    }
-    if (has != 0) later = base + __ffs(int(has)) - 1;
-  }
-  __syncwarp();
-  for (int32_t k = lane(); k < slots.count[i]; k += 32) {
-    const int64_t slot = offset + k;
-    const int32_t rank = work.rank[slot];
-    int32_t choice = rank >= 0 ? work.winning_bucket[offset + rank] : kNotSelected;
-    if (choice >= 0 && within_margin &&
-        !inside_margin(to.d_ap[slot], to.bucket.closer_distance(offset + choice), margin)) {
-      choice = kNotSelected;
-    }
-    if (choice == kNotSelected && rank != kNotSelected && falls_back && to.farthest.has(i)) {
-      choice = kFarthest;
-    }
-    to.choice[slot] = choice;
-  }
+  choose_buckets(rule, margin, slots.count[i], to.d_ap + offset, to.bucket_count[i],
+                 to.bucket.behind(offset), to.farthest.has(i), work.winning_bucket + offset,
+                 to.choice + offset);
 }
 
 // `most_thresholds`: no anchor has more.
@@ -220,6 +150,12 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
   const LaunchShape by_anchor{blocks_of_warps(pairs.anchors.count), kBlock};
   if (pairs.anchors.count == 0) return;
 
+  if constexpr (sizeof(T) == 4) {
+    if (work.small) {
+      search_small(device, pairs, slots, most_thresholds, rule, to);
+      return;
+    }
+  }
   find_positives(device, pairs, slots, to.d_ap);
   if (is_random(rule.negatives)) {
     search_random(device, pairs, slots, rule, work, to);
@@ -241,8 +177,8 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
            {unsigned(std::min<int64_t>(1 << 16, pairs.anchors.count)), kBlock}, search_rows<T>,
            pairs, slots, semihard, falls_back, work, to, true);
   }
-  launch("choose", sizes, stream, by_anchor, choose<T>, pairs, slots, T(rule.margin),
-         rule.within_margin && semihard, falls_back, work, to);
+  launch("choose", sizes, stream, by_anchor, choose<T>, pairs, slots, rule, T(rule.margin), work,
+         to);
 }
 
 // Measured one by one, as a lane does, pairs take some 20 times as long as by FmaLoop (predicted).
@@ -267,11 +203,14 @@ SelectionArrays<T> selection_sizes(const LabelledBatch<T>& batch) {
 }
 
 template <class T>
-SearchArrays<T> search_sizes(const LabelledBatch<T>& batch, const TripletRule& rule) {
+SearchArrays<T> search_sizes(const LabelledBatch<T>& batch, const TripletRule& rule, int64_t most) {
   SearchArrays<T> sizes;
   sizes.anchors = batch.pairs.anchors.count;
   sizes.slots = batch.slot_count;
   sizes.random = is_random(rule.negatives);
+  if constexpr (sizeof(T) == 4) {
+    sizes.small = !sizes.random && suits_search_small(batch.device, batch.pairs, most);
+  }
   sizes.by_products = batch.arrays().anchors.by_products;
   return sizes;
 }
@@ -282,8 +221,7 @@ template <class T>
 void SearchArrays<T>::place(Workspace& w) {
   positive_word = w.take<uint32_t>(random ? slots : 0);
   drawn = w.take<uint64_t>(random ? slots : 0);
-  if (random) return;
-  rank = w.take<int32_t>(slots);
+  if (random || small) return;
   threshold = w.take<T>(slots);
   winning_bucket = w.take<int32_t>(slots);
   to_repeat = w.take<int32_t>(anchors);
@@ -304,10 +242,10 @@ void SelectionArrays<T>::place(Workspace& w) {
 template <class T>
 Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
     : arrays_(batch.device, selection_sizes(batch)) {
-  const Scratch<SearchArrays<T>> work(batch.device, search_sizes(batch, rule));
   const Pairs<T>& pairs = batch.pairs;
   const bool one = rule.positives != PositiveRule::kAll;
   const int64_t most = one ? 1 : batch.largest_class - int64_t(pairs.self);
+  const Scratch<SearchArrays<T>> work(batch.device, search_sizes(batch, rule, most));
   SearchPlan plan;
   plan.flags = batch.flags();
   if constexpr (sizeof(T) == 4) {

@@ -25,6 +25,9 @@ struct Winners {
   uint64_t* key;    // kNoKey: none
   uint32_t* index;  // double only
 
+  __device__ Winners behind(int64_t at) const {
+    return {key + at, sizeof(T) == 4 ? nullptr : index + at};
+  }
   __device__ bool has(int64_t at) const { return key[at] != kNoKey; }
   __device__ uint32_t row(int64_t at) const {
     return sizeof(T) == 4 ? key_index(key[at]) : index[at];
@@ -45,11 +48,11 @@ template <class T>
 struct SearchArrays {
   int64_t anchors = 0;
   int64_t slots = 0;
-  bool random = false, by_products = false;
+  bool random = false, small = false, by_products = false;
 
-  // Of rules that are not random. A bucket has the slot of its threshold's rank.
-  int32_t* rank = nullptr;  // of the slot's threshold; kNotSelected, kFarthest: it has none
-  T* threshold = nullptr;   // ascending within an anchor
+  // Of rules that are not random, unless search_small serves. A bucket has the slot of its
+  // threshold's rank.
+  T* threshold = nullptr;             // ascending within an anchor
   int32_t* winning_bucket = nullptr;  // the bucket of the closest winner from each bucket on
   int32_t* to_repeat = nullptr;       // [M] anchors whose search has to be repeated, in any order
   int32_t* repeat_count = nullptr;    // [1]
@@ -68,7 +71,8 @@ struct SelectionArrays {
   int64_t anchors = 0;
   int64_t slots = 0;
   T* d_ap = nullptr;                // NaN: not a pair
-  int32_t* choice = nullptr;        // a bucket of the anchor, kNotSelected or kFarthest
+  int32_t* choice = nullptr;        // a bucket of the anchor, kNotSelected or kFarthest; before
+                                    // that, the rank of the slot's threshold
   int32_t* bucket_count = nullptr;  // [M] buckets of the anchor: its first slots
   Winners<T> bucket{};              // the closest negative of each bucket
   Winners<T> farthest{};            // [M] the farthest negative

@@ -16,7 +16,10 @@ Device::Device(const torch::stable::Tensor&) {
                 attribute(cudaDevAttrComputeCapabilityMinor, "compute capability");
   processors_ = attribute(cudaDevAttrMultiProcessorCount, "multiprocessors");
   shared_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, "shared memory");
-  most_waiting_ = emulation::most_waiting();
+  limits_.most_waiting = int(emulation::limit("MOST_WAITING", 31));
+  // Tests are small: what serves large batches serves these too, unless a test asks for less.
+  limits_.counted_rows = emulation::limit("COUNTED_ROWS", 100);
+  limits_.small_work = double(emulation::limit("SMALL_WORK", 0));
 }
 
 Device::~Device() = default;

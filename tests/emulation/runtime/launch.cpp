@@ -2,13 +2,18 @@
 #include <dlfcn.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <string>
 
+#include "emulation/device_api.h"
 #include "emulation/host_api.h"
 #include "machine.h"
+#include "report.h"
 #include "sanitizer.h"
 #include "settings.h"
 
@@ -70,6 +75,8 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*
                    void* argument) {
   const cudaError_t status = check_shape(config, kernel);
   if (status != cudaSuccess) return status;
+  if (logging()) log(function_name(kernel).c_str());
+  if (dry_run()) return cudaSuccess;
   explain_errors_of_sanitizers();
   Machine& machine = Machine::of_this_thread();
   machine.begin_launch(device_capability());
@@ -100,7 +107,13 @@ void unguard_memory(void* begin, size_t bytes) {
   if (has_address_sanitizer()) __asan_unpoison_memory_region(begin, bytes);
 }
 
-int most_waiting() { return int(setting("FACENET_EMULATED_MOST_WAITING", 31)); }
+int64_t limit(const char* name, int64_t otherwise) {
+  return setting((std::string("FACENET_EMULATED_") + name).c_str(), otherwise);
+}
+
+void log(const char* what) {
+  if (logging()) std::ofstream(std::getenv("FACENET_EMULATED_LOG"), std::ios::app) << what << '\n';
+}
 
 }  // namespace facenet::emulation
 
@@ -169,6 +182,7 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  log("memset");
   if (bytes != 0) std::memset(to, value, bytes);
   return cudaSuccess;
 }

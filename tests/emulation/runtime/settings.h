@@ -14,6 +14,12 @@ inline int64_t setting(const char* name, int64_t otherwise) {
 // 75, 80, 90, ...
 inline int device_capability() { return int(setting("FACENET_EMULATED_CAPABILITY", 90)); }
 inline int device_processors() { return int(setting("FACENET_EMULATED_PROCESSORS", 4)); }
+// Whether launches are written down, and whether that is all that is done of them.
+inline bool logging() {
+  const char* const path = std::getenv("FACENET_EMULATED_LOG");
+  return path != nullptr && *path != 0;
+}
+inline bool dry_run() { return setting("FACENET_EMULATED_DRY_RUN", 0) != 0; }
 // Of the order in which blocks, warps and lanes run.
 inline uint64_t order_seed() { return uint64_t(setting("FACENET_EMULATED_SEED", 1)); }
 

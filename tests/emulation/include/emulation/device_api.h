@@ -52,7 +52,10 @@ FACENET_EMULATION_API void multiply_matrices(MatrixType type, float (&c)[4], con
 FACENET_EMULATION_API void guard_memory(void* begin, size_t bytes);
 FACENET_EMULATION_API void unguard_memory(void* begin, size_t bytes);
 
-// FACENET_EMULATED_MOST_WAITING, from 0 to 32: see UndecidedQueue.
-FACENET_EMULATION_API int most_waiting();
+// The number in FACENET_EMULATED_<name>, where the environment has one.
+FACENET_EMULATION_API int64_t limit(const char* name, int64_t otherwise);
+
+// Adds a line to the file FACENET_EMULATED_LOG, where the environment names one.
+FACENET_EMULATION_API void log(const char* what);
 
 }  // namespace facenet::emulation

@@ -25,6 +25,7 @@ struct DeviceRadixSort {
     }
     if (bytes < needed || begin_bit < 0 || end_bit > int(sizeof(Key) * 8) || begin_bit > end_bit)
       return cudaErrorInvalidValue;
+    facenet::emulation::log("cub::DeviceRadixSort");
     // As a device would use it: what the caller has there is lost.
     std::memset(temporary, 0xff, bytes);
     struct Item {

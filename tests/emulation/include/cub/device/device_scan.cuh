@@ -30,6 +30,7 @@ struct DeviceScan {
       return cudaSuccess;
     }
     if (bytes < needed) return cudaErrorInvalidValue;
+    facenet::emulation::log("cub::DeviceScan");
     // As a device would use it: what the caller has there is lost.
     std::memset(temporary, 0xff, bytes);
     using T = std::decay_t<decltype(in[0])>;

@@ -1,0 +1,51 @@
+"""Prints what a call of ``mined_triplet_loss`` asks of a device: launches, in order, and bytes.
+
+The kernels are the emulated ones, and none is run: with ``max_per_class`` no launch depends on what
+another computed. Arguments: rows, rows of each class, columns, dtype.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+
+import facenet_emulated
+import torch
+
+facenet_emulated.pytest_load_initial_conftests()
+
+from facenet_ext.functional import mined_triplet_loss  # noqa: E402
+
+
+def kernel_name(signature: str) -> str:
+    """``void facenet::(anonymous namespace)::rank<float>(...)`` is "rank"."""
+    signature = signature.strip().replace("(anonymous namespace)::", "")
+    return re.split(r"[<(]", signature)[0].split("::")[-1].split()[-1]
+
+
+def main() -> None:
+    rows, per_class, dim = map(int, sys.argv[1:4])
+    x = torch.zeros(rows, dim, dtype=getattr(torch, sys.argv[4]), requires_grad=True)
+    y = torch.arange(rows) // per_class
+    with tempfile.NamedTemporaryFile("r") as log:
+        os.environ["FACENET_EMULATED_DRY_RUN"] = "1"
+        os.environ["FACENET_EMULATED_LOG"] = log.name
+        with torch.profiler.profile(profile_memory=True) as profile:
+            mined_triplet_loss(x, y, max_per_class=per_class)
+        names = [kernel_name(line) for line in log]
+    assert profile.profiler is not None
+    assert profile.profiler.kineto_results is not None
+    now = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    print(json.dumps({"launches": Counter(names), "bytes": peak}))
+
+
+if __name__ == "__main__":
+    main()

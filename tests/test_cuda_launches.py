@@ -1,0 +1,57 @@
+"""What a call asks of a GPU: how many kernels and other nodes of a graph, and how much memory.
+
+Nothing runs: the emulation (docs/emulation.md) writes down what is launched.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from emulation import emulator
+
+pytestmark = pytest.mark.ci
+
+SCRIPT = Path(emulator.__file__).with_name("launches.py")
+# A sort or a sum of CUB is one entry here and several nodes of a graph.
+OF_CUB = ("DeviceRadixSort", "DeviceScan")
+MB = 1e6
+
+# Rows, rows of a class, dtype: the most kernels, clears of memory, calls of CUB, and megabytes.
+CASES: dict[tuple[int, int, str], tuple[int, int, int, float]] = {
+    (1800, 40, "float32"): (5, 1, 0, 3.2),
+    (1800, 40, "bfloat16"): (5, 1, 0, 3.2),
+    (1800, 40, "float64"): (8, 1, 0, 5.0),
+    (1800, 900, "float32"): (8, 1, 0, 59.5),  # thresholds that no block has room for
+    (64, 2, "float32"): (5, 1, 0, 0.05),
+    (16384, 4, "float32"): (14, 1, 2, 21.0),
+    (16384, 4, "bfloat16"): (14, 1, 2, 16.8),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_what_a_call_launches(case: tuple[int, int, str]) -> None:
+    rows, per_class, dtype = case
+    try:
+        # The limits of a device, where the emulation's tests have their own.
+        environment = emulator.operators_environment(
+            "plain", processors=132, counted_rows=4096, small_work=600_000_000
+        )
+    except emulator.UnavailableError as reason:
+        pytest.skip(f"no emulation of the CUDA kernels: {reason}")
+    command = [sys.executable, str(SCRIPT), str(rows), str(per_class), "128", dtype]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked: dict[str, Any] = json.loads(done.stdout)
+    launches: dict[str, int] = asked["launches"]
+    of_cub = sum(launches.get(name, 0) for name in OF_CUB)
+    clears = launches.get("memset", 0)
+    kernels = sum(launches.values()) - of_cub - clears
+    most_kernels, most_clears, most_of_cub, most_megabytes = CASES[case]
+    assert kernels <= most_kernels, launches
+    assert (clears, of_cub) <= (most_clears, most_of_cub), launches
+    assert asked["bytes"] <= most_megabytes * MB
