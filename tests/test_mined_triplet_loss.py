@@ -142,6 +142,17 @@ def test_difficult_clouds(cloud: str, distance: str, dtype: torch.dtype) -> None
     check(*make_batch("quads", 97, 65, dtype, cloud), distance=distance)
 
 
+@pytest.mark.parametrize("n", [98, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_negative_that_all_anchors_share(dtype: torch.dtype, n: int) -> None:
+    """Rows lie around one, which so has an edge of every anchor but those of its class."""
+    x, y = make_batch("pairs", n, 130, dtype)
+    x[0] = 0
+    t = select_triplets(x, y, negatives="hardest", margin=3.0)
+    assert (t.negative == 0).sum() >= n - 2
+    check(x, y, 3.0, negatives="hardest")
+
+
 @pytest.mark.parametrize("n", [240, 141])
 def test_more_than_a_hundred_positives_per_anchor(n: int) -> None:
     check(*make_batch("halves", n, 33))

@@ -22,8 +22,7 @@ constexpr int kThreads = 32 * kAnchors;
 constexpr int kColumns = 512;  // candidates at a time: one that each thread brings
 constexpr int kDepth = 16;     // columns of the embeddings at a time
 
-// Shared memory. Behind it, for each anchor: keys, thresholds and winning buckets, 16 bytes for
-// each of the most thresholds.
+// Shared memory. Behind it, for each anchor: keys, thresholds and winning buckets.
 struct Shared {
   union {
     float candidates[kDepth][kColumns];
@@ -34,8 +33,18 @@ struct Shared {
   bool zero_anchors[kAnchors];
 };
 
+// Thresholds of an anchor that there is room for, a power of two and more than there are.
+constexpr int32_t kLeastRoom = 64;
+__host__ __device__ int64_t room_for(int64_t most_thresholds) {
+  int64_t room = kLeastRoom;
+  while (room <= most_thresholds) room *= 2;
+  return room;
+}
+
 int64_t shared_bytes(int64_t most_thresholds) {
-  return int64_t(sizeof(Shared)) + kAnchors * most_thresholds * 16;
+  const int64_t each = most_thresholds * int64_t(sizeof(uint64_t) + sizeof(int32_t)) +
+                       room_for(most_thresholds) * int64_t(sizeof(float));
+  return int64_t(sizeof(Shared)) + kAnchors * each;
 }
 
 // A row of one side, which a thread brings to shared memory.
@@ -135,21 +144,20 @@ __device__ void find_distances(const Pairs<float>& pairs, int32_t first_anchor, 
   __syncthreads();
 }
 
-// For each of n values, how many of the ascending thresholds are below it; there is one at least.
-// The values take their steps together.
+// For each of n values, how many of the ascending thresholds are below it. They take their steps
+// together. thresholds [room]
 template <int n>
-__device__ __forceinline__ void count_below_each(const float* thresholds, int32_t count,
+__device__ __forceinline__ void count_below_each(const float* thresholds, int32_t room,
                                                  const float (&values)[n], int32_t (&below)[n]) {
+  const auto step = [&](int32_t half) {
+#pragma unroll
+    for (int v = 0; v < n; ++v) below[v] += thresholds[below[v] + half - 1] < values[v] ? half : 0;
+  };
 #pragma unroll
   for (int v = 0; v < n; ++v) below[v] = 0;
-  for (; count > 1; count -= count / 2) {
+  for (int32_t half = room / 2; half >= kLeastRoom; half /= 2) step(half);
 #pragma unroll
-    for (int v = 0; v < n; ++v) {
-      below[v] += thresholds[below[v] + count / 2 - 1] < values[v] ? count / 2 : 0;
-    }
-  }
-#pragma unroll
-  for (int v = 0; v < n; ++v) below[v] += thresholds[below[v]] < values[v];
+  for (int32_t half = kLeastRoom / 2; half > 0; half /= 2) step(half);
 }
 
 // What a warp knows of its anchor.
@@ -160,7 +168,8 @@ struct Anchor {
   int32_t buckets = 0;
   uint64_t farthest = kNoKey;  // of this lane
   uint64_t* key;               // [buckets] in shared memory, as are
-  float* threshold;            // [buckets] ascending
+  float* threshold;            // [room] ascending, infinite behind the last
+  int32_t room;
 
   // By a warp: negatives compete for the buckets, and for the farthest.
   __device__ void meet(const Pairs<float>& pairs, const Round& round, int32_t first,
@@ -178,7 +187,7 @@ struct Anchor {
         const bool is_own = c >= own_class && c < own_class + (class_end - class_begin);
         d[v] = c < there && !is_own ? distances[c] : NAN;
       }
-      if (semihard) count_below_each(threshold, buckets, d, bucket);
+      if (semihard) count_below_each(threshold, room, d, bucket);
 #pragma unroll
       for (int v = 0; v < kEach; ++v) {
         const uint32_t bits = bits_of(d[v]);
@@ -197,7 +206,8 @@ struct Anchor {
 
 __global__ void __launch_bounds__(kThreads, 1)
     select_small(const Pairs<float> pairs, const Slots slots, const int32_t most_thresholds,
-                 const TripletRule rule, const float margin, const SelectionArrays<float> to) {
+                 const int32_t room, const TripletRule rule, const float margin,
+                 const SelectionArrays<float> to) {
   Shared& shared = *reinterpret_cast<Shared*>(dynamic_shared_memory());
   uint64_t* const keys = reinterpret_cast<uint64_t*>(&shared + 1);
   float* const thresholds = reinterpret_cast<float*>(keys + kAnchors * most_thresholds);
@@ -213,7 +223,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   own.class_begin = pairs.class_begin[own.i];
   own.class_end = pairs.class_end[own.i];
   own.key = keys + warp * most_thresholds;
-  own.threshold = thresholds + warp * most_thresholds;
+  own.threshold = thresholds + warp * room;
+  own.room = room;
   float* const d_ap = to.d_ap + own.offset;
   int32_t* const choice = to.choice + own.offset;
 
@@ -240,6 +251,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       __syncwarp();
       own.buckets = rank_positives(pairs, own.i, rule, own.count, d_ap, choice, own.threshold);
       for (int32_t k = lane(); k < own.buckets; k += 32) own.key[k] = kNoKey;
+      if (semihard) {
+        for (int32_t k = own.buckets + lane(); k < room; k += 32) own.threshold[k] = INFINITY;
+      }
       __syncwarp();
       if (repeated > 0) continue;
     }
@@ -274,7 +288,8 @@ void search_small(const Device& device, const Pairs<float>& pairs, const Slots& 
   const int64_t blocks = (int64_t(pairs.anchors.count) + kAnchors - 1) / kAnchors;
   launch("select_small", sizes_of(pairs).with("slots", to.slots), device.stream(),
          {unsigned(blocks), kThreads, size_t(shared_bytes(most_thresholds))}, select_small, pairs,
-         slots, int32_t(most_thresholds), rule, float(rule.margin), to);
+         slots, int32_t(most_thresholds), int32_t(room_for(most_thresholds)), rule,
+         float(rule.margin), to);
 }
 
 }  // namespace facenet::cuda
