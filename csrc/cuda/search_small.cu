@@ -211,7 +211,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   Shared& shared = *reinterpret_cast<Shared*>(dynamic_shared_memory());
   uint64_t* const keys = reinterpret_cast<uint64_t*>(&shared + 1);
   float* const thresholds = reinterpret_cast<float*>(keys + kAnchors * most_thresholds);
-  int32_t* const winning = reinterpret_cast<int32_t*>(thresholds + kAnchors * most_thresholds);
+  int32_t* const winning = reinterpret_cast<int32_t*>(thresholds + kAnchors * room);
   const int warp = int(threadIdx.x) / 32;
   const int32_t first_anchor = int32_t(blockIdx.x) * kAnchors;
   const int32_t last_anchor = min(first_anchor + kAnchors, pairs.anchors.count) - 1;
