@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -280,6 +281,29 @@ def test_groups_have_the_counts_of_their_pairs() -> None:
         assert rates.fnmr == pytest.approx(rates.false_non_matches / rates.same)
         assert rates.fmr_interval.low < rates.fmr < rates.fmr_interval.high
         assert rates.fnmr_interval.low < rates.fnmr < rates.fnmr_interval.high
+
+
+def test_groups_of_unknown_people_have_no_intervals() -> None:
+    pairs = pairs_of_people(people=60)
+    groups = pairs["labels"] % 2
+    known = error_rates_by_group(**pairs, groups=groups, threshold=0.5)
+    unknown = error_rates_by_group(**{**pairs, "labels": None}, groups=groups, threshold=0.5)
+    for one, other in zip(known, unknown, strict=True):
+        nothing = dataclasses.replace(
+            one, fmr_interval=other.fmr_interval, fnmr_interval=other.fnmr_interval
+        )
+        assert str(nothing) == str(other)
+        assert all(math.isnan(end) for end in (*other.fmr_interval, *other.fnmr_interval))
+
+
+def test_a_figure_has_the_fmr_at_its_threshold() -> None:
+    pairs = pairs_of_people(people=60)
+    figures = summarize(**pairs, threshold=0.5).figures
+    different = pairs["distances"][~pairs["same"]]
+    for key in ("fnmr_at_fmr_0.01", "fmr", "fnmr", "eer", "min_dcf"):
+        accepted = (different <= figures[key].threshold).double().mean().item()
+        assert figures[key].fmr == pytest.approx(accepted), key
+    assert math.isnan(figures["auc"].fmr)
 
 
 def test_one_group_has_the_rates_and_the_intervals_of_all() -> None:

@@ -62,7 +62,7 @@ def error_rates_by_group(
     first: Tensor,
     second: Tensor,
     *,
-    labels: Tensor,
+    labels: Tensor | None,
     groups: Tensor,
     threshold: float,
     confidence: float = 0.95,
@@ -79,7 +79,8 @@ def error_rates_by_group(
         same: [N] bool, whether the pair is of one identity.
         first: [N] integers, the item on one side of each pair.
         second: [N] integers, the item on the other side.
-        labels: [items] integers, the identity of each item.
+        labels: [items] integers, the identity of each item; None where that is not known: then
+            there are no intervals.
         groups: [items] integers, the group of each item; -1 where it is not known: pairs with such
             an item are left out.
         threshold: of the distance, the same for all: pairs up to it are accepted.
@@ -113,6 +114,7 @@ def error_rates_by_group(
         raise ValueError("threshold must be a number, got nan")
     if groups.is_floating_point() or groups.dtype == torch.bool:
         raise TypeError(f"groups must be integers, got {groups.dtype}")
+    known, labels = labels is not None, torch.arange(len(groups)) if labels is None else labels
     if groups.shape != labels.shape or (len(groups) and int(groups.min()) < -1):
         raise ValueError(
             f"groups must be -1 or more, one for each of {len(labels)} labels, got shape "
@@ -138,6 +140,8 @@ def error_rates_by_group(
             return math.nan, Interval(math.nan, math.nan)
         rows = replicate_rates(counts, kind, weights)[:, 0]
         rows = 1 - rows if complement else rows
+        if not known:
+            return float(rows[0]), Interval(math.nan, math.nan)
         low, high = interval_of(
             rows, confidence=confidence, independent=counts.independent(kind), kind="rate"
         )

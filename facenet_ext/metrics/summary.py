@@ -42,6 +42,7 @@ class Figure:
         remark: what to know before it is used, in a few words; "" if nothing: "not reachable with
             this many", or "fewer than 30 errors" and which.
         threshold: of the distance, at which the figure is measured; NaN where there is none.
+        fmr: the false match rate that this threshold has on these pairs; NaN where there is none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Figure:
     interval: Interval = _NO_INTERVAL
     remark: str = ""
     threshold: float = math.nan
+    fmr: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +196,11 @@ def _figures(
         yield (
             _key(rate),
             Figure(
-                f"FNMR at FMR {rate:g}", rates.fnmr, remark=rates.remark, threshold=rates.threshold
+                f"FNMR at FMR {rate:g}",
+                rates.fnmr,
+                remark=rates.remark,
+                threshold=rates.threshold,
+                fmr=rates.fmr,
             ),
         )
     if threshold is not None:
@@ -204,22 +210,28 @@ def _figures(
             ("fnmr", given.fnmr, (30, given.false_non_matches)),
         ):
             name = f"{key.upper()} at threshold {threshold:.4g}"
-            yield key, Figure(name, value, remark=remark_on(*errors), threshold=threshold)
+            remark = remark_on(*errors)
+            yield key, Figure(name, value, remark=remark, threshold=threshold, fmr=given.fmr)
     at, rate = pairs.crossing()
-    yield "eer", Figure("EER, interpolated", rate, remark=_remark(pairs, at), threshold=at)
+    here = rates_at(pairs, at)
+    name = "EER, interpolated"
+    yield "eer", Figure(name, rate, remark=here.remark, threshold=at, fmr=here.fmr)
     hull = hull_of(pairs)
     rate = hull.equal_error_rate()
-    yield "eer_convex_hull", Figure("EER, ROC convex hull", rate, remark=_remark(pairs, at))
+    yield "eer_convex_hull", Figure("EER, ROC convex hull", rate, remark=here.remark)
     cost = best_cost(hull, **costs)
     name = f"minDCF, target {costs['p_target']:g}"
     remark = _remark(pairs, cost.threshold) if math.isfinite(cost.threshold) else ""
-    yield "min_dcf", Figure(name, cost.cost, remark=remark, threshold=cost.threshold)
+    yield (
+        "min_dcf",
+        Figure(name, cost.cost, remark=remark, threshold=cost.threshold, fmr=cost.fmr),
+    )
     yield "min_cllr", Figure("min Cllr", hull_cllr(hull))
     yield "auc", Figure("AUC", area(pairs))
     if log_likelihood_ratios:
         name, actual = f"actDCF, target {costs['p_target']:g}", actual_cost(pairs, **costs)
         remark, at = _remark(pairs, -actual.threshold), -actual.threshold
-        yield "actual_dcf", Figure(name, actual.cost, remark=remark, threshold=at)
+        yield "actual_dcf", Figure(name, actual.cost, remark=remark, threshold=at, fmr=actual.fmr)
         yield "cllr", Figure("Cllr", ratio_cost(pairs))
 
 
