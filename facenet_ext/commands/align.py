@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from facenet_ext.commands.options import AlignOptions
 from facenet_ext.commands.recognition_pictures import draw_sheet
-from facenet_ext.commands.report_page import Section, render
+from facenet_ext.commands.report_page import Picture, Section, render
 from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError, refusing
@@ -124,16 +124,22 @@ def _report(aligned: AlignedFaces, cut: FaceCut, photos: str) -> str:
             Section(
                 "A sample",
                 "Every face should be whole, upright and in the middle.",
-                pictures=[("faces", _sheet(aligned.folder, sample, "file and score"))],
+                pictures=[
+                    Picture("faces", _sheet(aligned.folder, sample, "file and score"), photo=True)
+                ],
             ),
             Section(
                 "The least sure",
                 "What is no face has a low score. A higher --min-score leaves it out.",
-                pictures=[("faces", _sheet(aligned.folder, least, "the lowest score first"))],
+                pictures=[
+                    Picture(
+                        "faces", _sheet(aligned.folder, least, "the lowest score first"), photo=True
+                    )
+                ],
             ),
         ]
     date = f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %z}"
-    return render("Faces cut out of photos", date, f"{_verdict(aligned)}.", [], sections)
+    return render("Faces cut out of photos", date, [f"{_verdict(aligned)}."], [], sections)
 
 
 def _sheet(folder: Path, faces: Sequence[AlignedFace], title: str) -> Figure:

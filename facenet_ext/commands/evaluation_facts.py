@@ -22,7 +22,7 @@ from facenet_ext.embedding.options import DataOptions
 from facenet_ext.embedding.provenance import Training
 from facenet_ext.evaluation import held_out
 
-_PATHS = ("data", "pairs", "enrol", "output")
+_PATHS = ("data", "pairs", "enrol", "groups", "output")
 _ELSEWHERE = ("checkpoint", "batch", "json")
 """Options that stand in the command before the others, or change none of the figures."""
 

@@ -1,241 +1,175 @@
-"""The report of an evaluation: one HTML file that needs no other."""
+"""The report of an evaluation, whatever was compared: one HTML file that needs no other."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-from matplotlib.figure import Figure
-from sklearn.manifold import TSNE  # type: ignore[import-untyped]
-from torch import Tensor
+import numpy as np
+from rich.table import Table as TerminalTable
 
 from facenet_ext.commands.evaluation_facts import Facts
-from facenet_ext.commands.report_page import Card, Section, render
-from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure, shorten, tidy
-from facenet_ext.data.images import UnreadableImageError, read_row
-from facenet_ext.evaluation.pictures import draw_distances, draw_mistakes, draw_roc
-from facenet_ext.evaluation.protocols import Protocol
-from facenet_ext.evaluation.quality import QualitySlice
-from facenet_ext.evaluation.table import with_error
-from facenet_ext.evaluation.verification import Verification
-from facenet_ext.metrics import OperatingPoint
+from facenet_ext.commands.group_section import group_section
+from facenet_ext.commands.recognition_pictures import draw_identification
+from facenet_ext.commands.report_page import Card, Choice, Picture, Section, render
+from facenet_ext.data.image_list import ImageList
+from facenet_ext.evaluation.compared import RATES, Compared, percent
+from facenet_ext.evaluation.curves import (
+    det_points,
+    draw_det,
+    draw_distances,
+    draw_roc,
+    roc_points,
+)
+from facenet_ext.evaluation.groups import GroupedRates
+from facenet_ext.evaluation.search_summary import SearchSummary
+from facenet_ext.metrics import Figure
 from facenet_ext.recognition import ModelName
 
-_MAPPED = 1_500  # items of the map at most
-_COLOURED = 10  # identities of it in a colour of their own
-_PICTURE = 96  # pixels of a face
+_STRICT = 1e-3
+"""FNMR is told at this FMR and at larger ones, and at smaller ones that can be measured."""
 
 
-class AllPairs(NamedTuple):
-    """VAL and FAR over all pairs of images.
+_SURE = "95\u00a0%"  # in one line
+
+
+class Evaluated(NamedTuple):
+    """What came of an evaluation, for those who read it and for programs.
 
     Attributes:
-        images: that make them.
-        pairs: of two images.
-        points: at each wanted FAR.
-        far: the rate of the next two.
-        mean: of VAL over five splits by identity; NaN where one of them has too few pairs.
-        standard_error: of that mean.
-        pairs_per_second: that were counted for ``points``.
+        protocol: what was compared, in a word.
+        images: that were embedded, or utterances.
+        embedded: how many could be.
+        identities: how many they are of; None if not known.
+        facts: what was compared, in rows of a name and of what it is.
+        verdict: paragraphs for somebody who reads no more than these.
+        first: sections before what was measured.
+        then: sections after it.
+        figures: as JSON has them.
+        table: the figures for the terminal.
+        lines: what else is printed.
     """
 
-    images: int
-    pairs: int
-    points: tuple[OperatingPoint, ...]
-    far: float
-    mean: float
-    standard_error: float
-    pairs_per_second: float
+    protocol: str
+    images: ImageList
+    embedded: int
+    identities: int | None
+    facts: Sequence[tuple[str, str]]
+    verdict: Sequence[str]
+    first: Sequence[Section]
+    then: Sequence[Section]
+    figures: dict[str, Any]
+    table: TerminalTable
+    lines: Sequence[str] = ()
 
 
 def make_report(
-    model: ModelName,
-    facts: Facts,
-    protocol: Protocol,
-    verification: Verification,
-    embeddings: Tensor,
-    counted: AllPairs | None,
-    slices: Sequence[QualitySlice],
-    warnings: Sequence[str],
+    model: ModelName, facts: Facts, evaluated: Evaluated, warnings: Sequence[str]
 ) -> str:
     """Return the report, a page of HTML.
 
     Args:
         model: what was evaluated.
         facts: what the evaluation was of.
-        protocol: on what.
-        verification: what came of it.
-        embeddings: [items, D].
-        counted: VAL over all pairs, if that was asked for.
-        slices: pairs of bad quality, if these were.
+        evaluated: what came of it.
         warnings: to show before all else.
     """
-    sections = [
-        Section("Figures", cards=_figures(verification)),
-        _measured(facts, model, protocol, verification),
-        Section(
-            "Curves",
-            "VAL is the share of pairs of one identity that are accepted, FAR that of two. "
-            "Distances are squared and Euclidean.",
-            pictures=[
-                ("ROC curve", draw_roc(verification)),
-                ("histogram of distances", draw_distances(verification)),
-            ],
-        ),
-    ]
-    if counted is not None:
-        sections.append(_all_pairs(counted))
-    if slices:
-        sections.append(_quality(slices))
-    sections += [_mistakes(verification, protocol), _map(embeddings, protocol)]
-    title = f"{Path(facts.run).name} on {protocol.name}"
-    return render(title, facts.date, verification.verdict, warnings, sections)
-
-
-def _measured(
-    facts: Facts, model: ModelName, protocol: Protocol, verification: Verification
-) -> Section:
-    same = int(verification.pairs.same.sum())
-    different = len(verification.pairs.same) - same
-    people = "" if facts.identities is None else f" of {facts.identities:,} people"
     rows = [
         ("Run", facts.run),
         ("Model", str(model)),
         ("Trained", facts.trained),
         ("Data", facts.data),
-        ("Images", f"{facts.images:,}{people}"),
-        ("Pairs", f"{protocol.name}: {same:,} of one person, {different:,} of two"),
+        *evaluated.facts,
     ]
-    return Section("What was measured", facts=rows, command=facts.command)
+    measured = Section("What was measured", facts=rows, command=facts.command)
+    title = f"{Path(facts.run).name} on {evaluated.protocol}"
+    sections = [*evaluated.first, measured, *evaluated.then]
+    return render(title, facts.date, evaluated.verdict, warnings, sections)
 
 
-def _figures(verification: Verification) -> list[Card]:
-    accuracy = verification.accuracy
-    return [
-        Card(
-            "balanced accuracy" if verification.pairs.balanced else "accuracy",
-            with_error(accuracy.mean, accuracy.standard_error),
-            verification.measured,
-        ),
-        *(_point(point) for point in verification.val_far),
-        Card("AUC", f"{verification.auc:.4f}", "area under the ROC curve"),
-        Card("EER", f"{verification.eer:.2%}", "where FAR = 1 - VAL"),
-        Card("accuracy in bytes", f"{verification.quantized.mean:.2%}", "one byte per dimension"),
+def pair_cards(compared: Compared) -> list[Card]:
+    """Return the figures of pairs, each with its interval and what to know of it."""
+    figures = compared.summary.figures
+    at_rates = [(rate, figures[f"fnmr_at_fmr_{rate:g}"]) for rate in RATES]
+    cards = [
+        _rate_card(figure, f"VAL {1 - figure.value:.1%} at FAR {rate:g}")
+        for rate, figure in at_rates
+        if rate >= _STRICT or math.isfinite(figure.value)
     ]
+    for key, name in (("fmr", "FMR at the threshold"), ("fnmr", "FNMR at the threshold")):
+        if key in figures:
+            cards.append(_rate_card(dataclasses.replace(figures[key], name=name), ""))
+    cards.append(_rate_card(dataclasses.replace(figures["eer"], name="EER"), "where FMR = FNMR"))
+    for key, name, note in (
+        ("auc", "AUC", "area under the ROC"),
+        ("min_dcf", "minDCF", "least cost where 1 % of pairs are of one person"),
+    ):
+        figure = figures[key]
+        cards.append(Card(name, f"{figure.value:.4g}", _notes(_range(figure), note, figure.remark)))
+    return cards
 
 
-def _point(point: OperatingPoint) -> Card:
-    name = f"VAL at FAR {point.wanted_far:g}"
-    if not point.reachable:
-        return Card(name, "-", "too few pairs to tell")
-    return Card(name, f"{point.val:.2%}", f"threshold {point.threshold:.3f}")
+def _rate_card(figure: Figure, note: str) -> Card:
+    if not math.isfinite(figure.value):
+        return Card(figure.name, "-", figure.remark)
+    low, high = figure.interval
+    sure = f"{_SURE}: {percent(low)} to {percent(high)}" if math.isfinite(low) else ""
+    threshold = f"threshold {figure.threshold:.3f}" if math.isfinite(figure.threshold) else ""
+    return Card(figure.name, percent(figure.value), _notes(sure, note, threshold, figure.remark))
 
 
-def _all_pairs(counted: AllPairs) -> Section:
-    cards = [_point(point) for point in counted.points]
-    if math.isfinite(counted.mean):
-        cards.append(
-            Card(
-                f"VAL at FAR {counted.far:g}, five splits",
-                with_error(counted.mean, counted.standard_error),
-                "mean and standard error over splits of the identities",
-            )
-        )
-    note = f"All {counted.pairs:,} pairs of {counted.images:,} images, each counted once."
-    return Section("All pairs", note, cards=cards)
+def _range(figure: Figure) -> str:
+    low, high = figure.interval
+    return f"{_SURE}: {low:.4g} to {high:.4g}" if math.isfinite(low) else ""
 
 
-def _quality(slices: Sequence[QualitySlice]) -> Section:
-    kinds = list(dict.fromkeys(one.kind for one in slices))
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-        of_kind = [one for one in slices if one.kind == kind]
-        ticks = range(len(of_kind))
-        vals = [math.nan if one.val is None else one.val for one in of_kind]
-        for values, style, colour, name in (
-            ([one.auc for one in of_kind], "o-", SAME_COLOUR, "AUC"),
-            (vals, "s--", DIFFERENT_COLOUR, "VAL at FAR 0.01"),
-        ):
-            if not any(map(math.isfinite, values)):  # too few pairs
-                continue
-            axes.plot(ticks, values, style, color=colour, label=name)
-            for tick, value in zip(ticks, values, strict=True):
-                if math.isfinite(value):
-                    axes.annotate(
-                        f"{value:.2f}",
-                        (tick, value),
-                        xytext=(0, 6),
-                        textcoords="offset points",
-                        ha="center",
-                        fontsize="x-small",
-                        color=colour,
-                    )
-        axes.set(ylim=(0, 1.12), xlabel=kind)
-        axes.set_xticks(list(ticks), [f"{one.value:,}" for one in of_kind])
-        tidy(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False)
+def _notes(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
+
+
+def pair_sections(compared: Compared, groups: Sequence[GroupedRates]) -> list[Section]:
+    """Return the threshold to choose, the curves, and the rates of groups."""
+    found, summary = compared.thresholds, compared.summary
+    own = compared.threshold if math.isfinite(compared.threshold) else found.values[0]
+    start = int(np.abs(found.values - own).argmin())
+    choice = Choice(*found, summary.same, summary.different, start)
+    band = (
+        " The bands have the curve in 95 of 100 drawings of as many people."
+        if summary.replicates is not None
+        else " It is not known whose the images are, so there are no intervals."
+    )
+    curves = Section(
+        "Curves",
+        "FMR, the false match rate, is the share of pairs of two people that are taken for one; "
+        "FNMR, the false non-match rate, is the share of pairs of one person that are taken for "
+        f"two. Move the slider to see what another threshold does.{band}",
+        choice=choice.as_dict(),
+        pictures=[
+            Picture(
+                "DET curve", draw_det(compared), marks=det_points(compared, found.fmr, found.fnmr)
+            ),
+            Picture(
+                "ROC curve", draw_roc(compared), marks=roc_points(compared, found.fmr, found.fnmr)
+            ),
+            Picture("histogram of distances", draw_distances(compared)),
+        ],
+    )
+    return [curves, *(group_section(one, compared) for one in groups)]
+
+
+def search_section(found: SearchSummary) -> Section:
+    """Return what a search in one gallery found."""
+    cards = [_rate_card(figure, "") for figure in found.figures.values()]
+    figure = draw_identification(found.cmc, found.open_set, found.known, found.unknown)
     return Section(
-        "Image quality",
-        "Some of the pairs again, with all images compressed, and with all images small; one pass "
-        "through the network each.",
-        pictures=[("figures by image quality", figure)],
+        f"Search in {found.gallery}",
+        f"{found.known:,} probes of its {found.subjects:,} subjects, {found.unknown:,} of others. "
+        "FNIR, the false negative identification rate, is the share of the first that are not "
+        "found; FPIR, the false positive identification rate, that of the others that are taken "
+        "for somebody.",
+        cards=cards,
+        pictures=[Picture("shares of probes that are found", figure)],
     )
-
-
-def _mistakes(verification: Verification, protocol: Protocol) -> Section:
-    def image_of(item: int) -> Tensor:
-        try:
-            return read_row(protocol.images, protocol.items[item][0], _PICTURE, 3)
-        except UnreadableImageError:  # removed since
-            return torch.zeros(3, _PICTURE, _PICTURE, dtype=torch.uint8)
-
-    figure = draw_mistakes(verification, image_of, protocol.names())
-    if figure is None:
-        return Section("Hardest mistakes", "None: every pair was judged rightly at the threshold.")
-    return Section(
-        "Hardest mistakes",
-        "Each image is shown once. Wrong names in the data are among them.",
-        pictures=[("pairs that were judged wrongly", figure)],
-    )
-
-
-def _map(embeddings: Tensor, protocol: Protocol) -> Section:
-    return Section(
-        "Map",
-        f"Items near each other have near embeddings (t-SNE); the {_COLOURED} identities with "
-        "the most items have colours.",
-        pictures=[("map of the embeddings", _draw_map(embeddings, protocol))],
-    )
-
-
-def _draw_map(embeddings: Tensor, protocol: Protocol) -> Figure:
-    """Draw the embeddings in the plane."""
-    whose = [protocol.images.people[item[0]] for item in protocol.items]
-    common = [name for name, count in Counter(whose).most_common(_COLOURED) if count > 1]
-    # Of too many items the common identities' come first, the others as a backdrop.
-    order = sorted(range(len(whose)), key=lambda item: whose[item] not in common)[:_MAPPED]
-    figure, axes = new_figure(8.0, 6.0)
-    axes.set(xticks=[], yticks=[])
-    axes.set_frame_on(False)
-    if len(order) < 3:
-        return figure
-    rows = embeddings[torch.tensor(order)].double().numpy()
-    perplexity = min(30.0, (len(order) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(rows)
-    chosen = [whose[item] for item in order]
-    rest = [at for at, name in enumerate(chosen) if name not in common]
-    axes.scatter(places[rest, 0], places[rest, 1], s=8, color="#cccccc", label="others")
-    for number, name in enumerate(common):
-        own = [at for at, of in enumerate(chosen) if of == name]
-        axes.scatter(places[own, 0], places[own, 1], s=16, color=f"C{number}", label=str(number))
-    legend = axes.legend(
-        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small"
-    )
-    for text, name in zip(legend.get_texts()[1:], common, strict=True):
-        text.set_text(shorten(name, 20))  # as a label one that begins with _ would be left out
-    return figure

@@ -226,6 +226,7 @@ class EvaluateOptions(CheckpointOptions):
         facenet evaluate --data lfw --checkpoint runs/faces-20260101-120000
         facenet evaluate --data YouTubeFaces/frame_images_DB --pairs YouTubeFaces/splits.txt
         facenet evaluate --data photos --pairs pairs.csv --quality 0 --json
+        facenet evaluate --groups people.csv --group-by sex,age
         facenet evaluate --data IJBC/loose_crop --pairs IJBC/meta/ijbc_template_pair_label.txt
         facenet evaluate --data IJBC/loose_crop --pairs IJBC/meta/ijbc_1N_probe_mixed.csv
         facenet evaluate --data voices.npz --pairs trials --enrol spk2utt
@@ -244,6 +245,12 @@ class EvaluateOptions(CheckpointOptions):
     enrol: str | None = option(
         None, "Kaldi's spk2utt: the utterances that enrol each model, the first name of a trial"
     )
+    groups: str | None = option(
+        None,
+        "a .csv whose first column names images or people: error rates for each value of its other "
+        "columns, and for pairs of values",
+    )
+    group_by: str | None = option(None, "columns of --groups, with commas; by default all")
     all_pairs: bool = option(False, "VAL and FAR over all pairs of the images too")
     far: float = option(1e-3, "false accept rate of --all-pairs", PositiveFloat)
     quality: int = option(

@@ -3,83 +3,23 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from facenet_ext.common.files import without_nan
 from facenet_ext.common.fonts import draw_png
 
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto;
-         max-width: 62rem; padding: 0 1rem; }
-  h1 { font-size: 1.7rem; line-height: 1.2; margin-bottom: .2rem; overflow-wrap: anywhere; }
-  h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
-  .note, .date { color: #595959; margin: .2rem 0 .8rem; }
-  .verdict { font-size: 1.15rem; margin: 1.2rem 0; padding: .8rem 1.1rem; background: #eef4f9;
-             border-left: .35rem solid #0072b2; border-radius: .2rem; }
-  .warning { margin: .5rem 0; padding: .5rem 1.1rem; background: #fdf1e7;
-             border-left: .35rem solid #d55e00; border-radius: .2rem; overflow-wrap: anywhere; }
-  .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr));
-           gap: .8rem; }
-  .card { border: 1px solid #ddd; border-radius: .4rem; padding: .7rem 1rem; }
-  .card strong { display: block; font-size: 1.45rem; font-weight: 600; line-height: 1.4;
-            font-variant-numeric: tabular-nums; white-space: nowrap; }
-  .card small { display: block; color: #595959; line-height: 1.35; }
-  dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.4rem; margin: 0; }
-  dt { color: #595959; } dd { margin: 0; overflow-wrap: anywhere; }
-  pre { background: #f5f5f5; border-radius: .3rem; padding: .7rem 1rem; margin: .8rem 0 0;
-        white-space: pre-wrap; overflow-wrap: anywhere; font-size: .88rem; }
-  img { max-width: 100%; } .two { display: flex; flex-wrap: wrap; gap: 1rem; }
-  .two img { flex: 1 1 26rem; min-width: 0; max-width: 30rem; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<p class="date">{{ date }}</p>
-<p class="verdict">{{ verdict }}</p>
-{% for text in warnings %}
-<p class="warning">{{ text }}</p>
-{% endfor %}
-{% for section in sections %}
-<h2 id="{{ section.title|lower|replace(' ', '-') }}">{{ section.title }}</h2>
-{% if section.note %}<p class="note">{{ section.note }}</p>{% endif %}
-{% if section.cards %}
-<div class="cards">
-{% for card in section.cards %}
-<div class="card">{{ card.name }}<strong>{{ card.value }}</strong>
-<small>{{ card.note }}</small></div>
-{% endfor %}
-</div>
-{% endif %}
-{% if section.facts %}
-<dl>
-{% for name, value in section.facts %}
-<dt>{{ name }}</dt><dd>{{ value }}</dd>
-{% endfor %}
-</dl>
-{% endif %}
-{% if section.command %}
-<pre>{{ section.command }}</pre>
-{% endif %}
-{% if section.pictures %}
-<div{% if section.pictures|length > 1 %} class="two"{% endif %}>
-{% for alt, picture in section.pictures %}
-<img alt="{{ alt }}" src="data:image/png;base64,{{ picture|png }}">
-{% endfor %}</div>
-{% endif %}
-{% endfor %}
-</body>
-</html>
-"""
+_TEMPLATE = Path(__file__).with_name("report_page.html")
+_SCRIPT = Path(__file__).with_name("report_page.js")
+_DPI = 160
 
 
 class Card(NamedTuple):
@@ -96,6 +36,79 @@ class Card(NamedTuple):
     note: str
 
 
+class Cell(NamedTuple):
+    """A field of a table.
+
+    Attributes:
+        value: as it is shown.
+        note: below it, in small letters.
+    """
+
+    value: str
+    note: str = ""
+
+
+class Table(NamedTuple):
+    """Rows of fields; on a phone each row is a card of its own.
+
+    Attributes:
+        columns: their names.
+        rows: a field for each column.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+class Picture(NamedTuple):
+    """A picture.
+
+    Attributes:
+        alt: words for who cannot see it.
+        figure: the picture.
+        photo: whether it shows photos; colours of charts change in the dark.
+        marks: [T, 2], where in the plot each threshold lies, in its units; the one that a reader
+            chooses is marked.
+    """
+
+    alt: str
+    figure: Figure
+    photo: bool = False
+    marks: NDArray[np.float64] | None = None
+
+
+class Choice(NamedTuple):
+    """Thresholds that a reader chooses from, with a slider.
+
+    Attributes:
+        thresholds: [T] of the distance, ascending.
+        fmr: [T] the false match rate of each.
+        fnmr: [T] the false non-match rate.
+        fmr_intervals: [T, 2]; NaN where there are none.
+        fnmr_intervals: [T, 2].
+        same: pairs of one identity.
+        different: pairs of two.
+        start: which threshold is chosen first.
+    """
+
+    thresholds: NDArray[np.float64]
+    fmr: NDArray[np.float64]
+    fnmr: NDArray[np.float64]
+    fmr_intervals: NDArray[np.float64]
+    fnmr_intervals: NDArray[np.float64]
+    same: int
+    different: int
+    start: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the script of the page reads."""
+        fields = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self._asdict().items()
+        }
+        return dict(without_nan(fields))
+
+
 @dataclass
 class Section:
     """A heading, and what is below it.
@@ -106,7 +119,9 @@ class Section:
         cards: figures.
         facts: names with what they are.
         command: a command line.
-        pictures: each with words for who cannot see it.
+        choice: what :class:`Choice` holds; one section of a page at most has it.
+        table: rows of figures.
+        pictures: the last of all.
     """
 
     title: str
@@ -114,21 +129,52 @@ class Section:
     cards: Sequence[Card] = ()
     facts: Sequence[tuple[str, str]] = ()
     command: str = ""
-    pictures: Sequence[tuple[str, Figure]] = ()
+    choice: dict[str, Any] | None = None
+    table: Table | None = None
+    pictures: Sequence[Picture] = ()
 
 
 def render(
-    title: str, date: str, verdict: str, warnings: Sequence[str], sections: Sequence[Section]
+    title: str,
+    date: str,
+    verdict: Sequence[str],
+    warnings: Sequence[str],
+    sections: Sequence[Section],
 ) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML.
+
+    Args:
+        title: its heading.
+        date: below that.
+        verdict: the paragraphs for somebody who reads no more than these.
+        warnings: below them.
+        sections: the rest.
+    """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["png"] = _encode
-    return environment.from_string(_TEMPLATE).render(
-        title=title, date=date, verdict=verdict, warnings=warnings, sections=sections
+    environment.filters |= {"png": _encode, "places": _places}
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    chosen = any(section.choice is not None for section in sections)
+    return template.render(
+        title=title,
+        date=date,
+        verdict=verdict,
+        warnings=warnings,
+        sections=sections,
+        script=_SCRIPT.read_text(encoding="utf-8") if chosen else "",
     )
 
 
 def _encode(figure: Figure) -> str:
-    return base64.b64encode(draw_png(figure, dpi=110)).decode("ascii")
+    return base64.b64encode(draw_png(figure, dpi=_DPI)).decode("ascii")
+
+
+def _places(picture: Picture) -> str:
+    """Return where the marks lie in a picture that was drawn, as shares of its width and height."""
+    assert picture.marks is not None
+    (axes,) = picture.figure.axes
+    limits = np.sort([axes.get_xlim(), axes.get_ylim()], axis=1)  # beyond them a rate may be inf
+    pixels = axes.transData.transform(np.clip(picture.marks, *limits.T))
+    shares = pixels / (picture.figure.bbox.width, picture.figure.bbox.height)
+    return json.dumps([[round(x, 4), round(1 - y, 4)] for x, y in shares.tolist()], allow_nan=False)

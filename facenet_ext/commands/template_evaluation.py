@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.table import Table
 
-from facenet_ext.commands.evaluation_facts import find_facts, report_folder, warn_of_known
+from facenet_ext.commands.evaluation_facts import warn_of_known
+from facenet_ext.commands.evaluation_report import (
+    Evaluated,
+    pair_cards,
+    pair_sections,
+    search_section,
+)
+from facenet_ext.commands.group_section import read_groupings
 from facenet_ext.commands.options import EvaluateOptions
-from facenet_ext.commands.template_report import as_dict, make_report, make_table
-from facenet_ext.commands.trained_model import Model, embed_list, load_model
+from facenet_ext.commands.report_page import Section
+from facenet_ext.commands.trained_model import Model, embed_list
 from facenet_ext.commands.warnings import Warnings
-from facenet_ext.common.console import make_console
 from facenet_ext.common.counting import Counting
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import write_json, write_text, writing
 from facenet_ext.common.launch import is_first
-from facenet_ext.common.text import counted
+from facenet_ext.common.text import counted, number_names
 from facenet_ext.data.features import read_features, read_names
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.listing import list_images
-from facenet_ext.embedding.folders import METRICS
+from facenet_ext.data.templates import Templates
 from facenet_ext.embedding.options import is_features
-from facenet_ext.evaluation.trial_scores import Found, pool, score, search
-from facenet_ext.evaluation.trial_summary import TrialSummary, summarise
+from facenet_ext.evaluation.compared import RATES, Compared, as_dict, percent
+from facenet_ext.evaluation.groups import GroupedRates, Grouping, rates_by_group
+from facenet_ext.evaluation.search_summary import SearchSummary, summarize_search
+from facenet_ext.evaluation.table import pairs_table, searches_table
+from facenet_ext.evaluation.trial_scores import (
+    PooledTemplates,
+    pool,
+    score,
+    search,
+)
 from facenet_ext.evaluation.trials import Search, Trials, locate
+from facenet_ext.metrics import OperatingPoint
 
 
 class _Embedded(NamedTuple):
@@ -48,73 +64,184 @@ class _Embedded(NamedTuple):
 
 
 def evaluate_templates(
-    options: EvaluateOptions, protocol: Trials | Search, console: Console, warnings: Warnings
-) -> None:
+    options: EvaluateOptions,
+    model: Model,
+    protocol: Trials | Search,
+    console: Console,
+    warnings: Warnings,
+) -> Evaluated | None:
     """Evaluate a model by a protocol that compares templates.
 
     Args:
         options: of the command.
+        model: that embeds what templates are made of.
         protocol: what to compare.
         console: for progress.
         warnings: to add to.
+
+    Returns:
+        What came of it; None in all processes but the first.
     """
     if options.all_pairs:
         raise InputError("--all-pairs: of images; a protocol of templates has its pairs")
-    model = load_model(options, warnings, features=True)
-    output = report_folder(options, model)
+    if options.groups is not None and isinstance(protocol, Search):
+        raise InputError(f"--groups {options.groups}: of pairs; {protocol.name} has searches")
     data = options.data or model.module.options.data.val or model.module.options.data.data
     embed = _embed_features if is_features(data) else _embed_images
     embedded = embed(protocol, data, model, options.batch, warnings)
     if not is_first():
-        return
+        return None
+    groupings = read_groupings(options, _members(protocol.templates), embedded.images, warnings)
     people = {*embedded.images.people} - {""}
     run = model.path.resolve().parent.parent
     warnings.add(*warn_of_known(model.module.options.data, run, embedded.images, people))
     start = time.perf_counter()
     templates = pool(embedded.embeddings, embedded.rows, protocol.templates)
-    lost = int((~templates.kept).sum())
-    told = f"of {counted(len(templates.kept), 'template')} {lost:,} have nothing that can be read"
-    result: TrialSummary | list[Found]
     if isinstance(protocol, Trials):
-        identities = len(np.unique(protocol.identities(embedded.images.people)))
-        with Counting("scoring trials", console) as progress:
-            scored = score(templates, protocol, len(protocol), progress)
-        told += f": {counted(scored.left_out, 'trial')} of {len(protocol):,} are left out"
-        if not 0 < int(scored.same.sum()) < len(scored.same):
-            raise InputError(f"{protocol.file.path}: no trials of both kinds can be scored")
-        result = summarise(scored.distances, scored.same)
+        found, left_out = _verify(protocol, templates, embedded, groupings, console)
     else:
-        identities = len(set(protocol.templates.subjects) - {""})
-        result = search(templates, protocol)
-        told += ": they are left out"
-    if lost:
-        warnings.add(told)
-    seconds = time.perf_counter() - start
-    images = int((embedded.rows >= 0).sum())
-    facts = find_facts(options, model, embedded.images.root, identities, images)
-    figures = {
-        "checkpoint": model.name.checkpoint,
-        "network": model.name.network,
-        "views": model.name.views,
-        "protocol": protocol.name,
-        "templates": int(templates.kept.sum()),
-        **facts._asdict(),
-        "seconds_after_embedding": seconds,
-        "warnings": warnings.texts,
-        **as_dict(result),
+        found, left_out = _search(protocol, templates)
+    if lost := int((~templates.kept).sum()):
+        every = counted(len(templates.kept), "template")
+        warnings.add(f"of {every} {lost:,} have nothing that can be read: {left_out}")
+    images, kept = int((embedded.rows >= 0).sum()), int(templates.kept.sum())
+    return Evaluated(
+        protocol=protocol.name,
+        images=embedded.images,
+        embedded=images,
+        identities=found.identities,
+        facts=[
+            ("Embedded", f"{images:,} images or utterances of {found.identities:,} people"),
+            ("Templates", f"{kept:,}, by {protocol.name}"),
+        ],
+        verdict=found.verdict,
+        first=found.first,
+        then=found.then,
+        figures={
+            "templates": kept,
+            "seconds_after_embedding": time.perf_counter() - start,
+            **found.figures,
+        },
+        table=found.table,
+    )
+
+
+def _members(templates: Templates) -> list[list[int]]:
+    """Return the items of each template."""
+    members: list[list[int]] = [[] for _ in templates.ids]
+    for template, item in zip(templates.template.tolist(), templates.item.tolist(), strict=True):
+        members[template].append(item)
+    return members
+
+
+class _Outcome(NamedTuple):
+    """What verifying and searching templates both have; see :class:`.Evaluated`."""
+
+    identities: int
+    verdict: list[str]
+    first: list[Section]
+    then: list[Section]
+    figures: dict[str, Any]
+    table: Table
+
+
+def _verify(
+    protocol: Trials,
+    templates: PooledTemplates,
+    embedded: _Embedded,
+    groupings: Sequence[Grouping],
+    console: Console,
+) -> tuple[_Outcome, str]:
+    """Score trials; return what comes of them, and what became of those without an embedding."""
+    with Counting("scoring trials", console) as progress:
+        scored = score(templates, protocol, len(protocol), progress)
+    if not 0 < int(scored.same.sum()) < len(scored.same):
+        raise InputError(f"{protocol.file.path}: no trials of both kinds can be scored")
+    labels = protocol.identities(embedded.images.people)
+    compared = Compared.of_trials(scored, labels)
+    groups = [rates_by_group(compared, one) for one in groupings]
+    outcome = _Outcome(
+        len(np.unique(labels)),
+        [_verdict(compared), compared.in_short],
+        [Section("Figures", cards=pair_cards(compared))],
+        pair_sections(compared, groups),
+        _figures(compared, groups),
+        pairs_table(compared),
+    )
+    left_out = f"{counted(scored.left_out, 'trial')} of {len(protocol):,} are left out"
+    return outcome, left_out
+
+
+def _search(protocol: Search, templates: PooledTemplates) -> tuple[_Outcome, str]:
+    """Search for the probes; return as :func:`_verify`."""
+    names, numbers = number_names(protocol.templates.subjects)
+    whose = torch.from_numpy(numbers[protocol.probes[templates.kept[protocol.probes]]])
+    found = [summarize_search(one, whose) for one in search(templates, protocol)]
+    outcome = _Outcome(
+        len({*names} - {""}),
+        [_search_verdict(one) for one in found],
+        [search_section(one) for one in found],
+        [],
+        {"galleries": [one.as_dict() for one in found]},
+        searches_table(found),
+    )
+    return outcome, "they are left out"
+
+
+def _figures(compared: Compared, groups: Sequence[GroupedRates]) -> dict[str, Any]:
+    """Return the figures as JSON has them, those without intervals as images have them too."""
+    figures, curve = compared.summary.figures, compared.curve
+    points = []
+    for rate in RATES:
+        figure = figures[f"fnmr_at_fmr_{rate:g}"]
+        reachable = math.isfinite(figure.value)
+        points.append(
+            OperatingPoint(rate, reachable, 1 - figure.value, figure.fmr, figure.threshold)
+        )
+    found: dict[str, Any] = {
+        "trials": {"same": compared.summary.same, "different": compared.summary.different},
+        "val_far": [point._asdict() for point in points],
+        "eer": figures["eer"].value,
+        "eer_threshold": figures["eer"].threshold,
+        "auc": figures["auc"].value,
+        "curve": {
+            "thresholds": curve.thresholds[1:].tolist(),
+            "val": (1 - curve.fnmr[1:]).tolist(),
+            "far": curve.fmr[1:].tolist(),
+        },
+        "summary": as_dict(compared.summary),
     }
-    report = make_report(model.name, facts, protocol, result, warnings.texts)
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "report.html", report)
-        write_json(output / METRICS, figures)
-    warnings.tell()
-    if options.json:
-        print(json.dumps(figures, indent=2))
-        return
-    out = make_console()
-    out.print(make_table(result))
-    out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)
+    if groups:
+        found["groups"] = [one.as_dict() for one in groups]
+    return found
+
+
+def _verdict(compared: Compared) -> str:
+    rate, summary = compared.summary.figures["eer"], compared.summary
+    return (
+        f"Of {counted(summary.same, 'trial')} of one identity and {summary.different:,} of two, "
+        f"{percent(rate.value)} of either kind are judged wrongly where both are equal (EER)."
+    )
+
+
+def _search_verdict(found: SearchSummary) -> str:
+    told = f"{found.gallery}, {found.subjects:,} subjects: "
+    if not found.figures:
+        return told + "none of the probes is of one of them."
+    first = found.figures["fnir_at_rank_1"]
+    told += (
+        f"of {counted(found.known, 'probe')} whose subject it has, {percent(first.value)} have "
+        "another one nearer (FNIR, rank 1)."
+    )
+    for key in ("fnir_at_fpir_0.01", "fnir_at_fpir_0.1"):
+        figure = found.figures.get(key)
+        if figure is not None and math.isfinite(figure.value):
+            one_in = round(1 / float(key.rpartition("_")[2]))
+            return told + (
+                f" If no more than one in {one_in} of the others may be taken for somebody, "
+                f"{percent(figure.value)} are not found."
+            )
+    return told
 
 
 def _embed_images(

@@ -4,10 +4,12 @@
 |---|---|
 | `held_out.py` | what a run learns from, and whom it verifies on |
 | `protocols.py` | what to verify: images or videos, and pairs of them |
-| `verification.py` | the distances of the pairs, and the figures that come of them |
+| `compared.py` | pairs of any kind with their distances, and the figures that come of these |
+| `verification.py` | pairs of images and of videos, and their accuracy |
+| `groups.py` | error rates of groups, and of pairs of groups |
 | `trials.py` | protocols that compare templates: IJB-B's and IJB-C's, speaker trials |
 | `trial_scores.py` | pools embeddings into templates, scores trials, searches galleries |
-| `trial_summary.py` | the figures of millions of scores |
+| `search_summary.py` | the figures of searches in a gallery |
 | `quality.py` | how well an embedding verifies images of bad quality |
-| `table.py`, `pictures.py` | the figures as a table and as pictures |
+| `table.py`, `curves.py`, `pictures.py` | the figures as a table, as curves and as pictures |
 """

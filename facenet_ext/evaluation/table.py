@@ -1,18 +1,19 @@
-"""The figures of a verification as a table for the terminal."""
+"""The figures of an evaluation as a table for the terminal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.table import Table
 
+from facenet_ext.common.text import counted
+from facenet_ext.evaluation.compared import RATES, Compared
+from facenet_ext.evaluation.search_summary import SearchSummary
 from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import Figure, OperatingPoint
 
-__all__ = [
-    "table",
-    "with_error",
-]
+__all__ = ["pairs_table", "searches_table", "table", "with_error"]
 
 
 def table(verification: Verification) -> Table:
@@ -52,6 +53,49 @@ def table(verification: Verification) -> Table:
         value = f"{figure.value:{form}}{_interval(*figure.interval, form)}"
         result.add_row(name, value, _with_remark(words, figure))
     return result
+
+
+def pairs_table(compared: Compared) -> Table:
+    """Return the figures of pairs of any kind as a table for the terminal."""
+    summary = compared.summary
+    result = Table(
+        "figure",
+        "value (95 %)",
+        "",
+        title=f"{summary.same:,} trials of one identity, {summary.different:,} of two",
+    )
+    for rate in RATES:
+        figure = summary.figures[f"fnmr_at_fmr_{rate:g}"]
+        result.add_row(*_rate(figure, f"really {figure.fmr:.2e}, threshold {figure.threshold:.3f}"))
+    eer = summary.figures["eer"]
+    result.add_row(*_rate(eer, f"where FMR = FNMR, threshold {eer.threshold:.3f}", "EER"))
+    for name, key, words in (
+        ("AUC", "auc", "area under the ROC curve"),
+        ("minDCF", "min_dcf", "least cost, 1 % of pairs same"),
+    ):
+        figure = summary.figures[key]
+        value = f"{figure.value:.4f}{_interval(*figure.interval, '.4f')}"
+        result.add_row(name, value, _with_remark(words, figure))
+    return result
+
+
+def searches_table(found: Sequence[SearchSummary]) -> Table:
+    """Return the figures of searches as a table for the terminal."""
+    probes = counted(found[0].known + found[0].unknown, "probe")
+    title = f"{probes}, each searched in every gallery"
+    result = Table("figure", "value (95 %)", "", title=title)
+    for one in found:
+        for figure in one.figures.values():
+            at = f", threshold {figure.threshold:.3f}" if math.isfinite(figure.threshold) else ""
+            result.add_row(*_rate(figure, f"{one.gallery}{at}"))
+    return result
+
+
+def _rate(figure: Figure, words: str, name: str = "") -> tuple[str, str, str]:
+    name = name or figure.name
+    if not math.isfinite(figure.value):
+        return name, "", figure.remark
+    return name, f"{figure.value:.2%}{_interval(*figure.interval)}", _with_remark(words, figure)
 
 
 def with_error(mean: float, standard_error: float) -> str:

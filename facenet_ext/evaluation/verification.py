@@ -12,6 +12,7 @@ from torch import Tensor
 
 from facenet_ext.common.files import without_nan
 from facenet_ext.data.pairs import Pairs
+from facenet_ext.evaluation.compared import Compared
 from facenet_ext.metrics import (
     KFoldAccuracy,
     OperatingPoint,
@@ -21,7 +22,6 @@ from facenet_ext.metrics import (
     eer,
     kfold_accuracy,
     roc,
-    summarize,
     val_far,
 )
 from facenet_ext.quantization import dequantize, quantize
@@ -81,18 +81,19 @@ class Verification:
         return self.accuracy.thresholds.mean().item()
 
     @functools.cached_property
-    def summary(self) -> Summary:
-        """The figures of the field with intervals over people, where it is known who they are."""
+    def compared(self) -> Compared:
+        """The pairs with their distances; with their identities where these are known."""
         pairs = self.pairs
         known = pairs.identities is not None and pairs.identities > 1
-        return summarize(
-            self.distances,
-            pairs.same,
-            pairs.first if known else None,
-            pairs.second if known else None,
-            labels=pairs.labels,
-            threshold=self.threshold if math.isfinite(self.threshold) else None,
+        labels = pairs.labels if known else None
+        return Compared(
+            self.distances, pairs.same, self.threshold, pairs.first, pairs.second, labels
         )
+
+    @property
+    def summary(self) -> Summary:
+        """The figures of the field with intervals over people, where it is known who they are."""
+        return self.compared.summary
 
     @property
     def false_accepts(self) -> float:
@@ -153,19 +154,6 @@ class Verification:
             "eer": self.eer,
             "quantized_accuracy": self.quantized.mean,
             "curve": curve_as_dict(roc(self.distances, self.pairs.same)),
-        }
-        return dict(without_nan(figures))
-
-    def summary_as_dict(self) -> dict[str, Any]:
-        """Return the figures with intervals as JSON has them: None where there is no number."""
-        summary = self.summary
-        figures = {
-            "confidence": summary.confidence,
-            "identities": summary.identities,
-            "figures": {
-                key: dataclasses.asdict(figure) | {"interval": list(figure.interval)}
-                for key, figure in summary.figures.items()
-            },
         }
         return dict(without_nan(figures))
 

@@ -28,6 +28,7 @@ from facenet_ext.embedding.loading import check_model, read_checkpoint
 from facenet_ext.embedding.options import Options, dump, spelled
 from facenet_ext.embedding.provenance import Training
 from facenet_ext.evaluation import held_out
+from facenet_ext.evaluation.compared import as_dict
 from facenet_ext.evaluation.pictures import draw_all
 from facenet_ext.evaluation.table import table
 from facenet_ext.models.registry import network_source
@@ -189,7 +190,7 @@ def _report(
     if verification is None:
         raise RuntimeError("validation must come before the report")
     console.print(table(verification))
-    figures = verification.as_dict() | {"summary": verification.summary_as_dict()}
+    figures = verification.as_dict() | {"summary": as_dict(verification.summary)}
     write_json(folder / METRICS, {"steps": steps} | figures)
     draw_all(folder, verification, module.history, batches.data.val)
     console.print(f"metrics.json, pictures and checkpoints are in {folder}", soft_wrap=True)

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from facenet_ext.commands.evaluation_report import _draw_map
+from facenet_ext.commands.image_sections import _draw_map
 from facenet_ext.commands.recognition_pictures import draw_sheet
 from facenet_ext.commands.suspects_report import draw_contact_sheet
 from facenet_ext.data.examples import Examples

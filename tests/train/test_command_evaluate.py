@@ -22,7 +22,6 @@ from facenet_ext.metrics import val_far
 from facenet_ext.train.data import load
 
 LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def evaluate(command: Command, world: Path, *more: object) -> Any:
