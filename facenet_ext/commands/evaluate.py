@@ -58,7 +58,8 @@ def execute(options: EvaluateOptions) -> None:
         print(json.dumps(figures, indent=2))
         return
     out = make_console()
-    out.print(evaluated.table)
+    for table in evaluated.tables:
+        out.print(table)
     for line in evaluated.lines:
         out.print(line, soft_wrap=True, highlight=False)
     out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)

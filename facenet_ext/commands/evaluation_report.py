@@ -13,14 +13,15 @@ from rich.table import Table as TerminalTable
 
 from facenet_ext.commands.evaluation_facts import Facts
 from facenet_ext.commands.group_section import group_section
-from facenet_ext.commands.recognition_pictures import draw_identification
 from facenet_ext.commands.report_page import Card, Choice, Picture, Section, render
 from facenet_ext.data.image_list import ImageList
 from facenet_ext.evaluation.compared import RATES, Compared, percent
 from facenet_ext.evaluation.curves import (
     det_points,
+    draw_cmc,
     draw_det,
     draw_distances,
+    draw_fnir,
     draw_roc,
     roc_points,
 )
@@ -49,7 +50,7 @@ class Evaluated(NamedTuple):
         first: sections before what was measured.
         then: sections after it.
         figures: as JSON has them.
-        table: the figures for the terminal.
+        tables: the figures for the terminal.
         lines: what else is printed.
     """
 
@@ -62,7 +63,7 @@ class Evaluated(NamedTuple):
     first: Sequence[Section]
     then: Sequence[Section]
     figures: dict[str, Any]
-    table: TerminalTable
+    tables: Sequence[TerminalTable]
     lines: Sequence[str] = ()
 
 
@@ -163,7 +164,11 @@ def pair_sections(compared: Compared, groups: Sequence[GroupedRates]) -> list[Se
 def search_section(found: SearchSummary) -> Section:
     """Return what a search in one gallery found."""
     cards = [_rate_card(figure, "") for figure in found.figures.values()]
-    figure = draw_identification(found.cmc, found.open_set, found.known, found.unknown)
+    pictures = []
+    if found.known:
+        pictures.append(Picture("share of probes found by each rank", draw_cmc(found)))
+    if found.known and found.unknown:
+        pictures.append(Picture("FNIR over FPIR", draw_fnir(found)))
     return Section(
         f"Search in {found.gallery}",
         f"{found.known:,} probes of its {found.subjects:,} subjects, {found.unknown:,} of others. "
@@ -171,5 +176,5 @@ def search_section(found: SearchSummary) -> Section:
         "found; FPIR, the false positive identification rate, that of the others that are taken "
         "for somebody.",
         cards=cards,
-        pictures=[Picture("shares of probes that are found", figure)],
+        pictures=pictures,
     )

@@ -38,7 +38,7 @@ from facenet_ext.embedding.options import is_features
 from facenet_ext.evaluation.compared import RATES, Compared, as_dict, percent
 from facenet_ext.evaluation.groups import GroupedRates, Grouping, rates_by_group
 from facenet_ext.evaluation.search_summary import SearchSummary, summarize_search
-from facenet_ext.evaluation.table import pairs_table, searches_table
+from facenet_ext.evaluation.table import groups_table, pairs_table, searches_table
 from facenet_ext.evaluation.trial_scores import (
     PooledTemplates,
     pool,
@@ -122,7 +122,7 @@ def evaluate_templates(
             "seconds_after_embedding": time.perf_counter() - start,
             **found.figures,
         },
-        table=found.table,
+        tables=found.tables,
     )
 
 
@@ -142,7 +142,7 @@ class _Outcome(NamedTuple):
     first: list[Section]
     then: list[Section]
     figures: dict[str, Any]
-    table: Table
+    tables: list[Table]
 
 
 def _verify(
@@ -166,7 +166,7 @@ def _verify(
         [Section("Figures", cards=pair_cards(compared))],
         pair_sections(compared, groups),
         _figures(compared, groups),
-        pairs_table(compared),
+        [pairs_table(compared), *map(groups_table, groups)],
     )
     left_out = f"{counted(scored.left_out, 'trial')} of {len(protocol):,} are left out"
     return outcome, left_out
@@ -183,7 +183,7 @@ def _search(protocol: Search, templates: PooledTemplates) -> tuple[_Outcome, str
         [search_section(one) for one in found],
         [],
         {"galleries": [one.as_dict() for one in found]},
-        searches_table(found),
+        [searches_table(found)],
     )
     return outcome, "they are left out"
 

@@ -1,4 +1,4 @@
-"""Curves of pairs with their distances: ROC, DET and histograms."""
+"""Curves of pairs with their distances (ROC, DET, histograms), and of searches."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from facenet_ext.common.figures import ACCENT_COLOUR, DIFFERENT_COLOUR, SAME_COLOUR, new_figure
 from facenet_ext.evaluation.compared import Compared
+from facenet_ext.evaluation.search_summary import SearchSummary
 
-__all__ = ["det_points", "draw_det", "draw_distances", "draw_roc", "roc_points"]
+__all__ = [
+    "det_points",
+    "draw_cmc",
+    "draw_det",
+    "draw_distances",
+    "draw_fnir",
+    "draw_roc",
+    "roc_points",
+]
 
 _RATES = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4)
 """The ticks of a DET plot."""
@@ -161,4 +171,35 @@ def draw_distances(compared: Compared, title: str = "Distances") -> Figure:
         title=title,
     )
     figure.legend(loc="outside lower center", ncol=2, frameon=False, fontsize="small")
+    return figure
+
+
+def draw_cmc(found: SearchSummary) -> Figure:
+    """Draw the share of known probes found by each rank: 1 - FNIR of investigations."""
+    figure, axes = new_figure(4.7, 3.8)
+    axes.plot(range(1, len(found.cmc) + 1), found.cmc, ".-", color=SAME_COLOUR)
+    axes.set(
+        ylim=(0, 1.02),
+        xlabel="rank",
+        ylabel="1 - FNIR, however far",
+        title=f"Found by each rank, of {found.known:,} probes",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def draw_fnir(found: SearchSummary) -> Figure:
+    """Draw FNIR over FPIR at rank 1, from the smallest FPIR that the probes can measure."""
+    smallest = 1 / found.unknown
+    figure, axes = new_figure(4.7, 3.8)
+    fpir = [max(point.false_alarms, smallest / 2) for point in found.open_set]
+    fnir = [1 - point.identified for point in found.open_set]
+    axes.semilogx(fpir, fnir, color=SAME_COLOUR, drawstyle="steps-post")
+    axes.set(
+        xlim=(smallest, 1),
+        ylim=(0, 1.02),
+        xlabel=f"FPIR, of {found.unknown:,} probes of others",
+        ylabel=f"FNIR, rank 1, of {found.known:,} probes",
+        title="Misses over false alarms",
+    )
     return figure

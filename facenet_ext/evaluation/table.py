@@ -9,11 +9,12 @@ from rich.table import Table
 
 from facenet_ext.common.text import counted
 from facenet_ext.evaluation.compared import RATES, Compared
+from facenet_ext.evaluation.groups import GroupedRates
 from facenet_ext.evaluation.search_summary import SearchSummary
 from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import Figure, OperatingPoint
 
-__all__ = ["pairs_table", "searches_table", "table", "with_error"]
+__all__ = ["groups_table", "pairs_table", "searches_table", "table", "with_error"]
 
 
 def table(verification: Verification) -> Table:
@@ -88,6 +89,28 @@ def searches_table(found: Sequence[SearchSummary]) -> Table:
         for figure in one.figures.values():
             at = f", threshold {figure.threshold:.3f}" if math.isfinite(figure.threshold) else ""
             result.add_row(*_rate(figure, f"{one.gallery}{at}"))
+    return result
+
+
+def groups_table(grouped: GroupedRates) -> Table:
+    """Return the rates of groups and of pairs of groups as a table for the terminal."""
+    result = Table(
+        grouped.column,
+        "FNMR (95 %)",
+        "FMR (95 %)",
+        "",
+        title=f"groups by {grouped.column}, threshold {grouped.threshold:.3f}",
+    )
+    for one in grouped.rates:
+        rates = ((one.fnmr, one.fnmr_interval), (one.fmr, one.fmr_interval))
+        cells = [
+            f"{rate:.2%}{_interval(*interval)}" if math.isfinite(rate) else ""
+            for rate, interval in rates
+        ]
+        remarks = dict.fromkeys(
+            remark.partition(":")[0] for remark in (one.fnmr_remark, one.fmr_remark) if remark
+        )
+        result.add_row(grouped.name_of(one), *cells, "; ".join(remarks))
     return result
 
 

@@ -172,6 +172,9 @@ def test_the_report_has_the_rates_of_groups(command: Command, world: Path) -> No
     assert str(Path("people.csv").resolve()) in figures["command"]
     some = figures_of(command("evaluate", *options, "--group-by", "camera, sex"))
     assert [one["column"] for one in some["groups"]] == ["camera", "sex"]
+    _, out, _ = command("evaluate", *options[:-1], "--group-by", "sex")
+    assert "groups by sex, threshold" in out
+    assert re.search(r"f with m +│ +│ \d", out), "no FNMR, for want of pairs of one person"
 
 
 def test_templates_have_groups_too(command: Command, world: Path) -> None:
