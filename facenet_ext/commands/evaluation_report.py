@@ -91,6 +91,11 @@ def make_report(
     return render(title, facts.date, evaluated.verdict, warnings, sections)
 
 
+def in_short(compared: Compared, groups: Sequence[GroupedRates]) -> str:
+    """Return what the figures say of pairs and of groups, in sentences for everybody."""
+    return " ".join(part for part in (compared.in_short, *(one.in_short for one in groups)) if part)
+
+
 def pair_cards(compared: Compared) -> list[Card]:
     """Return the figures of pairs, each with its interval and what to know of it."""
     figures = compared.summary.figures

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.evaluation_facts import warn_of_known
-from facenet_ext.commands.evaluation_report import Evaluated, pair_cards, pair_sections
+from facenet_ext.commands.evaluation_report import Evaluated, in_short, pair_cards, pair_sections
 from facenet_ext.commands.group_section import read_groupings
 from facenet_ext.commands.image_sections import (
     AllPairs,
@@ -116,7 +116,7 @@ def evaluate_images(
                 f"{protocol.name}: {same:,} of one person, {len(pairs.same) - same:,} of two",
             ),
         ],
-        verdict=[verification.verdict, compared.in_short],
+        verdict=[verification.verdict, in_short(compared, groups)],
         first=[Section("Figures", cards=_cards(verification))],
         then=then,
         figures={

@@ -17,6 +17,7 @@ from rich.table import Table
 from facenet_ext.commands.evaluation_facts import warn_of_known
 from facenet_ext.commands.evaluation_report import (
     Evaluated,
+    in_short,
     pair_cards,
     pair_sections,
     search_section,
@@ -162,7 +163,7 @@ def _verify(
     groups = [rates_by_group(compared, one) for one in groupings]
     outcome = _Outcome(
         len(np.unique(labels)),
-        [_verdict(compared), compared.in_short],
+        [_verdict(compared), in_short(compared, groups)],
         [Section("Figures", cards=pair_cards(compared))],
         pair_sections(compared, groups),
         _figures(compared, groups),

@@ -151,9 +151,10 @@ class Compared:
         told = []
         if "fmr" in figures and math.isfinite(figures["fmr"].interval.low):
             told.append(
-                f"Measured on {counted(numbers.identities or 0, 'person')}; of other people like "
-                f"these, the first rate lies {between(figures['fmr'])} and the second "
-                f"{between(figures['fnmr'])}, 95 times in 100."
+                f"Measured on {counted(numbers.identities or 0, 'person')}. Of other people like "
+                f"these, {between(figures['fmr'])} of pairs of two people are taken for one person "
+                f"(FMR), and {between(figures['fnmr'])} of pairs of one person for two (FNMR), 95 "
+                "times in 100."
             )
         strict = [rate for rate in RATES if math.isfinite(figures[f"fnmr_at_fmr_{rate:g}"].value)]
         if strict:

@@ -16,7 +16,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import without_nan
 from facenet_ext.common.text import comparable, counted, printable
 from facenet_ext.data.groups_file import GroupsFile
-from facenet_ext.evaluation.compared import Compared
+from facenet_ext.evaluation.compared import Compared, percent
 from facenet_ext.metrics import GroupRates, error_rates_by_group
 
 __all__ = ["GroupedRates", "Grouping", "divide", "rates_by_group"]
@@ -69,6 +69,30 @@ class GroupedRates(NamedTuple):
         """Return what a group or a pair of groups is called."""
         first, second = (self.names[number] for number in rates.groups)
         return first if first == second else f"{first} with {second}"
+
+    @property
+    def in_short(self) -> str:
+        """Which groups surely differ, in a sentence; "" where there are no intervals."""
+        told, compared = [], False
+        for key, name in (("fnmr", "FNMR"), ("fmr", "FMR")):
+            own = [
+                (getattr(one, key), getattr(one, f"{key}_interval"), self.name_of(one))
+                for one in self.rates
+                if one.groups[0] == one.groups[1]
+                and math.isfinite(getattr(one, f"{key}_interval").low)
+            ]
+            if len(own) < 2:
+                continue
+            compared = True
+            best, worst = min(own), max(own)
+            if best[1].high < worst[1].low:
+                told.append(
+                    f"{name} is {percent(worst[0])} for {worst[2]} and {percent(best[0])} for "
+                    f"{best[2]}"
+                )
+        if told:
+            return f"By {self.column}, {'; '.join(told)}: chance alone does not explain that."
+        return f"By {self.column}, no two groups surely differ." if compared else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the rates as JSON has them: None where there is no number."""

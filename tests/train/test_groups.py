@@ -14,7 +14,7 @@ from test_trials import NFC, NFD, write
 
 from facenet_ext.common.errors import InputError
 from facenet_ext.data.groups_file import GroupsFile, read_groups
-from facenet_ext.evaluation.compared import Compared
+from facenet_ext.evaluation.compared import Compared, percent
 from facenet_ext.evaluation.groups import Grouping, divide, rates_by_group
 
 BOM = b"\xef\xbb\xbf"
@@ -133,6 +133,27 @@ def test_rates_are_those_of_the_pairs_of_each_two_groups() -> None:
         assert told["rates"][1]["fnmr"] is None
         assert told["rates"][1]["fnmr_remark"] == "no same pairs"
         assert (told["rates"][0]["fmr_interval"][0] is None) == (known is None)
+        assert bool(found.in_short) == (known is not None)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_groups_that_surely_differ_are_named(apart: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(240) // 4
+    first, second = torch.triu_indices(240, 240, offset=1)
+    same = labels[first] == labels[second]
+    distances = torch.randn(len(same), generator=generator) * 0.2 + 1 - 0.4 * same
+    groups = labels % 2
+    if apart:
+        distances += 0.3 * (same & (groups[first] == 1))
+    compared = Compared(distances, same, 0.8, first, second, labels)
+    found = rates_by_group(compared, Grouping("camera", ["old", "new"], groups))
+    if apart:
+        old, new = found.rates[0].fnmr, found.rates[2].fnmr
+        expected = f"FNMR is {percent(new)} for new and {percent(old)} for old"
+        assert found.in_short == f"By camera, {expected}: chance alone does not explain that."
+    else:
+        assert found.in_short == "By camera, no two groups surely differ."
 
 
 def figures_of(result: tuple[int, str, str]) -> Any:
@@ -168,6 +189,9 @@ def test_the_report_has_the_rates_of_groups(command: Command, world: Path) -> No
     assert 'alt="FMR by sex"' in page
     assert "f with m" in page
     assert "no same pairs" in page
+    for told in re.findall(r"By \w+, [^.]*", page):
+        assert told.startswith(("By sex, ", "By camera, ", "By number, "))
+    assert len(re.findall(r"<p>[^<]*By sex, [^<]*By camera, [^<]*</p>", page)) == 1
     assert "--groups" in figures["command"]
     assert str(Path("people.csv").resolve()) in figures["command"]
     some = figures_of(command("evaluate", *options, "--group-by", "camera, sex"))
