@@ -65,7 +65,8 @@ class Population:
             )
             / (2 * math.log(2)),
             "auc": norm.cdf(
-                (IMPOSTORS - GENUINE) / math.hypot(self.same.std(), self.different.std())
+                (self.different.mean() - self.same.mean())
+                / math.hypot(self.same.std(), self.different.std())
             ),
         }
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train an embedding and report how well it verifies",
     "align": "find faces in photos and cut them out",
     "evaluate": "measure how well a model verifies, and report it",
+    "compare": "tell which of two evaluations is better, and how surely",
     "embed": "store the embeddings of a folder of images",
     "verify": "tell whether two images are of one person",
     "identify": "tell who of a gallery is on images",

@@ -15,7 +15,8 @@ from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import without_nan, write_json, write_text, writing
-from facenet_ext.embedding.folders import METRICS
+from facenet_ext.embedding.folders import METRICS, PAIRS
+from facenet_ext.evaluation.scored_pairs import write_scored
 from facenet_ext.evaluation.trials import Search, Trials, read_trials
 
 
@@ -52,6 +53,10 @@ def execute(options: EvaluateOptions) -> None:
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "report.html", report)
+        if evaluated.pairs is None:  # those of another evaluation would not belong to these figures
+            (output / PAIRS).unlink(missing_ok=True)
+        else:
+            write_scored(output / PAIRS, evaluated.pairs, figures)
         write_json(output / METRICS, figures)
     warnings.tell()
     if options.json:

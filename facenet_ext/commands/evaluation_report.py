@@ -26,6 +26,7 @@ from facenet_ext.evaluation.curves import (
     roc_points,
 )
 from facenet_ext.evaluation.groups import GroupedRates
+from facenet_ext.evaluation.scored_pairs import ScoredPairs
 from facenet_ext.evaluation.search_summary import SearchSummary
 from facenet_ext.metrics import Figure
 from facenet_ext.recognition import ModelName
@@ -52,6 +53,7 @@ class Evaluated(NamedTuple):
         figures: as JSON has them.
         tables: the figures for the terminal.
         lines: what else is printed.
+        pairs: that were compared, to write beside the figures; None for searches.
     """
 
     protocol: str
@@ -65,6 +67,7 @@ class Evaluated(NamedTuple):
     figures: dict[str, Any]
     tables: Sequence[TerminalTable]
     lines: Sequence[str] = ()
+    pairs: ScoredPairs | None = None
 
 
 def make_report(

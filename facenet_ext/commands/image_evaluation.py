@@ -38,6 +38,7 @@ from facenet_ext.evaluation.compared import as_dict
 from facenet_ext.evaluation.groups import rates_by_group
 from facenet_ext.evaluation.protocols import Protocol, make_protocol, read_protocol
 from facenet_ext.evaluation.quality import QualitySlice, measure_quality
+from facenet_ext.evaluation.scored_pairs import pairs_of_verification
 from facenet_ext.evaluation.table import groups_table, table, with_error
 from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.recognition import StoredEmbeddings
@@ -127,6 +128,7 @@ def evaluate_images(
         | figures,
         tables=[shown, *map(groups_table, groups)],
         lines=[verification.verdict, *_told(counted)],
+        pairs=pairs_of_verification(verification, protocol.names()),
     )
 
 

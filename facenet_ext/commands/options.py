@@ -217,8 +217,8 @@ class AlignOptions(CommandOptions):
 class EvaluateOptions(CheckpointOptions):
     """Verify pairs with a model, and write what comes of it.
 
-    That is metrics.json, which 'verify', 'identify' and 'cluster' take their thresholds from, and
-    report.html.
+    That is metrics.json, which 'verify', 'identify' and 'cluster' take their thresholds from,
+    pairs.parquet, which 'compare' reads, and report.html.
     """
 
     examples = """
@@ -257,6 +257,31 @@ class EvaluateOptions(CheckpointOptions):
         600, "how many images to verify again, compressed and shrunk; 0: none", NonNegativeInt
     )
     output: str | None = option(None, f"folder to write; by default {EVALUATION}/ in the run's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CommandOptions):
+    """Tell which of two evaluations of the same pairs is better, and how sure that is.
+
+    The people of the pairs are drawn anew, 1,000 times, the same for both. Where the interval of
+    the difference has 0 in it, one cannot tell. Both runs must have been evaluated, by 'facenet
+    evaluate' with the same --data and --pairs.
+    """
+
+    examples = """
+        facenet compare runs/old runs/new
+        facenet compare runs/old runs/new --fmr 0.0001 --output compared
+        facenet compare runs/new/evaluation one_view --json"""
+
+    run_a: str = argument("a run's folder, or the --output of its evaluation")
+    run_b: str = argument("another one")
+    fmr: float | None = option(
+        None,
+        "tell by FNMR at this false match rate which is better; by default at the strictest of "
+        "0.001, 0.01 and 0.1 with 30 errors of each kind, else by EER",
+        PositiveFloat,
+    )
+    output: str | None = option(None, "a folder for report.html and comparison.json")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ from facenet_ext.data.templates import Templates
 from facenet_ext.embedding.options import is_features
 from facenet_ext.evaluation.compared import RATES, Compared, as_dict, percent
 from facenet_ext.evaluation.groups import GroupedRates, Grouping, rates_by_group
+from facenet_ext.evaluation.scored_pairs import ScoredPairs, pairs_of_trials
 from facenet_ext.evaluation.search_summary import SearchSummary, summarize_search
 from facenet_ext.evaluation.table import groups_table, pairs_table, searches_table
 from facenet_ext.evaluation.trial_scores import (
@@ -124,6 +125,7 @@ def evaluate_templates(
             **found.figures,
         },
         tables=found.tables,
+        pairs=found.pairs,
     )
 
 
@@ -144,6 +146,7 @@ class _Outcome(NamedTuple):
     then: list[Section]
     figures: dict[str, Any]
     tables: list[Table]
+    pairs: ScoredPairs | None
 
 
 def _verify(
@@ -159,6 +162,7 @@ def _verify(
     if not 0 < int(scored.same.sum()) < len(scored.same):
         raise InputError(f"{protocol.file.path}: no trials of both kinds can be scored")
     labels = protocol.identities(embedded.images.people)
+    pairs = pairs_of_trials(templates, protocol, scored, labels)
     compared = Compared.of_trials(scored, labels)
     groups = [rates_by_group(compared, one) for one in groupings]
     outcome = _Outcome(
@@ -168,6 +172,7 @@ def _verify(
         pair_sections(compared, groups),
         _figures(compared, groups),
         [pairs_table(compared), *map(groups_table, groups)],
+        pairs,
     )
     left_out = f"{counted(scored.left_out, 'trial')} of {len(protocol):,} are left out"
     return outcome, left_out
@@ -185,6 +190,7 @@ def _search(protocol: Search, templates: PooledTemplates) -> tuple[_Outcome, str
         [],
         {"galleries": [one.as_dict() for one in found]},
         [searches_table(found)],
+        None,
     )
     return outcome, "they are left out"
 

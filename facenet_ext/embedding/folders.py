@@ -19,6 +19,8 @@ CONFIG = "config.yaml"
 METRICS = "metrics.json"
 EVALUATION = "evaluation"
 """The folder inside a run's folder that ``facenet evaluate`` writes to."""
+PAIRS = "pairs.parquet"
+"""The file beside an evaluation's metrics, with the distance of each pair."""
 HELD_OUT = "held_out.txt"
 """The file in a run's folder with the names of the identities that it verifies on, one a line."""
 

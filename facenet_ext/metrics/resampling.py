@@ -363,6 +363,7 @@ def paired_difference(
     values: tuple[float, float] | None = None,
     *,
     confidence: float = 0.95,
+    independent: int | None = None,
 ) -> Difference:
     """Compare a figure of two systems, measured on the same pairs with the same replicates.
 
@@ -371,6 +372,7 @@ def paired_difference(
         second: [1 + R], that of the other.
         values: the exact figures of both; by default the first rows.
         confidence: of the interval, in (0, 1).
+        independent: see :func:`interval_of`.
 
     Returns:
         A :class:`Difference`. An interval without 0 says that one of the two is better, with this
@@ -396,4 +398,5 @@ def paired_difference(
     gap = first - second
     value = float(gap[0]) if values is None else values[0] - values[1]
     above = ((gap[1:] > 0).mean() + (gap[1:] >= 0).mean()) / 2
-    return Difference(value, interval_of(gap, value, confidence=confidence), float(above))
+    interval = interval_of(gap, value, confidence=confidence, independent=independent)
+    return Difference(value, interval, float(above))

@@ -22,6 +22,7 @@ from facenet_ext.data.images import read_image
 from facenet_ext.data.insightface_bin import read_bin
 from facenet_ext.embedding.loading import checkpoint_path, load_embedder
 from facenet_ext.embedding.operating_points import find_operating_points
+from facenet_ext.evaluation.scored_pairs import read_scored
 from facenet_ext.metrics import auc, eer
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "insightface"
@@ -384,3 +385,46 @@ def test_features_have_names_and_fit_the_model(command: Command, voices: Path) -
     assert read_names("data", "v.npz", 3) == [NFC, NFC, "a"], "pieces of one utterance"
     result = evaluate(command, voices / "run", "--data", ".", "--pairs", "trials")
     assert_told(result, "--data .: the model embeds features; give an .npz of some")
+
+
+def test_two_evaluations_are_compared(
+    command: Command, world: Path, janus: Path, voices: Path
+) -> None:
+    def compared(result: tuple[int, str, str]) -> Any:
+        assert result[0] == 0, result
+        return json.loads(result[1])
+
+    pairs = janus / "ijbc_template_pair_label.txt"
+    for name in ("old", "new"):
+        options = ("--data", "loose_crop", "--pairs", pairs, "--output", f"of_{name}")
+        assert command("evaluate", "--checkpoint", world / name, *options)[0] == 0
+    figures = compared(command("compare", "of_old", "of_new", "--json"))
+    assert figures["pairs"] == {"same": 6, "different": 30}
+    assert figures["identities"] == 6
+    assert "accuracy" not in figures["figures"]
+    kept = read_scored(Path("of_old"))
+    assert figures["figures"]["auc"]["a"] == pytest.approx(auc(kept.distances, kept.same))
+    metrics = json.loads(Path("of_old/metrics.json").read_text())
+    assert metrics["auc"] == pytest.approx(figures["figures"]["auc"]["a"])
+    # A search has no pairs, and leaves none of an earlier evaluation behind.
+    search = ("--data", "loose_crop", "--pairs", janus / "ijbc_1N_probe_mixed.csv")
+    options = ("--checkpoint", world / "old", "--output", "of_old", *search)
+    assert command("evaluate", *options)[0] == 0
+    assert_told(command("compare", "of_old", "of_new"), "of_old: has no pairs of an evaluation")
+    trials = [
+        f"{int(a == b)} id{a}/0.wav id{b}/{i}.wav"
+        for a in range(10)
+        for b in range(10)
+        for i in (2, 3)
+    ]
+    options = ("--data", voices / "voices.npz", "--pairs", write(Path("trials"), *trials))
+    for name in ("one", "other"):
+        given = ("--checkpoint", voices / "run", "--output", name, *options)
+        assert command("evaluate", *given)[0] == 0
+    figures = compared(command("compare", "one", "other", "--json"))
+    assert figures["identities"] == 10
+    assert figures["figures"]["eer"]["difference"] == 0
+    assert_told(
+        command("compare", "one", "of_new"),
+        "one was evaluated by trials, of_new by ijbc_template_pair_label.txt; evaluate both",
+    )

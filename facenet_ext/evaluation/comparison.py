@@ -1,0 +1,325 @@
+"""Two evaluations of the same pairs compared: which is better, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_ext.common.errors import InputError, refusing
+from facenet_ext.common.files import without_nan
+from facenet_ext.evaluation.scored_pairs import ScoredPairs
+from facenet_ext.metrics import (
+    Difference,
+    Interval,
+    Replicates,
+    Summary,
+    paired_difference,
+    resample_identities,
+    summarize,
+)
+
+__all__ = ["ComparedFigure", "Comparison", "compare"]
+
+RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""The false match rates at which FNMR is compared, where the pairs reach them."""
+
+_DECISIVE = (1e-3, 1e-2, 1e-1)
+
+_OTHERS = {"eer": "EER", "auc": "AUC", "min_dcf": "minDCF", "min_cllr": "min Cllr"}
+_LARGER_IS_BETTER = ("accuracy", "auc")
+_SHARES = ("accuracy", "eer", "fnmr")
+
+
+class ComparedFigure(NamedTuple):
+    """A figure of two evaluations, A and B.
+
+    Attributes:
+        key: its name for programs.
+        name: what it is.
+        a: that of A.
+        b: that of B.
+        difference: b - a, its interval, and the share of resamples in which b is the larger one;
+            the last two are NaN where identities are not known.
+        remark: what to know before it is used, in a few words; "" if nothing.
+    """
+
+    key: str
+    name: str
+    a: float
+    b: float
+    difference: Difference
+    remark: str = ""
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is told in percent, and its difference in points."""
+        return self.key.startswith(_SHARES)
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the better of the two has the larger one."""
+        return self.key in _LARGER_IS_BETTER
+
+    @property
+    def b_better(self) -> float:
+        """The share of resamples in which B is better, ties by half."""
+        above = self.difference.above
+        return above if self.larger_is_better else 1 - above
+
+    def shown(self, value: float) -> str:
+        """Return a value of this figure as it is shown."""
+        return f"{value:.2%}" if self.is_share else f"{value:.4f}"
+
+    @property
+    def shown_difference(self) -> str:
+        """The difference with its interval as it is shown."""
+        value, (low, high), _ = self.difference
+        scale, form = (100, "+.2f") if self.is_share else (1, "+.4f")
+        told = f"{scale * value:{form}}" if value else "0"
+        return (
+            told if math.isnan(low) else f"{told} ({scale * low:{form}} to {scale * high:{form}})"
+        )
+
+    @property
+    def better(self) -> Literal["A", "B"] | None:
+        """Which of the two is better, where the interval tells it."""
+        low, high = self.difference.interval
+        if not (low > 0 or high < 0):  # NaN is neither
+            return None
+        return "B" if (low > 0) == self.larger_is_better else "A"
+
+
+class Comparison(NamedTuple):
+    """How two evaluations differ.
+
+    Attributes:
+        figures: that both have.
+        decisive: the figure that the verdict is by.
+        same: number of pairs of one identity.
+        different: number of pairs of two.
+        identities: how many; None where they are not known.
+        replicates: of either, with the same identities; None where these are not known.
+    """
+
+    figures: list[ComparedFigure]
+    decisive: ComparedFigure
+    same: int
+    different: int
+    identities: int | None
+    replicates: tuple[Replicates, Replicates] | None
+
+    @property
+    def verdict(self) -> str:
+        """What the decisive figure says, in a sentence."""
+        figure = self.decisive
+        value, (low, high), _ = figure.difference
+        if figure.better is not None:
+            word = "higher" if figure.larger_is_better else "lower"
+            least, most = (_number(figure, end) for end in sorted((abs(low), abs(high))))
+            sure = figure.b_better if figure.better == "B" else 1 - figure.b_better
+            return (
+                f"{figure.better} is better: its {figure.name} is {_by(figure, value)} {word} "
+                f"({least} to {most}), and is {word} in {sure:.1%} of resamples."
+            )
+        told = f"Cannot tell which is better: {figure.name} "
+        if value:
+            word = "higher" if value > 0 else "lower"
+            told += f"of B is {_by(figure, value)} {word}"
+        else:
+            told += "is the same"
+        if self.identities is None:
+            return f"{told}, and the protocol does not say whose the pairs are, to resample them."
+        if math.isnan(low):
+            return f"{told}, and in every resample too."
+        return (
+            f"{told}, and with other people it might be {_number(figure, -low)} lower or "
+            f"{_number(figure, high)} higher."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON has them: None where there is no number."""
+        figures = {
+            figure.key: {
+                "name": figure.name,
+                "a": figure.a,
+                "b": figure.b,
+                "difference": figure.difference.value,
+                "interval": list(figure.difference.interval),
+                "b_better": figure.b_better,
+                "better": figure.better,
+                "remark": figure.remark,
+            }
+            for figure in self.figures
+        }
+        told = {
+            "verdict": self.verdict,
+            "better": self.decisive.better,
+            "decisive": self.decisive.key,
+            "pairs": {"same": self.same, "different": self.different},
+            "identities": self.identities,
+            "confidence": 0.95,
+            "figures": figures,
+        }
+        return dict(without_nan(told))
+
+
+def compare(
+    a: ScoredPairs,
+    b: ScoredPairs,
+    fmr: float | None = None,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two evaluations of the same pairs, with the same identities drawn for both.
+
+    The verdict is by one figure, so that nobody picks the one that suits: by FNMR at the strictest
+    of the rates 1e-3, 1e-2 and 1e-1 at which both have 30 errors of each kind, else by EER.
+
+    Accuracy is resampled with the thresholds as they are. To the first order that is right: a
+    threshold is chosen where accuracy is flat.
+
+    Args:
+        a: one evaluation.
+        b: the other.
+        fmr: the verdict is by FNMR at this rate, in (0, 1].
+        replicates: how many times the identities are drawn.
+        seed: of the drawing.
+
+    Returns:
+        A :class:`Comparison`.
+
+    Raises:
+        InputError: the pairs are not the same, or do not reach ``fmr``.
+
+    Source: see :func:`facenet_ext.metrics.paired_difference`.
+    """
+    check_same(a, b)
+    rates = sorted({*RATES, *([] if fmr is None else [fmr])}, reverse=True)
+    with refusing("the pairs: "):
+        summary, of_a = _measure(a, rates, replicates, seed)
+        other, of_b = _measure(b, rates, replicates, seed)
+    figures = {
+        key: _compare(key, of_a[key], of_b[key], summary.replicates)
+        for key in of_a
+        if not math.isnan(of_a[key].value + of_b[key].value)  # these pairs do not reach that rate
+    }
+    drawn = summary.replicates, other.replicates
+    return Comparison(
+        list(figures.values()),
+        _decisive(figures, fmr),
+        summary.same,
+        summary.different,
+        summary.identities,
+        None if drawn[0] is None or drawn[1] is None else (drawn[0], drawn[1]),
+    )
+
+
+def check_same(a: ScoredPairs, b: ScoredPairs) -> None:
+    """Refuse two evaluations of different pairs."""
+    runs, protocols = ([one.about[key] for one in (a, b)] for key in ("folder", "protocol"))
+    how = "evaluate both with the same --data and --pairs"
+    if protocols[0] != protocols[1]:
+        raise InputError(
+            f"{runs[0]} was evaluated by {protocols[0]}, {runs[1]} by {protocols[1]}; {how}"
+        )
+    if a.fingerprint != b.fingerprint:
+        raise InputError(
+            f"{runs[0]} and {runs[1]}: were evaluated by {protocols[0]}, but on other images or "
+            f"pairs ({len(a.same):,} and {len(b.same):,}); {how}"
+        )
+
+
+class _Measured(NamedTuple):
+    """A figure of one evaluation, and of its replicates where identities are known."""
+
+    name: str
+    value: float
+    rows: NDArray[np.float64] | None
+    remark: str = ""
+
+
+def _measure(
+    pairs: ScoredPairs, rates: list[float], replicates: int, seed: int
+) -> tuple[Summary, dict[str, _Measured]]:
+    """Return the figures of one evaluation."""
+    summary = summarize(
+        pairs.distances,
+        pairs.same,
+        *(pairs.ends or ()),
+        labels=pairs.labels,
+        fmr=rates,
+        replicates=replicates,
+        seed=seed,
+    )
+    drawn, found = summary.replicates, {}
+    if pairs.accuracy is not None:
+        name = "balanced accuracy" if pairs.balanced else "accuracy"
+        found["accuracy"] = _Measured(name, pairs.accuracy, _accuracy_rows(pairs, replicates, seed))
+    for rate in rates:
+        key = f"fnmr_at_fmr_{rate:g}"
+        figure = summary.figures[key]
+        rows = None if drawn is None else drawn.fnmr_at_fmr(rate)
+        found[key] = _Measured(figure.name, figure.value, rows, figure.remark)
+    for key, name in _OTHERS.items():
+        figure = summary.figures[key]
+        rows = None if drawn is None else getattr(drawn, key)()
+        found[key] = _Measured(name, figure.value, rows, figure.remark)
+    return summary, found
+
+
+def _accuracy_rows(pairs: ScoredPairs, replicates: int, seed: int) -> NDArray[np.float64] | None:
+    """Return the accuracy of each replicate, at the thresholds of the folds."""
+    if pairs.accepted is None or pairs.accuracy is None or pairs.ends is None:
+        return None
+    judged = pairs.accepted >= 0
+    same = pairs.same[judged]
+    drawn = resample_identities(
+        1 - pairs.accepted[judged].float(),
+        same,
+        *(end[judged] for end in pairs.ends),
+        labels=pairs.labels,
+        at=(0.5,),
+        replicates=replicates,
+        seed=seed,
+    )
+    fmr, fnmr = drawn.at_threshold(0.5)
+    share = 0.5 if pairs.balanced else same.double().mean().item()
+    rows = 1 - share * fnmr - (1 - share) * fmr
+    # Pairs weigh the same here. Where folds differ in size, the mean over folds is another one.
+    moved: NDArray[np.float64] = rows + (pairs.accuracy - rows[0])
+    return moved
+
+
+def _compare(key: str, a: _Measured, b: _Measured, drawn: Replicates | None) -> ComparedFigure:
+    if a.rows is None or b.rows is None or drawn is None:
+        difference = Difference(b.value - a.value, Interval(math.nan, math.nan), math.nan)
+    else:
+        independent = min(drawn.independent)
+        difference = paired_difference(b.rows, a.rows, (b.value, a.value), independent=independent)
+    remark = (a.remark or b.remark).partition(":")[0]
+    return ComparedFigure(key, a.name, a.value, b.value, difference, remark)
+
+
+def _decisive(figures: dict[str, ComparedFigure], fmr: float | None) -> ComparedFigure:
+    """Return the figure that tells which is better, whatever it tells."""
+    if fmr is not None:
+        found = figures.get(f"fnmr_at_fmr_{fmr:g}")
+        if found is None:
+            raise InputError(
+                f"`fmr` {fmr:g}: not reachable with this many pairs; give a larger one"
+            )
+        return found
+    wanted = [figures.get(f"fnmr_at_fmr_{rate:g}") for rate in _DECISIVE]
+    return next((one for one in wanted if one is not None and not one.remark), figures["eer"])
+
+
+def _by(figure: ComparedFigure, value: float) -> str:
+    return _number(figure, abs(value)) + (" points" if figure.is_share else "")
+
+
+def _number(figure: ComparedFigure, value: float) -> str:
+    return f"{100 * value:.2f}" if figure.is_share else f"{value:.4f}"
