@@ -31,6 +31,7 @@ from facenet_ext.metrics import (
     resample_identities,
     summarize,
 )
+from facenet_ext.metrics.paired import resample_paired
 
 
 def pairs_of_people(seed: int = 0, people: int = 40, each: int = 4) -> dict[str, Any]:
@@ -258,6 +259,30 @@ def test_two_systems_are_compared_with_the_same_people() -> None:
     width, unpaired = (one.interval.high - one.interval.low for one in (paired, apart))
     assert width < 0.75 * unpaired
     assert paired_difference(drawn[1], drawn[1]).above == 0.5
+
+
+def test_a_difference_varies_as_what_is_not_common_to_both() -> None:
+    """Pairs are hard for both systems, and people for one: their noise cancels, these do not."""
+    labels = torch.arange(60)
+    first, second = torch.triu_indices(60, 60, offset=1)
+    ends = [torch.cat([labels, end]) for end in (first, second)]
+    same = ends[0] == ends[1]
+    values, widths = [], []
+    for seed in range(150):
+        generator = torch.Generator().manual_seed(seed)
+        pair = torch.randn(len(same), generator=generator)
+        distances = []
+        for _ in range(2):
+            person = 0.5 * torch.randn(60, generator=generator)
+            distances.append(pair + person[ends[0]] + person[ends[1]] + 1.5 * ~same)
+        drawn = resample_paired(
+            (distances[0], distances[1]), same, *ends, at=(0.5,), replicates=200, seed=seed
+        )
+        found = drawn.difference(lambda of: of.at_threshold(0.5)[0])
+        values.append(found.value)
+        widths.append((found.interval.high - found.interval.low) / (2 * 1.96))
+    assert np.mean(values) == pytest.approx(0, abs=0.02)
+    assert np.mean(widths) == pytest.approx(np.std(values), rel=0.12)
 
 
 def test_groups_have_the_counts_of_their_pairs() -> None:

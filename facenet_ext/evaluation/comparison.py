@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.files import without_nan
 from facenet_ext.evaluation.scored_pairs import ScoredPairs
-from facenet_ext.metrics import (
-    Difference,
-    Interval,
-    Replicates,
-    Summary,
-    paired_difference,
-    resample_identities,
-    summarize,
-)
+from facenet_ext.metrics import Difference, Interval, Replicates, Summary, summarize
+from facenet_ext.metrics.paired import PairedReplicates, resample_paired
 
 __all__ = ["ComparedFigure", "Comparison", "compare"]
 
@@ -28,7 +25,6 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 _DECISIVE = (1e-3, 1e-2, 1e-1)
 
-_OTHERS = {"eer": "EER", "auc": "AUC", "min_dcf": "minDCF", "min_cllr": "min Cllr"}
 _LARGER_IS_BETTER = ("accuracy", "auc")
 _SHARES = ("accuracy", "eer", "fnmr")
 
@@ -195,26 +191,31 @@ def compare(
     Raises:
         InputError: the pairs are not the same, or do not reach ``fmr``.
 
-    Source: see :func:`facenet_ext.metrics.paired_difference`.
+    Source: see :class:`facenet_ext.metrics.paired.PairedReplicates`.
     """
     check_same(a, b)
     rates = sorted({*RATES, *([] if fmr is None else [fmr])}, reverse=True)
+    drawing = _Drawing(replicates, seed)
     with refusing("the pairs: "):
-        summary, of_a = _measure(a, rates, replicates, seed)
-        other, of_b = _measure(b, rates, replicates, seed)
-    figures = {
-        key: _compare(key, of_a[key], of_b[key], summary.replicates)
-        for key in of_a
-        if not math.isnan(of_a[key].value + of_b[key].value)  # these pairs do not reach that rate
-    }
-    drawn = summary.replicates, other.replicates
+        of_a, of_b = (_summarize(one, rates, drawing) for one in (a, b))
+        drawn = _draw(a, b.distances, a.distances, drawing)
+        accuracy = _compare_accuracy(a, b, drawing)
+    figures = {} if accuracy is None else {"accuracy": accuracy}
+    for key, (name, rows) in _rows(rates).items():
+        one, other = of_a.figures[key], of_b.figures[key]
+        if math.isnan(one.value) or math.isnan(other.value):  # these pairs do not reach that rate
+            continue
+        difference = _difference(drawn, rows, one.value, other.value)
+        remark = (one.remark or other.remark).partition(":")[0]
+        figures[key] = ComparedFigure(key, name, one.value, other.value, difference, remark)
+    both = of_a.replicates, of_b.replicates
     return Comparison(
         list(figures.values()),
         _decisive(figures, fmr),
-        summary.same,
-        summary.different,
-        summary.identities,
-        None if drawn[0] is None or drawn[1] is None else (drawn[0], drawn[1]),
+        of_a.same,
+        of_a.different,
+        of_a.identities,
+        None if both[0] is None or both[1] is None else (both[0], both[1]),
     )
 
 
@@ -233,75 +234,81 @@ def check_same(a: ScoredPairs, b: ScoredPairs) -> None:
         )
 
 
-class _Measured(NamedTuple):
-    """A figure of one evaluation, and of its replicates where identities are known."""
-
-    name: str
-    value: float
-    rows: NDArray[np.float64] | None
-    remark: str = ""
+class _Drawing(NamedTuple):
+    replicates: int
+    seed: int
 
 
-def _measure(
-    pairs: ScoredPairs, rates: list[float], replicates: int, seed: int
-) -> tuple[Summary, dict[str, _Measured]]:
-    """Return the figures of one evaluation."""
-    summary = summarize(
-        pairs.distances,
-        pairs.same,
-        *(pairs.ends or ()),
-        labels=pairs.labels,
-        fmr=rates,
-        replicates=replicates,
-        seed=seed,
-    )
-    drawn, found = summary.replicates, {}
-    if pairs.accuracy is not None:
-        name = "balanced accuracy" if pairs.balanced else "accuracy"
-        found["accuracy"] = _Measured(name, pairs.accuracy, _accuracy_rows(pairs, replicates, seed))
+_Rows = Callable[[Replicates], NDArray[np.float64]]
+
+
+def _rows(rates: list[float]) -> dict[str, tuple[str, _Rows]]:
+    """Return the name of each figure but accuracy, and what computes it of replicates."""
+    found: dict[str, tuple[str, _Rows]] = {}
     for rate in rates:
-        key = f"fnmr_at_fmr_{rate:g}"
-        figure = summary.figures[key]
-        rows = None if drawn is None else drawn.fnmr_at_fmr(rate)
-        found[key] = _Measured(figure.name, figure.value, rows, figure.remark)
-    for key, name in _OTHERS.items():
-        figure = summary.figures[key]
-        rows = None if drawn is None else getattr(drawn, key)()
-        found[key] = _Measured(name, figure.value, rows, figure.remark)
-    return summary, found
+        found[f"fnmr_at_fmr_{rate:g}"] = (
+            f"FNMR at FMR {rate:g}",
+            functools.partial(Replicates.fnmr_at_fmr, fmr=rate),
+        )
+    return found | {
+        "eer": ("EER", Replicates.eer),
+        "auc": ("AUC", Replicates.auc),
+        "min_dcf": ("minDCF", Replicates.min_dcf),
+        "min_cllr": ("min Cllr", Replicates.min_cllr),
+    }
 
 
-def _accuracy_rows(pairs: ScoredPairs, replicates: int, seed: int) -> NDArray[np.float64] | None:
-    """Return the accuracy of each replicate, at the thresholds of the folds."""
-    if pairs.accepted is None or pairs.accuracy is None or pairs.ends is None:
-        return None
-    judged = pairs.accepted >= 0
-    same = pairs.same[judged]
-    drawn = resample_identities(
-        1 - pairs.accepted[judged].float(),
-        same,
-        *(end[judged] for end in pairs.ends),
-        labels=pairs.labels,
-        at=(0.5,),
-        replicates=replicates,
-        seed=seed,
+def _summarize(pairs: ScoredPairs, rates: list[float], drawing: _Drawing) -> Summary:
+    ends = pairs.ends or ()
+    return summarize(
+        pairs.distances, pairs.same, *ends, labels=pairs.labels, fmr=rates, **drawing._asdict()
     )
-    fmr, fnmr = drawn.at_threshold(0.5)
-    share = 0.5 if pairs.balanced else same.double().mean().item()
-    rows = 1 - share * fnmr - (1 - share) * fmr
-    # Pairs weigh the same here. Where folds differ in size, the mean over folds is another one.
-    moved: NDArray[np.float64] = rows + (pairs.accuracy - rows[0])
-    return moved
 
 
-def _compare(key: str, a: _Measured, b: _Measured, drawn: Replicates | None) -> ComparedFigure:
-    if a.rows is None or b.rows is None or drawn is None:
-        difference = Difference(b.value - a.value, Interval(math.nan, math.nan), math.nan)
-    else:
-        independent = min(drawn.independent)
-        difference = paired_difference(b.rows, a.rows, (b.value, a.value), independent=independent)
-    remark = (a.remark or b.remark).partition(":")[0]
-    return ComparedFigure(key, a.name, a.value, b.value, difference, remark)
+def _draw(
+    pairs: ScoredPairs, one: Tensor, other: Tensor, drawing: _Drawing, at: tuple[float, ...] = ()
+) -> PairedReplicates | None:
+    """Draw the identities of pairs; None where they are not known."""
+    if pairs.ends is None:
+        return None
+    return resample_paired(
+        (one, other), pairs.same, *pairs.ends, labels=pairs.labels, at=at, **drawing._asdict()
+    )
+
+
+def _difference(drawn: PairedReplicates | None, rows: _Rows, a: float, b: float) -> Difference:
+    if drawn is None:
+        return Difference(b - a, Interval(math.nan, math.nan), math.nan)
+    return drawn.difference(rows, (b, a))
+
+
+def _compare_accuracy(a: ScoredPairs, b: ScoredPairs, drawing: _Drawing) -> ComparedFigure | None:
+    """Compare accuracy, where there is one, at the thresholds of the folds.
+
+    Pairs weigh the same in a replicate. Where folds differ in size, the mean over folds is another
+    one, and the interval is around that.
+    """
+    if a.accepted is None or a.accuracy is None or b.accepted is None or b.accuracy is None:
+        return None
+    judged = a.accepted >= 0  # the same pairs of both
+    own = dataclasses.replace(
+        a,
+        same=a.same[judged],
+        first=None if a.first is None else a.first[judged],
+        second=None if a.second is None else a.second[judged],
+    )
+    share = 0.5 if a.balanced else own.same.double().mean().item()
+
+    def accuracy(drawn: Replicates) -> NDArray[np.float64]:
+        fmr, fnmr = drawn.at_threshold(0.5)
+        rows: NDArray[np.float64] = 1 - share * fnmr - (1 - share) * fmr
+        return rows
+
+    of_b, of_a = (1 - accepted[judged].float() for accepted in (b.accepted, a.accepted))
+    drawn = _draw(own, of_b, of_a, drawing, at=(0.5,))
+    name = "balanced accuracy" if a.balanced else "accuracy"
+    difference = _difference(drawn, accuracy, a.accuracy, b.accuracy)
+    return ComparedFigure("accuracy", name, a.accuracy, b.accuracy, difference)
 
 
 def _decisive(figures: dict[str, ComparedFigure], fmr: float | None) -> ComparedFigure:

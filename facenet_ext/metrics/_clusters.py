@@ -27,14 +27,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Counts", "Ends", "count_by_identity", "draw_weights", "replicate_rates"]
+__all__ = [
+    "Counts",
+    "Ends",
+    "count_by_identity",
+    "draw_signs",
+    "draw_weights",
+    "replicate_rates",
+    "scale_of",
+]
 
 _CHUNK = 2**18
 _GROUPS = 2048
@@ -191,15 +199,28 @@ def draw_weights(groups: int, replicates: int, seed: int) -> NDArray[np.float32]
     return weights
 
 
+def draw_signs(replicates: int, seed: int) -> NDArray[np.float32]:
+    """Return 1 or -1 for each bucket of pairs of identities, [replicates, buckets]."""
+    drawn = np.random.default_rng(seed).integers(2, size=(replicates, _BUCKETS))
+    signs: NDArray[np.float32] = (2 * drawn - 1).astype(np.float32)
+    signs *= np.sqrt(_BUCKETS / (_BUCKETS - 1))
+    return signs
+
+
 def replicate_rates(
-    counts: Counts, columns: slice, weights: NDArray[np.float32]
+    counts: Counts,
+    columns: slice,
+    weights: NDArray[np.float32],
+    of: Literal["all", "identities", "pairs"] = "all",
 ) -> NDArray[np.float64]:
     """Return which share of the pairs in some columns is in the first k of them.
 
     Args:
         counts: of the pairs.
         columns: K + 1 of them, ascending.
-        weights: of the identities.
+        weights: of the identities, or of the buckets.
+        of: what varies: ``"identities"`` with the variance V, ``"pairs"`` alone with P, or
+            ``"all"`` with V - P.
 
     Returns:
         [1 + replicates, K]; the first row is of the pairs themselves. Rows ascend.
@@ -213,13 +234,13 @@ def replicate_rates(
         np.subtract(accepted[:, :-1], every, out=every)
         return every
 
-    own = residuals(counts.by_identity)
-    variance = np.einsum("ik,ik->k", own, own)
-    rest = residuals(counts.by_bucket)
-    noise = np.einsum("ik,ik->k", rest, rest) * (_BUCKETS / (_BUCKETS - 1))
-    needed = np.maximum(variance - noise, noise)
-    scale = np.sqrt(np.minimum(needed / np.where(variance > 0, variance, 1), 1))
-    own *= scale / max(1, totals[-1])
+    own = residuals(counts.by_bucket if of == "pairs" else counts.by_identity)
+    if of == "all":
+        variance = np.einsum("ik,ik->k", own, own)
+        rest = residuals(counts.by_bucket)
+        noise = np.einsum("ik,ik->k", rest, rest) * (_BUCKETS / (_BUCKETS - 1))
+        own *= scale_of(variance, noise)
+    own /= max(1, totals[-1])
     result = np.empty((len(weights) + 1, len(rates)))
     result[0] = rates
     result[1:] = weights @ own.astype(np.float32)
@@ -227,3 +248,12 @@ def replicate_rates(
     np.maximum.accumulate(result, axis=1, out=result)
     np.clip(result, 0, 1, out=result)
     return result
+
+
+def scale_of(variance: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by what to multiply deviations of variance V, where the pairs' own is P."""
+    needed = np.maximum(variance - noise, noise)
+    scale: NDArray[np.float64] = np.sqrt(
+        np.minimum(needed / np.where(variance > 0, variance, 1), 1)
+    )
+    return scale

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facenet_ext.metrics import _curves
-from facenet_ext.metrics._clusters import Ends, count_by_identity, draw_weights, replicate_rates
+from facenet_ext.metrics._clusters import (
+    Ends,
+    count_by_identity,
+    draw_signs,
+    draw_weights,
+    replicate_rates,
+)
 from facenet_ext.metrics._comparisons import Comparisons, check_pairs, check_share
 from facenet_ext.metrics.costs import bayes_threshold, check_costs
 from facenet_ext.metrics.thresholds import some_thresholds
@@ -242,6 +248,7 @@ def resample(
     log_likelihood_ratios: bool,
     replicates: int,
     seed: int,
+    of: Literal["all", "identities", "pairs"] = "all",
 ) -> Replicates:
     """Do what :func:`resample_identities` does, at given thresholds, for pairs that are checked."""
     if replicates < 2:
@@ -264,8 +271,11 @@ def resample(
 
     counts = count_by_identity(ends, columns, 2 * width)
     kinds = slice(0, width), slice(width, 2 * width)
-    weights = draw_weights(len(counts.by_identity), replicates, seed)
-    matches, false_matches = (replicate_rates(counts, kind, weights) for kind in kinds)
+    if of == "pairs":
+        weights = draw_signs(replicates, seed)
+    else:
+        weights = draw_weights(len(counts.by_identity), replicates, seed)
+    matches, false_matches = (replicate_rates(counts, kind, weights, of) for kind in kinds)
     per_bin = counts.totals.reshape(2, width)
     return Replicates(
         np.concatenate([[-np.inf], edges, [np.inf]]),
