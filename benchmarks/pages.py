@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import input, scale, study, use
+from benchmarks import input, scale, speakers, study, use
 from benchmarks.gpu.static import report
 from benchmarks.machine import ROOT
 from benchmarks.results import Peak, Results, Timing
@@ -38,7 +38,8 @@ def figures(what: str) -> str:
 
     They are "machine", "targets", "training", "study", "study-machine", "scale-rates",
     "scale-checks", "scale-rows", "scale-machine", "input", "input-targets", "input-machine",
-    "use", "use-in-short", "cuda-predicted", or of one operator its "times", "peaks" or "peers".
+    "use", "use-in-short", "speakers", "speakers-machine", "cuda-predicted", or of one operator its
+    "times", "peaks" or "peers".
     """
     results = Results.load(RESULTS)
     kind, _, operator = what.partition(" ")
@@ -63,6 +64,8 @@ def figures(what: str) -> str:
         "input-targets": lambda: _table(*input.targets_table()),
         "input-machine": lambda: _machine(input.recorded()["machine"]),
         "use": _use,
+        "speakers": lambda: _table(*speakers.table()),
+        "speakers-machine": lambda: _machine(speakers.recorded()["machine"]),
         "use-in-short": _use_in_short,
         "cuda-predicted": lambda: _table(*report.table(report.recorded())),
     }

@@ -8,10 +8,12 @@ from typing import Literal, get_args
 
 Paper = Literal["nn1", "nn2", "nn3", "nn4", "nns1", "nns2"]
 IResNets = Literal["iresnet18", "iresnet50", "iresnet100"]
-ForFeatures = Literal["mlp", "conv1d"]
+ForFeatures = Literal["mlp", "conv1d", "conv2d"]
 BuiltIn = Literal["small", Paper, IResNets, ForFeatures]
 
 FOR_FEATURES: tuple[str, ...] = get_args(ForFeatures)
+ANY_LENGTH = ("conv1d", "conv2d")
+"""Networks whose sequences may be longer or shorter than in training."""
 BUILT_IN: tuple[str, ...] = get_args(BuiltIn)
 
 OWN = r"^[^\W\d][\w.-]*(:[^\W\d][\w.]*)?$"

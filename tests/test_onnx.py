@@ -14,6 +14,7 @@ from facenet_ext.models import (
     EmbeddingNetwork,
     SmallNet,
     conv1d,
+    conv2d,
     export_onnx,
     mlp,
 )
@@ -33,9 +34,16 @@ NETWORKS = {
     "nns2": lambda: PAPER["nns2"](),
     "mlp": lambda: mlp([12], 16, width=32),
     "conv1d": lambda: conv1d([5, 40], 16, width=8),
+    "conv2d": lambda: conv2d([9, 40], 16, width=8),
 }
 MARKS = {name: [pytest.mark.slow] for name in NETWORKS}
-MARKS |= {"small": [], "conv1d": [], "committee": [pytest.mark.ci], "nn4": [pytest.mark.ci]}
+MARKS |= {
+    "small": [],
+    "conv1d": [],
+    "conv2d": [],
+    "committee": [pytest.mark.ci],
+    "nn4": [pytest.mark.ci],
+}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, marks in MARKS.items()])

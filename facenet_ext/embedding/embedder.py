@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from facenet_ext._network_names import ANY_LENGTH
 from facenet_ext.common.errors import InputError
 from facenet_ext.embedding.crop_resize import CropResize
 from facenet_ext.embedding.networks import build_network
@@ -58,10 +59,14 @@ class Embedder(nn.Module):
         """Embed examples as they are, without augmentation: [N, D] float32.
 
         Images are [N, C, H, W] uint8. Their embedding is the mean direction over nine shifted crops
-        if ``--test-shift`` is above 0, and over mirror images if the run trained with ``--flip``.
+        if ``--test-shift`` is above 0, and over mirror images if the run trained with ``--flip``:
+        of spectrograms these run backwards.
         """
         if not self.images:
-            return self.embed_once(examples)
+            embeddings = self.embed_once(examples)
+            if self.options.augmentation.flip:
+                embeddings = normalize(embeddings + self.embed_once(examples.flip(-1)))
+            return embeddings
         shift = self.options.data.test_shift
         moves = [(x, y) for x in (-shift, 0, shift) for y in (-shift, 0, shift)] if shift else []
         views = []
@@ -76,7 +81,7 @@ class Embedder(nn.Module):
         """Whether it embeds examples of a shape; images and sequences may have any size."""
         if len(shape) != len(self.shape):
             return False
-        any_length = self.images or (self.options.model.model == "conv1d" and len(shape) == 2)
+        any_length = self.images or (self.options.model.model in ANY_LENGTH and len(shape) == 2)
         return shape[0] == self.shape[0] if any_length else shape == self.shape
 
     @torch.no_grad()

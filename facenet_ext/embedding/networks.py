@@ -16,6 +16,7 @@ from facenet_ext.models import (
     SmallNet,
     build_own,
     conv1d,
+    conv2d,
     mlp,
 )
 from facenet_ext.models.registry import ENVIRONMENT, is_named
@@ -87,6 +88,11 @@ def _build_member(options: Options, shape: tuple[int, ...], member: int) -> Norm
         return mlp(shape, o.embedding_dim, width=o.width, layers=len(o.stages), dropout=o.dropout)
     if o.model == "conv1d":
         return conv1d(shape, o.embedding_dim, width=o.width, stages=o.stages, dropout=o.dropout)
+    if o.model == "conv2d":
+        try:
+            return conv2d(shape, o.embedding_dim, width=o.width, stages=o.stages, dropout=o.dropout)
+        except ValueError as error:
+            raise InputError(f"`model` conv2d: {error}") from None
     network = _build_for_images(options, shape[0], member)
     network.standardize = o.standardize
     return network

@@ -70,6 +70,10 @@ class DataOptions:
         _Share,
     )
     input_size: int = option(64, "pixels of the network's input", _AtLeastEight)
+    speeds: tuple[PositiveFloat, ...] = rare(
+        (1.0,),
+        "learn from spectrograms at these speeds; a speaker at another speed is another identity",
+    )
     memory: float = rare(
         4.0,
         "GiB of decoded images to keep in memory; more are decoded when a batch needs them",
@@ -140,7 +144,9 @@ class AugmentationOptions:
     """Augmentation of training images; 0 turns one off."""
 
     flip: bool = option(
-        False, "mirror half of the images, and embed an image as the mean with its mirror image"
+        False,
+        "mirror half of the images, and embed an image as the mean with its mirror image; for "
+        "sequences, run backwards",
     )
     rotation: float = rare(0.0, "largest angle, degrees", NonNegativeFloat)
     translation: float = rare(0.0, "largest shift, share of the image", _Share)
@@ -163,7 +169,7 @@ class ModelOptions:
     model: str = option(
         "small",
         "network: 'small' is this project's own; nn1 to nns2 are the paper's and iresnet18, 50 and "
-        "100 ArcFace's, for --input-size; mlp and conv1d are for features; "
+        "100 ArcFace's, for --input-size; mlp, conv1d and conv2d are for features; "
         "package.module:function, or a registered name, is one of your own",
         BuiltIn | OwnNetwork,
     )
@@ -178,11 +184,14 @@ class ModelOptions:
     )
     embedding_dim: int = option(128, "length of an embedding (D)", PositiveInt)
     width: int = option(
-        32, "channels of the first stage of small and conv1d, of all layers of mlp", PositiveInt
+        32,
+        "channels of the first stage of small, conv1d and conv2d, of all layers of mlp",
+        PositiveInt,
     )
     stages: tuple[PositiveInt, ...] = option(
         (1, 1, 1, 1),
-        "blocks in each stage of small and conv1d; for mlp, one hidden layer for each number",
+        "blocks in each stage of small, conv1d and conv2d; for mlp, one hidden layer for each "
+        "number",
     )
     dropout: float = option(0.2, "share of the last features that training drops", _Share)
     aligned_size: int | tuple[int, ...] | None = option(

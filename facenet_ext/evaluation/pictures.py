@@ -17,7 +17,7 @@ from facenet_ext.common.figures import (
     save_picture,
     tidy,
 )
-from facenet_ext.evaluation.curves import draw_distances, draw_roc
+from facenet_ext.evaluation.curves import draw_det, draw_distances, draw_roc
 from facenet_ext.evaluation.verification import Verification
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def draw_all(
     """Draw every picture of a run into its folder and return their paths."""
     figures = {
         "roc.png": draw_roc(verification.compared),
+        "det.png": draw_det(verification.compared),
         "distances.png": draw_distances(
             verification.compared, f"Distances, accuracy {verification.accuracy.mean:.1%}"
         ),

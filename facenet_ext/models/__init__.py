@@ -23,7 +23,7 @@ from facenet_ext.models.iresnet import IResNet, iresnet18, iresnet50, iresnet100
 from facenet_ext.models.network import EmbeddingNetwork, NormalizedNetwork
 from facenet_ext.models.registry import build_own, register, registered
 from facenet_ext.models.small import SmallNet
-from facenet_ext.models.vectors import conv1d, mlp
+from facenet_ext.models.vectors import conv1d, conv2d, mlp
 from facenet_ext.models.wrapped import WrappedNetwork
 from facenet_ext.models.zeiler_fergus import nn1
 
@@ -40,6 +40,7 @@ __all__ = [
     "WrappedNetwork",
     "build_own",
     "conv1d",
+    "conv2d",
     "export_onnx",
     "iresnet18",
     "iresnet50",

@@ -81,7 +81,7 @@ class SmallNet(EmbeddingNetwork):
         for stage, blocks in enumerate(stages):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                layers.append(_ResidualBlock(features, width * 2**stage, stride))
+                layers.append(ResidualBlock(features, width * 2**stage, stride))
                 size, features = (size + stride - 1) // stride, width * 2**stage
         super().__init__(
             nn.Sequential(*layers),
@@ -93,7 +93,7 @@ class SmallNet(EmbeddingNetwork):
         )
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; before training only the shortcut counts."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -115,4 +115,5 @@ class _ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return [N, outputs, ...] from [N, inputs, H, W]; a stride of 2 halves H and W."""
         return relu(self.residual(features) + self.shortcut(features))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from facenet_ext.models.network import EmbeddingNetwork
+from facenet_ext.models.small import ResidualBlock
 
 
 def mlp(
@@ -110,6 +111,69 @@ def conv1d(
     return EmbeddingNetwork(
         nn.Sequential(*features),
         2 * channels,
+        embedding_dim,
+        input_shape=tuple(input_shape),
+        standardize=False,
+        dropout=dropout,
+        bias=False,
+    )
+
+
+def conv2d(
+    input_shape: Sequence[int],
+    embedding_dim: int = 128,
+    *,
+    width: int = 16,
+    stages: Sequence[int] = (1, 1, 1, 1),
+    dropout: float = 0.2,
+) -> EmbeddingNetwork:
+    """Return a residual network over spectrograms as images: [bands, length].
+
+    A convolution of size 5 and stride 2, then stages of residual blocks that, after the first, each
+    halve the bands and the length and double the width; then the mean and the standard deviation of
+    each channel of each band over the length. Spectrograms may be longer or shorter than in
+    training.
+
+    Args:
+        input_shape: (bands, length).
+        embedding_dim: D, the length of an embedding.
+        width: channels of the first stage.
+        stages: residual blocks in each stage.
+        dropout: share of the pooled features that training drops.
+
+    Returns:
+        The network, with random weights.
+
+    Raises:
+        ValueError: an input that has not two dimensions.
+
+    Example:
+        >>> network = conv2d([20, 50], 16, width=4).eval()
+        >>> network(torch.randn(5, 20, 50)).shape, network(torch.randn(5, 20, 99)).shape
+        (torch.Size([5, 16]), torch.Size([5, 16]))
+
+    Source: this project; residual networks with pooled statistics are those of Zeinali et al.,
+    *BUT System Description to VoxCeleb Speaker Recognition Challenge 2019*.
+    """
+    if len(input_shape) != 2:
+        raise ValueError(f"input_shape: expected (bands, length), got {tuple(input_shape)}")
+    features: list[nn.Module] = [
+        nn.BatchNorm1d(input_shape[0], affine=False),
+        nn.Unflatten(1, (1, input_shape[0])),
+        nn.Conv2d(1, width, 5, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    ]
+    bands, channels = (input_shape[0] + 1) // 2, width
+    for stage, blocks in enumerate(stages):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            features.append(ResidualBlock(channels, width * 2**stage, stride))
+            bands, channels = (bands + stride - 1) // stride, width * 2**stage
+    features += [nn.Flatten(1, 2), StatisticsPool()]
+    return EmbeddingNetwork(
+        nn.Sequential(*features),
+        2 * channels * bands,
         embedding_dim,
         input_shape=tuple(input_shape),
         standardize=False,

@@ -1,8 +1,9 @@
-"""Changes whole batches of images on the training device."""
+"""Changes whole batches of images, or of sequences, on the training device."""
 
 from __future__ import annotations
 
 import kornia.augmentation as kornia
+import torch
 from torch import Tensor, nn
 
 from facenet_ext.embedding.crop_resize import CropResize
@@ -73,3 +74,26 @@ class Augmentation(nn.Sequential):
         for step in steps:
             images = step(images, params=params_of(step, images.shape, rows))
         return images
+
+
+class Reversal(nn.Module):
+    """Let half of the sequences of a training batch run backwards.
+
+    Example:
+        >>> sequences = torch.arange(3.0).expand(8, 1, 3)
+        >>> sorted({tuple(row.tolist()) for row in Reversal()(sequences)[:, 0]})
+        [(0.0, 1.0, 2.0), (2.0, 1.0, 0.0)]
+
+    Source: this project.
+    """
+
+    def forward(self, sequences: Tensor, rows: Rows | None = None) -> Tensor:
+        """Return [N, C, L].
+
+        Args:
+            sequences: ``[N, C, L]``.
+            rows: those that they are of a larger batch, for all of which is drawn.
+        """
+        rows = rows or Rows(0, len(sequences), len(sequences))
+        drawn = rows.of(torch.rand(rows.total, 1, 1, device=sequences.device))
+        return torch.where(drawn < 0.5, sequences.flip(2), sequences)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -28,6 +28,7 @@ from facenet_ext.data.listed import ListedImages
 from facenet_ext.data.pairs import Pairs, all_pairs
 from facenet_ext.data.placement import Placed, Room, place
 from facenet_ext.embedding.options import BatchOptions, DataOptions, is_features
+from facenet_ext.embedding.speed import change_speed
 from facenet_ext.evaluation import held_out
 from facenet_ext.evaluation.protocols import make_protocol
 from facenet_ext.samplers import MPerClassSampler, cut, derive_seed
@@ -265,6 +266,8 @@ def _load_features(options: DataOptions, run: Path | None) -> TrainVal:
         for v, names in ((values, labels), (val_values, val_labels))
         for numbers in (np.unique(names, return_inverse=True)[1].astype(np.int64),)
     )
+    if options.speeds != (1.0,):
+        train = _at_speeds(torch.from_numpy(values), train.labels, options.speeds)
     if len(set(train.labels.tolist())) < 2:
         raise InputError(
             f"`data` {options.data}: fewer than two identities are left to train on; give more, or "
@@ -272,6 +275,15 @@ def _load_features(options: DataOptions, run: Path | None) -> TrainVal:
         )
     verified = tuple(sorted(set(val.names)))
     return TrainVal(train, val, all_pairs(val.labels), held_out=verified)
+
+
+def _at_speeds(spectrograms: Tensor, labels: Tensor, speeds: Sequence[float]) -> Examples:
+    """Return spectrograms at several speeds; an identity at another speed is another identity."""
+    number = int(labels.max()) + 1
+    return Examples(
+        torch.cat([change_speed(spectrograms, speed) for speed in speeds]),
+        torch.cat([labels + number * place for place in range(len(speeds))]),
+    )
 
 
 def _load_faces(options: DataOptions, console: Console, run: Path | None) -> TrainVal:

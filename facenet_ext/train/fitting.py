@@ -119,6 +119,8 @@ def fit(
     if examples is not None:
         shape, train, val = examples
         told = tell(lambda: _fit_to_data(options.data, train, val, changes))
+        if is_features(options.data.data):
+            tell(lambda: check_features(options, shape))
         tell(lambda: _check_network(options, given, shape, checkpoint))
     wrong = changes.changed(given=True)
     if problems or wrong:
@@ -200,6 +202,7 @@ def _fit_to_data(
         sizes = [train[name] for name in held_out.in_order(train)]
         number = _held_out_number(data, sizes, changes, people, images)
         sizes = sizes[number:]
+    sizes *= len(data.speeds)
     if len(sizes) < 2:
         raise InputError(
             f"`data` {data.data}: fewer than two {people} are left to train on; give more, or "
@@ -287,15 +290,35 @@ def _check_options(options: Options) -> None:
     if is_features(data.data):
         if data.pairs is not None:
             problems.append(f"`pairs` {data.pairs}: for images; features have all their pairs")
-        augmented = " ".join(
-            spelled(field.name, value)
-            for field in dataclasses.fields(AugmentationOptions)
-            if (value := getattr(options.augmentation, field.name)) != field.default
-        )
-        if augmented:
-            problems.append(f"{augmented}: features are not augmented as images are; leave it out")
+    elif data.speeds != (1.0,):
+        wrong = spelled("speeds", data.speeds)
+        problems.append(f"{wrong}: for spectrograms in an .npz; leave it out")
     if problems:
         raise InputError("; ".join(problems))
+
+
+def check_features(options: Options, shape: tuple[int, ...]) -> None:
+    """Raise where features are to be changed, and changes of that kind are not for their shape.
+
+    Args:
+        options: of the run.
+        shape: of a row: [bands, length] of sequences, which may run backwards and at other speeds.
+    """
+    wrong = {
+        field.name: value
+        for field in dataclasses.fields(AugmentationOptions)
+        if (value := getattr(options.augmentation, field.name)) != field.default
+    }
+    if options.data.speeds != (1.0,):
+        wrong["speeds"] = options.data.speeds
+    if len(shape) == 2:
+        wrong = {name: wrong[name] for name in wrong if name not in ("flip", "speeds")}
+    if wrong:
+        shown = " ".join(spelled(name, value) for name, value in wrong.items())
+        raise InputError(
+            f"{shown}: features are not augmented as images are, nor rows of {list(shape)} as "
+            "spectrograms, [bands, length], are; leave it out"
+        )
 
 
 def _check_output(options: Options, checkpoint: Path | None) -> None:

@@ -18,7 +18,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.data.pairs import Pairs
 from facenet_ext.distributed import DistributedLoss
 from facenet_ext.embedding.embedder import Embedder
-from facenet_ext.embedding.options import AugmentationOptions, Options
+from facenet_ext.embedding.options import Options
 from facenet_ext.evaluation.verification import Verification, verify
 from facenet_ext.losses import TripletLoss
 from facenet_ext.micro_batches import embed_in_micro_batches
@@ -26,9 +26,10 @@ from facenet_ext.models import Committee
 from facenet_ext.models.registry import network_source
 from facenet_ext.samplers import derive_seed
 from facenet_ext.train.activation_checkpointing import checkpoint_activations
-from facenet_ext.train.augmentation import Augmentation
+from facenet_ext.train.augmentation import Augmentation, Reversal
 from facenet_ext.train.data import TrainVal
 from facenet_ext.train.draws import Rows, all_dropout
+from facenet_ext.train.fitting import check_features
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
 from facenet_ext.train.processes import share_buffers
 
@@ -76,11 +77,10 @@ class EmbeddingModule(Embedder, LightningModule):
         self.augment: nn.Module = nn.Identity()
         if self.images:
             self.augment = Augmentation(options.augmentation, data.crop, data.input_size)
-        elif options.augmentation != AugmentationOptions():
-            raise InputError(
-                f"`data` {data.data}: features are not augmented as images are; leave "
-                "the options of augmentation out"
-            )
+        else:
+            check_features(options, shape)
+            if options.augmentation.flip:
+                self.augment = Reversal()
         self.loss = TripletLoss(
             **dataclasses.asdict(options.loss.rule),
             smooth=options.loss.smooth,
@@ -112,6 +112,8 @@ class EmbeddingModule(Embedder, LightningModule):
         inputs = examples
         if self.images:
             inputs = self.augment(examples, rows).to(memory_format=torch.channels_last)
+        elif self.options.augmentation.flip:
+            inputs = self.augment(examples, rows)
         size = self.options.batch.micro_batch or len(inputs)
         for layer in self._dropout:
             layer.begin()

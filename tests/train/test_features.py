@@ -26,7 +26,14 @@ def save(path: str, classes: int = 30, shape: tuple[int, ...] = (12,), **changes
 
 
 @pytest.mark.parametrize(
-    ("shape", "model"), [((12,), "mlp"), ((5, 16), "mlp"), ((5, 16), "conv1d"), ((40,), "conv1d")]
+    ("shape", "model"),
+    [
+        ((12,), "mlp"),
+        ((5, 16), "mlp"),
+        ((5, 16), "conv1d"),
+        ((5, 16), "conv2d"),
+        ((40,), "conv1d"),
+    ],
 )
 def test_features_of_any_kind_are_trained_on(
     facenet: Facenet, shape: tuple[int, ...], model: str
@@ -105,7 +112,7 @@ def test_other_bad_input(facenet: Facenet, faces: Path, capsys: pytest.CaptureFi
     assert_told(facenet("--data", data, "--pairs", "pairs.txt"), "--pairs pairs.txt: for images")
     assert_told(facenet("--data", data, "--val", save("val.npz", shape=(7,))), "must be [12]")
     assert_told(facenet("--data", data, "--model", "small"), "--model small: does not embed feat")
-    assert_told(facenet("--data", data, "--flip", "true"), "features are not augmented")
+    assert_told(facenet("--data", data, "--blur", 0.5), "features are not augmented")
     assert_told(
         facenet("--data", faces, "--held-out", 0.4, "--model", "mlp"), "does not embed images"
     )

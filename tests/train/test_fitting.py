@@ -118,13 +118,10 @@ def test_all_that_cannot_be_is_told_at_once_with_a_command_that_works(
 def test_problems_of_every_kind_are_told_at_once(facenet: Facenet, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "config.yaml").touch()
-    status, _, err = facenet(
-        *("--data", "nowhere.npz", "--pairs", "p.txt", "--flip", "true", "--output", "old")
-    )
+    status, _, err = facenet(*("--data", "nowhere.npz", "--pairs", "p.txt", "--output", "old"))
     assert status == 2
     for part in (
         "--pairs p.txt: for images",
-        "--flip true: features are not augmented",
         "--output old already holds a run",
         "nowhere.npz: cannot be read",
     ):

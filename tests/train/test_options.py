@@ -65,7 +65,7 @@ def test_every_option_has_help_and_one_group() -> None:
 def test_every_config_file_names_only_options() -> None:
     folder = Path(facenet_ext.cli.__file__).parent / "configs"
     files = sorted(folder.glob("*.yaml"))
-    assert [file.stem for file in files] == ["digits", "faces", "features", "paper"]
+    assert [file.stem for file in files] == ["digits", "faces", "features", "paper", "speakers"]
     for file in files:
         assert yaml.safe_load(file.read_text()).keys() <= Options().flat().keys()
 
@@ -114,7 +114,7 @@ def test_help_shows_the_defaults_for_every_kind_of_data_where_none_is_named(
         cli.main(["train", "--help"])
     lines = " ".join(capsys.readouterr().out.split()).split(" --")
     shown = {line.split()[0]: line for line in lines if "(default: " in line}
-    told = "(default: for digits 24, for faces 144, for features 16, for paper 90)"
+    told = "(default: 32, for digits 24, for faces 144, for features 16, for paper 90)"
     assert told in shown["identities"]
     assert "(default: 0, for faces 24)" in shown["negatives"]
     assert "(default: null, for faces [72,72,48])" in shown["aligned-size"]

@@ -22,7 +22,7 @@ from facenet_ext.embedding.loading import load_embedder
 from facenet_ext.train.data import Batches, load
 from facenet_ext.train.module import EmbeddingModule
 
-PICTURES = ("roc.png", "distances.png", "training.png", "mistakes.png")
+PICTURES = ("roc.png", "det.png", "distances.png", "training.png", "mistakes.png")
 LFW96 = Path(__file__).parents[3] / "shared" / "data" / "lfw96.tar.gz"
 
 
