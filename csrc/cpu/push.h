@@ -130,7 +130,8 @@ template <class Weights, class T>
 void push_both(const Panels<T>& x, Weights& of, const int32_t* order, T* gradient) {
   const int64_t panels = panel_count(x.rows), size = x.dim * kPanel;
   // Some sixteen tasks may run at once, or if there are many panels more.
-  const int64_t group = std::clamp<int64_t>(panels / 16, 1, 4), groups = (panels + group - 1) / group;
+  const int64_t group = std::clamp<int64_t>(panels / 16, 1, 4),
+                groups = (panels + group - 1) / group;
   T* const sums = new T[gradient != nullptr ? panels * size : 0];
   if (gradient != nullptr) std::fill_n(sums, panels * size, T(0));
   const auto visit = [&](int64_t p, int64_t q) {

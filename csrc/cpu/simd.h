@@ -369,8 +369,8 @@ inline int store_lanes(Entry* to, Index<T> values, uint32_t lanes) {
 #else
 #if defined(__AVX2__)
   if constexpr (sizeof(T) == 4) {
-    const __m256i order = _mm256_cvtepu8_epi32(_mm_loadl_epi64(
-        reinterpret_cast<const __m128i*>(kChosenFirst.lanes[lanes])));
+    const __m256i order = _mm256_cvtepu8_epi32(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kChosenFirst.lanes[lanes])));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
                         _mm256_permutevar8x32_epi32((__m256i)values, order));
     return __builtin_popcount(lanes);

@@ -45,8 +45,8 @@ FACENET_HD int64_t count_gaps(const T* t, int64_t count, T d, T x) {
   return begin;
 }
 
-// The smallest distance d whose gap d - t, rounded, is at least the margin; NaN where there is none.
-// A gap grows with its distance, so d >= reach_of(t, margin) decides without a subtraction.
+// The smallest distance d whose gap d - t, rounded, is at least the margin; NaN where there is
+// none. A gap grows with its distance, so d >= reach_of(t, margin) decides without a subtraction.
 template <class T>
 inline T reach_of(T t, T margin) {
   // Distances are not negative: their bits, read as integers, have their order.

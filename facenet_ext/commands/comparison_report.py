@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from facenet_ext.commands.report_page import Card, Section, render
+from facenet_ext.commands.report_page import Card, Picture, Section, render
 from facenet_ext.common.figures import DIFFERENT_COLOUR, SAME_COLOUR, new_figure
 from facenet_ext.evaluation.comparison import ComparedFigure, Comparison
 from facenet_ext.metrics import Replicates
@@ -49,7 +49,7 @@ def make_report(
                 "FNMR is the share of pairs of one person that are rejected, FMR that of two that "
                 "are accepted. Bands are intervals of 95 % of each by itself; the difference is "
                 "surer than they are apart, as both were measured on the same people.",
-                pictures=[("FNMR over FMR of A and B", _draw(comparison.replicates))],
+                pictures=[Picture("FNMR over FMR of A and B", _draw(comparison.replicates))],
             )
         )
     date = f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %z}"

@@ -162,7 +162,7 @@ def _verify(
     if not 0 < int(scored.same.sum()) < len(scored.same):
         raise InputError(f"{protocol.file.path}: no trials of both kinds can be scored")
     labels = protocol.identities(embedded.images.people)
-    pairs = pairs_of_trials(templates, protocol, scored, labels)
+    pairs = pairs_of_trials(protocol, scored, labels)
     compared = Compared.of_trials(scored, labels)
     groups = [rates_by_group(compared, one) for one in groupings]
     outcome = _Outcome(

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facenet_ext._files import replacing
 from facenet_ext.common.errors import InputError, one_line
-from facenet_ext.common.files import replacing
 from facenet_ext.common.text import comparable
 from facenet_ext.embedding.folders import EVALUATION, PAIRS
-from facenet_ext.evaluation.trial_scores import PooledTemplates, TrialScores, template_codes
+from facenet_ext.evaluation.trial_scores import TrialScores
 from facenet_ext.evaluation.trials import Trials
 from facenet_ext.evaluation.verification import Verification
 
@@ -138,21 +138,19 @@ def pairs_of_verification(verification: Verification, names: Sequence[str]) -> S
 
 
 def pairs_of_trials(
-    templates: PooledTemplates, protocol: Trials, scored: TrialScores, labels: NDArray[np.int64]
+    protocol: Trials, scored: TrialScores, labels: NDArray[np.int64]
 ) -> ScoredPairs:
-    """Return the pairs of trials, with distances that may be sorted where they were.
+    """Return the pairs of trials.
 
     Args:
-        templates: what is compared.
         protocol: the trials.
         scored: their distances.
         labels: [K] the identity of each template.
     """
-    codes = template_codes(templates, protocol, len(protocol))
-    first, second = (torch.from_numpy(code) for code in codes)
-    same = torch.from_numpy(scored.same)
+    numbers = (scored.distances, scored.first, scored.second, scored.same)
+    distances, first, second, same = map(torch.from_numpy, numbers)
     return ScoredPairs(
-        torch.from_numpy(scored.distances.copy()),
+        distances,
         same,
         fingerprint(protocol.templates.ids, first, second, same),
         first=first,

@@ -85,8 +85,7 @@ class BandWeights {
                      Tile<T>& weights) const {
     if (counts.can_weigh(p, q)) {
       counts.template weigh<kTotals>(p, by_candidate, weights);
-      multiply_slopes(of.pairs->distance, &by_candidate.d[0][0], kPanel * kPanel,
-                      &weights.d[0][0]);
+      multiply_slopes(of.pairs->distance, &by_candidate.d[0][0], kPanel * kPanel, &weights.d[0][0]);
       return true;
     }
     Tile<T> scratch;

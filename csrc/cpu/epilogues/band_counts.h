@@ -94,8 +94,7 @@ class BandCounts {
       int32_t* const entering = to.totals.entering + of_.offset[i];
       int32_t before = 0;
       for (int k = 0; k < of_.count[i]; ++k) {
-        const int32_t triplets =
-            panel.candidates - int32_t(beyond_[panel.place(r, k)]);
+        const int32_t triplets = panel.candidates - int32_t(beyond_[panel.place(r, k)]);
         to.totals.active[i] += triplets;
         entering[k] += triplets - before;
         before = triplets;
@@ -110,14 +109,14 @@ class BandCounts {
   static constexpr int kBlock = kVectorBytes == 64 ? 12 : 6;  // candidates of the inner loop
 
   // out[j] = how many reaches are at or below the distance of candidate j, and with kTotals
-  // beyond[k] += how many of the distances are at or above reach k, for W anchors. With 16 registers
-  // the loop needs all of them, so that inlining it would spill some.
+  // beyond[k] += how many of the distances are at or above reach k, for W anchors. With 16
+  // registers the loop needs all of them, so that inlining it would spill some.
   template <bool kTotals>
 #if !defined(__AVX512F__)
   __attribute__((noinline))
 #endif
-  static void count(const T* distances, const T* reach, int positives,
-                                              Count* beyond, Index<T>* out) {
+  static void count(const T* distances, const T* reach, int positives, Count* beyond,
+                    Index<T>* out) {
     Vec<T> d[kBlock];
     Index<T> sum[kBlock] = {};
 #pragma GCC unroll 12

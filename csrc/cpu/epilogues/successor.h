@@ -148,8 +148,7 @@ struct SuccessorEpilogue {
     alignas(64) T closest[SuccessorPanels<T>::kFew][kPanel];
     uint64_t better[SuccessorPanels<T>::kFew];
     for (int k = 0; k < thresholds; ++k) {
-      better[k] = closest_above(nearer, columns, t + k * kPanel, bound + k * kPanel,
-                                closest[k]);
+      better[k] = closest_above(nearer, columns, t + k * kPanel, bound + k * kPanel, closest[k]);
     }
     for (int k = 0; k < thresholds; ++k) {
       for (uint64_t lanes = better[k]; lanes != 0; lanes &= lanes - 1) {
