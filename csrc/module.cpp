@@ -41,6 +41,7 @@ PYBIND11_MODULE(_info, m) {
                              facenet::count_gaps<false>(t.data(), count, d, 0.0), count);
     return std::make_pair(band.begin, band.begin + band.size());
   });
+  m.def("reach_of", &facenet::reach_of<double>);
   m.def("counted_band", [](int kind, const std::vector<double>& t, double d, double margin) {
     const auto count = int64_t(t.size());
     const facenet::Band band =

@@ -89,6 +89,19 @@ def test_a_band_is_the_triplets_of_its_kind(kind, thresholds, d, margin):
     assert list(range(*_info.active_band(kind, thresholds, d, margin))) == active
 
 
+@given(
+    st.floats(0, 1e300) | st.floats(0, 4) | st.just(math.inf),
+    st.floats(-10, 10) | st.floats(-1e-300, 1e-300) | st.sampled_from([0.0, 0.2, 1e300]),
+)
+def test_a_reach_is_the_first_distance_whose_gap_is_at_least_the_margin(t, margin):
+    reach = _info.reach_of(t, margin)
+    if math.isnan(reach):
+        assert not math.inf - t >= margin
+        return
+    assert reach - t >= margin
+    assert reach == 0 or not math.nextafter(reach, -math.inf) - t >= margin
+
+
 @pytest.mark.parametrize(("v", "h", "slope"), [(-1.0, 0.0, 0.0), (0.0, 0.0, 0.0), (2.0, 2.0, 1.0)])
 def test_hinge(v, h, slope):
     assert (_info.hinge(v, False), _info.hinge_slope(v, False)) == (h, slope)
