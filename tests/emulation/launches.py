@@ -1,7 +1,8 @@
 """Prints what a call of ``mined_triplet_loss`` asks of a device: launches, in order, and bytes.
 
 The kernels are the emulated ones, and none is run: with ``max_per_class`` no launch depends on what
-another computed. Arguments: rows, rows of each class, columns, dtype.
+another computed. Arguments: calls, each as "1800-40-128-float32", which is rows, rows of each
+class, columns and dtype.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
+from typing import Any
 
 import facenet_emulated
 import torch
@@ -27,12 +29,10 @@ def kernel_name(signature: str) -> str:
     return re.split(r"[<(]", signature)[0].split("::")[-1].split()[-1]
 
 
-def main() -> None:
-    rows, per_class, dim = map(int, sys.argv[1:4])
-    x = torch.zeros(rows, dim, dtype=getattr(torch, sys.argv[4]), requires_grad=True)
+def asked(rows: int, per_class: int, dim: int, dtype: torch.dtype) -> dict[str, Any]:
+    x = torch.zeros(rows, dim, dtype=dtype, requires_grad=True)
     y = torch.arange(rows) // per_class
     with tempfile.NamedTemporaryFile("r") as log:
-        os.environ["FACENET_EMULATED_DRY_RUN"] = "1"
         os.environ["FACENET_EMULATED_LOG"] = log.name
         with torch.profiler.profile(profile_memory=True) as profile:
             mined_triplet_loss(x, y, max_per_class=per_class)
@@ -44,7 +44,15 @@ def main() -> None:
         if event.name() == "[memory]":
             now += event.nbytes()
             peak = max(peak, now)
-    print(json.dumps({"launches": Counter(names), "bytes": peak}))
+    return {"launches": Counter(names), "bytes": peak}
+
+
+def main() -> None:
+    os.environ["FACENET_EMULATED_DRY_RUN"] = "1"
+    for case in sys.argv[1:]:
+        rows, per_class, dim, dtype = case.split("-")
+        found = asked(int(rows), int(per_class), int(dim), getattr(torch, dtype))
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":
