@@ -261,8 +261,11 @@ def test_two_systems_are_compared_with_the_same_people() -> None:
     assert paired_difference(drawn[1], drawn[1]).above == 0.5
 
 
-def test_a_difference_varies_as_what_is_not_common_to_both() -> None:
-    """Pairs are hard for both systems, and people for one: their noise cancels, these do not."""
+@pytest.mark.parametrize(
+    ("effect", "common"), [(0.5, True), (0.0, False)], ids=["people differ", "pairs differ"]
+)
+def test_a_difference_varies_as_what_is_not_common_to_both(effect: float, common: bool) -> None:
+    """Pairs are hard for both systems, and people for one, or each pair for one."""
     labels = torch.arange(60)
     first, second = torch.triu_indices(60, 60, offset=1)
     ends = [torch.cat([labels, end]) for end in (first, second)]
@@ -273,7 +276,9 @@ def test_a_difference_varies_as_what_is_not_common_to_both() -> None:
         pair = torch.randn(len(same), generator=generator)
         distances = []
         for _ in range(2):
-            person = 0.5 * torch.randn(60, generator=generator)
+            if not common:
+                pair = torch.randn(len(same), generator=generator)
+            person = effect * torch.randn(60, generator=generator)
             distances.append(pair + person[ends[0]] + person[ends[1]] + 1.5 * ~same)
         drawn = resample_paired(
             (distances[0], distances[1]), same, *ends, at=(0.5,), replicates=200, seed=seed
