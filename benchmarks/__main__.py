@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import cases, input, memory, pages, plots, table, training
+from benchmarks import cases, input, instruction_sets, memory, pages, plots, table, training
 from benchmarks.machine import ROOT, describe
 from benchmarks.results import Results, Timing
 from benchmarks.targets import judge
@@ -33,17 +33,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _times(threads: int, quick: bool) -> list[Timing]:
-    """Runs the pytest-benchmark files, in one process of their own."""
+def _times(
+    files: list[Path], threads: int, quick: bool, instruction_set: str | None = None
+) -> list[Timing]:
+    """Runs pytest-benchmark files, in one process of their own."""
     SCRATCH.mkdir(exist_ok=True)
     report = SCRATCH / "pytest-benchmark.json"
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", *map(str, sorted(HERE.glob("bench_*.py")))]
+    command = [sys.executable, "-m", "pytest", *map(str, files)]
     command += ["--benchmark-only", "--benchmark-quiet", f"--benchmark-json={report}"]
     command += ["-q", "-rN", "--disable-warnings", "-p", "no:cacheprovider"]
     command += ["--bench-lines", f"--bench-threads={threads}"]
     command += ["--bench-quick"] if quick else []
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    kernels = {} if instruction_set is None else {instruction_sets.VARIABLE: instruction_set}
+    if subprocess.run(command, cwd=ROOT, env=os.environ | kernels, check=False).returncode:
         sys.exit("the benchmarks failed: see above")
     entries = json.loads(report.read_text())["benchmarks"]
     return [Timing.from_pytest_benchmark(entry) for entry in entries]
@@ -62,7 +65,11 @@ def main() -> None:
         start = time.perf_counter()
         machine = describe(arguments.threads)
         print("Time, after a check that the peers agree")
-        times = _times(arguments.threads, arguments.quick)
+        times = _times(sorted(HERE.glob("bench_*.py")), arguments.threads, arguments.quick)
+        for name in instruction_sets.available():
+            print(f"Time with {name} kernels")
+            file = HERE / "instruction_sets.py"
+            times += _times([file], arguments.threads, arguments.quick, name)
         print("Peak memory")
         peaks = memory.measure(arguments.quick, arguments.threads, print)
         print("Training steps")

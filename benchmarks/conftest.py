@@ -1,5 +1,6 @@
 """Times calls, and prints a line for each."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -50,7 +51,12 @@ def measure(threads: None, benchmark, pytestconfig: pytest.Config, record_proper
             pytest.skip(reason)
         benchmark.group = f"{operator}: {case}"
         benchmark.extra_info.update(
-            operator=operator, peer=peer.name, n=case.n, per_class=case.per_class
+            operator=operator,
+            peer=peer.name,
+            n=case.n,
+            per_class=case.per_class,
+            dtype=case.dtype,
+            mode=os.environ.get("FACENET_EXT_ISA", "eager"),
         )
         step = peer.step(*case.batch())
         budget = BUDGET / 4 if pytestconfig.getoption("--bench-quick") else BUDGET

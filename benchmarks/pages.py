@@ -119,6 +119,7 @@ def _targets(verdicts: list[Verdict]) -> str:
         target = verdict.target
         unit = seconds if target.quantity == "time" else mebibytes
         case = f"{target.quantity}, {target.case}{TITLES[target.operator]}"
+        case += f", {target.mode} kernels" if target.mode != "eager" else ""
         others = [verdict.against, _shown(unit, verdict.other), _shown(ratio, verdict.ratio)]
         if target.against is None:  # it is a size, compared with nothing
             others = [""] * 3
@@ -130,7 +131,11 @@ def _matrix(
     measured: Sequence[Timing | Peak], operator: str, value: str, unit: Callable[[float], str]
 ) -> str:
     """A row for each batch, a column for each peer; a dash for what was not measured."""
-    chosen = [one for one in measured if one.operator == operator and one.peer not in TWINS]
+    chosen = [
+        one
+        for one in measured
+        if one.operator == operator and one.peer not in TWINS and one.mode == "eager"
+    ]
     if not chosen:
         return "" if value == "growth" else NOT_MEASURED
     peers = list(dict.fromkeys(one.peer for one in chosen))

@@ -84,7 +84,7 @@ def _operator(operator: Operator, results: Results) -> str:
             rows.append(
                 (
                     str(case) if t is timed[0] else "",
-                    t.peer + (", graph" if t.mode == "graph" else ""),
+                    t.peer + (f", {t.mode}" if t.mode != "eager" else ""),
                     seconds(t.median),
                     "" if ours is None else ratio(t.median / ours),
                     "" if peak is None else mebibytes(peak),
@@ -129,7 +129,7 @@ def _target(verdict: Verdict) -> list[str]:
         )
     ]
     case = f"{target.case}{TITLES[target.operator]}"
-    mode = target.mode if target.device == "cuda" else ""
+    mode = target.mode if target.device == "cuda" or target.mode != "eager" else ""
     return [case, mode, value[0], "" if alone else verdict.against, *value[1:], verdict.word]
 
 

@@ -38,6 +38,34 @@ _of_mm = partial(_gpu, "time", operator=peers.FORWARD, mode="graph", against_mod
 _of_square = partial(_of_mm, operator="pairwise_squared_distance", ours=peers.OURS.name)
 
 
+def _with_kernels(
+    name: str, case: Case, at_most: float, aim: float, against: Peer | Case = peers.MM, **more: Any
+) -> Target:
+    """A target with the kernels of one instruction set; the peer is measured beside them."""
+    return Target("time", case, against, at_most, aim, mode=name, against_mode=name, **more)
+
+
+# Medians with the kernels of an instruction set; a machine may lack it.
+_BAND = {"operator": margin.OPERATOR}
+_SMALL = {"against": peers.METRIC_LEARNING}
+_FULL = {"against": Case(8192, 4)}
+_KERNELS = (
+    _with_kernels("avx512", Case(1800, 40), 1.0, 0.7),
+    _with_kernels("avx512", Case(8192, 4), 0.22, 0.16),
+    _with_kernels("avx512", Case(1800, 40), 2.0, 1.5, **_BAND),
+    _with_kernels("avx512", Case(8192, 4), 0.6, 0.4, **_BAND),
+    _with_kernels("avx512", Case(64, 8), 1 / 15, 1 / 25, **_SMALL),
+    _with_kernels("avx512", Case(8192, 4, dtype="bfloat16"), 1.0, 0.5, **_FULL),
+    _with_kernels("avx512", Case(8192, 4, dtype="float16"), 1.0, 0.5, **_FULL),
+    _with_kernels("avx2", Case(1800, 40), 1.5, 1.0),
+    _with_kernels("avx2", Case(8192, 4), 0.3, 0.2),
+    _with_kernels("avx2", Case(1800, 40), 2.5, 1.8, **_BAND),
+    _with_kernels("avx2", Case(8192, 4), 0.8, 0.5, **_BAND),
+    _with_kernels("avx2", Case(64, 8), 1 / 15, 1 / 25, **_SMALL),
+    _with_kernels("avx2", Case(8192, 4, dtype="bfloat16"), 1.05, 0.7, **_FULL),
+    _with_kernels("avx2", Case(8192, 4, dtype="float16"), 1.05, 0.7, **_FULL),
+)
+
 TARGETS = (
     Target("time", Case(1800, 40), peers.MM, 2.5, 1.0),
     Target("time", Case(8192, 4), peers.MM, 1.0, 0.4),
@@ -66,6 +94,7 @@ TARGETS = (
         operator=processes.OPERATOR,
         ours=processes.SHARED.name,
     ),
+    *_KERNELS,
     _gpu("time", cases.PAPER, None, 60e-6, 40e-6, mode="graph"),
     _gpu("time", cases.PAPER, None, 200e-6, 120e-6),
     _gpu("time", cases.PAPER, peers.METRIC_LEARNING, 1 / 1000, mode="graph"),
