@@ -54,7 +54,7 @@ def make_report(
         )
     date = f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %z}"
     title = f"{Path(a['folder']).name} and {Path(b['folder']).name} on {a['protocol']}"
-    return render(title, date, comparison.verdict, warnings, sections)
+    return render(title, date, [comparison.verdict], warnings, sections)
 
 
 def _told(about: Mapping[str, Any]) -> str:

@@ -18,10 +18,6 @@ from typing import Any
 import facenet_emulated
 import torch
 
-facenet_emulated.pytest_load_initial_conftests()
-
-from facenet_ext.functional import mined_triplet_loss  # noqa: E402
-
 
 def kernel_name(signature: str) -> str:
     """``void facenet::(anonymous namespace)::rank<float>(...)`` is "rank"."""
@@ -30,6 +26,8 @@ def kernel_name(signature: str) -> str:
 
 
 def asked(rows: int, per_class: int, dim: int, dtype: torch.dtype) -> dict[str, Any]:
+    from facenet_ext.functional import mined_triplet_loss
+
     x = torch.zeros(rows, dim, dtype=dtype, requires_grad=True)
     y = torch.arange(rows) // per_class
     with tempfile.NamedTemporaryFile("r") as log:
@@ -48,6 +46,7 @@ def asked(rows: int, per_class: int, dim: int, dtype: torch.dtype) -> dict[str, 
 
 
 def main() -> None:
+    facenet_emulated.pytest_load_initial_conftests()  # before facenet_ext is imported
     os.environ["FACENET_EMULATED_DRY_RUN"] = "1"
     for case in sys.argv[1:]:
         rows, per_class, dim, dtype = case.split("-")
