@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch.distributed as dist
 from processes import run
 
 from facenet_ext import cli
 from facenet_ext.common import processes
+from facenet_ext.embedding.folders import PAIRS
 from facenet_ext.mining import storage
 from facenet_ext.recognition import ModelName, StoredEmbeddings, write_embeddings
 
@@ -57,6 +59,8 @@ def files(folder: Path, *left_out: str) -> dict[str, Any]:
             if file.suffix == ".json":
                 found[str(file.relative_to(folder))] = json.loads(file.read_text())
                 found[str(file.relative_to(folder))].pop("seconds", None)
+            elif file.name == PAIRS:  # which also tells when and by which command
+                found[str(file.relative_to(folder))] = pq.read_table(file).to_pydict()
     return found
 
 
