@@ -11,9 +11,8 @@ namespace {
 // A header of one cache line precedes a block. It keeps the data aligned, and says which size class
 // the block goes back to.
 constexpr int64_t kHeader = 64;
-constexpr int kClasses = 17;  // 64 bytes, 128 bytes, ..., 4 MiB
-constexpr size_t kBlocksPerClass = 16;
-constexpr int64_t kMostKept = int64_t(16) << 20;  // bytes over all classes
+constexpr int kClasses = 11;            // 64 bytes, 128 bytes, ..., 64 KiB
+constexpr size_t kBlocksPerClass = 16;  // 16 * 128 KiB over all classes
 constexpr int kUncached = -1;
 
 int size_class(int64_t bytes) {
@@ -27,7 +26,6 @@ int size_class(int64_t bytes) {
 
 struct BlockCache {
   std::array<std::vector<void*>, kClasses> blocks;
-  int64_t kept = 0;  // bytes in them
   ~BlockCache() {
     for (auto& list : blocks) {
       for (void* block : list) std::free(block);
@@ -48,7 +46,6 @@ void* allocate_block(int64_t bytes) {
   if (index != kUncached && !cache().blocks[index].empty()) {
     block = cache().blocks[index].back();
     cache().blocks[index].pop_back();
-    cache().kept -= int64_t(64) << index;
   } else {
     const int64_t size = index == kUncached ? bytes : int64_t(64) << index;
     if (posix_memalign(&block, kHeader, size_t(kHeader + size)) != 0) throw std::bad_alloc();
@@ -61,11 +58,8 @@ void free_block(void* data) {
   if (data == nullptr) return;
   void* block = static_cast<char*>(data) - kHeader;
   const int index = *static_cast<int*>(block);
-  const int64_t size = index == kUncached ? 0 : int64_t(64) << index;
-  if (index != kUncached && cache().blocks[index].size() < kBlocksPerClass &&
-      cache().kept + size <= kMostKept) {
+  if (index != kUncached && cache().blocks[index].size() < kBlocksPerClass) {
     cache().blocks[index].push_back(block);
-    cache().kept += size;
   } else {
     std::free(block);
   }
