@@ -45,8 +45,11 @@ def _times(
     command += ["-q", "-rN", "--disable-warnings", "-p", "no:cacheprovider"]
     command += ["--bench-lines", f"--bench-threads={threads}"]
     command += ["--bench-quick"] if quick else []
-    kernels = {} if instruction_set is None else {instruction_sets.VARIABLE: instruction_set}
-    if subprocess.run(command, cwd=ROOT, env=os.environ | kernels, check=False).returncode:
+    environment = dict(os.environ)
+    if instruction_set is not None:
+        command += [f"--bench-mode={instruction_set}"]
+        environment[instruction_sets.VARIABLE] = instruction_set
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
         sys.exit("the benchmarks failed: see above")
     entries = json.loads(report.read_text())["benchmarks"]
     return [Timing.from_pytest_benchmark(entry) for entry in entries]

@@ -1,6 +1,5 @@
 """Times calls, and prints a line for each."""
 
-import os
 import time
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("facenet_ext benchmarks")
     group.addoption("--bench-threads", type=int, default=2, help="torch's threads [2]")
     group.addoption("--bench-quick", action="store_true", help=f"only up to N = {QUICK_N}")
+    group.addoption("--bench-mode", default="eager", help="what the times are recorded as [eager]")
     group.addoption("--bench-lines", action="store_true", help="a line for each benchmark")
 
 
@@ -56,7 +56,7 @@ def measure(threads: None, benchmark, pytestconfig: pytest.Config, record_proper
             n=case.n,
             per_class=case.per_class,
             dtype=case.dtype,
-            mode=os.environ.get("FACENET_EXT_ISA", "eager"),
+            mode=pytestconfig.getoption("--bench-mode"),
         )
         step = peer.step(*case.batch())
         budget = BUDGET / 4 if pytestconfig.getoption("--bench-quick") else BUDGET

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -338,22 +337,6 @@ inline Index<T> add_one(Index<T> count, Lanes<T> lanes) {
 #endif
 }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
-// For each choice of 8 lanes: their numbers, the chosen ones first.
-struct ChosenFirst {
-  uint8_t lanes[256][8];
-  constexpr ChosenFirst() : lanes() {
-    for (int chosen = 0; chosen < 256; ++chosen) {
-      int size = 0;
-      for (int l = 0; l < 8; ++l) {
-        if (chosen >> l & 1) lanes[chosen][size++] = uint8_t(l);
-      }
-    }
-  }
-};
-inline constexpr ChosenFirst kChosenFirst;
-#endif
-
 // Stores the chosen lanes one after the other, with up to W entries of scratch behind them;
 // returns how many.
 template <class T, class Entry>
@@ -367,15 +350,6 @@ inline int store_lanes(Entry* to, Index<T> values, uint32_t lanes) {
   }
   return __builtin_popcount(lanes);
 #else
-#if defined(__AVX2__)
-  if constexpr (sizeof(T) == 4) {
-    const __m256i order = _mm256_cvtepu8_epi32(
-        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kChosenFirst.lanes[lanes])));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                        _mm256_permutevar8x32_epi32((__m256i)values, order));
-    return __builtin_popcount(lanes);
-  }
-#endif
   int count = 0;
   for (int l = 0; l < W<T>; ++l) {
     to[count] = Entry(values[l]);

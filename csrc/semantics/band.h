@@ -68,7 +68,7 @@ inline T reach_of(T t, T margin) {
   if (reaches(low)) {
     for (Bits step = 1; low >= 0 && reaches(low); step *= 2) {
       high = low;
-      low = low > step ? low - step : low - 1;
+      low = low > step ? low - step : -1;  // nothing is below 0
     }
   } else {
     for (Bits step = 1; high < last && !reaches(high); step *= 2) {

@@ -8,6 +8,8 @@
 // Lanes are anchors. A tile is [candidate][anchor], has two full panels, and no pair of one class.
 #pragma once
 
+#include <limits>
+
 #include "cpu/pair_stream.h"
 #include "cpu/simd.h"
 #include "cpu/vector_math.h"

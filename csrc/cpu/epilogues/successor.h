@@ -13,6 +13,8 @@
 // distance is another are settled one by one, and the tile is searched for their candidates.
 #pragma once
 
+#include <limits>
+
 #include "cpu/epilogues/extremum.h"
 #include "cpu/epilogues/threshold_search.h"
 #include "cpu/pair_stream.h"
