@@ -88,11 +88,11 @@ def _work(end: Connection, rank: int, processes: int, folder: str, build: Any, s
 
 
 def own_loss() -> Function:
-    """Ours of a batch that processes share."""
+    """Ours of a batch that processes share, with as many rows each, as the peers need them."""
     from facenet_ext import TripletSemiHardLoss
     from facenet_ext.distributed import DistributedLoss
 
-    return DistributedLoss(TripletSemiHardLoss(margin=MARGIN))
+    return DistributedLoss(TripletSemiHardLoss(margin=MARGIN), equal_rows=True)
 
 
 def _metric_learning(efficient: bool) -> Function:

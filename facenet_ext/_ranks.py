@@ -104,7 +104,13 @@ class Ranks:
             return tensor
         tensor = tensor.contiguous()
         mine = tensor.new_empty((counts[self.rank], *tensor.shape[1:]))
-        if len(set(counts)) == 1:
+        if tensor.is_cpu:  # gloo's reduce-scatter is an all-reduce, which sends twice as much
+            parts = tensor.new_empty((self.size * len(mine), *tensor.shape[1:]))
+            torch.distributed.all_to_all_single(
+                parts, tensor, [len(mine)] * self.size, list(counts), group=self.group
+            )
+            torch.sum(parts.view(self.size, *mine.shape), 0, out=mine)
+        elif len(set(counts)) == 1:
             _collective("reduce_scatter_single", "reduce_scatter_tensor")(
                 mine.view(-1), tensor.view(-1), group=self.group
             )

@@ -10,19 +10,21 @@ from processes import RankError, run
 from facenet_ext._ranks import Ranks
 
 
-def exchange() -> tuple[list[int], int, list[int]]:
+def exchange() -> tuple[list[int], int, list[int], list[int]]:
     ranks = Ranks.of()
     mine = torch.arange(2) + 10 * ranks.rank
     gathered = ranks.all_gather(mine)
     total = ranks.all_reduce(torch.tensor(ranks.rank + 1))
     share = ranks.reduce_scatter(torch.arange(6) * (ranks.rank + 1), [2, 2, 2])
-    return gathered.flatten().tolist(), int(total), share.tolist()
+    unequal = ranks.reduce_scatter(torch.arange(6) * (ranks.rank + 1), [3, 0, 3])
+    return gathered.flatten().tolist(), int(total), share.tolist(), unequal.tolist()
 
 
 def test_tensors_and_sums() -> None:
     for rank, result in enumerate(run(3, exchange)):
         share = [6 * 2 * rank, 6 * (2 * rank + 1)]
-        assert result == ([0, 1, 10, 11, 20, 21], 6, share)
+        unequal = [[0, 6, 12], [], [18, 24, 30]][rank]
+        assert result == ([0, 1, 10, 11, 20, 21], 6, share, unequal)
 
 
 def test_one_process_is_a_group_of_one() -> None:
