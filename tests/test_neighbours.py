@@ -33,6 +33,8 @@ def grid(seed: int, rows: int, dim: int = 8, dtype: torch.dtype = torch.float32)
         (1, 1, 1),
         (65, 200, 129),
         (3, 300, 2),
+        (5, 3000, 40),
+        (2, 2000, 700),
     ],
 )
 def test_nearest_are_the_first_of_all_sorted(
@@ -63,6 +65,23 @@ def test_rows_that_are_all_equal_are_taken_in_order() -> None:
     expected = [[j for j in range(21) if j != i][:20] for i in range(200)]
     assert found.indices.tolist() == expected
     assert not found.distances.any()
+
+
+@pytest.mark.parametrize("order", ["falling", "rising", "to and fro", "infinite first"])
+@pytest.mark.parametrize("k", [1, 33, 500])
+def test_candidates_that_come_in_an_order(order: str, k: int) -> None:
+    y = torch.arange(2001.0).unsqueeze(1)
+    if order == "falling":
+        y = y.flip(0)
+    elif order == "to and fro":
+        y[::2] = y[::2].flip(0)
+    elif order == "infinite first":
+        y[:1000] = math.inf
+    x = torch.zeros(3, 1)
+    found = nearest(x, k, ref_emb=y)
+    expected, rows = reference.nearest(x, k, y)
+    assert torch.equal(found.indices, rows)
+    assert torch.equal(found.distances.double(), expected)
 
 
 def test_infinite_distances_are_neighbours_too_but_nan_is_none() -> None:

@@ -186,12 +186,22 @@ struct Histogram {
   int64_t* counts;          // [sets, 2, bins.columns()] 0 before
 };
 
-// nearest: the k closest candidates of each anchor, see semantics/nearest.h.
+// nearest: lists of candidates that hold the k closest ones of each anchor, in any order.
 template <class T>
 struct Nearest {
+  struct Candidate {
+    T distance;
+    int32_t position;
+    bool operator<(const Candidate& other) const {  // closer() of two that are taken, not NaN
+      return (distance < other.distance) |
+             ((distance == other.distance) & (position < other.position));
+    }
+  };
   int64_t k;
-  T* distance;     // [M, k] infinity before
-  int32_t* index;  // [M, k] candidate position, -1 before
+  int64_t capacity;      // of a list; more than k, if there are more candidates than k
+  Candidate* candidate;  // [M, capacity]
+  int32_t* count;        // [M] 0 before
+  T* bound;              // [M] no candidate beyond it is among the k closest; infinity before
 };
 
 // within: pairs that are no farther apart than the radius, up to the capacity.

@@ -6,10 +6,14 @@
 #include <limits>
 
 #include "common/neighbours.h"
+#include "cpu/parallel.h"
 #include "cpu/unlabelled_batch.h"
 
 namespace facenet::cpu {
 namespace {
+
+constexpr int64_t kAnchorGrain = 64;
+constexpr int64_t kFewest = 8;  // candidates that join a list before it is cut
 
 // -> distances [M, k], indices [M, k]
 Neighbours nearest(const NearestArguments& arguments) {
@@ -17,16 +21,36 @@ Neighbours nearest(const NearestArguments& arguments) {
   const int64_t k = arguments.k;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> Neighbours {
     using T = decltype(zero);
-    const int64_t anchors = emb.size(0), entries = anchors * k;
+    using Candidate = typename Nearest<T>::Candidate;
+    const int64_t anchors = emb.size(0);
     Tensor distances = torch::stable::new_empty(emb, {anchors, k}, kValueType<T>);
     Tensor indices = torch::stable::new_empty(emb, {anchors, k}, ScalarType::Long);
-    auto* distance_data = static_cast<T*>(distances.data_ptr());
-    std::fill_n(distance_data, entries, std::numeric_limits<T>::infinity());
-    Buffer<int32_t> positions(entries);
-    std::fill_n(positions.data(), entries, -1);
     const UnlabelledBatch<T> batch(arguments.rows);
-    kernels<T>().nearest(batch.pairs(), {k, distance_data, positions.data()});
-    std::copy(positions.begin(), positions.end(), static_cast<int64_t*>(indices.data_ptr()));
+    const int64_t all = batch.pairs().candidates.rows;
+    const int64_t capacity = std::max(k, std::min(k + std::max(k, kFewest), all));
+    Buffer<Candidate> candidates(anchors * capacity);
+    Buffer<int32_t> counts(anchors);
+    Buffer<T> bounds(anchors);
+    std::fill(counts.begin(), counts.end(), 0);
+    std::fill(bounds.begin(), bounds.end(), std::numeric_limits<T>::infinity());
+    kernels<T>().nearest(batch.pairs(),
+                         {k, capacity, candidates.data(), counts.data(), bounds.data()});
+    auto* distance = static_cast<T*>(distances.data_ptr());
+    auto* index = static_cast<int64_t*>(indices.data_ptr());
+    const double work = 100.0 * double(anchors * k);
+    parallel_rows(anchors, kAnchorGrain, work, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        Candidate* list = candidates.data() + i * capacity;
+        const int64_t found = std::min<int64_t>(counts[i], k);
+        std::nth_element(list, list + found, list + counts[i]);
+        std::sort(list, list + found);
+        for (int64_t e = 0; e < k; ++e) {
+          const bool taken = e < found;
+          distance[i * k + e] = taken ? list[e].distance : std::numeric_limits<T>::infinity();
+          index[i * k + e] = taken ? list[e].position : -1;
+        }
+      }
+    });
     return {distances, indices};
   });
 }
