@@ -43,7 +43,9 @@ class Team:
         folder = tempfile.TemporaryDirectory()
         self.ends: list[Connection] = []
         workers: list[Any] = []
-        for rank, rows in enumerate(torch.arange(len(embeddings)).chunk(processes)):
+        # Whole classes, as MPerClassSampler gives them out, in the order of the batch.
+        for rank, part in enumerate(labels.argsort(stable=True).chunk(processes)):
+            rows = part.sort().values
             end, other = context.Pipe()
             share = embeddings[rows].numpy(), labels[rows].numpy()
             worker = context.Process(
