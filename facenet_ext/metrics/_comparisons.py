@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facenet_ext.metrics._sorted import CHUNK, SortedFloats, ascending
+
 __all__ = ["Comparisons", "allowed", "check_both_kinds", "check_pairs", "check_share"]
 
 
@@ -19,16 +21,17 @@ __all__ = ["Comparisons", "allowed", "check_both_kinds", "check_pairs", "check_s
 class Comparisons:
     """The distances of the pairs of either kind, each sorted.
 
-    Two sorted arrays count what any threshold accepts, exactly, by binary search. They take no more
-    memory than the distances, where sorting pairs with their kind takes three times that.
+    Two sorted arrays count what any threshold accepts, exactly, by binary search. Millions of
+    distances take half of their own memory, where sorting pairs with their kind takes three times
+    that.
 
     Attributes:
         same: ``[S]`` ascending, distances of the pairs of one identity.
         different: ``[D]`` ascending, those of two identities.
     """
 
-    same: NDArray[Any]
-    different: NDArray[Any]
+    same: NDArray[Any] | SortedFloats
+    different: NDArray[Any] | SortedFloats
 
     @classmethod
     def of(
@@ -49,10 +52,7 @@ class Comparisons:
         """
         distances, same = check_pairs(distances, same, finite=finite, name=name)
         values, kind = distances.numpy(), same.numpy()
-        parts = values[kind], values[~kind]  # copies
-        for part in parts:
-            part.sort()
-        return cls(*parts)
+        return cls(ascending(values, kind, True), ascending(values, kind, False))
 
     def accepted(self, thresholds: Any) -> tuple[Any, Any]:
         """Count the same and the different pairs with a distance up to each threshold."""
@@ -127,8 +127,9 @@ def check_pairs(
             f"{name} and same must be 1-D and of one length, "
             f"got shapes {tuple(distances.shape)} and {tuple(same.shape)}"
         )
-    wrong = ~torch.isfinite(distances) if finite else torch.isnan(distances)
-    bad = int(wrong.count_nonzero())
+    bad = 0
+    for some in torch.split(distances.detach(), CHUNK):
+        bad += int((~torch.isfinite(some) if finite else torch.isnan(some)).count_nonzero())
     if bad:
         what = "be finite, got {} NaN or infinite" if finite else "be no NaN, got {} of them"
         raise ValueError(f"{name} must {what.format(bad)}")

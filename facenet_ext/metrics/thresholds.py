@@ -240,7 +240,7 @@ def some_thresholds(pairs: Comparisons, count: int | None) -> NDArray[Any]:
     for part, descending in ((pairs.same, True), (pairs.different, False)):
         total = len(part)
         if count is None or total <= count // 2:
-            parts.append(part)
+            parts.append(part[:])
             continue
         even = np.linspace(0, total - 1, max(1, count // 4))
         ranks = np.geomspace(1, total, max(1, count // 4)) - 1
