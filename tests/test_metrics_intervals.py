@@ -137,7 +137,7 @@ def figures_and_intervals(summary: Summary) -> str:
 def test_pairs_are_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = pairs_of_people()
     whole = summarize(**pairs, log_likelihood_ratios=True)
-    monkeypatch.setattr("facenet_ext.metrics._clusters._CHUNK", 1000)
+    monkeypatch.setattr("facenet_ext.metrics.sources.CHUNK", 1000)
     chunked = summarize(**pairs, log_likelihood_ratios=True)
     for key, figure in whole.figures.items():
         interval = tuple(chunked.figures[key].interval)

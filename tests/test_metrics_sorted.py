@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facenet_ext.metrics import _sorted, summarize
-from facenet_ext.metrics._sorted import SortedFloats, ascending
+from facenet_ext.metrics import _comparisons, _sorted, summarize
+from facenet_ext.metrics._comparisons import Comparisons
+from facenet_ext.metrics._sorted import SortedFloats
 
 FLOATS = st.floats(width=32, allow_nan=False)
 NEAR = st.integers(0, 40).map(lambda step: 2 - 1e-4 * step)  # many in one bucket, many equal
@@ -50,7 +51,7 @@ def test_they_are_found_where_numpy_finds_them(numbers: list[float], wanted: lis
 def test_figures_are_the_same_to_the_last_digit(
     tied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sorted, "CHUNK", 1000)
+    monkeypatch.setattr(_comparisons, "CHUNK", 1000)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(120) // 3
     first, second = torch.triu_indices(120, 120, offset=1)
@@ -59,9 +60,8 @@ def test_figures_are_the_same_to_the_last_digit(
     distances = (4 * distances).round() / 4 if tied else distances
     found = []
     for wide in (distances, distances.double()):  # numbers of 64 bits are an array
-        for kind in (False, True):
-            part = ascending(wide.numpy(), same.numpy(), kind)
-            assert isinstance(part, SortedFloats) == (wide.dtype == torch.float32)
+        part = Comparisons.of(wide, same).same
+        assert isinstance(part, SortedFloats) == (wide.dtype == torch.float32)
         summary = summarize(wide, same, first, second, labels=labels, threshold=1.0)
         found.append({key: (one.value, one.interval) for key, one in summary.figures.items()})
     assert str(found[0]) == str(found[1])  # NaN is NaN

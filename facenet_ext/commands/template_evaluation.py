@@ -159,7 +159,7 @@ def _verify(
     """Score trials; return what comes of them, and what became of those without an embedding."""
     with Counting("scoring trials", console) as progress:
         scored = score(templates, protocol, len(protocol), progress)
-    if not 0 < int(scored.same.sum()) < len(scored.same):
+    if 0 in scored.counts:
         raise InputError(f"{protocol.file.path}: no trials of both kinds can be scored")
     labels = protocol.identities(embedded.images.people)
     pairs = pairs_of_trials(protocol, scored, labels)

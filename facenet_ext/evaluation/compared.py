@@ -14,16 +14,10 @@ from torch import Tensor
 
 from facenet_ext.common.files import without_nan
 from facenet_ext.common.text import counted
-from facenet_ext.metrics import (
-    DetCurve,
-    Figure,
-    Summary,
-    det_curve,
-    eer,
-    error_rates,
-    interval_of,
-    summarize,
-)
+from facenet_ext.metrics import DetCurve, Figure, Summary, interval_of
+from facenet_ext.metrics.sources import PairSource
+from facenet_ext.metrics.summary import summarize_source
+from facenet_ext.metrics.thresholds import curve_of, rates_at, some_thresholds
 
 if TYPE_CHECKING:
     from facenet_ext.evaluation.trial_scores import TrialScores
@@ -60,20 +54,14 @@ class Compared:
     """Pairs of images, of videos or of templates, with their distances.
 
     Attributes:
-        distances: [N] floating point; smaller means more alike.
-        same: [N] bool, whether a pair is of one identity.
+        pairs: of two kinds; their items are numbered.
         threshold: of the distance, at which the pairs are judged; not finite where there is none.
-        first: [N] integers, one item of each pair.
-        second: [N] integers, the other item.
         labels: [items] int64, the identity of each item; None where that is not known: then there
             are no intervals.
     """
 
-    distances: Tensor
-    same: Tensor
+    pairs: PairSource
     threshold: float
-    first: Tensor
-    second: Tensor
     labels: Tensor | None
 
     @classmethod
@@ -84,22 +72,16 @@ class Compared:
             scored: trials of both kinds.
             labels: [K], the identity of each template.
         """
-        numbers = (scored.distances, scored.same, scored.first, scored.second)
-        distances, same, first, second = map(torch.from_numpy, numbers)
-        threshold = eer(distances, same).threshold
         known = torch.from_numpy(labels) if len(np.unique(labels)) > 1 else None
-        return cls(distances, same, threshold, first, second, known)
+        return cls(scored, scored.sorted().crossing()[0], known)
 
     @functools.cached_property
     def summary(self) -> Summary:
         """The figures of the field, with intervals over people where it is known who they are."""
-        known = self.labels is not None
-        return summarize(
-            self.distances,
-            self.same,
-            self.first if known else None,
-            self.second if known else None,
-            labels=self.labels,
+        return summarize_source(
+            self.pairs,
+            self.labels,
+            known=self.labels is not None,
             fmr=RATES,
             threshold=self.threshold if math.isfinite(self.threshold) else None,
         )
@@ -107,30 +89,21 @@ class Compared:
     @functools.cached_property
     def curve(self) -> DetCurve:
         """The DET curve, at most about 512 points, close together where a rate is small."""
-        return det_curve(self.distances, self.same, points=512)
+        return curve_of(self.pairs.sorted(), points=512)
 
     @functools.cached_property
     def thresholds(self) -> Thresholds:
         """Thresholds to choose from, with that of the pairs among them."""
         drawn = self.summary.replicates
         if drawn is None:
-            curve = det_curve(self.distances, self.same, points=_POINTS)
-            values, fmr, fnmr = (
-                one[1:].numpy() for one in (curve.thresholds, curve.fmr, curve.fnmr)
-            )
-            if math.isfinite(self.threshold) and self.threshold not in values:
-                own = error_rates(self.distances, self.same, self.threshold)
-                at = int(np.searchsorted(values, self.threshold))
-                values, fmr, fnmr = (
-                    np.insert(column, at, value)
-                    for column, value in (
-                        (values, self.threshold),
-                        (fmr, own.fmr),
-                        (fnmr, own.fnmr),
-                    )
-                )
+            pairs = self.pairs.sorted()
+            values = some_thresholds(pairs, _POINTS)
+            if math.isfinite(self.threshold):
+                values = np.union1d(values, self.threshold)
+            each = [rates_at(pairs, float(value)) for value in values]
+            fmr, fnmr = (np.array([getattr(one, of) for one in each]) for of in ("fmr", "fnmr"))
             none = np.full((len(values), 2), math.nan)
-            return Thresholds(values, fmr, fnmr, none, none)
+            return Thresholds(values.astype(np.float64), fmr, fnmr, none, none)
         inside = slice(1, -1)  # the first accepts nothing, the last all
         rates, intervals = [], []
         for rows, independent in zip(

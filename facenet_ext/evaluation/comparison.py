@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -15,8 +14,10 @@ from torch import Tensor
 from facenet_ext.common.errors import InputError, refusing
 from facenet_ext.common.files import without_nan
 from facenet_ext.evaluation.scored_pairs import ScoredPairs
-from facenet_ext.metrics import Difference, Interval, Replicates, Summary, summarize
-from facenet_ext.metrics.paired import PairedReplicates, resample_paired
+from facenet_ext.metrics import Difference, Interval, Replicates, Summary
+from facenet_ext.metrics.paired import PairedReplicates, resample_sources
+from facenet_ext.metrics.sources import PairSource, TensorPairs
+from facenet_ext.metrics.summary import summarize_source
 
 __all__ = ["ComparedFigure", "Comparison", "compare"]
 
@@ -198,7 +199,7 @@ def compare(
     drawing = _Drawing(replicates, seed)
     with refusing("the pairs: "):
         of_a, of_b = (_summarize(one, rates, drawing) for one in (a, b))
-        drawn = _draw(a, b.distances, a.distances, drawing)
+        drawn = _draw((b, b.pairs), (a, a.pairs), drawing)
         accuracy = _compare_accuracy(a, b, drawing)
     figures = {} if accuracy is None else {"accuracy": accuracy}
     for key, (name, rows) in _rows(rates).items():
@@ -228,9 +229,10 @@ def check_same(a: ScoredPairs, b: ScoredPairs) -> None:
             f"{runs[0]} was evaluated by {protocols[0]}, {runs[1]} by {protocols[1]}; {how}"
         )
     if a.fingerprint != b.fingerprint:
+        counts = [sum(len(block.same) for block in one.pairs.blocks()) for one in (a, b)]
         raise InputError(
             f"{runs[0]} and {runs[1]}: were evaluated by {protocols[0]}, but on other images or "
-            f"pairs ({len(a.same):,} and {len(b.same):,}); {how}"
+            f"pairs ({counts[0]:,} and {counts[1]:,}); {how}"
         )
 
 
@@ -259,21 +261,27 @@ def _rows(rates: list[float]) -> dict[str, tuple[str, _Rows]]:
 
 
 def _summarize(pairs: ScoredPairs, rates: list[float], drawing: _Drawing) -> Summary:
-    ends = pairs.ends or ()
-    return summarize(
-        pairs.distances, pairs.same, *ends, labels=pairs.labels, fmr=rates, **drawing._asdict()
+    return summarize_source(
+        pairs.pairs,
+        pairs.labels,
+        known=pairs.known,
+        fmr=rates,
+        threshold=None,
+        **drawing._asdict(),
     )
 
 
 def _draw(
-    pairs: ScoredPairs, one: Tensor, other: Tensor, drawing: _Drawing, at: tuple[float, ...] = ()
+    one: tuple[ScoredPairs, PairSource],
+    other: tuple[ScoredPairs, PairSource],
+    drawing: _Drawing,
+    at: tuple[float, ...] = (),
 ) -> PairedReplicates | None:
     """Draw the identities of pairs; None where they are not known."""
-    if pairs.ends is None:
+    if not (one[0].known and other[0].known):
         return None
-    return resample_paired(
-        (one, other), pairs.same, *pairs.ends, labels=pairs.labels, at=at, **drawing._asdict()
-    )
+    first, second = ((source, pairs.labels) for pairs, source in (one, other))
+    return resample_sources(first, second, at=at, **drawing._asdict())
 
 
 def _difference(drawn: PairedReplicates | None, rows: _Rows, a: float, b: float) -> Difference:
@@ -291,24 +299,27 @@ def _compare_accuracy(a: ScoredPairs, b: ScoredPairs, drawing: _Drawing) -> Comp
     if a.accepted is None or a.accuracy is None or b.accepted is None or b.accuracy is None:
         return None
     judged = a.accepted >= 0  # the same pairs of both
-    own = dataclasses.replace(
-        a,
-        same=a.same[judged],
-        first=None if a.first is None else a.first[judged],
-        second=None if a.second is None else a.second[judged],
-    )
-    share = 0.5 if a.balanced else own.same.double().mean().item()
+    of_a, of_b = (_judged(one, judged) for one in (a, b))
+    share = 0.5 if a.balanced else of_a.same.double().mean().item()
 
     def accuracy(drawn: Replicates) -> NDArray[np.float64]:
         fmr, fnmr = drawn.at_threshold(0.5)
         rows: NDArray[np.float64] = 1 - share * fnmr - (1 - share) * fmr
         return rows
 
-    of_b, of_a = (1 - accepted[judged].float() for accepted in (b.accepted, a.accepted))
-    drawn = _draw(own, of_b, of_a, drawing, at=(0.5,))
+    drawn = _draw((b, of_b), (a, of_a), drawing, at=(0.5,))
     name = "balanced accuracy" if a.balanced else "accuracy"
     difference = _difference(drawn, accuracy, a.accuracy, b.accuracy)
     return ComparedFigure("accuracy", name, a.accuracy, b.accuracy, difference)
+
+
+def _judged(one: ScoredPairs, judged: Tensor) -> TensorPairs:
+    """Return the pairs that accuracy judges, at distance 0 where it accepts them, else at 1."""
+    pairs, accepted = one.pairs, one.accepted
+    assert accepted is not None
+    assert isinstance(pairs, TensorPairs)  # as all pairs that have an accuracy
+    ends = (None if end is None else end[judged] for end in (pairs.first, pairs.second))
+    return TensorPairs(1 - accepted[judged].float(), pairs.same[judged], *ends)
 
 
 def _decisive(figures: dict[str, ComparedFigure], fmr: float | None) -> ComparedFigure:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facenet_ext.common.figures import ACCENT_COLOUR, DIFFERENT_COLOUR, SAME_COLOUR, new_figure
 from facenet_ext.evaluation.compared import Compared
 from facenet_ext.evaluation.search_summary import SearchSummary
+from facenet_ext.metrics.thresholds import rates_at
 
 __all__ = [
     "det_points",
@@ -93,11 +94,11 @@ def draw_det(compared: Compared) -> Figure:
     _draw_band(axes, compared, lambda fmr, fnmr: _on_axes(compared, fmr, fnmr))
     points = det_points(compared, curve.fmr.numpy(), curve.fnmr.numpy())
     axes.plot(*points.T, color=SAME_COLOUR, drawstyle="steps-post")
+    pairs = compared.pairs.sorted()
     for key, marker in (("eer", "o"), ("min_dcf", "s")):
         found = summary.figures[key]
         if math.isfinite(found.threshold):
-            accepted = compared.distances <= found.threshold
-            missed = (~accepted[compared.same]).double().mean().item()
+            missed = rates_at(pairs, found.threshold).fnmr
             (place,) = det_points(compared, np.array([found.fmr]), np.array([missed]))
             label = f"{'EER' if key == 'eer' else 'minDCF'} {found.value:.3f}"
             axes.plot(*place, marker, color=DIFFERENT_COLOUR, label=label)
@@ -151,15 +152,15 @@ def _deviates(rates: Any) -> Rates:
 
 def draw_distances(compared: Compared, title: str = "Distances") -> Figure:
     """Draw how the distances of same and of different pairs are spread, with the threshold."""
-    distances = compared.distances.numpy()
-    bins = np.linspace(0, float(distances.max()) * 1.02, 61)
+    pairs = compared.pairs.sorted()
+    bins = np.linspace(0, float(max(pairs.same[-1], pairs.different[-1])) * 1.02, 61)
     figure, axes = new_figure(*_SIZE)
-    for kind, colour, name in (
-        (compared.same.numpy(), SAME_COLOUR, "same"),
-        (~compared.same.numpy(), DIFFERENT_COLOUR, "different"),
+    for part, colour, name in (
+        (pairs.same, SAME_COLOUR, "same"),
+        (pairs.different, DIFFERENT_COLOUR, "different"),
     ):
-        counts = np.histogram(distances[kind], bins)[0]
-        label = f"{int(kind.sum()):,} {name} pairs"
+        counts = np.diff(part.searchsorted(bins.astype(part.dtype)))
+        label = f"{len(part):,} {name} pairs"
         axes.stairs(counts / counts.sum(), bins, fill=True, color=colour, alpha=0.55, label=label)
     if math.isfinite(compared.threshold):  # -inf accepts nothing: no threshold tells them apart
         label = f"threshold {compared.threshold:.3f}"

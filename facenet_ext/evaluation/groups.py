@@ -17,7 +17,8 @@ from facenet_ext.common.files import without_nan
 from facenet_ext.common.text import comparable, counted, printable
 from facenet_ext.data.groups_file import GroupsFile
 from facenet_ext.evaluation.compared import Compared, percent
-from facenet_ext.metrics import GroupRates, error_rates_by_group
+from facenet_ext.metrics import GroupRates
+from facenet_ext.metrics.groups import rates_of_groups
 
 __all__ = ["GroupedRates", "Grouping", "divide", "rates_by_group"]
 
@@ -214,9 +215,8 @@ def rates_by_group(compared: Compared, grouping: Grouping) -> GroupedRates:
     """
     groups = grouping.groups
     used = torch.zeros(len(groups), dtype=torch.bool)
-    for end in (compared.first, compared.second):
-        for some in torch.split(end, 1 << 18):  # an index takes eight bytes a pair
-            used[some.long()] = True
+    some = compared.pairs.used
+    used[: len(some)] = torch.from_numpy(some)
     items = [int((used & (groups == number)).sum()) for number in range(len(grouping.names))]
     return GroupedRates(
         grouping.column,
@@ -224,13 +224,5 @@ def rates_by_group(compared: Compared, grouping: Grouping) -> GroupedRates:
         items,
         int((used & (groups < 0)).sum()),
         compared.threshold,
-        error_rates_by_group(
-            compared.distances,
-            compared.same,
-            compared.first,
-            compared.second,
-            labels=compared.labels,
-            groups=groups,
-            threshold=compared.threshold,
-        ),
+        rates_of_groups(compared.pairs, compared.labels, groups, compared.threshold),
     )

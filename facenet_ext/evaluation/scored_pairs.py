@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from facenet_ext.embedding.folders import EVALUATION, PAIRS
 from facenet_ext.evaluation.trial_scores import TrialScores
 from facenet_ext.evaluation.trials import Trials
 from facenet_ext.evaluation.verification import Verification
+from facenet_ext.metrics.sources import PairSource, TensorPairs
 
 __all__ = [
     "ABOUT",
@@ -42,7 +43,6 @@ ABOUT = (
 
 _FORMAT = 1
 _KEY = b"facenet_ext"
-_CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +50,10 @@ class ScoredPairs:
     """Pairs, how far apart each is, and whose it is.
 
     Attributes:
-        distances: [N] float32, the squared Euclidean distance of each.
-        same: [N] bool, whether it is of one identity.
+        pairs: with their distances.
         fingerprint: tells these pairs from others, see :func:`fingerprint`.
-        first: [N] integers, the identity of one side, or with ``labels`` its place there; None
-            where that is not known.
-        second: [N] integers, that of the other side.
-        labels: [items] integers, the identity of each item.
+        known: whether it is known whose they are.
+        labels: [items] integers, the identity of each item; None where items are identities.
         accepted: [N] int8, whether accuracy takes the pair for one of one identity: 1 or 0; -1
             where it does not judge the pair. None where there is no accuracy.
         accuracy: the mean over folds.
@@ -64,51 +61,42 @@ class ScoredPairs:
         about: what was evaluated, as :data:`ABOUT` lists it, and the "folder" that it was read of.
     """
 
-    distances: Tensor
-    same: Tensor
+    pairs: PairSource
     fingerprint: str
-    first: Tensor | None = None
-    second: Tensor | None = None
+    known: bool
     labels: Tensor | None = None
     accepted: Tensor | None = None
     accuracy: float | None = None
     balanced: bool = False
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    @property
-    def ends(self) -> tuple[Tensor, Tensor] | None:
-        """The identities of both sides of each pair; None where they are not known."""
-        if self.first is None or self.second is None:
-            return None
-        return self.first, self.second
 
-
-def fingerprint(
-    names: Sequence[str], first: Tensor, second: Tensor, same: Tensor, judged: Tensor | None = None
-) -> str:
+def fingerprint(names: Sequence[str], pairs: PairSource, judged: Tensor | None = None) -> str:
     """Return what tells pairs from all others: the same for the same pairs in the same order.
 
     Args:
         names: of the items.
-        first: [N] integers, one item of each pair.
-        second: [N] integers, the other item.
-        same: [N] bool, whether they are of one identity.
+        pairs: of the items; their distances do not count.
         judged: [N] bool, whether accuracy judges the pair.
 
     Example:
         >>> ends, same = torch.tensor([[0, 1], [1, 2]]), torch.tensor([True, False])
-        >>> one = fingerprint(["a", "b", "c"], *ends, same)
-        >>> one == fingerprint(["a", "b", "c"], *ends.int(), same)
+        >>> one = fingerprint(["a", "b", "c"], TensorPairs(torch.rand(2), same, *ends))
+        >>> one == fingerprint(["a", "b", "c"], TensorPairs(torch.rand(2), same, *ends.int()))
         True
-        >>> one == fingerprint(["a", "b", "d"], *ends, same)
+        >>> one == fingerprint(["a", "b", "d"], TensorPairs(torch.rand(2), same, *ends))
         False
     """
-    digest = hashlib.sha256(json.dumps([comparable(name) for name in names]).encode())
-    for some in _chunks(len(same)):
-        for column in (first, second, same, judged):
-            if column is not None:
-                digest.update(column[some].to(torch.int32).numpy().tobytes())
-    return digest.hexdigest()
+    columns = [hashlib.sha256() for _ in range(3)]
+    for block in pairs.blocks():
+        for digest, column in zip(columns, (block.first, block.second, block.same), strict=True):
+            assert column is not None
+            digest.update(column.astype(np.int32).tobytes())
+    told = [[comparable(name) for name in names], *(digest.hexdigest() for digest in columns)]
+    whole = hashlib.sha256(json.dumps(told).encode())
+    if judged is not None:
+        whole.update(judged.numpy().tobytes())
+    return whole.hexdigest()
 
 
 def pairs_of_verification(verification: Verification, names: Sequence[str]) -> ScoredPairs:
@@ -123,13 +111,11 @@ def pairs_of_verification(verification: Verification, names: Sequence[str]) -> S
     judged = (folds == folds[:, :1]).all(1)
     place = torch.searchsorted(torch.unique(folds), folds[:, 0].contiguous())
     accepted = (verification.distances <= accuracy.thresholds[place]).to(torch.int8)
-    known = pairs.labels is not None
+    source = TensorPairs(verification.distances, pairs.same, pairs.first, pairs.second)
     return ScoredPairs(
-        verification.distances,
-        pairs.same,
-        fingerprint(names, pairs.first, pairs.second, pairs.same, judged),
-        first=pairs.first if known else None,
-        second=pairs.second if known else None,
+        source,
+        fingerprint(names, source, judged),
+        known=pairs.labels is not None,
         labels=pairs.labels,
         accepted=accepted.masked_fill(~judged, -1),
         accuracy=accuracy.mean,
@@ -147,16 +133,8 @@ def pairs_of_trials(
         scored: their distances.
         labels: [K] the identity of each template.
     """
-    numbers = (scored.distances, scored.first, scored.second, scored.same)
-    distances, first, second, same = map(torch.from_numpy, numbers)
-    return ScoredPairs(
-        distances,
-        same,
-        fingerprint(protocol.templates.ids, first, second, same),
-        first=first,
-        second=second,
-        labels=torch.from_numpy(labels),
-    )
+    told = fingerprint(protocol.templates.ids, scored)
+    return ScoredPairs(scored, told, known=True, labels=torch.from_numpy(labels))
 
 
 def write_scored(path: Path, pairs: ScoredPairs, figures: dict[str, Any]) -> None:
@@ -178,7 +156,7 @@ def write_scored(path: Path, pairs: ScoredPairs, figures: dict[str, Any]) -> Non
         "about": {key: figures[key] for key in ABOUT},
     }
     columns = [("distance", pa.float32()), ("same", pa.bool_())]
-    columns += [(name, pa.int32()) for name in ("first", "second") if pairs.ends is not None]
+    columns += [(name, pa.int32()) for name in ("first", "second") if pairs.known]
     columns += [("accepted", pa.bool_())] * (pairs.accepted is not None)
     schema = pa.schema(columns, {_KEY: json.dumps(told).encode()})
     packed = {
@@ -187,15 +165,17 @@ def write_scored(path: Path, pairs: ScoredPairs, figures: dict[str, Any]) -> Non
         "column_encoding": {"distance": "BYTE_STREAM_SPLIT"},
     }
     with replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema, **packed) as writer:
-        for some in _chunks(len(pairs.same)):
-            chunk = [pairs.distances[some].numpy(), pairs.same[some].numpy()]
-            for end in pairs.ends or ():
-                whose = end[some] if pairs.labels is None else pairs.labels[end[some].long()]
-                chunk.append(whose.to(torch.int32).numpy())
+        begin = 0
+        for block in pairs.pairs.blocks():
+            chunk: list[Any] = [block.distances, block.same]
+            for end in (block.first, block.second) if pairs.known else ():
+                whose = end if pairs.labels is None else pairs.labels.numpy()[end]
+                chunk.append(np.asarray(whose, np.int32))
             if pairs.accepted is not None:
-                accepted = pairs.accepted[some].numpy()
+                accepted = pairs.accepted[begin : begin + len(block.same)].numpy()
                 chunk.append(pa.array(accepted == 1, mask=accepted < 0))
             writer.write_table(pa.table(chunk, schema=schema))
+            begin += len(block.same)
 
 
 def read_scored(folder: Path) -> ScoredPairs:
@@ -233,12 +213,11 @@ def read_scored(folder: Path) -> ScoredPairs:
             f"{path}: is in format {told['format']}, and this version reads {_FORMAT}; run "
             "'facenet evaluate' again"
         )
+    ends = (columns.get("first"), columns.get("second"))
     return ScoredPairs(
-        columns["distance"],
-        columns["same"],
+        TensorPairs(columns["distance"], columns["same"], *ends),
         told["fingerprint"],
-        first=columns.get("first"),
-        second=columns.get("second"),
+        known="first" in columns,
         accepted=columns["accepted"].to(torch.int8) if "accepted" in columns else None,
         accuracy=told["accuracy"],
         balanced=told["balanced"],
@@ -250,7 +229,3 @@ def _tensor(column: Any) -> Tensor:
     if column.type == pa.bool_() and column.null_count:
         column = column.cast(pa.int8()).fill_null(-1)
     return torch.from_numpy(np.copy(column.to_numpy()))  # torch wants it writable
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(begin, begin + _CHUNK) for begin in range(0, count, _CHUNK))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_ext.common.files import writing
 from facenet_ext.common.text import number_names
 from facenet_ext.data.templates import Templates
 from facenet_ext.data.trials_file import TrialBlock
 from facenet_ext.evaluation.trials import Search
+from facenet_ext.metrics._comparisons import Comparisons
+from facenet_ext.metrics.sources import PairBlock
 from facenet_ext.recognition import Identification, identify
 
 __all__ = [
@@ -25,6 +31,12 @@ __all__ = [
 
 _ROWS = 4096
 """Embeddings that are read at once."""
+
+_CHUNK = 1 << 16
+"""Trials that are read back at once."""
+
+_IN_MEMORY = 8 << 20
+"""Bytes of trials from which on they are in a file."""
 
 _PAIRS = 512
 """Trials at once: both of their rows of 512 numbers fit into a core's second-level cache."""
@@ -42,24 +54,68 @@ class PooledTemplates(NamedTuple):
     kept: NDArray[np.bool_]
 
 
-class TrialScores(NamedTuple):
-    """How far apart the two templates of each trial are.
+@dataclasses.dataclass(frozen=True)
+class TrialScores:
+    """How far apart the two templates of each trial are, in the order of the trials.
+
+    Millions of trials are in a temporary file, which goes with the object: of each a record with
+    the fields of a :class:`.PairBlock`. Distances are squared and Euclidean, in [0, 4].
 
     Attributes:
-        distances: [T] float32, their squared Euclidean distance, in [0, 4]; smaller means more
-            alike.
-        same: [T] bool, whether they are of one identity.
-        first: [T] int16, the position of one template of each trial; int32 where there are more
-            than 32,768 templates.
-        second: [T], that of the other.
+        file: has the records.
+        form: of a record.
+        counts: how many trials are of one identity, and how many of two.
+        used: [K] bool, whether a template is in a trial.
         left_out: trials of templates that could not be embedded, which are not among these.
     """
 
-    distances: NDArray[np.float32]
-    same: NDArray[np.bool_]
-    first: NDArray[Any]
-    second: NDArray[Any]
+    file: IO[bytes]
+    form: np.dtype[Any]
+    counts: tuple[int, int]
+    used: NDArray[np.bool_]
     left_out: int
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def blocks(self) -> Iterator[PairBlock]:
+        """Yield the trials."""
+        for begin in range(0, len(self), _CHUNK):
+            self.file.seek(begin * self.form.itemsize)
+            some = np.frombuffer(self.file.read(_CHUNK * self.form.itemsize), self.form)
+            yield PairBlock(*(some[field].copy() for field in PairBlock._fields))
+
+    def sorted(self) -> Comparisons:
+        """Return the distances of either kind, sorted."""
+        return Comparisons.of_blocks(
+            lambda: ((block.distances, block.same) for block in self.blocks()),
+            self.counts,
+            np.float32,
+        )
+
+    @property
+    def distances(self) -> NDArray[np.float32]:
+        """[T] float32, all distances."""
+        return self._column("distances")
+
+    @property
+    def same(self) -> NDArray[np.bool_]:
+        """[T] bool, whether each trial is of one identity."""
+        return self._column("same")
+
+    @property
+    def ends(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """[T] integers each, the positions of the first and of the second templates."""
+        return self._column("first"), self._column("second")
+
+    def _column(self, field: str) -> NDArray[Any]:
+        column = np.empty(len(self), self.form[field])
+        begin = 0
+        for block in self.blocks():
+            some = getattr(block, field)
+            column[begin : begin + len(some)] = some
+            begin += len(some)
+        return column
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -156,8 +212,8 @@ def score(
     r"""Measure the distances of trials, block by block.
 
     The distance is :math:`d = \lVert a - b \rVert^2 = 2 - 2 \cos(a, b)`, by direct differences:
-    equal templates are at exactly 0. A template of length 0 is at 2 from everything. Beside the
-    templates there are 9 bytes in memory for each trial, 13 with more than 32,768 templates.
+    equal templates are at exactly 0. A template of length 0 is at 2 from everything. Each trial
+    takes 9 bytes of a file, 13 with more than 32,768 templates; fewer than a million are in memory.
 
     Args:
         templates: what is compared.
@@ -174,25 +230,32 @@ def score(
         >>> score(pooled, [block], 2).scores.tolist()
         [1.0, 0.0]
     """
-    distances, same = np.empty(count, np.float32), np.empty(count, bool)
     code = np.int16 if len(templates.kept) <= 1 << 15 else np.int32
-    first, second = np.empty(count, code), np.empty(count, code)
-    done = read = 0
+    form = np.dtype([("distances", np.float32), ("same", bool), ("first", code), ("second", code)])
+    file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - it lives on
+    used = np.zeros(len(templates.kept), bool)
+    read = same = different = 0
     zero = np.asarray(~templates.embeddings.any(axis=1))
     zeros = bool(zero.any())
     for block in trials:
         read += len(block.same)
         block = _between(templates.kept, block)
-        end = done + len(block.same)
-        _squared_distances(templates.embeddings, block, distances[done:end])
+        records = np.empty(len(block.same), form)
+        distances = _squared_distances(templates.embeddings, block)
         if zeros:  # they are at 1 from rows of length 1, and at 0 from each other
-            distances[done:end] += zero[block.first].astype(np.float32) + zero[block.second]
-        same[done:end] = block.same
-        first[done:end], second[done:end] = block.first, block.second
-        done = end
+            distances += zero[block.first].astype(np.float32) + zero[block.second]
+        for field, values in zip(
+            PairBlock._fields, (distances, block.same, block.first, block.second), strict=True
+        ):
+            records[field] = values
+        used[block.first] = used[block.second] = True
+        of_same = int(np.count_nonzero(block.same))
+        same, different = same + of_same, different + len(block.same) - of_same
+        with writing(Path(tempfile.gettempdir()), ""):
+            file.write(records.tobytes())
         if progress is not None:
             progress(read, count)
-    return TrialScores(distances[:done], same[:done], first[:done], second[:done], read - done)
+    return TrialScores(file, form, (same, different), used, read - same - different)
 
 
 def _between(kept: NDArray[np.bool_], block: TrialBlock) -> TrialBlock:
@@ -203,13 +266,12 @@ def _between(kept: NDArray[np.bool_], block: TrialBlock) -> TrialBlock:
     return TrialBlock(block.first[there], block.second[there], block.same[there])
 
 
-def _squared_distances(
-    embeddings: NDArray[np.float32], block: TrialBlock, out: NDArray[np.float32]
-) -> None:
-    """Write the distances of a block.
+def _squared_distances(embeddings: NDArray[np.float32], block: TrialBlock) -> NDArray[np.float32]:
+    """Return the distances of a block.
 
     NumPy, not torch: operations this short take longer on two threads than on one.
     """
+    out = np.empty(len(block.same), np.float32)
     first, second = (np.empty((_PAIRS, embeddings.shape[1]), np.float32) for _ in range(2))
     for begin in range(0, len(out), _PAIRS):
         part = slice(begin, min(begin + _PAIRS, len(out)))
@@ -218,6 +280,7 @@ def _squared_distances(
         np.take(embeddings, block.second[part], axis=0, out=b, mode="clip")
         a -= b
         np.einsum("ij,ij->i", a, a, out=out[part])
+    return out
 
 
 def search(templates: PooledTemplates, protocol: Search, candidates: int = 50) -> list[Found]:

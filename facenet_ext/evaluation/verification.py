@@ -24,6 +24,7 @@ from facenet_ext.metrics import (
     roc,
     val_far,
 )
+from facenet_ext.metrics.sources import TensorPairs
 from facenet_ext.quantization import dequantize, quantize
 
 __all__ = [
@@ -86,9 +87,8 @@ class Verification:
         pairs = self.pairs
         known = pairs.identities is not None and pairs.identities > 1
         labels = pairs.labels if known else None
-        return Compared(
-            self.distances, pairs.same, self.threshold, pairs.first, pairs.second, labels
-        )
+        source = TensorPairs(self.distances, pairs.same, pairs.first, pairs.second)
+        return Compared(source, self.threshold, labels)
 
     @property
     def summary(self) -> Summary:

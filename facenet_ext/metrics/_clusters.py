@@ -26,17 +26,19 @@ data*, Political Analysis 2015; Fogliato, Patil, Perona, *Confidence intervals f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facenet_ext.metrics.sources import PairBlock
+
 __all__ = [
     "Counts",
-    "Ends",
+    "Whose",
     "count_by_identity",
     "draw_signs",
     "draw_weights",
@@ -44,7 +46,6 @@ __all__ = [
     "scale_of",
 ]
 
-_CHUNK = 2**18
 _GROUPS = 2048
 """Most identities that are drawn one by one; more are dealt to so many groups at random, and the
 groups are drawn. The variance is then off by sqrt(2 / 2048), 3 %, at random."""
@@ -52,65 +53,35 @@ groups are drawn. The variance is then off by sqrt(2 / 2048), 3 %, at random."""
 _BUCKETS = 1024  # for pairs of identities
 
 
-@dataclasses.dataclass(frozen=True)
-class Ends:
-    """Whose each pair is.
+class Whose(NamedTuple):
+    """Whose each item is.
 
     Attributes:
-        first: [N] integers, one side of each pair: its identity, or a place in ``place``.
-        second: [N] integers, the other side; None where a comparison is of one identity.
-        place: [items] int64, the number of the identity of each item, from 0 without gaps.
-        identities: number of identities.
+        place: [items] int64, the number of the identity of each, from 0 without gaps; -1 for an
+            item that is in no pair.
+        identities: how many there are.
     """
 
-    first: Tensor
-    second: Tensor | None
     place: NDArray[np.int64]
     identities: int
 
     @classmethod
-    def of(cls, pairs: int, first: Tensor, second: Tensor | None, labels: Tensor | None) -> Ends:
-        """Check what was given, and number the identities that occur.
+    def of(cls, used: NDArray[np.bool_], labels: Tensor | None) -> Whose:
+        """Number the identities that occur.
 
         Args:
-            pairs: how many there are.
-            first: see the class.
-            second: see the class.
-            labels: [items] integers, the identity of each item; None where ``first`` and ``second``
-                are identities, from 0.
+            used: [items] whether each is in a pair.
+            labels: [items or more] integers, the identity of each; None where items are identities.
         """
-        ends = [end for end in (first, second) if end is not None]
-        for name, end in (("first", first), ("second", second), ("labels", labels)):
-            if end is not None and (end.is_floating_point() or end.dtype == torch.bool):
-                raise TypeError(f"{name} must be integers, got {end.dtype}")
-        for name, end in (("first", first), ("second", second)):
-            if end is not None and end.shape != (pairs,):
-                raise ValueError(
-                    f"{name} must have one entry per pair, got shape {tuple(end.shape)} for "
-                    f"{pairs} pairs"
-                )
-        least, most = min(int(end.min()) for end in ends), max(int(end.max()) for end in ends)
-        if least < 0 or (labels is not None and most >= len(labels)):
-            limit = "" if labels is None else f" to {len(labels) - 1}, the rows of labels"
-            raise ValueError(f"first and second must be from 0{limit}, got {least} to {most}")
-        used = np.zeros(most + 1, bool)
-        for end in ends:
-            for some in torch.split(end.detach(), _CHUNK):
-                used[some.cpu().numpy()] = True
-        place = np.full(most + 1, -1)
+        place = np.full(len(used), -1)
         if labels is None:
             place[used] = np.arange(used.sum())
+        elif labels.is_floating_point() or labels.dtype == torch.bool:
+            raise TypeError(f"labels must be integers, got {labels.dtype}")
         else:
-            names = labels.detach().cpu().numpy()[: most + 1][used]
+            names = labels.detach().cpu().numpy()[: len(used)][used]
             place[used] = np.unique(names, return_inverse=True)[1]
-        return cls(first, second, place, int(place.max()) + 1)
-
-    def chunk(self, some: slice) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        """Return the numbers of the identities of some pairs."""
-        first = self.place[self.first[some].detach().cpu().numpy()]
-        if self.second is None:
-            return first, None
-        return first, self.place[self.second[some].detach().cpu().numpy()]
+        return cls(place, int(place.max()) + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,31 +108,34 @@ class Counts:
 
 
 def count_by_identity(
-    ends: Ends, columns: Callable[[slice], NDArray[np.int64]], width: int
+    blocks: Iterable[PairBlock],
+    whose: Whose,
+    columns: Callable[[PairBlock], NDArray[np.int64]],
+    width: int,
 ) -> Counts:
     """Count the pairs of each column, in one pass.
 
     Args:
-        ends: whose they are.
-        columns: gives the column of each of some pairs, or -1 for a pair to leave out.
+        blocks: of the pairs.
+        whose: the items are.
+        columns: gives the column of each pair of a block, or -1 for a pair to leave out.
         width: number of columns.
     """
-    groups = min(ends.identities, _GROUPS)
-    group = np.arange(ends.identities)
-    if groups < ends.identities:
+    groups = min(whose.identities, _GROUPS)
+    group = np.arange(whose.identities)
+    if groups < whose.identities:
         group = np.random.default_rng(0).permutation(group) % groups
     totals = np.zeros(width, np.int64)
     by_identity = np.zeros((groups, width), np.int32)
     by_bucket = np.zeros((_BUCKETS, width), np.int32)
 
     def add(table: NDArray[np.int32], rows: NDArray[Any], column: NDArray[np.int64]) -> None:
-        keys = rows * width + column
-        table += np.bincount(keys, minlength=table.size).reshape(table.shape).astype(np.int32)
+        counted = np.bincount(rows * width + column, minlength=table.size).reshape(table.shape)
+        np.add(table, counted, out=table, casting="same_kind")
 
-    for begin in range(0, len(ends.first), _CHUNK):
-        some = slice(begin, begin + _CHUNK)
-        column = columns(some)
-        one, other = ends.chunk(some)
+    for block in blocks:
+        column, one = columns(block), whose.place[block.first]
+        other = None if block.second is None else whose.place[block.second]
         counted = column >= 0
         if not counted.all():
             column, one = column[counted], one[counted]
@@ -172,7 +146,7 @@ def count_by_identity(
             column, one, other = column[two], one[two], other[two]
             add(by_identity, group[other], column)
             add(by_bucket, _bucket(np.minimum(one, other), np.maximum(one, other)), column)
-    return Counts(totals, by_identity, by_bucket, ends.identities)
+    return Counts(totals, by_identity, by_bucket, whose.identities)
 
 
 def _bucket(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,38 @@ class Comparisons:
             name: of the distances in errors.
         """
         distances, same = check_pairs(distances, same, finite=finite, name=name)
-        values, kind = distances.numpy(), same.numpy()
-        return cls(ascending(values, kind, True), ascending(values, kind, False))
+        return cls.of_checked(distances, same)
+
+    @classmethod
+    def of_checked(cls, distances: Tensor, same: Tensor) -> Comparisons:
+        """Sort a set of pairs."""
+
+        def blocks() -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+            for some in zip(torch.split(distances, CHUNK), torch.split(same, CHUNK), strict=True):
+                yield some[0].numpy(), some[1].numpy()
+
+        of_same = int(same.count_nonzero())
+        return cls.of_blocks(blocks, (of_same, len(same) - of_same), distances.numpy().dtype)
+
+    @classmethod
+    def of_blocks(
+        cls,
+        blocks: Callable[[], Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]],
+        counts: tuple[int, int],
+        dtype: Any,
+    ) -> Comparisons:
+        """Sort pairs that come in blocks.
+
+        Args:
+            blocks: yields distances, no NaN, and whether each pair is of one identity.
+            counts: of same and of different pairs.
+            dtype: of the distances, float32 or float64.
+        """
+        parts = (
+            ascending(lambda of=of: (some[kind == of] for some, kind in blocks()), count, dtype)  # type: ignore[misc]
+            for of, count in zip((True, False), counts, strict=True)
+        )
+        return cls(*parts)
 
     def accepted(self, thresholds: Any) -> tuple[Any, Any]:
         """Count the same and the different pairs with a distance up to each threshold."""

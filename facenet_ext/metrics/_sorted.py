@@ -84,26 +84,24 @@ class SortedFloats:
 
 
 def ascending(
-    values: NDArray[Any], kind: NDArray[np.bool_], which: bool
+    chunks: Callable[[], Iterator[NDArray[Any]]], count: int, dtype: Any
 ) -> NDArray[Any] | SortedFloats:
-    """Return the numbers of one kind in ascending order.
+    """Return numbers in ascending order.
 
     Args:
-        values: [N] float32 or float64, no NaN.
-        kind: [N] of each number.
-        which: kind is wanted.
+        chunks: yields arrays of them, each time the same ones; no NaN.
+        count: of the numbers.
+        dtype: float32 or float64.
     """
-    if values.dtype == np.float32 and np.count_nonzero(kind == which) >= _FEW:
-
-        def chunks() -> Iterator[NDArray[Any]]:
-            for begin in range(0, len(values), CHUNK):
-                some = slice(begin, begin + CHUNK)
-                yield values[some][kind[some] == which]
-
+    if dtype == np.float32 and count >= _FEW:
         return SortedFloats.of(chunks)
-    chosen: NDArray[Any] = values[kind == which]
-    chosen.sort()
-    return chosen
+    numbers = np.empty(count, dtype)
+    begin = 0
+    for chunk in chunks():
+        numbers[begin : begin + len(chunk)] = chunk
+        begin += len(chunk)
+    numbers.sort()
+    return numbers
 
 
 def _keys(values: NDArray[Any]) -> NDArray[np.uint32]:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenet_ext.metrics._clusters import Ends, count_by_identity, draw_weights, replicate_rates
-from facenet_ext.metrics._comparisons import check_pairs
+from facenet_ext.metrics._clusters import Whose, count_by_identity, draw_weights, replicate_rates
 from facenet_ext.metrics.resampling import Interval, interval_of
+from facenet_ext.metrics.sources import PairBlock, PairSource, TensorPairs
 from facenet_ext.metrics.thresholds import remark_on
 
 __all__ = ["GroupRates", "error_rates_by_group"]
@@ -109,7 +109,21 @@ def error_rates_by_group(
     Source: Grother, Ngan, Hanaoka, *Face Recognition Vendor Test, part 3: demographic effects*,
     NIST IR 8280, 2019, section 4.
     """
-    distances, same = check_pairs(distances, same, finite=False)
+    items = len(groups if labels is None else labels)
+    pairs = TensorPairs.of(distances, same, first, second, items=items)
+    return rates_of_groups(pairs, labels, groups, threshold, confidence, replicates, seed)
+
+
+def rates_of_groups(
+    pairs: PairSource,
+    labels: Tensor | None,
+    groups: Tensor,
+    threshold: float,
+    confidence: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> tuple[GroupRates, ...]:
+    """Do what :func:`error_rates_by_group` does, for pairs of any source."""
     if math.isnan(threshold):
         raise ValueError("threshold must be a number, got nan")
     if groups.is_floating_point() or groups.dtype == torch.bool:
@@ -121,17 +135,18 @@ def error_rates_by_group(
             f"{tuple(groups.shape)}"
         )
     names, number = np.unique(groups.detach().cpu().numpy(), return_inverse=True)
-    ends = Ends.of(len(distances), first, second, labels)
     total = len(names)
 
-    def columns(some: slice) -> NDArray[np.int64]:
-        sides = [number[end[some].detach().cpu().numpy()] for end in (first, second)]
+    def columns(block: PairBlock) -> NDArray[np.int64]:
+        assert block.second is not None
+        sides = number[block.first], number[block.second]
         low, high = np.minimum(*sides), np.maximum(*sides)
-        accepted = (distances[some].double() <= min(threshold, sys.float_info.max)).numpy()
-        column = ((low * total + high) * 2 + ~same[some].numpy()) * 2 + ~accepted
+        accepted = block.distances.astype(np.float64) <= min(threshold, sys.float_info.max)
+        column = ((low * total + high) * 2 + ~block.same) * 2 + ~accepted
         return np.where(names[low] < 0, -1, column)
 
-    counts = count_by_identity(ends, columns, 4 * total * total)
+    whose = Whose.of(pairs.used, labels)
+    counts = count_by_identity(pairs.blocks(), whose, columns, 4 * total * total)
     weights = draw_weights(len(counts.by_identity), replicates, seed)
 
     def rate(begin: int, complement: bool) -> tuple[float, Interval]:

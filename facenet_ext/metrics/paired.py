@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facenet_ext.metrics._clusters import scale_of
-from facenet_ext.metrics._comparisons import Comparisons, check_pairs
 from facenet_ext.metrics.resampling import (
     THRESHOLDS,
     Difference,
@@ -18,9 +17,10 @@ from facenet_ext.metrics.resampling import (
     paired_difference,
     resample,
 )
+from facenet_ext.metrics.sources import PairSource, TensorPairs
 from facenet_ext.metrics.thresholds import some_thresholds
 
-__all__ = ["PairedReplicates", "resample_paired"]
+__all__ = ["PairedReplicates", "resample_paired", "resample_sources"]
 
 Rows = NDArray[np.float64]
 
@@ -109,22 +109,35 @@ def resample_paired(
 
     Source: see :func:`.paired_difference`; the variance is that of :func:`.resample_identities`.
     """
+    items = None if labels is None else len(labels)
+    one, other = (TensorPairs.of(some, same, first, second, items=items) for some in distances)
+    return resample_sources((one, labels), (other, labels), at=at, replicates=replicates, seed=seed)
 
-    def draw(some: Tensor, of: Literal["identities", "pairs"]) -> Replicates:
-        thresholds = some_thresholds(Comparisons.of(some, same), THRESHOLDS)
+
+def resample_sources(
+    one: tuple[PairSource, Tensor | None],
+    other: tuple[PairSource, Tensor | None],
+    *,
+    at: tuple[float, ...] = (),
+    replicates: int = 1000,
+    seed: int = 0,
+) -> PairedReplicates:
+    """Do what :func:`resample_paired` does, for the same pairs of two sources with labels."""
+
+    def draw(
+        source: tuple[PairSource, Tensor | None], of: Literal["identities", "pairs"]
+    ) -> Replicates:
+        pairs, labels = source
         return resample(
-            *check_pairs(some, same, finite=False),
-            first,
-            second,
+            pairs,
             labels,
-            thresholds=np.append(thresholds, at),
+            thresholds=np.append(some_thresholds(pairs.sorted(), THRESHOLDS), at),
             log_likelihood_ratios=False,
             replicates=replicates,
             seed=seed,
             of=of,
         )
 
-    one, other = distances
     return PairedReplicates(
         (draw(one, "identities"), draw(other, "identities")),
         (draw(one, "pairs"), draw(other, "pairs")),

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from facenet_ext.metrics import _curves
 from facenet_ext.metrics._clusters import (
-    Ends,
+    Whose,
     count_by_identity,
     draw_signs,
     draw_weights,
     replicate_rates,
 )
-from facenet_ext.metrics._comparisons import Comparisons, check_pairs, check_share
+from facenet_ext.metrics._comparisons import check_share
 from facenet_ext.metrics.costs import bayes_threshold, check_costs
+from facenet_ext.metrics.sources import PairBlock, PairSource, TensorPairs
 from facenet_ext.metrics.thresholds import some_thresholds
 
 __all__ = [
@@ -224,13 +225,12 @@ def resample_identities(
     bootstrap*, Computer Vision and Image Understanding 2004; Fogliato, Patil, Perona, *Confidence
     intervals for error rates in 1:1 matching tasks*, International Journal of Computer Vision 2024.
     """
-    thresholds = some_thresholds(Comparisons.of(distances, same), THRESHOLDS)
+    items = None if labels is None else len(labels)
+    pairs = TensorPairs.of(distances, same, first, second, items=items)
     return resample(
-        *check_pairs(distances, same, finite=False),
-        first,
-        second,
+        pairs,
         labels,
-        thresholds=np.append(thresholds, at),
+        thresholds=np.append(some_thresholds(pairs.sorted(), THRESHOLDS), at),
         log_likelihood_ratios=log_likelihood_ratios,
         replicates=replicates,
         seed=seed,
@@ -238,10 +238,7 @@ def resample_identities(
 
 
 def resample(
-    distances: Tensor,
-    same: Tensor,
-    first: Tensor,
-    second: Tensor | None,
+    pairs: PairSource,
     labels: Tensor | None,
     *,
     thresholds: NDArray[Any],
@@ -250,26 +247,26 @@ def resample(
     seed: int,
     of: Literal["all", "identities", "pairs"] = "all",
 ) -> Replicates:
-    """Do what :func:`resample_identities` does, at given thresholds, for pairs that are checked."""
+    """Do what :func:`resample_identities` does, at given thresholds, for pairs of any source."""
     if replicates < 2:
         raise ValueError(f"replicates must be 2 or more, got {replicates}")
-    ends = Ends.of(len(distances), first, second, labels)
-    if ends.identities < 2:
+    whose = Whose.of(pairs.used, labels)
+    if whose.identities < 2:
         raise ValueError("first and second must have two identities or more, got 1")
     edges = np.unique(thresholds.astype(np.float64))
     width = len(edges) + 1
     costs = np.zeros((2, width))
 
-    def columns(some: slice) -> NDArray[np.int64]:
-        values, kind = distances[some].numpy(), same[some].numpy()
-        column = np.searchsorted(edges, values) + np.where(kind, 0, width)
+    def columns(block: PairBlock) -> NDArray[np.int64]:
+        column = np.searchsorted(edges, block.distances) + np.where(block.same, 0, width)
         if log_likelihood_ratios:
-            signed = torch.from_numpy(np.where(kind, values, -values)).double()
-            cost = torch.nn.functional.softplus(signed, threshold=40).numpy() / math.log(2)
+            signed = np.where(block.same, block.distances, -block.distances)
+            softplus = torch.nn.functional.softplus(torch.from_numpy(signed).double(), threshold=40)
+            cost = softplus.numpy() / math.log(2)
             costs[:] += np.bincount(column, cost, 2 * width).reshape(2, width)
         return column
 
-    counts = count_by_identity(ends, columns, 2 * width)
+    counts = count_by_identity(pairs.blocks(), whose, columns, 2 * width)
     kinds = slice(0, width), slice(width, 2 * width)
     if of == "pairs":
         weights = draw_signs(replicates, seed)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facenet_ext.metrics._comparisons import Comparisons, check_pairs, check_share
+from facenet_ext.metrics._comparisons import Comparisons, check_share
 from facenet_ext.metrics._hull import hull_of
 from facenet_ext.metrics.costs import (
     actual_cost,
@@ -21,6 +21,7 @@ from facenet_ext.metrics.costs import (
     ratio_cost,
 )
 from facenet_ext.metrics.resampling import THRESHOLDS, Interval, Replicates, interval_of, resample
+from facenet_ext.metrics.sources import PairSource, TensorPairs
 from facenet_ext.metrics.thresholds import rates_at, rates_at_fmr, remark_on, some_thresholds
 from facenet_ext.metrics.verification import area
 
@@ -138,6 +139,40 @@ def summarize(
 
     Source: as the functions of the figures.
     """
+    return summarize_source(
+        TensorPairs.of(
+            distances, same, first, second, items=None if labels is None else len(labels)
+        ),
+        labels,
+        known=first is not None,
+        fmr=fmr,
+        threshold=threshold,
+        p_target=p_target,
+        c_miss=c_miss,
+        c_fa=c_fa,
+        log_likelihood_ratios=log_likelihood_ratios,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+    )
+
+
+def summarize_source(
+    source: PairSource,
+    labels: Tensor | None,
+    *,
+    known: bool,
+    fmr: Sequence[float],
+    threshold: float | None,
+    p_target: float = 0.01,
+    c_miss: float = 1.0,
+    c_fa: float = 1.0,
+    log_likelihood_ratios: bool = False,
+    confidence: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Summary:
+    """Do what :func:`summarize` does, for pairs of any source; ``known`` says whether to draw."""
     for rate in fmr:
         check_share("fmr", rate)
     check_costs(p_target, c_miss, c_fa)
@@ -147,17 +182,15 @@ def summarize(
     at = [] if threshold is None else [threshold]
     if log_likelihood_ratios:
         at.append(-bayes_threshold(**costs))
-    pairs = Comparisons.of(distances, same)
+    pairs = source.sorted()
     figures = dict(_figures(pairs, fmr, threshold, costs, log_likelihood_ratios))
     numbers = len(pairs.same), len(pairs.different)
     thresholds = np.append(some_thresholds(pairs, THRESHOLDS), at)
-    del pairs  # as large as the distances
-    if first is None:
+    del pairs  # half as large as the distances
+    if not known:
         return Summary(figures, *numbers, None, confidence, None)
     drawn = resample(
-        *check_pairs(distances, same, finite=False),
-        first,
-        second,
+        source,
         labels,
         thresholds=thresholds,
         log_likelihood_ratios=log_likelihood_ratios,

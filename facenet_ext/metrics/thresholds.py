@@ -23,6 +23,7 @@ from facenet_ext.metrics._comparisons import Comparisons, allowed, check_share
 __all__ = [
     "DetCurve",
     "ErrorRates",
+    "curve_of",
     "det_curve",
     "error_rates",
     "fnmr_at_fmr",
@@ -197,7 +198,11 @@ def det_curve(distances: Tensor, same: Tensor, points: int | None = None) -> Det
     """
     if points is not None and points < 2:
         raise ValueError(f"points must be 2 or more, got {points}")
-    pairs = Comparisons.of(distances, same)
+    return curve_of(Comparisons.of(distances, same), points)
+
+
+def curve_of(pairs: Comparisons, points: int | None) -> DetCurve:
+    """Return the DET curve of some pairs."""
     thresholds = some_thresholds(pairs, points)
     matches, false_matches = pairs.accepted(thresholds)
     return DetCurve(

@@ -26,6 +26,7 @@ from facenet_ext.evaluation.scored_pairs import (
 )
 from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import kfold_accuracy, val_far
+from facenet_ext.metrics.sources import TensorPairs
 
 FIGURES = dict.fromkeys(ABOUT, "") | {"protocol": "all pairs", "warnings": []}
 
@@ -132,7 +133,7 @@ def test_the_verdict_is_by_a_rate_that_enough_errors_tell_of() -> None:
 def test_without_identities_there_is_no_interval() -> None:
     pairs, distances = people()
     nameless = [
-        dataclasses.replace(scored(pairs, one), first=None, second=None, labels=None)
+        dataclasses.replace(scored(pairs, one), known=False, labels=None)
         for one in (distances, noisy(distances, 1.0))
     ]
     found = compare(*nameless)
@@ -180,11 +181,12 @@ def test_what_is_kept_reads_back_as_it_was(tmp_path: Path) -> None:
     found = read_scored(tmp_path)
     assert pairs.labels is not None
     assert one.accepted is not None
-    assert found.first is not None
+    assert isinstance(found.pairs, TensorPairs)
+    assert found.pairs.first is not None
     assert found.accepted is not None
-    assert torch.equal(found.distances, distances)
-    assert torch.equal(found.same, pairs.same)
-    assert torch.equal(found.first.long(), pairs.labels[pairs.first])
+    assert torch.equal(found.pairs.distances, distances)
+    assert torch.equal(found.pairs.same, pairs.same)
+    assert torch.equal(found.pairs.first.long(), pairs.labels[pairs.first])
     assert torch.equal(found.accepted, one.accepted)
     assert (one.accepted == -1).any(), "pairs between two folds are not judged"
     assert (found.fingerprint, found.accuracy, found.balanced) == (

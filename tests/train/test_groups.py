@@ -16,6 +16,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.data.groups_file import GroupsFile, read_groups
 from facenet_ext.evaluation.compared import Compared, percent
 from facenet_ext.evaluation.groups import Grouping, divide, rates_by_group
+from facenet_ext.metrics.sources import TensorPairs
 
 BOM = b"\xef\xbb\xbf"
 
@@ -118,7 +119,7 @@ def test_rates_are_those_of_the_pairs_of_each_two_groups() -> None:
     groups[:3] = -1
     grouping = Grouping("sex", ["f", "m"], groups)
     for known in (labels, None):
-        compared = Compared(distances, same, 0.7, first, second, known)
+        compared = Compared(TensorPairs(distances, same, first, second), 0.7, known)
         found = rates_by_group(compared, grouping)
         assert [found.name_of(one) for one in found.rates] == ["f", "f with m", "m"]
         assert (found.items, found.unknown) == ([27, 30], 3)
@@ -146,7 +147,7 @@ def test_groups_that_surely_differ_are_named(apart: bool) -> None:
     groups = labels % 2
     if apart:
         distances += 0.3 * (same & (groups[first] == 1))
-    compared = Compared(distances, same, 0.8, first, second, labels)
+    compared = Compared(TensorPairs(distances, same, first, second), 0.8, labels)
     found = rates_by_group(compared, Grouping("camera", ["old", "new"], groups))
     if apart:
         old, new = found.rates[0].fnmr, found.rates[2].fnmr
