@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from facenet_ext.embedding.provenance import Training
 
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors that options and weights of another version may raise."""
+
+_PART = 2**20
+"""Bytes of a file that are hashed at once."""
 
 
 def read_checkpoint(path: Path, option: str = "`resume` ") -> dict[str, Any]:
@@ -93,13 +97,49 @@ def checkpoint_path(given: str) -> Path:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of a file's content; of a file that has not changed it is known."""
+    return _hash(path, *_state_of(path))
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint says about its run, ``steps`` among it; the weights are left out.
+
+    A file that has not changed is read once: a command asks for its model, whom it matches and its
+    thresholds.
+
+    Args:
+        path: a checkpoint that ``facenet train`` wrote.
+
+    Raises:
+        InputError: as :func:`read_checkpoint`.
+    """
+    return _facts(path, *_state_of(path))
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    """Return what differs after a file was written again."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+@lru_cache(maxsize=4)
+def _hash(path: Path, *_state: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _facts(path: Path, *_state: int) -> dict[str, Any]:
+    state = read_checkpoint(path, "")
+    return {**state["facenet_ext"], "steps": state["global_step"]}
 
 
 def matched_by(path: Path) -> str | None:
     """Return the hash of the checkpoint that a checkpoint's model was trained to match, if any."""
-    return _matches(read_checkpoint(path, "")["facenet_ext"])
+    return _matches(read_facts(path))
 
 
 def _matches(kept: dict[str, Any]) -> str | None:

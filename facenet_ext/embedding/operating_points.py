@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.files import read_json
 from facenet_ext.embedding.folders import EVALUATION, METRICS
-from facenet_ext.embedding.loading import file_hash, read_checkpoint
+from facenet_ext.embedding.loading import file_hash, read_facts
 
 
 class OperatingPoints(NamedTuple):
@@ -80,11 +80,11 @@ def find_operating_points(checkpoint: Path, views: str = "all") -> OperatingPoin
         if points is not None:
             return points
     if views == "all":
-        state = read_checkpoint(checkpoint, "")
-        during = state["facenet_ext"].get("evaluation")
+        facts = read_facts(checkpoint)
+        during = facts.get("evaluation")
         measured = [(during if isinstance(during, dict) else {}, checkpoint)]
         measured.append((read_json(run / METRICS), run / METRICS))
-        measured.sort(key=lambda one: one[0].get("steps") != state["global_step"])
+        measured.sort(key=lambda one: one[0].get("steps") != facts["steps"])
         for figures, source in measured:
             points = _points(figures, source)
             if points is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,8 @@ from command_runs import Command, assert_told, keep_evaluation
 from small_runs import TINY
 from test_resume import interrupt_before
 
-from facenet_ext.embedding.loading import checkpoint_path
+from facenet_ext.embedding import loading
+from facenet_ext.embedding.loading import checkpoint_path, read_checkpoint
 from facenet_ext.embedding.operating_points import OperatingPoints, find_operating_points
 from facenet_ext.evaluation.verification import curve_as_dict
 from facenet_ext.metrics import roc
@@ -158,6 +160,28 @@ def test_a_run_that_was_stopped_after_an_evaluation_can_verify(
         else:
             assert result[0] == 0
             assert "At evaluation " in result[1]
+
+
+def test_a_checkpoint_is_hashed_once_and_its_facts_are_read_once(
+    command: Command, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it takes longer than embedding two images; one written since is read again."""
+    run = tmp_path / "run"
+    shutil.copytree(world / "old", run)
+    best = run / "checkpoints" / "best.ckpt"
+    reads: list[object] = []
+
+    def read(path: object, *arguments: object) -> Any:
+        reads.append(path)
+        return read_checkpoint(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loading, "read_checkpoint", read)
+    assert command("verify", world / A, world / A, "--checkpoint", run)[0] == 0
+    assert reads == [best, best], "the weights and the facts, once each"
+    before = loading.file_hash(best), loading.read_facts(best)["evaluation"]
+    keep_evaluation(best, None)
+    assert loading.file_hash(best) == hashlib.sha256(best.read_bytes()).hexdigest() != before[0]
+    assert loading.read_facts(best)["evaluation"] is None is not before[1]
 
 
 def test_the_latest_run_is_the_default(command: Command, world: Path) -> None:
