@@ -16,10 +16,28 @@ from facenet_ext.cli.arguments import add_arguments, read_arguments
 from facenet_ext.cli.command_line import HelpAll, make_parser, show_default
 from facenet_ext.cli.parsing import ENDS
 from facenet_ext.common.text import read_text
-from facenet_ext.embedding.folders import CONFIG, LAST, find_checkpoint
-from facenet_ext.embedding.options import Options, groups, is_features, text_of
+from facenet_ext.embedding.folders import CONFIG, LAST, find_checkpoint, run_of
+from facenet_ext.embedding.options import (
+    Options,
+    groups,
+    is_features,
+    read_options,
+    spelled,
+    text_of,
+)
 
 _CONFIGS = Path(__file__).parent / "configs"
+
+_DISTILLED = {
+    "members": 1,
+    "test_shift": 0.0,
+    "test_flip": False,
+    "dropout": 0.0,
+    "mine_every": 0,
+    "max_minutes": None,
+    "output": None,
+}
+"""What a run with ``--distil`` has, in place of the options of the run that it learns from."""
 
 
 class CommandLine(NamedTuple):
@@ -52,8 +70,9 @@ def parse(argv: Sequence[str] | None, prog: str) -> CommandLine:
     # The defaults depend on --data and --resume, so look at these first.
     first = training_parser(prog, None)
     given = first.parse_args(_without_exits(arguments), defaults=False)
-    kind_is_open = {"data", "preset", "resume"}.isdisjoint(given.keys())
-    parsed = training_parser(prog, _defaults_file(given), kind_is_open).parse_args(arguments)
+    kind_is_open = {"data", "preset", "resume", "distil"}.isdisjoint(given.keys())
+    parser = training_parser(prog, _defaults_file(given), kind_is_open)
+    parsed = parser.parse_args([*_distilled(given), *arguments])
     options = {name: read_arguments(cls, parsed) for name, cls in groups().items()}
     names = frozenset(given.keys()) & {"preset", *Options().flat()}
     if "max_epochs" in names and "max_steps" not in names:  # a preset's steps would count instead
@@ -124,11 +143,22 @@ def _without_exits(argv: Sequence[str] | None) -> list[str]:
     return [a for a in given if a.partition("=")[0] not in ENDS]
 
 
+def _distilled(given: Any) -> list[str]:
+    """Return the options in which a model differs from the one that it learns from."""
+    if given.get("distil") is None or given.get("resume") is not None:
+        return []
+    model = read_options(run_of(given.distil, "distil") / CONFIG).model
+    values = {"embedding_dim": model.members * model.embedding_dim, **_DISTILLED}
+    return [part for name, value in values.items() for part in spelled(name, value).split(" ", 1)]
+
+
 def _defaults_file(given: Any) -> Path:
-    """Return the file of defaults: of the run to resume, the preset, or of the kind of data."""
+    """Return the file of defaults: of a run to resume or learn from, a preset, a kind of data."""
     resume = given.get("resume")
     if resume is not None:
         return find_checkpoint(resume, given.get("output")).parent.parent / CONFIG
+    if given.get("distil") is not None and "preset" not in given:
+        return run_of(given.distil, "distil") / CONFIG
     data = given.get("data", "digits")
     kind = "digits" if data == "digits" else "features" if is_features(data) else "faces"
     return _CONFIGS / f"{given.get('preset') or kind}.yaml"

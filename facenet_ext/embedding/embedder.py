@@ -55,16 +55,22 @@ class Embedder(nn.Module):
         """Where the weights are, and where examples must be."""
         return next(self.parameters()).device
 
+    @property
+    def flips(self) -> bool:
+        """Whether an embedding is the mean with that of the mirror image."""
+        flips = self.options.data.test_flip
+        return self.options.augmentation.flip if flips is None else flips
+
     def forward(self, examples: Tensor) -> Tensor:
         """Embed examples as they are, without augmentation: [N, D] float32.
 
         Images are [N, C, H, W] uint8. Their embedding is the mean direction over nine shifted crops
-        if ``--test-shift`` is above 0, and over mirror images if the run trained with ``--flip``:
-        of spectrograms these run backwards.
+        if ``--test-shift`` is above 0, and over mirror images if the run trained with ``--flip``
+        and not ``--test-flip false``: of spectrograms these run backwards.
         """
         if not self.images:
             embeddings = self.embed_once(examples)
-            if self.options.augmentation.flip:
+            if self.flips:
                 embeddings = normalize(embeddings + self.embed_once(examples.flip(-1)))
             return embeddings
         shift = self.options.data.test_shift
@@ -73,7 +79,7 @@ class Embedder(nn.Module):
         for move in moves or [(0.0, 0.0)]:
             inputs = self.prepare(examples, move).to(memory_format=torch.channels_last)
             views.append(self.network(inputs))
-            if self.options.augmentation.flip:
+            if self.flips:
                 views.append(self.network(inputs.flip(3)))
         return views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
 

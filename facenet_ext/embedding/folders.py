@@ -59,6 +59,25 @@ def find_checkpoint(resume: str, output: str | None) -> Path:
     return path
 
 
+def run_of(given: str, option: str) -> Path:
+    """Return the folder of the run that an argument means.
+
+    Args:
+        given: the folder, or a checkpoint of the run.
+        option: the name of the argument, for messages.
+
+    Raises:
+        InputError: there is no run, or none with its options.
+    """
+    path = Path(given)
+    folder = path.parent.parent if path.is_file() else path
+    if not path.exists():
+        raise InputError(f"`{option}` {given}: no such checkpoint; give a run's folder or a .ckpt")
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"`{option}` {given}: not a run's folder, or in one, which has a {CONFIG}")
+    return folder
+
+
 def latest_run() -> Path | None:
     """Return the folder of the run in ``runs/`` that saved a checkpoint last, if there is one."""
     checkpoints = _RUNS.glob(f"*/{CHECKPOINTS}/{LAST_FILE}")

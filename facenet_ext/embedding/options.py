@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
@@ -27,6 +28,7 @@ from jsonargparse.typing import (
 
 from facenet_ext._network_names import OWN, BuiltIn
 from facenet_ext._rule import Deterministic, Distance, Fallback, Negatives, Positives, TripletRule
+from facenet_ext.common.errors import InputError, one_line
 from facenet_ext.common.options import option, rare
 
 _Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
@@ -68,6 +70,9 @@ class DataOptions:
         "embed an image as the mean over nine crops, moved by that share of the image: steadier "
         "where faces are not well centred; 0 is one crop",
         _Share,
+    )
+    test_flip: bool | None = rare(
+        None, "embed an example as the mean with its mirror image; by default if --flip is given"
     )
     input_size: int = option(64, "pixels of the network's input", _AtLeastEight)
     speeds: tuple[PositiveFloat, ...] = rare(
@@ -241,6 +246,22 @@ class LossOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistillationOptions:
+    """Distillation: learn to embed in one pass what a trained model embeds in many."""
+
+    distil: str | None = option(
+        None,
+        "the run or checkpoint of the model to learn from, such as a committee; its options are "
+        "the defaults, but for one network and one view of an image",
+    )
+    distil_weight: float = rare(
+        1.0,
+        "weight of the squared distance to that model's embeddings, beside the triplet loss",
+        PositiveFloat,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class MiningOptions:
     """Offline mining: triplets over all training images join the batches."""
 
@@ -333,6 +354,7 @@ class Options:
     augmentation: AugmentationOptions = AugmentationOptions()
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()
+    distillation: DistillationOptions = DistillationOptions()
     mining: MiningOptions = MiningOptions()
     optimizer: OptimizerOptions = OptimizerOptions()
     run: RunOptions = RunOptions()
@@ -364,6 +386,18 @@ class Options:
 def dump(options: Options) -> str:
     """Return the options as the text of a config file."""
     return str(yaml.safe_dump(options.flat(), sort_keys=False))
+
+
+def read_options(path: Path) -> Options:
+    """Read the options of a config file.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    try:
+        return Options.from_flat(dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not the options of a run ({one_line(error)})") from None
 
 
 def groups() -> dict[str, type[Any]]:

@@ -21,12 +21,13 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.common.launch import may_restart
 from facenet_ext.common.text import counted
 from facenet_ext.data.features import read_labels
-from facenet_ext.embedding.folders import run_folder
+from facenet_ext.embedding.folders import CONFIG, run_folder, run_of
 from facenet_ext.embedding.options import (
     AugmentationOptions,
     DataOptions,
     Options,
     is_features,
+    read_options,
     spelled,
 )
 from facenet_ext.evaluation import held_out
@@ -115,7 +116,7 @@ def fit(
 
     tell(lambda: _check_options(options))
     tell(lambda: _check_output(options, checkpoint))
-    examples = tell(lambda: _count(options.data, held_out.kept_by(checkpoint, given)))
+    examples = tell(lambda: _count(options.data, split_of(options, checkpoint, given)))
     if examples is not None:
         shape, train, val = examples
         told = tell(lambda: _fit_to_data(options.data, train, val, changes))
@@ -131,6 +132,28 @@ def fit(
         return Fitted(options, None)
     shown = " ".join(spelled(name, value) for name, value in free.items())
     return Fitted(Options.from_flat(changes.values), f"fitted to {told}: {shown}")
+
+
+def split_of(options: Options, checkpoint: Path | None, given: Collection[str]) -> Path | None:
+    """Return the folder of the run whose split is used again; None where a new split is made.
+
+    A model that learns from another one on the same data holds out the same people: the other one
+    has learned from all that are left.
+
+    Args:
+        options: of the run.
+        checkpoint: the checkpoint from which it continues, or None.
+        given: the names of the options that a person gave.
+
+    Raises:
+        InputError: ``--distil`` names no run.
+    """
+    distil = options.distillation.distil
+    if checkpoint is None and distil is not None:
+        run = run_of(distil, "distil")
+        same = read_options(run / CONFIG).data.data == options.data.data
+        return run if same and "held_out" not in given else None
+    return held_out.kept_by(checkpoint, given)
 
 
 def fit_batches(changes: Changes, sizes: Collection[int], people: str, images: str) -> str:

@@ -126,6 +126,7 @@ class EmbeddingModule(Embedder, LightningModule):
         logged = (self.global_step + 1) % self.log_every == 0
         with self.loss.counting() if logged else nullcontext() as counts:
             loss = self.batch_loss(examples, embeddings, labels)
+        loss = loss + self.further_loss(inputs, embeddings, rows)
         self.log("loss", loss)
         if counts is not None:
             self._record(loss.item(), counts)
@@ -139,6 +140,16 @@ class EmbeddingModule(Embedder, LightningModule):
         loss = DistributedLoss(self.loss)
         losses: list[Tensor] = [loss(part, labels) for part in parts]
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def further_loss(self, inputs: Tensor, embeddings: Tensor, rows: Rows) -> Tensor | float:
+        """Return what is added to the loss of a batch: nothing.
+
+        Args:
+            inputs: ``[B, ...]``, what was embedded.
+            embeddings: ``[B, D]``
+            rows: which rows of the whole batch these are.
+        """
+        return 0.0
 
     def on_validation_epoch_start(self) -> None:
         """Let all processes evaluate the same network, and measure the range of its features."""

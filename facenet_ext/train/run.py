@@ -7,6 +7,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from facenet_ext.evaluation.table import table
 from facenet_ext.models.registry import network_source
 from facenet_ext.train.checkpoints import GracefulStop
 from facenet_ext.train.data import Batches, TrainVal, load
-from facenet_ext.train.fitting import Changes, fit_batches
+from facenet_ext.train.distillation import DistilledModule, load_teacher
+from facenet_ext.train.fitting import Changes, fit_batches, split_of
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline_mining import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
@@ -49,7 +51,7 @@ _LOGGED_STEPS = 200
 def train(
     options: Options,
     checkpoint: Path | None = None,
-    make_module: Callable[..., EmbeddingModule] = EmbeddingModule,
+    make_module: Callable[..., EmbeddingModule] | None = None,
     console: Console | None = None,
     given: Collection[str] = (),
     started: float | None = None,
@@ -63,6 +65,7 @@ def train(
         options: of the run, fitted to its data: see :func:`.fitting.fit`.
         checkpoint: where to continue, or None to start.
         make_module: makes the module to train; it takes the arguments of :class:`EmbeddingModule`.
+            By default that class, or :class:`.DistilledModule` with ``--distil``.
         console: where progress and figures are shown; by default standard output.
         given: the names of the options that a person gave.
         started: when ``--max-minutes`` began, by ``time.monotonic``; by default now.
@@ -84,7 +87,11 @@ def train(
     folder = Path(ranks.tell(str(folder))[0])  # a new one is named after the time
     state = read_checkpoint(checkpoint) if checkpoint else None
     _check_device(options)
-    data = load(options.data, console, held_out.kept_by(checkpoint, given))
+    if make_module is None:
+        make_module = EmbeddingModule
+        if options.distillation.distil is not None:
+            make_module = partial(DistilledModule, **load_teacher(options))
+    data = load(options.data, console, split_of(options, checkpoint, given))
     batches = _batches(options, data, given, console)
     deadline = (
         math.inf if options.run.max_minutes is None else started + 60 * options.run.max_minutes

@@ -194,6 +194,15 @@ def test_srun_and_a_schedule_fitted_to_the_time(faces: Path, tmp_path: Path) -> 
     assert last(tmp_path / "run")["global_step"] >= 2
 
 
+def test_two_processes_distil_as_one_does(everything: Path, tmp_path: Path) -> None:
+    """Each has rows of the batch, and draws the teacher's views of all."""
+    options = ["--distil", everything, "--sync-batch-norm", "true", "--negatives", 1]
+    for world_size in (1, 2):
+        output = f"distilled{world_size}"
+        succeed(train(world_size, tmp_path, *options, "--output", output))
+    assert_same_run(tmp_path / "distilled2", tmp_path / "distilled1")
+
+
 def test_two_processes_harmonize_as_one_does(everything: Path, tmp_path: Path) -> None:
     options = [everything, "--new", everything, "--layer-steps", 2, "--steps", 3]
     figures = []

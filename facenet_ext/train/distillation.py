@@ -1,0 +1,157 @@
+"""Trains one network to embed in one view what a trained model embeds in many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from facenet_ext._ranks import Ranks
+from facenet_ext.common.errors import InputError
+from facenet_ext.data.pairs import Pairs
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
+from facenet_ext.embedding.options import Options
+from facenet_ext.train.draws import Rows
+from facenet_ext.train.module import EmbeddingModule
+
+
+class DistilledModule(EmbeddingModule):
+    r"""Train a network with the triplet loss, and towards the embeddings of a frozen teacher.
+
+    .. math:: L = L_\mathrm{triplet}(f(x)) +
+        \frac{\lambda}{B} \sum_i \lVert f(x_i) - t(v_i(x_i)) \rVert^2
+
+    x are augmented training images, and f sees them as they are. The teacher t sees each in one of
+    its views v, drawn at random: a shift and a mirror image of those over which it takes the mean.
+    Least squares learn the mean of a random target, so f learns the mean over all views, at the
+    cost of one. Distances to f's embeddings then are what distances to the teacher's are: either
+    can be looked for in the other's gallery.
+
+    Args:
+        options: of the run.
+        shape: see :class:`EmbeddingModule`.
+        steps: see there.
+        pairs: see there.
+        log_every: see there.
+        teacher: the trained model.
+        teacher_checkpoint: the SHA-256 of its file, which this model's checkpoints keep.
+
+    Raises:
+        InputError: the two see different examples, or have embeddings of different lengths.
+
+    Source: Hinton, Vinyals, Dean, *Distilling the Knowledge in a Neural Network*, 2015; that both
+    see the same augmented image is Beyer et al., *Knowledge distillation: A good teacher is patient
+    and consistent*, CVPR 2022.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        shape: tuple[int, ...],
+        steps: int,
+        pairs: Pairs | None = None,
+        log_every: int = 1,
+        *,
+        teacher: Embedder,
+        teacher_checkpoint: str,
+    ) -> None:
+        super().__init__(options, shape, steps, pairs, log_every)
+        _check(self, teacher)
+        self.matches = teacher_checkpoint
+        # In a list, as torch would make an attribute a part of this module's parameters and state.
+        self._teacher = [teacher.eval().requires_grad_(False)]
+
+    def on_fit_start(self) -> None:
+        """Move the teacher to this model's device."""
+        self._teacher[0].to(self.device)
+
+    def further_loss(self, inputs: Tensor, embeddings: Tensor, rows: Rows) -> Tensor:
+        """Return the mean squared distance to the teacher's embeddings, weighted."""
+        size = self.options.batch.micro_batch or len(inputs)
+        (teacher,) = self._teacher
+        with torch.no_grad():
+            views = one_view(teacher, inputs, rows)
+            targets = torch.cat([teacher.network(part) for part in torch.split(views, size)])
+        distances = (embeddings - targets).square().sum(1)
+        return self.options.distillation.distil_weight * _mean_over_ranks(distances, rows)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the run goes on with the teacher that it began with."""
+        super().on_load_checkpoint(checkpoint)
+        if checkpoint["facenet_ext"].get("matches") != self.matches:
+            raise InputError(
+                f"`distil` {self.options.distillation.distil}: is not the model that this run "
+                "began to learn from; put that one back, or start a new run"
+            )
+
+
+def load_teacher(options: Options) -> dict[str, Any]:
+    """Return what :class:`DistilledModule` takes beside the options: the teacher and its hash.
+
+    Raises:
+        InputError: ``--distil`` names no checkpoint that can be read.
+    """
+    path = checkpoint_path(str(options.distillation.distil))
+    return {"teacher": load_embedder(path), "teacher_checkpoint": file_hash(path)}
+
+
+def one_view(teacher: Embedder, inputs: Tensor, rows: Rows) -> Tensor:
+    """Return each input as one of the views over which a model takes the mean.
+
+    Args:
+        teacher: the model.
+        inputs: ``[B, ...]`` prepared examples.
+        rows: those that the inputs are of a larger batch, for all of which is drawn.
+    """
+    drawn = torch.rand(3, rows.total, device=inputs.device)[:, rows.begin : rows.end]
+    mirrored = (drawn[0] < 0.5) if teacher.flips else torch.zeros_like(drawn[0], dtype=torch.bool)
+    if not teacher.images:
+        sequences = (len(inputs), *[1] * (inputs.ndim - 1))
+        return torch.where(mirrored.view(sequences), inputs.flip(-1), inputs)
+    data = teacher.options.data
+    size = inputs.shape[-1]
+    shift = round(data.test_shift / data.crop * size) / size  # of whole pixels: nothing is blurred
+    theta = torch.zeros(len(inputs), 2, 3, device=inputs.device)
+    theta[:, 0, 0] = torch.where(mirrored, -1.0, 1.0)
+    theta[:, 1, 1] = 1.0
+    theta[:, :, 2] = 2 * shift * ((3 * drawn[1:]).floor() - 1).T
+    grid = affine_grid(theta, list(inputs.shape), align_corners=False)
+    views = grid_sample(inputs, grid, padding_mode="reflection", align_corners=False)
+    return views.to(memory_format=torch.channels_last)
+
+
+def _check(module: EmbeddingModule, teacher: Embedder) -> None:
+    """Raise where a module cannot learn from a teacher."""
+    data, theirs = module.options.data, teacher.options.data
+    asked = f"`distil` {module.options.distillation.distil}"
+    if teacher.shape != module.shape:
+        raise InputError(
+            f"{asked}: embeds {list(teacher.shape)}, and the data is {list(module.shape)}; both "
+            "models must see the same, so give data of that shape"
+        )
+    for name in ("crop", "input_size"):
+        own, other = getattr(data, name), getattr(theirs, name)
+        if module.images and own != other:
+            raise InputError(
+                f"`{name}` {own}: the model to learn from has {other}, and both must see the same; "
+                "leave it out"
+            )
+    length = teacher.network.embedding_dim
+    if module.network.embedding_dim != length:
+        raise InputError(
+            f"{asked}: its embeddings have {length} numbers, and those to learn "
+            f"{module.network.embedding_dim}; give `embedding_dim` {length} and `members` 1"
+        )
+
+
+def _mean_over_ranks(values: Tensor, rows: Rows) -> Tensor:
+    """Return the mean over the rows of all ranks; ranks then average the gradients of it."""
+    ranks = Ranks.of()
+    total = values.sum()
+    if ranks.size == 1:
+        return total / rows.total
+    everyone = ranks.all_reduce(total.detach().clone())
+    return (everyone + ranks.size * (total - total.detach())) / rows.total
