@@ -35,7 +35,13 @@ from facenet_ext.evaluation.table import table
 from facenet_ext.models.registry import network_source
 from facenet_ext.train.checkpoints import GracefulStop
 from facenet_ext.train.data import Batches, TrainVal, load
-from facenet_ext.train.distillation import DistilledModule, load_teacher
+from facenet_ext.train.distillation import (
+    DISTILLED,
+    DistilledModule,
+    load_teacher,
+    side_by_side,
+    tell,
+)
 from facenet_ext.train.fitting import Changes, fit_batches, split_of
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline_mining import OfflineMining
@@ -124,6 +130,11 @@ def train(
             trainer.validate(module, batches, verbose=False)
         if ranks.rank == 0:
             _report(folder, module, batches, trainer.global_step, console)
+        if isinstance(module, DistilledModule):
+            figures = side_by_side(module, data)  # all processes embed
+            if ranks.rank == 0:
+                console.print(tell(figures, str(options.distillation.distil)), soft_wrap=True)
+                write_json(folder / DISTILLED, {n: f._asdict() for n, f in figures.items()})
         trainer.strategy.barrier()  # what comes next finds the files
     except (KeyboardInterrupt, SystemExit):  # Lightning makes Ctrl-C outside a step a SystemExit
         last = folder / CHECKPOINTS / LAST_FILE

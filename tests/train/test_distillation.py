@@ -16,7 +16,7 @@ from facenet_ext.cli.train_options import parse
 from facenet_ext.data.images import read_image
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import CONFIG
-from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
+from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder, read_facts
 from facenet_ext.embedding.options import (
     AugmentationOptions,
     BatchOptions,
@@ -124,7 +124,7 @@ def test_one_network_learns_in_one_view_what_the_committee_embeds_in_many(
     wanted = old.embed(images)
     distances = {}
     for run, weight in (("alone", 1e-9), ("runs/one", 1)):
-        status, _, err = command(*arguments, "--distil-weight", weight, "--output", run)
+        status, out, err = command(*arguments, "--distil-weight", weight, "--output", run)
         assert (status, err) == (0, "")
         student = load_embedder(checkpoint_path(run))
         embeddings = student.embed(images)
@@ -132,6 +132,13 @@ def test_one_network_learns_in_one_view_what_the_committee_embeds_in_many(
         distances[run] = (embeddings - wanted).square().sum(1).mean().item()
     assert distances["alone"] > 1.5, "embeddings at random are 2 apart"
     assert distances["runs/one"] < 0.2
+    figures = json.loads(Path("runs/one/distilled.json").read_text())
+    for name, folder in (("teacher", "teacher"), ("distilled", "runs/one")):
+        kept = read_facts(checkpoint_path(folder))["evaluation"]["accuracy"]["mean"]
+        assert figures[name]["accuracy"] == pytest.approx(kept), name
+    faster = figures["distilled"]["examples_per_second"] / figures["teacher"]["examples_per_second"]
+    assert f"{faster:.3g} times as many\n" in out
+    assert faster > 5, "one network and one view, of two and 18"
     assert student.matches == file_hash(checkpoint_path("teacher"))
     assert command("embed", faces, "--checkpoint", teacher, "--output", "gallery")[0] == 0
     status, out, _ = command("identify", "gallery", faces, "--far", 0.5, "--json")
