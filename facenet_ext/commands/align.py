@@ -51,7 +51,9 @@ def execute(options: AlignOptions) -> int:
     console = make_console(stderr=True)
     tell_passed_over(photos, console)
     detector = load_detector(options.detector, options.min_face_size)
-    choice = FaceChoice(options.faces, options.min_face_size, options.min_score)
+    choice = FaceChoice(
+        options.faces, options.min_face_size, options.min_score, options.without_face
+    )
     start = time.perf_counter()
     with Counting("finding faces", console) as bar:
         aligned = align_photos(

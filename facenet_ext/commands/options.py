@@ -208,6 +208,11 @@ class AlignOptions(CommandOptions):
     min_score: float = option(
         MIN_SCORE, "least score of a face; scores of mtcnn are 0.7 to 1", NonNegativeFloat
     )
+    without_face: Literal["leave", "median"] = option(
+        "leave",
+        "a photo in which no face is found: leave it out, or cut it where the faces of the other "
+        "photos lie, at the median, so that none of the images of a protocol is missing",
+    )
     detector: str = option(
         DEFAULT_DETECTOR, "what finds the faces: mtcnn, or module:function for another one"
     )

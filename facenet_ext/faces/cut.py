@@ -151,7 +151,11 @@ class FaceCut:
         Raises:
             ValueError: see :meth:`position`.
         """
-        position = self.position(face)
+        return self.cut_at(photo, self.position(face))
+
+    def cut_at(self, photo: Image.Image, position: NDArray[np.float64]) -> Image.Image:
+        """Cut out what lies at a position, which :meth:`position` explains."""
+        position = position.copy()
         scale = math.hypot(*position[:, 0])
         corners = position @ np.array([[0, 0, 1, 1], [0, 1, 0, 1], [1 / self.size] * 4]) * self.size
         around = 2 * max(1.0, scale)  # what the interpolation sees beside a pixel

@@ -14,10 +14,11 @@ from facenet_ext.common.importing import import_named
 
 __all__ = ["Detector", "Face", "find_faces", "load_detector"]
 
-_BORDER = 1 / 8
+_BORDERS = (1 / 8, 1 / 2)
 """Of the photo's sides, black, around it. The detector cuts boxes off at the photo's edges and then
 misplaces the points of a face: on crops that are all face by up to 0.2 of the distance of the eyes,
-and with this border by up to 0.08, which is no more than with a larger one."""
+and with the first border by up to 0.08, which is no more than with a larger one. Where it finds no
+face, the second border is tried: of 169 such crops of 9,189 it then finds one in 111."""
 
 
 class Face(NamedTuple):
@@ -92,8 +93,15 @@ class _Mtcnn:
         self._min_face_size = min_face_size
 
     def __call__(self, photo: NDArray[np.uint8], /) -> tuple[Any, Any, Any]:
+        for border in _BORDERS:
+            found = self._find(photo, border)
+            if len(found[0]):
+                break
+        return found
+
+    def _find(self, photo: NDArray[np.uint8], border: float) -> tuple[Any, Any, Any]:
         height, width, _ = photo.shape
-        x, y = (int(side * _BORDER) for side in (width, height))
+        x, y = (int(side * border) for side in (width, height))
         framed = np.zeros((height + 2 * y, width + 2 * x, 3), np.uint8)
         framed[y : y + height, x : x + width] = photo[:, :, ::-1]  # it takes BGR
         try:

@@ -33,6 +33,7 @@ from facenet_ext.data.image_list import ImageList
 from facenet_ext.data.images import UnreadableImageError, read_row
 from facenet_ext.faces.cut import FaceCut
 from facenet_ext.faces.detection import Detector, Face, find_faces
+from facenet_ext.faces.faceless import Place
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -52,6 +53,7 @@ LEFT_OUT = "left_out.csv"
 _DONE = "align.json"
 _FORMAT = "facenet_ext aligned faces, 1"
 _BATCH = 8
+_CUT_AS_OTHERS = "; cut where the faces of the other photos lie"
 
 
 class AlignedFace(NamedTuple):
@@ -84,7 +86,7 @@ class AlignedFaces(NamedTuple):
         folder: of the faces.
         photos: how many there are.
         faces: that were cut out.
-        faceless: photos without a face.
+        faceless: photos without a face, also such as are cut where the others' faces lie.
         unreadable: photos that cannot be read.
     """
 
@@ -103,11 +105,14 @@ class FaceChoice:
         faces: "largest", "center" (the one closest to the centre), or "all".
         min_face_size: the least height and width of a face's box, pixels.
         min_score: the least score of the detector.
+        without_face: what is done with a photo in which no face is found: "leave" it out, or cut it
+            at the "median" of where the faces of the other photos lie.
     """
 
     faces: Literal["largest", "center", "all"] = "largest"
     min_face_size: int = MIN_FACE_SIZE
     min_score: float = MIN_SCORE
+    without_face: Literal["leave", "median"] = "leave"
 
     def take(self, faces: list[Face], photo: Image.Image) -> list[Face]:
         """Return those that are taken of the faces of a photo, the largest first."""
@@ -178,7 +183,7 @@ def align_photos(
             before = ranks.number(blocks.done)
             with claiming(ranks) as claims:
                 work.do(blocks, claims, before, progress)
-            ranks.first(lambda: _join(blocks, photos, output, described))
+            ranks.first(lambda: work.join(blocks, described))
     done = read_json(output / _DONE)
     return AlignedFaces(
         output, len(photos), *(int(done[name]) for name in ("faces_cut", "faceless", "unreadable"))
@@ -223,6 +228,7 @@ def _check(photos: ImageList, output: Path) -> None:
 
 def _finished(output: Path, described: dict[str, Any]) -> bool:
     done = read_json(output / _DONE)
+    done = done and {"without_face": "leave"} | done  # older versions do not say it
     if done and any(done.get(name) != value for name, value in described.items()):
         raise InputError(
             f"{output}: holds faces of other photos, or faces that were cut with other options; "
@@ -288,24 +294,28 @@ class _Work(NamedTuple):
             return str(error).removeprefix(f"{self.photos.path(position)}: ")
         rows = []
         faces = self._find(photo, name)
-        # With the photo's time a face that is made again is the same file to whatever used it.
-        archive = self.photos.path(position) if self.photos.images is None else self.photos.root
-        taken = archive.stat().st_mtime_ns
         for number, face in enumerate(self.choice.take(faces, photo), 1):
             image = _file_name(name, number if self.choice.faces == "all" else None)
             try:
                 cut = self.cut.cut(photo, face)
             except ValueError as error:
                 raise InputError(f"`detector` {self.cut.detector}: {name}: {error}") from None
-            path = self.output / image
-            with writing(path.parent, ""):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(self.cut.encode(cut, path.suffix))
-                os.utime(path, ns=(taken, taken))
+            self._write(cut, position, image)
             points = [""] * 10 if face.points is None else face.points.flatten().round(2).tolist()
             box = [round(value, 2) for value in face.box]
-            rows.append([image, len(faces), *box, round(face.score, 4), *points])
+            numbers = [*box, round(face.score, 4), *points]
+            rows.append([image, len(faces), *numbers, *Place.of(self.cut, face, photo.size)])
         return rows
+
+    def _write(self, cut: Image.Image, position: int, image: str) -> None:
+        # With the photo's time a face that is made again is the same file to whatever used it.
+        archive = self.photos.path(position) if self.photos.images is None else self.photos.root
+        taken = archive.stat().st_mtime_ns
+        path = self.output / image
+        with writing(path.parent, ""):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.cut.encode(cut, path.suffix))
+            os.utime(path, ns=(taken, taken))
 
     def _find(self, photo: Image.Image, name: str) -> list[Face]:
         try:
@@ -321,6 +331,54 @@ class _Work(NamedTuple):
                 f"`detector` {self.cut.detector}: fails on {printable(name)} "
                 f"({type(error).__name__}: {error})"
             ) from error
+
+    def join(self, blocks: Blocks, described: dict[str, Any]) -> None:
+        """Make of the blocks the tables, cut what has no face, and say that all is done."""
+        counts = collections.Counter(faces_cut=0, faceless=0, unreadable=0)
+        place = None
+        if self.choice.without_face == "median":
+            place = Place.median(
+                Place(*row[-3:])
+                for _, result in self._results(blocks)
+                for row in (result if isinstance(result, list) else ())
+            )
+
+        def faces() -> Iterator[tuple[object, ...]]:
+            yield _COLUMNS
+            for position, result in self._results(blocks):
+                for image, *numbers in result if isinstance(result, list) else ():
+                    counts["faces_cut"] += 1
+                    yield image, self.photos.ids[position], *numbers[:-3]
+
+        def left_out() -> Iterator[tuple[object, ...]]:
+            yield "photo", "reason"
+            for position, result in self._results(blocks):
+                name = self.photos.ids[position]
+                if isinstance(result, str):
+                    counts["unreadable"] += 1
+                    yield printable(name), "cannot be read: " + " ".join(result.split())
+                elif not result:
+                    counts["faceless"] += 1
+                    if place is not None:
+                        photo = read_photo(self.photos, position)
+                        cut = self.cut.cut_at(photo, place.position(self.cut.size, photo.size))
+                        self._write(cut, position, _file_name(name, None))
+                    yield name, "no face found" + ("" if place is None else _CUT_AS_OTHERS)
+
+        with writing(self.output, ""):
+            for name, rows in ((FACES, faces()), (LEFT_OUT, left_out())):
+                with (
+                    replacing(self.output / name) as unfinished,
+                    unfinished.open("w", encoding="utf-8", newline="") as file,
+                ):
+                    csv.writer(file, lineterminator="\n").writerows(rows)
+            write_json(self.output / _DONE, {"format": _FORMAT} | described | counts)
+        blocks.remove()
+
+    def _results(self, blocks: Blocks) -> Iterator[tuple[int, list[Any] | str]]:
+        for facts in blocks.facts():
+            for position, result in facts["photos"].items():
+                yield int(position), result
 
 
 def read_photo(photos: ImageList, position: int) -> Image.Image:
@@ -350,40 +408,3 @@ def _file_name(photo: str, number: int | None) -> str:
     ending = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ""
     stem = path.name.removesuffix(ending) + ("" if number is None else f"_{number}")
     return str(path.with_name(stem + (ending or ".jpg")))
-
-
-def _join(blocks: Blocks, photos: ImageList, output: Path, described: dict[str, Any]) -> None:
-    """Make of the blocks the tables, and say that all is done."""
-    counts = collections.Counter(faces_cut=0, faceless=0, unreadable=0)
-
-    def results() -> Iterator[tuple[str, list[Any] | str]]:
-        for facts in blocks.facts():
-            for position, result in facts["photos"].items():
-                yield photos.ids[int(position)], result
-
-    def faces() -> Iterator[tuple[object, ...]]:
-        yield _COLUMNS
-        for photo, result in results():
-            for image, *numbers in result if isinstance(result, list) else ():
-                counts["faces_cut"] += 1
-                yield image, photo, *numbers
-
-    def left_out() -> Iterator[tuple[object, ...]]:
-        yield "photo", "reason"
-        for photo, result in results():
-            if isinstance(result, str):
-                counts["unreadable"] += 1
-                yield printable(photo), "cannot be read: " + " ".join(result.split())
-            elif not result:
-                counts["faceless"] += 1
-                yield photo, "no face found"
-
-    with writing(output, ""):
-        for name, rows in ((FACES, faces()), (LEFT_OUT, left_out())):
-            with (
-                replacing(output / name) as unfinished,
-                unfinished.open("w", encoding="utf-8", newline="") as file,
-            ):
-                csv.writer(file, lineterminator="\n").writerows(rows)
-        write_json(output / _DONE, {"format": _FORMAT} | described | counts)
-    blocks.remove()

@@ -77,6 +77,55 @@ def test_each_face_has_the_path_of_its_photo(folder: Path, tmp_path: Path) -> No
         assert times[0] == times[1]
 
 
+def test_photos_without_a_face_are_cut_as_the_others(tmp_path: Path) -> None:
+    root, faces = tmp_path / "photos", tmp_path / "faces"
+    root.mkdir()
+    for number, size in enumerate([(300, 120), (120, 180), (100, 100)]):
+        Image.new("RGB", size, (99, 99, 99)).save(root / f"{number}.png")
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None], (200, 400))
+    Image.fromarray(ramp).save(root / "ramp.png")
+
+    def find(photo: Any) -> Any:
+        """Find a face half a side below the middle, but none in the ramp."""
+        if photo.shape[:2] == (200, 400):
+            return [], [], []
+        height, width, _ = photo.shape
+        side = min(height, width) / 2
+        left, top = (width - side) / 2, height / 2
+        return [[left, top, left + side, top + side]], None, [0.95]
+
+    cut = FaceCut(margin=0.0, size=50, detector="find")
+    choice = FaceChoice(without_face="median")
+    aligned = align_photos(list_tree(root), faces, find, cut, choice)
+    assert (aligned.faces, aligned.faceless) == (3, 1)
+    assert left_out(faces) == {
+        "ramp.png": "no face found; cut where the faces of the other photos lie"
+    }
+    assert len(list(read_faces(faces))) == 3
+    with Image.open(faces / "ramp.png") as file:
+        assert FaceCut.of_file(file) == cut
+        pixels = np.asarray(file)
+    assert pixels.shape == (50, 50)
+    # Rows 100 to 200 of the ramp, two for each pixel.
+    np.testing.assert_allclose(pixels[5:45, 25], 101.5 + 2 * np.arange(5, 45) - 1, atol=1.5)
+
+    again = align_photos(list_tree(root), faces, find, cut, choice)  # it is finished already
+    assert again == aligned
+    with pytest.raises(InputError, match="other options"):
+        align_photos(list_tree(root), faces, find, cut)
+
+
+def test_without_any_face_nothing_is_cut(tmp_path: Path) -> None:
+    root, faces = tmp_path / "photos", tmp_path / "faces"
+    root.mkdir()
+    Image.new("RGB", (80, 80)).save(root / "black.png")
+    choice = FaceChoice(without_face="median")
+    aligned = align_photos(list_tree(root), faces, detectors.one, choice=choice)
+    assert (aligned.faces, aligned.faceless) == (0, 1)
+    assert left_out(faces) == {"black.png": "no face found"}
+    assert not (faces / "black.png").exists()
+
+
 @pytest.mark.parametrize(
     ("faces", "expected"),
     [

@@ -248,6 +248,30 @@ def test_a_photo_is_read_whole_and_upright(tmp_path: Path) -> None:
 # The detector that comes along.
 
 
+def test_a_photo_without_a_face_is_looked_at_with_a_wider_border(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sides = []
+
+    class Mtcnn:
+        def detect(self, photo: Any, min_face_size: int) -> Any:
+            """Find the white pixels, where there are as many black ones on all sides."""
+            sides.append(photo.shape[:2])
+            left, right = np.flatnonzero(photo.any((0, 2)))[[0, -1]]
+            top, bottom = np.flatnonzero(photo.any((1, 2)))[[0, -1]]
+            if 2 * left < right - left:
+                raise ValueError("need at least one array to concatenate")
+            return np.array([[left, top, right, bottom, 0.9]]), np.zeros((1, 10))
+
+    module = types.ModuleType("mtcnnruntime")
+    module.MTCNN = Mtcnn  # type: ignore[attr-defined]
+    module.detector = types.ModuleType("detector")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mtcnnruntime", module)
+    (face,) = find_faces(load_detector(), np.full((64, 80, 3), 255, np.uint8))
+    assert face.box == (0, 0, 79, 63)
+    assert sides == [(80, 100), (128, 160)]
+
+
 @pytest.fixture(scope="module")
 def detector() -> Any:
     pytest.importorskip("mtcnnruntime", reason="the extra 'align' is not installed")
