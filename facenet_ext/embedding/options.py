@@ -274,7 +274,7 @@ class MiningOptions:
     )
     mine_positives: str = rare("hardest", "which positives of each image", Positives)
     mine_negatives: str = rare("semihard", "which negative of each pair", Deterministic)
-    mined_triplets: int = option(32, "mined triplets in each batch, three images each", PositiveInt)
+    mined_triplets: int = rare(32, "mined triplets in each batch, three images each", PositiveInt)
 
     def rule(self, loss: LossOptions) -> TripletRule:
         """Return the rule by which triplets are mined, for a loss of these options."""
