@@ -17,6 +17,7 @@ from facenet_ext.embedding.examples import embed_examples
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
 from facenet_ext.embedding.options import Options
 from facenet_ext.evaluation.verification import verify
+from facenet_ext.models import NormalizedNetwork, members_of
 from facenet_ext.models.network import evaluating
 from facenet_ext.train.data import TrainVal
 from facenet_ext.train.draws import Rows
@@ -37,6 +38,8 @@ class DistilledModule(EmbeddingModule):
     Least squares learn the mean of a random target, so f learns the mean over all views, at the
     cost of one. Distances to f's embeddings then are what distances to the teacher's are: either
     can be looked for in the other's gallery.
+
+    The network begins with the weights of the teacher's first member, where it has the same.
 
     Args:
         options: of the run.
@@ -68,6 +71,10 @@ class DistilledModule(EmbeddingModule):
     ) -> None:
         super().__init__(options, shape, steps, pairs, log_every)
         _check(self, teacher)
+        for network, member in zip(
+            members_of(self.network), members_of(teacher.network), strict=False
+        ):
+            _begin_with(network, member)
         self.matches = teacher_checkpoint
         # In a list, as torch would make an attribute a part of this module's parameters and state.
         self._teacher = [teacher.eval().requires_grad_(False)]
@@ -189,6 +196,27 @@ def one_view(teacher: Embedder, inputs: Tensor, rows: Rows) -> Tensor:
     grid = affine_grid(theta, list(inputs.shape), align_corners=False)
     views = grid_sample(inputs, grid, padding_mode="reflection", align_corners=False)
     return views.to(memory_format=torch.channels_last)
+
+
+def _begin_with(network: NormalizedNetwork, member: NormalizedNetwork) -> None:
+    """Give a network the weights of another one that have the same names and shapes.
+
+    Its last layer has more rows, as it returns what all members do together. The others are 0 at
+    first: so distances begin as the one member's.
+    """
+    own = network.state_dict()
+    heads = tuple(f"{name}." for name in network.head)
+    for name, weight in member.state_dict().items():
+        drawn = own.get(name)
+        if drawn is None:
+            continue
+        if drawn.shape == weight.shape:
+            own[name] = weight
+        elif name.startswith(heads) and drawn.shape[1:] == weight.shape[1:]:
+            rows = torch.zeros_like(drawn)
+            rows[: len(weight)] = weight[: len(rows)]
+            own[name] = rows
+    network.load_state_dict(own)
 
 
 def _check(module: EmbeddingModule, teacher: Embedder) -> None:

@@ -112,6 +112,25 @@ def test_the_loss_is_the_triplets_and_the_weighted_squared_distance() -> None:
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_a_network_begins_as_the_first_member_of_the_committee() -> None:
+    shape, images = (1, SIZE, SIZE), torch.rand(5, 1, SIZE, SIZE)
+    teacher = Embedder(OPTIONS, shape)
+    for parameter in teacher.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+
+    def made(**changed: object) -> DistilledModule:
+        one = dataclasses.replace(OPTIONS.model, members=1, embedding_dim=16, **changed)
+        options = dataclasses.replace(OPTIONS, model=one)
+        return DistilledModule(options, shape, 1, teacher=teacher, teacher_checkpoint="a hash")
+
+    module = made()
+    first = teacher.network.members[0]  # type: ignore[union-attr]
+    with torch.no_grad():
+        own, wanted = module.eval().network(images), first(images)
+    torch.testing.assert_close(own, torch.cat([wanted, torch.zeros(5, 8)], 1))
+    assert made(width=6).network.embedding_dim == 16, "another one begins at random"
+
+
 def test_one_network_learns_in_one_view_what_the_committee_embeds_in_many(
     command: Command, teacher: Path, place: Path
 ) -> None:
