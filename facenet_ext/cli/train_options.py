@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from facenet_ext.cli.arguments import add_arguments, read_arguments
 from facenet_ext.cli.command_line import HelpAll, make_parser, show_default
 from facenet_ext.cli.parsing import ENDS
+from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import read_text
 from facenet_ext.embedding.folders import CONFIG, LAST, find_checkpoint, run_of
 from facenet_ext.embedding.options import (
@@ -147,6 +148,11 @@ def _distilled(given: Any) -> list[str]:
     """Return the options in which a model differs from the one that it learns from."""
     if given.get("distil") is None or given.get("resume") is not None:
         return []
+    if "preset" in given:
+        raise InputError(
+            f"`preset` {given.preset}: with `distil` the options are those of the run to learn "
+            "from; leave it out"
+        )
     model = read_options(run_of(given.distil, "distil") / CONFIG).model
     values = {"embedding_dim": model.members * model.embedding_dim, **_DISTILLED}
     return [part for name, value in values.items() for part in spelled(name, value).split(" ", 1)]
@@ -157,7 +163,7 @@ def _defaults_file(given: Any) -> Path:
     resume = given.get("resume")
     if resume is not None:
         return find_checkpoint(resume, given.get("output")).parent.parent / CONFIG
-    if given.get("distil") is not None and "preset" not in given:
+    if given.get("distil") is not None:
         return run_of(given.distil, "distil") / CONFIG
     data = given.get("data", "digits")
     kind = "digits" if data == "digits" else "features" if is_features(data) else "faces"

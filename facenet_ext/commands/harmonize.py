@@ -23,7 +23,7 @@ from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.examples import embed_examples
 from facenet_ext.embedding.folders import CHECKPOINTS, CONFIG, LAST_FILE
 from facenet_ext.embedding.loading import checkpoint_path, file_hash, load_embedder
-from facenet_ext.embedding.options import Options, RunOptions, dump
+from facenet_ext.embedding.options import DistillationOptions, Options, RunOptions, dump
 from facenet_ext.train.data import load
 from facenet_ext.train.fitting import fit
 from facenet_ext.train.harmonic import (
@@ -116,7 +116,8 @@ def _independent(
         output=str(folder / "independent"),
     )
     data = old.options.data if options.data is None else old.options.data.of(options.data)
-    return _stage(replace(old.options, data=data, run=run), EmbeddingModule, console)
+    alone = replace(old.options, data=data, run=run, distillation=DistillationOptions())
+    return _stage(alone, EmbeddingModule, console)
 
 
 def _options(new: Options, old: Embedder, options: HarmonizeOptions) -> Options:
@@ -133,6 +134,7 @@ def _options(new: Options, old: Embedder, options: HarmonizeOptions) -> Options:
         new,
         data=data,
         model=replace(new.model, embedding_dim=dim // members),
+        distillation=DistillationOptions(),
         mining=replace(new.mining, mine_every=0),
         optimizer=replace(new.optimizer, lr=lr),
         run=replace(new.run, max_minutes=None),

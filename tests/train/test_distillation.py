@@ -180,8 +180,6 @@ def test_the_options_are_the_teachers_but_for_one_network_and_one_view(tmp_path:
     assert (flat["members"], flat["embedding_dim"], flat["width"]) == (1, 16, 6)
     assert (flat["test_shift"], flat["test_flip"], flat["flip"]) == (0.0, False, True)
     assert given == {"distil", "width"}
-    preset = parse(["--distil", str(tmp_path), "--preset", "faces"], "train").options
-    assert (preset.model.members, preset.model.width, preset.data.test_shift) == (1, 24, 0.0)
 
 
 def test_people_held_out_are_those_of_the_teacher(
@@ -225,6 +223,7 @@ def test_bad_input_is_told_in_a_line(command: Command, teacher: Path, tmp_path: 
         ("--distil", "teacher", "--input-size", "24"): "--input-size 24: the model to learn from",
         ("--distil", "teacher", "--channels", "3"): "--distil teacher: embeds [1, 96, 96]",
         ("--distil", "teacher", "--distil-weight", "0"): "distil",
+        ("--distil", "teacher", "--preset", "faces"): "--preset faces: with --distil",
     }
     for arguments, told in refused.items():
         assert_told(command("train", *arguments, "--output", "refused"), told)
