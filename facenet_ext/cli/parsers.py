@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from facenet_ext.cli.arguments import add_arguments, read_arguments
 from facenet_ext.cli.command_line import make_parser, run
-from facenet_ext.commands import options
+from facenet_ext.commands import evaluation_options, options
 from facenet_ext.commands.options import (
     CheckpointOptions,
     CommandOptions,
@@ -46,7 +46,8 @@ def build_parser(name: str) -> ArgumentParser:
 
 def _options(name: str) -> type[Any]:
     """Return the class of a command's options: that of ``embed`` is ``EmbedOptions``."""
-    cls: type[Any] = getattr(options, f"{name.capitalize()}Options")
+    module = evaluation_options if name in ("evaluate", "compare") else options
+    cls: type[Any] = getattr(module, f"{name.capitalize()}Options")
     return cls
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from facenet_ext.commands.options import CompareOptions
+from facenet_ext.commands.evaluation_options import CompareOptions
+from facenet_ext.commands.results import tell_results, write_results
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import write_json, write_text, writing
 from facenet_ext.evaluation.comparison import Comparison, compare
 from facenet_ext.evaluation.scored_pairs import read_scored
 
@@ -39,27 +38,20 @@ def execute(options: CompareOptions) -> None:
         from facenet_ext.commands.comparison_report import make_report  # here: it loads matplotlib
 
         report = make_report(a.about, b.about, comparison, warnings.texts)
-        output = Path(options.output)
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-            write_text(output / "report.html", report)
-            write_json(output / _COMPARISON, figures)
-    warnings.tell()
-    if options.json:
-        print(json.dumps(figures, indent=2))
-        return
-    out = make_console()
-    for letter, one in (("A", a), ("B", b)):
-        views = "" if one.about["views"] == "all" else ", one view"
-        out.print(
-            f"{letter}: {one.about['folder']}, {one.about['network']}{views}, evaluated "
-            f"{one.about['date']}",
-            soft_wrap=True,
-        )
-    out.print(_table(comparison))
-    out.print(comparison.verdict, soft_wrap=True, highlight=False)
-    if options.output is not None:
-        out.print(f"report.html and {_COMPARISON} are in {options.output}", soft_wrap=True)
+        write_results(Path(options.output), report, _COMPARISON, figures)
+    told = [_run(letter, one.about) for letter, one in (("A", a), ("B", b))]
+    tell_results(
+        figures,
+        [*told, _table(comparison), comparison.verdict],
+        warnings,
+        as_json=options.json,
+        written=None if options.output is None else (Path(options.output), _COMPARISON),
+    )
+
+
+def _run(letter: str, about: dict[str, Any]) -> str:
+    views = "" if about["views"] == "all" else ", one view"
+    return f"{letter}: {about['folder']}, {about['network']}{views}, evaluated {about['date']}"
 
 
 def _table(comparison: Comparison) -> Table:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from facenet_ext.commands.evaluation_facts import find_facts, report_folder
+from facenet_ext.commands.evaluation_options import EvaluateOptions
 from facenet_ext.commands.evaluation_report import make_report
 from facenet_ext.commands.image_evaluation import evaluate_images
-from facenet_ext.commands.options import EvaluateOptions
+from facenet_ext.commands.results import tell_results, write_results
 from facenet_ext.commands.template_evaluation import evaluate_templates
 from facenet_ext.commands.trained_model import load_model
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.console import make_console
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.files import without_nan, write_json, write_text, writing
+from facenet_ext.common.files import without_nan, writing
 from facenet_ext.embedding.folders import METRICS, PAIRS
 from facenet_ext.evaluation.scored_pairs import write_scored
 from facenet_ext.evaluation.trials import Search, Trials, read_trials
@@ -52,22 +52,13 @@ def execute(options: EvaluateOptions) -> None:
     report = make_report(model.name, facts, evaluated, warnings.texts)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "report.html", report)
         if evaluated.pairs is None:  # those of another evaluation would not belong to these figures
             (output / PAIRS).unlink(missing_ok=True)
         else:
             write_scored(output / PAIRS, evaluated.pairs, figures)
-        write_json(output / METRICS, figures)
-    warnings.tell()
-    if options.json:
-        print(json.dumps(figures, indent=2))
-        return
-    out = make_console()
-    for table in evaluated.tables:
-        out.print(table)
-    for line in evaluated.lines:
-        out.print(line, soft_wrap=True, highlight=False)
-    out.print(f"report.html and {METRICS} are in {output}", soft_wrap=True)
+    write_results(output, report, METRICS, figures)
+    shown = [*evaluated.tables, *evaluated.lines]
+    tell_results(figures, shown, warnings, as_json=options.json, written=(output, METRICS))
 
 
 def _templates(options: EvaluateOptions) -> Trials | Search | None:

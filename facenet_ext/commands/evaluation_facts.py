@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from facenet_ext.commands.options import EvaluateOptions
+from facenet_ext.commands.evaluation_options import EvaluateOptions
 from facenet_ext.commands.trained_model import Model
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import counted

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from facenet_ext.commands.options import EvaluateOptions
+from facenet_ext.commands.evaluation_options import EvaluateOptions
 from facenet_ext.commands.report_page import Cell, Picture, Section, Table
 from facenet_ext.commands.warnings import Warnings
 from facenet_ext.common.figures import (

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from facenet_ext.all_pairs import val_far_all_pairs, val_far_over_splits
 from facenet_ext.commands.evaluation_facts import warn_of_known
+from facenet_ext.commands.evaluation_options import EvaluateOptions
 from facenet_ext.commands.evaluation_report import Evaluated, in_short, pair_cards, pair_sections
 from facenet_ext.commands.group_section import read_groupings
 from facenet_ext.commands.image_sections import (
@@ -23,7 +24,6 @@ from facenet_ext.commands.image_sections import (
     mistakes_section,
     quality_section,
 )
-from facenet_ext.commands.options import EvaluateOptions
 from facenet_ext.commands.report_page import Card, Section
 from facenet_ext.commands.trained_model import Model, embed_list
 from facenet_ext.commands.warnings import Warnings

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from facenet_ext.commands.evaluation_facts import warn_of_known
+from facenet_ext.commands.evaluation_options import EvaluateOptions
 from facenet_ext.commands.evaluation_report import (
     Evaluated,
     in_short,
@@ -23,7 +24,6 @@ from facenet_ext.commands.evaluation_report import (
     search_section,
 )
 from facenet_ext.commands.group_section import read_groupings
-from facenet_ext.commands.options import EvaluateOptions
 from facenet_ext.commands.report_page import Section
 from facenet_ext.commands.trained_model import Model, embed_list
 from facenet_ext.commands.warnings import Warnings
@@ -87,7 +87,10 @@ def evaluate_templates(
     if options.all_pairs:
         raise InputError("--all-pairs: of images; a protocol of templates has its pairs")
     if options.groups is not None and isinstance(protocol, Search):
-        raise InputError(f"--groups {options.groups}: of pairs; {protocol.name} has searches")
+        raise InputError(
+            f"--groups {options.groups}: tells the error rates of pairs by groups, and "
+            f"{protocol.name} has searches; leave it out, or give the protocol's pairs to --pairs"
+        )
     data = options.data or model.module.options.data.val or model.module.options.data.data
     embed = _embed_features if is_features(data) else _embed_images
     embedded = embed(protocol, data, model, options.batch, warnings)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +76,25 @@ def read_lines(path: Path, called: str | None = None) -> list[str]:
     """Read the lines of a text file that a person wrote; see :func:`read_text`."""
     lines = read_text(path, called).split("\n")
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def csv_rows(path: Path, text: str, of: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a .csv, each with the number of its line.
+
+    Args:
+        path: of the file, for messages.
+        text: its content.
+        of: what it should have, for messages.
+
+    Raises:
+        InputError: it is no .csv.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise InputError(f"{path}: not a .csv file of {of} ({error})") from None
 
 
 def comparable(name: str) -> str:

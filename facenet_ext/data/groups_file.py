@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable, printable, read_text
+from facenet_ext.common.text import comparable, csv_rows, printable, read_text
 from facenet_ext.data.templates import Problems
 
 __all__ = ["GroupsFile", "read_groups"]
@@ -51,35 +49,31 @@ def read_groups(path: Path) -> GroupsFile:
         {'sex': {'Ann': 'f', 'Bob': 'm'}}
     """
     text = read_text(path, f"{path}: the file of groups")
-    rows = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        if len(header) < 2 or not all(header) or len({*header}) < len(header):
-            raise InputError(
-                f"{path}: line 1 must name two columns or more, as 'identity,sex,age', it is "
-                f"{','.join(header)!r}"
+    rows = csv_rows(path, text, "groups")
+    header = [name.strip() for name in next(rows, (1, []))[1]]
+    if len(header) < 2 or not all(header) or len({*header}) < len(header):
+        raise InputError(
+            f"{path}: line 1 must name two columns or more, as 'identity,sex,age', it is "
+            f"{','.join(header)!r}"
+        )
+    lines, problems = dict[str, int](), Problems(path)
+    columns: dict[str, dict[str, str]] = {name: {} for name in header[1:]}
+    for line, row in rows:
+        fields = [field.strip() for field in row]
+        if not any(fields):
+            continue
+        if len(fields) != len(header) or not fields[0]:
+            problems.add(
+                f"line {line} must have {len(header)} fields, the first of them a name, it is "
+                f"{','.join(row)!r}"
             )
-        lines, problems = dict[str, int](), Problems(path)
-        columns: dict[str, dict[str, str]] = {name: {} for name in header[1:]}
-        for row in rows:
-            fields = [field.strip() for field in row]
-            if not any(fields):
-                continue
-            line = rows.line_num
-            if len(fields) != len(header) or not fields[0]:
-                problems.add(
-                    f"line {line} must have {len(header)} fields, the first of them a name, it is "
-                    f"{','.join(row)!r}"
-                )
-                continue
-            name = comparable(fields[0])
-            if lines.setdefault(name, line) != line:
-                problems.add(f"line {line} names {printable(name)} again, after line {lines[name]}")
-                continue
-            for column, field in zip(columns.values(), fields[1:], strict=True):
-                column[name] = comparable(field)
-    except csv.Error as error:
-        raise InputError(f"{path}: not a .csv file of groups ({error})") from None
+            continue
+        name = comparable(fields[0])
+        if lines.setdefault(name, line) != line:
+            problems.add(f"line {line} names {printable(name)} again, after line {lines[name]}")
+            continue
+        for column, field in zip(columns.values(), fields[1:], strict=True):
+            column[name] = comparable(field)
     problems.check()
     if not lines:
         raise InputError(f"{path}: has no lines; expected one for each image, or for each person")

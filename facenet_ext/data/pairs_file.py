@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import os
 import re
 from collections import Counter, defaultdict
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable, counted, read_text
+from facenet_ext.common.text import comparable, counted, csv_rows, read_text
 from facenet_ext.data.image_list import ImageList, entries_of, is_folder, is_image
 
 __all__ = ["NamedPair", "PairsFile", "read_pairs"]
@@ -162,10 +160,7 @@ def _numbered(path: Path, text: str) -> Iterator[NamedPair]:
 
 def _rows(path: Path, text: str, *, videos: bool) -> Iterator[NamedPair]:
     """Read YouTube Faces' format, or a user's own."""
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise InputError(f"{path}: not a .csv file of pairs ({error})") from None
+    rows = [row for _, row in csv_rows(path, text, "pairs")]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     form = f"have {len(header)} fields, the third 0 or 1"
     if videos:

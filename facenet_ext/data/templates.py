@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_ext.common.errors import InputError
-from facenet_ext.common.text import comparable, counted, printable, read_lines, read_text
+from facenet_ext.common.text import comparable, counted, csv_rows, printable, read_lines, read_text
 
 __all__ = ["Problems", "Templates", "read_enrolment", "read_media", "read_subjects", "single_items"]
 
@@ -207,38 +205,33 @@ def read_subjects(path: Path) -> Subjects:
         InputError: the file cannot be read or has no such columns or no lines, a line is too short,
             or a template has two subjects; the message tells the lines.
     """
+    rows = csv_rows(path, read_text(path), "templates")
+    header = [name.strip().upper() for name in next(rows, (1, []))[1]]
     try:
-        rows = csv.reader(io.StringIO(read_text(path), newline=""))
-        header = [name.strip().upper() for name in next(rows, [])]
-        try:
-            at, whose = header.index("TEMPLATE_ID"), header.index("SUBJECT_ID")
-        except ValueError:
-            raise InputError(
-                f"{path}: line 1 must name columns TEMPLATE_ID and SUBJECT_ID, it is "
-                f"{','.join(header)!r}"
-            ) from None
-        subjects, lines, problems = dict[str, str](), dict[str, int](), Problems(path)
-        for row in rows:
-            number = rows.line_num
-            if not any(row):
-                continue
-            fields = [field.strip() for field in row]
-            if len(fields) <= max(at, whose) or not fields[at] or not fields[whose]:
-                problems.add(
-                    f"line {number} must have a TEMPLATE_ID and a SUBJECT_ID, it is "
-                    f"{','.join(row)!r}"
-                )
-                continue
-            template, subject = comparable(fields[at]), comparable(fields[whose])
-            if subjects.setdefault(template, subject) != subject:
-                problems.add(
-                    f"line {number} has subject {printable(subject)} for template "
-                    f"{printable(template)}, line {lines[template]} has "
-                    f"{printable(subjects[template])}"
-                )
-            lines.setdefault(template, number)
-    except csv.Error as error:
-        raise InputError(f"{path}: not a .csv file of templates ({error})") from None
+        at, whose = header.index("TEMPLATE_ID"), header.index("SUBJECT_ID")
+    except ValueError:
+        raise InputError(
+            f"{path}: line 1 must name columns TEMPLATE_ID and SUBJECT_ID, it is "
+            f"{','.join(header)!r}"
+        ) from None
+    subjects, lines, problems = dict[str, str](), dict[str, int](), Problems(path)
+    for number, row in rows:
+        if not any(row):
+            continue
+        fields = [field.strip() for field in row]
+        if len(fields) <= max(at, whose) or not fields[at] or not fields[whose]:
+            problems.add(
+                f"line {number} must have a TEMPLATE_ID and a SUBJECT_ID, it is {','.join(row)!r}"
+            )
+            continue
+        template, subject = comparable(fields[at]), comparable(fields[whose])
+        if subjects.setdefault(template, subject) != subject:
+            problems.add(
+                f"line {number} has subject {printable(subject)} for template "
+                f"{printable(template)}, line {lines[template]} has "
+                f"{printable(subjects[template])}"
+            )
+        lines.setdefault(template, number)
     problems.check()
     if not subjects:
         raise InputError(f"{path}: has {counted(0, 'template')}; expected a line for each image")

@@ -32,15 +32,9 @@ if TYPE_CHECKING:
         fnir_at_rank,
         searches_as_comparisons,
     )
+    from facenet_ext.metrics.intervals import Difference, Interval, interval_of, paired_difference
     from facenet_ext.metrics.normalization import as_norm
-    from facenet_ext.metrics.resampling import (
-        Difference,
-        Interval,
-        Replicates,
-        interval_of,
-        paired_difference,
-        resample_identities,
-    )
+    from facenet_ext.metrics.resampling import Replicates, resample_identities
     from facenet_ext.metrics.summary import Figure, Summary, summarize
     from facenet_ext.metrics.thresholds import (
         DetCurve,
@@ -113,14 +107,8 @@ __getattr__, __dir__ = lazily(
             "searches_as_comparisons",
         ),
         "normalization": ("as_norm",),
-        "resampling": (
-            "Difference",
-            "Interval",
-            "Replicates",
-            "interval_of",
-            "paired_difference",
-            "resample_identities",
-        ),
+        "intervals": ("Difference", "Interval", "interval_of", "paired_difference"),
+        "resampling": ("Replicates", "resample_identities"),
         "summary": ("Figure", "Summary", "summarize"),
         "verification": (
             "EqualErrorRate",

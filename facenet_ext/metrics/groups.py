@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facenet_ext.metrics._clusters import Whose, count_by_identity, draw_weights, replicate_rates
-from facenet_ext.metrics.resampling import Interval, interval_of
+from facenet_ext.metrics.intervals import Interval, interval_of
 from facenet_ext.metrics.sources import PairBlock, PairSource, TensorPairs
 from facenet_ext.metrics.thresholds import remark_on
 

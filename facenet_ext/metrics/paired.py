@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facenet_ext.metrics._clusters import scale_of
-from facenet_ext.metrics.resampling import (
-    THRESHOLDS,
-    Difference,
-    Replicates,
-    paired_difference,
-    resample,
-)
+from facenet_ext.metrics.intervals import Difference, paired_difference
+from facenet_ext.metrics.resampling import THRESHOLDS, Replicates, resample
 from facenet_ext.metrics.sources import PairSource, TensorPairs
 from facenet_ext.metrics.thresholds import some_thresholds
 

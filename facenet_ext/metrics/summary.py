@@ -20,7 +20,8 @@ from facenet_ext.metrics.costs import (
     hull_cllr,
     ratio_cost,
 )
-from facenet_ext.metrics.resampling import THRESHOLDS, Interval, Replicates, interval_of, resample
+from facenet_ext.metrics.intervals import Interval, interval_of
+from facenet_ext.metrics.resampling import THRESHOLDS, Replicates, resample
 from facenet_ext.metrics.sources import PairSource, TensorPairs
 from facenet_ext.metrics.thresholds import rates_at, rates_at_fmr, remark_on, some_thresholds
 from facenet_ext.metrics.verification import area

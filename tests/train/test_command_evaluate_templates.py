@@ -198,6 +198,13 @@ def test_probes_in_galleries(command: Command, world: Path, janus: Path) -> None
     assert "rank 1" in out
     assert "rank 5" not in out, "there are fewer people"
     assert "not reachable with this many" in out
+    result = evaluate(command, world / "old", *options[:-1], "--groups", "people.csv")
+    assert_told(
+        result,
+        "--groups people.csv: tells the error rates of pairs by groups, and "
+        "ijbc_1N_probe_mixed.csv has searches; leave it out, or give the protocol's pairs to "
+        "--pairs",
+    )
 
 
 def test_what_cannot_be_read_is_left_out(command: Command, world: Path, janus: Path) -> None:
