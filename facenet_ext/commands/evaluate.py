@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.table import Table
+
 from facenet_ext.commands.evaluation_facts import find_facts, report_folder
 from facenet_ext.commands.evaluation_options import EvaluateOptions
 from facenet_ext.commands.evaluation_report import make_report
@@ -57,7 +59,7 @@ def execute(options: EvaluateOptions) -> None:
         else:
             write_scored(output / PAIRS, evaluated.pairs, figures)
     write_results(output, report, METRICS, figures)
-    shown = [*evaluated.tables, *evaluated.lines]
+    shown: list[Table | str] = [*evaluated.tables, *evaluated.lines]
     tell_results(figures, shown, warnings, as_json=options.json, written=(output, METRICS))
 
 
