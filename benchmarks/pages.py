@@ -36,10 +36,10 @@ TWINS = ("torch.mm(x, x.T, out=)", "sort, torch.compile", "torch.cdist, no mm")
 def figures(what: str) -> str:
     """The figures that a page's mark names.
 
-    They are "machine", "targets", "training", "study", "study-machine", "scale-rates",
-    "scale-checks", "scale-rows", "scale-machine", "input", "input-targets", "input-machine",
-    "use", "use-in-short", "speakers", "speakers-machine", "cuda-predicted", or of one operator its
-    "times", "peaks" or "peers".
+    They are "machine", "targets", "training", "study", "study-machine", "study-aligned",
+    "scale-rates", "scale-checks", "scale-rows", "scale-machine", "input", "input-targets",
+    "input-machine", "use", "use-in-short", "speakers", "speakers-machine", "cuda-predicted", or of
+    one operator its "times", "peaks" or "peers".
     """
     results = Results.load(RESULTS)
     kind, _, operator = what.partition(" ")
@@ -54,6 +54,11 @@ def figures(what: str) -> str:
         ),
         "study": lambda: _table(study.COLUMNS, study.rows(study.recorded()), words=2),
         "study-machine": _study_machine,
+        "study-aligned": lambda: _table(
+            study.COLUMNS,
+            study.rows(study.recorded(study.RESULTS.with_stem(study.PLANS[1]))),
+            words=2,
+        ),
         "scale-rates": lambda: _table(["", "measured"], scale.rates_table(scale.recorded())),
         "scale-checks": lambda: _table(scale.CHECKED, scale.checks_table(scale.recorded())),
         "scale-rows": lambda: _table(scale.ROWS_OF, scale.rows_table(scale.recorded())),

@@ -1,5 +1,7 @@
 """Trains every run of study.yaml and records what each reached: `python -m benchmarks.study`.
 
+``--plan study_aligned`` takes those of study_aligned.yaml, on faces that `facenet align` cuts out.
+
 The people of val/ are kept for the final figure. The runs train on the training people who are not
 in FOLDS of pairs_train.txt, and verify those folds. Recorded runs are not run again, and a run that
 was stopped continues.
@@ -15,7 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -28,6 +30,7 @@ from facenet_ext.common.console import make_console
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "benchmarks" / "results" / "study.json"
+PLANS = ("study", "study_aligned")
 SCRATCH = ROOT / "benchmarks" / "out" / "study"
 BASE = "the start"
 FOLDS = (2, 4)  # of five, the two with the fewest images
@@ -35,7 +38,10 @@ FOLDS = (2, 4)  # of five, the two with the fewest images
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training: the preset with ``options``, which include those that every run has."""
+    """One training: the preset with ``options``, which include those that every run has.
+
+    ``align: false`` among them stands for images as they are in a plan whose images are aligned.
+    """
 
     choice: str
     variant: str
@@ -50,7 +56,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome(Run):
-    """What a run reached on people it has not seen, and in what time."""
+    """What a run reached on people it has not seen, and in how many minutes of processor time."""
 
     accuracy: float
     auc: float
@@ -75,11 +81,12 @@ def plan(path: Path = PLAN) -> tuple[str, list[Run]]:
     return content["preset"], list(runs())
 
 
-def recorded() -> list[Outcome]:
+def recorded(results: Path | None = None) -> list[Outcome]:
     """Read the recorded outcomes."""
-    if not RESULTS.is_file():
+    results = results or RESULTS
+    if not results.is_file():
         return []
-    return [Outcome(**entry) for entry in json.loads(RESULTS.read_text())["outcomes"]]
+    return [Outcome(**entry) for entry in json.loads(results.read_text())["outcomes"]]
 
 
 def outcome_of(run: Run, outcomes: list[Outcome]) -> Outcome | None:
@@ -88,6 +95,16 @@ def outcome_of(run: Run, outcomes: list[Outcome]) -> Outcome | None:
         if outcome.options == run.options and outcome.variant == run.variant:
             return outcome
     return None
+
+
+def align(root: Path, folder: Path, options: dict[str, Any]) -> Path:
+    """Cut the faces out of all images of a root into a folder, unless that is done already."""
+    command = [sys.executable, "-m", "facenet_ext.cli", "align", str(root), "--output", str(folder)]
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    shutil.copy(root / "pairs_train.txt", folder)
+    return folder
 
 
 def split(root: Path, folder: Path) -> Path:
@@ -101,7 +118,7 @@ def split(root: Path, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("train", "val"):
         (folder / part).mkdir(parents=True)
-    for person in sorted((root / "train").iterdir()):
+    for person in sorted((root.resolve() / "train").iterdir()):
         part = "val" if person.name in held_out else "train"
         (folder / part / person.name).symlink_to(person)
     (folder / "pairs.txt").write_text("\n".join([f"{len(folds)}\t{per_fold}", *pairs]) + "\n")
@@ -114,9 +131,10 @@ def train(run: Run, preset: str, data: Path, threads: int) -> Outcome:
     clock = folder / "seconds"
     config = SCRATCH / f"{run.name}.yaml"
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    if config.is_file() and yaml.safe_load(config.read_text()) != run.options:
+    given = {name: value for name, value in run.options.items() if name != "align"}
+    if config.is_file() and yaml.safe_load(config.read_text()) != given:
         shutil.rmtree(folder, ignore_errors=True)  # it is of an earlier plan
-    config.write_text(yaml.safe_dump(run.options))
+    config.write_text(yaml.safe_dump(given))
     if not (folder / "metrics.json").is_file():
         _train(folder, clock, config, preset, data, threads)
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -144,30 +162,34 @@ def _train(folder: Path, clock: Path, config: Path, preset: str, data: Path, thr
         command += ["--output", str(folder), "--threads", str(threads)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     before = float(clock.read_text()) if clock.is_file() else 0.0
-    start = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    seconds = before + time.perf_counter() - start
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=told, stderr=told)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        told.seek(0)
+        output = told.read()
     if folder.is_dir():
-        clock.write_text(str(seconds))
-    if done.returncode:
-        raise RuntimeError(f"{folder.name}: {done.stderr.strip() or done.stdout.strip()}")
+        clock.write_text(str(before + usage.ru_utime + usage.ru_stime))
+    if process.returncode:
+        raise RuntimeError(f"{folder.name}: {output.strip()}")
 
 
-def save(outcomes: list[Outcome], runs: list[Run], threads: int, jobs: int) -> None:
+def save(
+    outcomes: list[Outcome], runs: list[Run], threads: int, jobs: int, results: Path | None = None
+) -> None:
     """Write the outcomes in the plan's order, in one step."""
     from facenet_ext.common.files import write_json
 
     order = {(run.choice, run.variant, run.seed): place for place, run in enumerate(runs)}
     kept = [o for o in outcomes if (o.choice, o.variant, o.seed) in order]
     kept.sort(key=lambda o: order[o.choice, o.variant, o.seed])
-    RESULTS.parent.mkdir(exist_ok=True)
+    results = results or RESULTS
+    results.parent.mkdir(exist_ok=True)
     content = {
         "machine": describe(threads) | {"jobs": jobs},
         "outcomes": [dataclasses.asdict(outcome) for outcome in kept],
     }
-    write_json(RESULTS, content)
+    write_json(results, content)
 
 
 COLUMNS = ["choice", "made as", "AUC", "difference", "accuracy", "difference", "EER", "minutes"]
@@ -217,6 +239,7 @@ def main() -> None:
     parser.add_argument("data", type=str, help="lfw96.tar.gz, or faces laid out as it is")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--jobs", type=int, default=cores, help="runs at once")
+    parser.add_argument("--plan", choices=PLANS, default=PLANS[0], help="which runs")
     parser.add_argument("--only", default="", help="runs whose choice or variant has this text")
     arguments = parser.parse_args()
 
@@ -224,25 +247,35 @@ def main() -> None:
     from facenet_ext.data.sources import find
 
     console = make_console()
-    preset, runs = plan()
+    chosen = PLAN.with_stem(arguments.plan)
+    results = RESULTS.with_stem(arguments.plan)
+    preset, runs = plan(chosen)
     root = find(arguments.data).train.parent
     if not (root / "pairs_train.txt").is_file():
         parser.error(f"{root} has no pairs_train.txt: the study verifies pairs of training people")
-    data = split(root, SCRATCH / "faces")
-    outcomes = recorded()
+    data = {False: split(root, SCRATCH / "faces")}
+    if cut := yaml.safe_load(chosen.read_text()).get("align"):
+        aligned = align(root, SCRATCH / "aligned", cut)
+        data[True] = split(aligned, SCRATCH / "aligned-faces")
+    outcomes = recorded(results)
     wanted = [run for run in runs if arguments.only in f"{run.choice} {run.variant}"]
     missing = [run for run in wanted if outcome_of(run, outcomes) is None]
     threads = max(1, cores // arguments.jobs)
     console.print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are recorded")
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        tasks = {pool.submit(train, run, preset, data, threads): run for run in missing}
+        tasks = {
+            pool.submit(
+                train, run, preset, data[run.options.get("align", True in data)], threads
+            ): run
+            for run in missing
+        }
         try:
             for number, task in enumerate(as_completed(tasks), start=1):
                 outcome = task.result()
                 same = (outcome.choice, outcome.variant, outcome.seed)
                 outcomes = [o for o in outcomes if (o.choice, o.variant, o.seed) != same]
                 outcomes.append(outcome)
-                save(outcomes, runs, threads, arguments.jobs)
+                save(outcomes, runs, threads, arguments.jobs, results)
                 console.print(
                     f"{number}/{len(missing)} {outcome.choice} {outcome.variant}, "
                     f"seed {outcome.seed}: {outcome.accuracy:.2%}, {outcome.minutes:.1f} minutes",

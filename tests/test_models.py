@@ -97,6 +97,25 @@ def test_a_window_is_the_centre_that_was_asked_for() -> None:
             SmallNet(input_size=32, aligned_size=16, aligned_window=window)
 
 
+def test_a_window_lies_where_it_was_asked_for() -> None:
+    align = Alignment(1, 32, 8, window=0.25, center=(0.25, 0.75)).eval()
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(align(images), images[:, :, 20:28, 4:12], rtol=0, atol=1e-5)
+    for center in ((-0.01, 0.5), (0.5, 1.01), (float("nan"), 0.5)):
+        with pytest.raises(ValueError, match=r"center must be in \[0, 1\], got"):
+            SmallNet(input_size=32, aligned_size=16, aligned_center=center)
+
+
+def test_a_window_that_does_not_learn_has_no_weights() -> None:
+    align = Alignment(1, 32, 8, window=0.25, learned=False)
+    assert not list(align.parameters())
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(align(images), images[:, :, 12:20, 12:20], rtol=0, atol=1e-5)
+    network = SmallNet(input_size=32, aligned_size=16, straighten=False)
+    assert not list(network.features[0].parameters())
+    assert list(SmallNet(input_size=32, aligned_size=16).features[0].parameters())
+
+
 def test_too_many_stages_for_the_window_raise() -> None:
     with pytest.raises(ValueError, match="aligned_size must be at least 16 for 4 stages, got 12"):
         SmallNet(input_size=32, aligned_size=12)

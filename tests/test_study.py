@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 pytest.importorskip("jsonargparse", reason="the training script's options")
 
@@ -22,20 +24,23 @@ from facenet_ext.cli.train_options import parse  # noqa: E402
 from facenet_ext.embedding.options import Options  # noqa: E402
 
 PRESET, RUNS = study.plan()
+ALIGNED = study.plan(study.PLAN.with_stem("study_aligned"))[1]
 
 
 def options_of(run: study.Run, folder: Path) -> Options:
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(run.options))
+    given = {name: value for name, value in run.options.items() if name != "align"}
+    config.write_text(yaml.safe_dump(given))
     return parse(["--preset", PRESET, "--config", str(config), "--data", "faces"], "study")[0]
 
 
-def test_every_run_changes_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs", [RUNS, ALIGNED], ids=study.PLANS)
+def test_every_run_changes_what_it_says(runs: list[study.Run], tmp_path: Path) -> None:
     """Its options are ones there are, and no two runs are one."""
-    seen = [options_of(run, tmp_path).flat() for run in RUNS]
+    seen = [options_of(run, tmp_path).flat() for run in runs]
     for place, options in enumerate(seen):
-        assert options not in seen[:place], RUNS[place].name
-    assert len({run.name for run in RUNS}) == len(RUNS)
+        assert options not in seen[:place], runs[place].name
+    assert len({run.name for run in runs}) == len(runs)
 
 
 def test_runs_see_as_many_images() -> None:
@@ -49,8 +54,11 @@ def test_runs_see_as_many_images() -> None:
 
 
 def test_recorded_outcomes_are_those_of_the_plan() -> None:
-    for outcome in study.recorded():
-        assert any(run.options == outcome.options for run in RUNS), outcome
+    for name, runs in zip(study.PLANS, (RUNS, ALIGNED), strict=True):
+        recorded = study.recorded(study.RESULTS.with_stem(name))
+        assert recorded
+        for outcome in recorded:
+            assert any(run.options == outcome.options for run in runs), outcome
 
 
 def people(root: Path) -> Path:
@@ -123,6 +131,40 @@ def test_a_run_is_trained_and_its_report_is_read(
         study.train(broken, PRESET, data, threads=1)
 
 
+def test_runs_learn_from_faces_cut_out_but_for_those_that_say_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tmp_path / "study.yaml"
+    plan.write_text(
+        "{preset: faces, align: {size: 64, detector: 'detectors:one'}, every: {max_steps: 2}, "
+        "base: {}, choices: {faces: {not aligned: {align: false}}}}"
+    )
+    root = people(tmp_path / "lfw")
+    (root / "val").mkdir()
+    for path in (root / "train").rglob("*.jpg"):
+        Image.new("RGB", (100, 100), (99, 99, 99)).save(path)
+    seen: dict[str, tuple[int, int]] = {}
+
+    def train(run: study.Run, preset: str, data: Path, threads: int) -> study.Outcome:
+        with Image.open(next((data / "train").rglob("*.jpg"))) as image:
+            seen[run.variant] = image.size
+        return dataclasses.replace(
+            outcome(run.choice, run.variant, run.seed, 0.8), options=run.options
+        )
+
+    monkeypatch.setattr(study, "PLAN", plan)
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results" / "study.json")
+    monkeypatch.setattr(study, "SCRATCH", tmp_path / "out")
+    monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr(pages, "write", lambda tell: None)
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{ROOT / 'tests' / 'train'}:{os.environ.get('PYTHONPATH', '')}"
+    )
+    monkeypatch.setattr(sys, "argv", ["study", str(root), "--jobs", "1"])
+    study.main()
+    assert seen == {"": (64, 64), "not aligned": (100, 100)}
+
+
 def test_data_without_pairs_of_training_people_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,7 +182,6 @@ def test_what_is_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.M
         "{preset: faces, every: {max_steps: 2}, base: {seeds: [0, 1]}, "
         "choices: {margin: {'0.4': {margin: 0.4}}}}"
     )
-    preset, runs = study.plan(plan)
     trained: list[str] = []
 
     def train(run: study.Run, preset: str, data: Path, threads: int) -> study.Outcome:
@@ -149,7 +190,7 @@ def test_what_is_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.M
             outcome(run.choice, run.variant, run.seed, 0.8), options=run.options
         )
 
-    monkeypatch.setattr(study, "plan", lambda: (preset, runs))
+    monkeypatch.setattr(study, "PLAN", plan)
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results" / "study.json")
     monkeypatch.setattr(study, "SCRATCH", tmp_path / "out")
     monkeypatch.setattr(study, "train", train)

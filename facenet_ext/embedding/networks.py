@@ -34,7 +34,7 @@ def build_network(options: Options, shape: tuple[int, ...]) -> NormalizedNetwork
     Raises:
         InputError: there is no such network, or it does not fit its input.
     """
-    for name in ("aligned_size", "aligned_window"):
+    for name in ("aligned_size", "aligned_window", "aligned_x", "aligned_y"):
         if getattr(options.model, name) == ():
             raise InputError(f"`{name}` []: give one number, or one per member")
     members = [_build_member(options, shape, member) for member in range(options.model.members)]
@@ -137,6 +137,8 @@ def _build_for_images(options: Options, channels: int, member: int) -> Normalize
             dropout=o.dropout,
             aligned_size=_of_member(o.aligned_size, member),
             aligned_window=_of_member(o.aligned_window, member),
+            aligned_center=(_of_member(o.aligned_x, member), _of_member(o.aligned_y, member)),
+            straighten=o.straighten,
         )
     except ValueError as error:
         raise InputError(f"`stages`, `input_size`, `aligned_size`: {error}") from None

@@ -211,6 +211,18 @@ class ModelOptions:
         "numbers in turn",
         _one_or_more(_CropShare),
     )
+    aligned_x: float | tuple[float, ...] = rare(
+        0.5,
+        "where the centre of the window is before training, from the left edge, 0, to the right "
+        "one, 1; members take several numbers in turn",
+        _one_or_more(ClosedUnitInterval),
+    )
+    aligned_y: float | tuple[float, ...] = rare(
+        0.5, "the same from the upper edge to the lower one", _one_or_more(ClosedUnitInterval)
+    )
+    straighten: bool = rare(
+        True, "let the windows learn to move and turn; false leaves them where they are"
+    )
     members: int = option(
         1,
         "networks trained side by side, each by its own loss; an embedding joins those of all, "
@@ -221,8 +233,15 @@ class ModelOptions:
 
 @dataclasses.dataclass(frozen=True)
 class LossOptions:
-    """Triplet loss; the rules are those of facenet_ext.losses.TripletLoss."""
+    """Loss; the rules are those of facenet_ext.losses.TripletLoss."""
 
+    loss: str | tuple[str, ...] = option(
+        "triplet",
+        "triplet: a hinge for each selected triplet; supcon: a softmax over all pairs of an "
+        "anchor; members take several in turn",
+        _one_or_more(Literal["triplet", "supcon"]),
+    )
+    temperature: float = rare(0.1, "temperature of supcon", PositiveFloat)
     margin: float = option(0.2, "how much farther than a positive a negative must be", Margin)
     positive_rule: str = option("all", "which positives of each anchor", Positives)
     negative_rule: str = option("semihard", "which negative of each (anchor, positive)", Negatives)

@@ -30,10 +30,13 @@ class SmallNet(EmbeddingNetwork):
         aligned_size: height and width, pixels, of the straightened window that
             :class:`.Alignment` cuts out of each image first; None takes the image as it is.
         aligned_window: share of the image's height and width in this window before training.
+        aligned_center: where its centre is then, across and down, from 0 to 1.
+        straighten: whether the window learns to move; False leaves it where it is.
 
     Raises:
         ValueError: the images, or the windows, are too small for that many stages, or the windows
-            larger than the images; or ``aligned_window`` is not in (0, 1].
+            larger than the images; or ``aligned_window`` is not in (0, 1], or
+            ``aligned_center`` not in [0, 1].
 
     Example:
         >>> import torch
@@ -58,6 +61,8 @@ class SmallNet(EmbeddingNetwork):
         dropout: float = 0.2,
         aligned_size: int | None = None,
         aligned_window: float = 0.875,
+        aligned_center: tuple[float, float] = (0.5, 0.5),
+        straighten: bool = True,
     ) -> None:
         name, seen = "input_size", input_size
         layers: list[nn.Module] = []
@@ -67,7 +72,16 @@ class SmallNet(EmbeddingNetwork):
                     f"aligned_size must be at most input_size, {input_size}, got {aligned_size}"
                 )
             name, seen = "aligned_size", aligned_size
-            layers.append(Alignment(channels, input_size, aligned_size, aligned_window))
+            layers.append(
+                Alignment(
+                    channels,
+                    input_size,
+                    aligned_size,
+                    aligned_window,
+                    aligned_center,
+                    learned=straighten,
+                )
+            )
         if seen < 2 ** len(stages):
             raise ValueError(
                 f"{name} must be at least {2 ** len(stages)} for {len(stages)} stages, got {seen}"

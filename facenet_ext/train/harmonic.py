@@ -88,9 +88,10 @@ class HarmonicModule(EmbeddingModule):
         self.matches = old_checkpoint
         # In a list, as torch would make an attribute a part of this module's parameters and state.
         self._old = [old.eval().requires_grad_(False)]
-        self.loss = HarmonicTripletLoss(
-            **{name: getattr(self.loss, name) for name in self.loss._options}
+        self.triplets = HarmonicTripletLoss(
+            **{name: getattr(self.triplets, name) for name in self.triplets._options}
         )
+        self.losses = [self.triplets]
 
     def on_fit_start(self) -> None:
         """Move the old model to this one's device."""
@@ -119,7 +120,7 @@ class HarmonicModule(EmbeddingModule):
             old = torch.cat(
                 [self._old[0].embed_once(part) for part in torch.split(examples, _BATCH)]
             )
-        loss: Tensor = DistributedLoss(self.loss)(embeddings, labels, ref_emb=old)
+        loss: Tensor = DistributedLoss(self.triplets)(embeddings, labels, ref_emb=old)
         return loss
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from facenet_ext._ranks import Ranks
+from facenet_ext._triplet_module import TripletModule
 from facenet_ext._types import TripletCounts
 from facenet_ext.common.errors import InputError
 from facenet_ext.data.pairs import Pairs
@@ -20,7 +21,7 @@ from facenet_ext.distributed import DistributedLoss
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.options import Options
 from facenet_ext.evaluation.verification import Verification, verify
-from facenet_ext.losses import TripletLoss
+from facenet_ext.losses import SupConLoss, TripletLoss
 from facenet_ext.micro_batches import embed_in_micro_batches
 from facenet_ext.models import Committee
 from facenet_ext.models.registry import network_source
@@ -81,11 +82,19 @@ class EmbeddingModule(Embedder, LightningModule):
             check_features(options, shape)
             if options.augmentation.flip:
                 self.augment = Reversal()
-        self.loss = TripletLoss(
+        self.triplets = TripletLoss(
             **dataclasses.asdict(options.loss.rule),
             smooth=options.loss.smooth,
             reduction=options.loss.reduction,
         )
+        losses: dict[str, TripletModule] = {
+            "triplet": self.triplets,
+            "supcon": SupConLoss(options.loss.temperature),
+        }
+        given = options.loss.loss
+        if given == ():
+            raise InputError("`loss` []: give one, or one per member")
+        self.losses = [losses[name] for name in ([given] if isinstance(given, str) else given)]
         self.history: dict[str, list[float]] = {"step": [], "loss": [], "active": []}
         self.verification: Verification | None = None
         self.evaluated_at = 0
@@ -124,8 +133,11 @@ class EmbeddingModule(Embedder, LightningModule):
 
         embeddings = embed_in_micro_batches(self.network, inputs, size, on_part)
         logged = (self.global_step + 1) % self.log_every == 0
-        with self.loss.counting() if logged else nullcontext() as counts:
+        with self.triplets.counting() if logged else nullcontext() as counts:
             loss = self.batch_loss(examples, embeddings, labels)
+            if logged and self.triplets not in self.losses:  # they are shown for other losses too
+                with torch.no_grad():
+                    self._of_parts([self.triplets], embeddings, labels)
         loss = loss + self.further_loss(inputs, embeddings, rows)
         self.log("loss", loss)
         if counts is not None:
@@ -134,12 +146,18 @@ class EmbeddingModule(Embedder, LightningModule):
 
     def batch_loss(self, examples: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch's embeddings; ``examples`` is what was embedded."""
+        return self._of_parts(self.losses, embeddings, labels)
+
+    def _of_parts(self, losses: list[TripletModule], embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of a committee's members, which take several losses in turn."""
         parts = [embeddings]
         if isinstance(self.network, Committee):
             parts = self.network.parts(embeddings)
-        loss = DistributedLoss(self.loss)
-        losses: list[Tensor] = [loss(part, labels) for part in parts]
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        values: list[Tensor] = [
+            DistributedLoss(losses[member % len(losses)])(part, labels)
+            for member, part in enumerate(parts)
+        ]
+        return values[0] if len(values) == 1 else torch.stack(values).mean()
 
     def further_loss(self, inputs: Tensor, embeddings: Tensor, rows: Rows) -> Tensor | float:
         """Return what is added to the loss of a batch: nothing.

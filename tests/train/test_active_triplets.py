@@ -47,6 +47,14 @@ def test_a_committee_counts_the_triplets_of_each_members_loss() -> None:
     assert share != pytest.approx(active(joined).double().mean().item())
 
 
+def test_another_loss_shows_the_share_of_the_triplets_too() -> None:
+    module = EmbeddingModule(options(loss="supcon"), (6,), steps=1)
+    share = logged(module)
+    expected = active(module.network(FEATURES)).double().mean().item()
+    assert share == pytest.approx(expected)
+    assert 0 < share < 1
+
+
 def test_a_harmonic_loss_counts_the_triplets_of_both_models() -> None:
     old, start = (EmbeddingModule(options(), (6,), steps=1) for _ in range(2))
     torch.nn.init.normal_(old.network.embedding.weight)

@@ -65,7 +65,8 @@ def test_every_option_has_help_and_one_group() -> None:
 def test_every_config_file_names_only_options() -> None:
     folder = Path(facenet_ext.cli.__file__).parent / "configs"
     files = sorted(folder.glob("*.yaml"))
-    assert [file.stem for file in files] == ["digits", "faces", "features", "paper", "speakers"]
+    names = ["aligned", "digits", "faces", "features", "paper", "speakers"]
+    assert [file.stem for file in files] == names
     for file in files:
         assert yaml.safe_load(file.read_text()).keys() <= Options().flat().keys()
 

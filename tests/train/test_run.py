@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 from small_runs import Facenet, write_faces, write_pairs
 
+from facenet_ext import SupConLoss, TripletLoss
 from facenet_ext.cli.train_options import parse
 from facenet_ext.data.names import data_name
 from facenet_ext.embedding.folders import run_folder
@@ -69,7 +70,7 @@ def test_the_defaults_for_digits_learn_in_a_few_steps() -> None:
     losses = []
     for rows in batches.sampler:
         images, labels = data.train.__getitems__(rows)
-        loss = module.loss(module.network(module.augment(images)), labels)
+        loss = module.triplets(module.network(module.augment(images)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -208,10 +209,32 @@ def test_a_committee_of_networks_that_straighten(facenet: Facenet, faces: Path) 
     images = torch.randint(256, (6, *module.shape), dtype=torch.uint8)
     embeddings, labels = module.embed_once(images), torch.tensor([0, 0, 0, 1, 1, 1])
     training = EmbeddingModule(module.options, module.shape, steps=1)
-    alone = [training.loss(part, labels) for part in module.network.parts(embeddings)]
+    alone = [training.triplets(part, labels) for part in module.network.parts(embeddings)]
     loss = training.batch_loss(images, embeddings, labels)
     torch.testing.assert_close(loss, torch.stack(alone).mean())
-    assert not torch.isclose(loss, training.loss(embeddings, labels))
+    assert not torch.isclose(loss, training.triplets(embeddings, labels))
+
+
+def test_members_take_windows_and_losses_in_turn(facenet: Facenet, faces: Path) -> None:
+    status, _, err = facenet(
+        *("--data", faces, "--held-out", 0.4, "--members", 3, "--aligned-size", 8),
+        *("--aligned-window", 0.5, "--aligned-x", "[0.5,0.25]", "--aligned-y", "[0.25,0.5,0.75]"),
+        *("--straighten", "false", "--loss", "[supcon,triplet]", "--temperature", 0.5),
+        *("--output", "run"),
+    )
+    assert (status, err) == (0, "")
+    module = load_embedder(Path("run/checkpoints/last.ckpt"))
+    windows = [member.features[0] for member in module.network.members]
+    assert [window.center for window in windows] == [(0.5, 0.25), (0.25, 0.5), (0.5, 0.75)]
+    assert [list(window.parameters()) for window in windows] == [[], [], []]
+    images = torch.randint(256, (6, *module.shape), dtype=torch.uint8)
+    embeddings, labels = module.embed_once(images), torch.tensor([0, 0, 0, 1, 1, 1])
+    first, second, third = module.network.parts(embeddings)
+    supcon, triplet = SupConLoss(0.5), TripletLoss(module.options.loss.margin)
+    alone = [supcon(first, labels), triplet(second, labels), supcon(third, labels)]
+    training = EmbeddingModule(module.options, module.shape, steps=1)
+    loss = training.batch_loss(images, embeddings, labels)
+    torch.testing.assert_close(loss, torch.stack(alone).mean())
 
 
 def test_max_minutes_stops_early_and_still_reports(facenet: Facenet) -> None:
