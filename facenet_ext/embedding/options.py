@@ -193,7 +193,7 @@ class ModelOptions:
         "channels of the first stage of small, conv1d and conv2d, of all layers of mlp",
         PositiveInt,
     )
-    stages: tuple[PositiveInt, ...] = option(
+    stages: tuple[PositiveInt, ...] = rare(
         (1, 1, 1, 1),
         "blocks in each stage of small, conv1d and conv2d; for mlp, one hidden layer for each "
         "number",

@@ -410,7 +410,7 @@ def test_two_evaluations_are_compared(
     assert figures["identities"] == 6
     assert "accuracy" not in figures["figures"]
     kept = read_scored(Path("of_old"))
-    assert figures["figures"]["auc"]["a"] == pytest.approx(auc(kept.distances, kept.same))
+    assert figures["figures"]["auc"]["a"] == pytest.approx(auc(kept.pairs.distances, kept.pairs.same))
     metrics = json.loads(Path("of_old/metrics.json").read_text())
     assert metrics["auc"] == pytest.approx(figures["figures"]["auc"]["a"])
     # A search has no pairs, and leaves none of an earlier evaluation behind.
