@@ -146,7 +146,7 @@ def test_runs_learn_from_faces_cut_out_but_for_those_that_say_otherwise(
     seen: dict[str, tuple[int, int]] = {}
 
     def train(run: study.Run, preset: str, data: Path, threads: int) -> study.Outcome:
-        with Image.open(next((data / "train").rglob("*.jpg"))) as image:
+        with Image.open(next((data / "train").glob("*/*.jpg"))) as image:
             seen[run.variant] = image.size
         return dataclasses.replace(
             outcome(run.choice, run.variant, run.seed, 0.8), options=run.options
