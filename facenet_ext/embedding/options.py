@@ -274,7 +274,7 @@ class DistillationOptions:
         "the defaults, but for one network and one view of an image",
     )
     distil_weight: float = rare(
-        1.0,
+        4.0,
         "weight of the squared distance to that model's embeddings, beside the triplet loss",
         PositiveFloat,
     )
