@@ -31,6 +31,7 @@ _CONFIGS = Path(__file__).parent / "configs"
 
 _DISTILLED = {
     "members": 1,
+    "loss": "triplet",
     "test_shift": 0.0,
     "test_flip": False,
     "dropout": 0.0,

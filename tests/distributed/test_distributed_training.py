@@ -196,7 +196,9 @@ def test_srun_and_a_schedule_fitted_to_the_time(faces: Path, tmp_path: Path) -> 
 
 def test_two_processes_distil_as_one_does(everything: Path, tmp_path: Path) -> None:
     """Each has rows of the batch, and draws the teacher's views of all."""
+    # AdamW divides by gradients, and in a few weights these are rounding alone.
     options = ["--distil", everything, "--sync-batch-norm", "true", "--negatives", 1]
+    options += ["--optimizer", "sgd"]
     for world_size in (1, 2):
         output = f"distilled{world_size}"
         succeed(train(world_size, tmp_path, *options, "--output", output))

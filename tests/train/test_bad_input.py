@@ -180,7 +180,10 @@ def test_a_malformed_pairs_file(facenet: Facenet, faces: Path, text: str, told: 
         (["more"], "more: not expected"),
         (["--batch-size", "4"], "--batch-size 4: 4 identities with 3 images each are 12 already"),
         (["--batch-size", "40", "--negatives", "1"], "--negatives 1: --batch-size 40 says"),
-        (["--preset", "nonsense"], "expected one of digits, faces, features, paper, speakers"),
+        (
+            ["--preset", "nonsense"],
+            "expected one of aligned, digits, faces, features, paper, speakers",
+        ),
         (["--mine-subset", "1"], "--mine-subset 1: expected a whole number of at least 2"),
         (["--identities", "1"], "--identities 1: expected a whole number of at least 2"),
         (["--images-per-identity", "1"], "--images-per-identity 1: expected a whole number"),

@@ -409,8 +409,8 @@ def test_two_evaluations_are_compared(
     assert figures["pairs"] == {"same": 6, "different": 30}
     assert figures["identities"] == 6
     assert "accuracy" not in figures["figures"]
-    kept = read_scored(Path("of_old"))
-    assert figures["figures"]["auc"]["a"] == pytest.approx(auc(kept.pairs.distances, kept.pairs.same))
+    kept = read_scored(Path("of_old")).pairs
+    assert figures["figures"]["auc"]["a"] == pytest.approx(auc(kept.distances, kept.same))
     metrics = json.loads(Path("of_old/metrics.json").read_text())
     assert metrics["auc"] == pytest.approx(figures["figures"]["auc"]["a"])
     # A search has no pairs, and leaves none of an earlier evaluation behind.
