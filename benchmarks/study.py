@@ -56,7 +56,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome(Run):
-    """What a run reached on people it has not seen, and in how many minutes of processor time."""
+    """What a run reached on people it has not seen, and in how many minutes of processor time.
+
+    The minutes of study.json were taken by the clock.
+    """
 
     accuracy: float
     auc: float

@@ -65,7 +65,7 @@ def draw_training(history: dict[str, list[float]]) -> Figure:
         axes.plot(history["step"], _smoothed(values).numpy(), color=colour, linewidth=1.8)
         axes.set_ylim(bottom=0)
         tidy(axes)
-    upper.set(ylabel="triplet loss", title="Training (thick: running mean)")
+    upper.set(ylabel="loss", title="Training (thick: running mean)")
     lower.set(ylabel="active triplets (share)", xlabel="step")
     return figure
 

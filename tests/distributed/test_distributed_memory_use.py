@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import torch
@@ -14,9 +12,9 @@ from facenet_ext import TripletSemiHardLoss
 from facenet_ext.distributed import DistributedLoss
 
 
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+def status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def growth(of_ranks: list[int], dim: int, chunk_rows: int | None = None) -> int:
@@ -33,21 +31,10 @@ def growth(of_ranks: list[int], dim: int, chunk_rows: int | None = None) -> int:
     x = torch.randn(rows, dim, requires_grad=True)
     y = torch.arange(rows) // 4 + 2**20 * dist.get_rank()
     dist.barrier()
-    before = highest = resident()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.is_set():
-            highest = max(highest, resident())
-            time.sleep(0.0005)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    Path("/proc/self/clear_refs").write_text("5")  # sets the recorded peak to the present use
+    before = status("VmRSS:")
     loss(x, y).backward()
-    done.set()
-    watcher.join()
-    return highest - before
+    return status("VmHWM:") - before
 
 
 def test_growth_of_a_rank() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -171,13 +172,15 @@ def test_the_options_are_the_teachers_but_for_one_network_and_one_view(tmp_path:
     model = dataclasses.replace(OPTIONS.model, aligned_size=(12, 8), dropout=0.4)
     run = dataclasses.replace(OPTIONS.run, output="somewhere", max_minutes=3.0, max_steps=77)
     config = tmp_path / CONFIG
-    config.write_text(dump(dataclasses.replace(OPTIONS, model=model, run=run)))
+    loss = dataclasses.replace(OPTIONS.loss, loss=("supcon", "triplet"))
+    config.write_text(dump(dataclasses.replace(OPTIONS, model=model, loss=loss, run=run)))
     options, _, given = parse(["--distil", str(tmp_path), "--width", "6"], "train")
     differing = {"members", "embedding_dim", "dropout", "width", "test_shift", "test_flip"}
-    differing |= {"output", "max_minutes", "distil"}
+    differing |= {"output", "max_minutes", "distil", "loss"}
     flat, theirs = options.flat(), read_options(config).flat()
     assert {name for name in flat if flat[name] != theirs[name]} == differing
     assert (flat["members"], flat["embedding_dim"], flat["width"]) == (1, 16, 6)
+    assert flat["loss"] == "triplet"
     assert (flat["test_shift"], flat["test_flip"], flat["flip"]) == (0.0, False, True)
     assert given == {"distil", "width"}
 
@@ -210,9 +213,11 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     a, b = (last(run) for run in ("straight", "stopped"))
     for name in ("state_dict", "optimizer_states"):
         assert_same(a[name], b[name])
-    assert command("train", *TINY, "--output", "another")[0] == 0
+    shutil.copytree(teacher, "another")
+    path = checkpoint_path("another")
+    torch.save({**torch.load(path, weights_only=False), "trained": "longer"}, path)
     other = command("train", "--resume", "stopped", "--distil", "another", "--max-steps", 8)
-    assert_told(other, "--distil another")
+    assert_told(other, "--distil another: is not the model that this run began to learn from")
 
 
 def test_bad_input_is_told_in_a_line(command: Command, teacher: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from facenet_ext.common.errors import InputError
 from facenet_ext.data import trials_file
 from facenet_ext.data.templates import Templates, read_enrolment, read_media, read_subjects
 from facenet_ext.data.trials_file import TrialBlock, kind_of
+from facenet_ext.evaluation import trial_scores
 from facenet_ext.evaluation.trial_scores import (
     PooledTemplates,
     pool,
@@ -230,7 +231,11 @@ def blocks_of(first: Any, second: Any, same: Any, size: int) -> Iterator[TrialBl
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (511, 100), (1500, 513), (700, 700)])
-def test_distances_are_in_the_order_of_the_trials(count: int, size: int) -> None:
+def test_distances_are_in_the_order_of_the_trials(
+    count: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_scores, "_CHUNK", 100)  # they are read back in several blocks
+    monkeypatch.setattr(trial_scores, "_IN_MEMORY", 1000)  # of a file
     rng = np.random.default_rng(count)
     x = rng.standard_normal((300, 31)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)

@@ -2,7 +2,7 @@
 //
 // As in extremum, most vectors hold nothing within the anchor's bound, and cost one comparison.
 // What is within it joins the anchor's list, 2 k long. A full list is cut to the k closest, and the
-// last of these is the new bound: of N candidates about 2 k log2(N / k) join. To keep the list
+// last of these is the new bound: of N candidates about k log2(N / k) join. To keep the list
 // sorted, so that the bound is always the k-th, took twice as long with k = 100.
 #pragma once
 
