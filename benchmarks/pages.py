@@ -38,8 +38,8 @@ def figures(what: str) -> str:
 
     They are "machine", "targets", "training", "study", "study-machine", "study-aligned",
     "scale-rates", "scale-checks", "scale-rows", "scale-machine", "input", "input-targets",
-    "input-machine", "use", "use-in-short", "speakers", "speakers-machine", "cuda-predicted", or of
-    one operator its "times", "peaks" or "peers".
+    "input-machine", "use", "use-in-short", "speakers", "speakers-machine", "cuda-predicted",
+    "cuda-small", or of one operator its "times", "peaks" or "peers".
     """
     results = Results.load(RESULTS)
     kind, _, operator = what.partition(" ")
@@ -72,6 +72,7 @@ def figures(what: str) -> str:
         "speakers": lambda: _table(*speakers.table()),
         "speakers-machine": lambda: _machine(speakers.recorded()["machine"]),
         "use-in-short": _use_in_short,
+        "cuda-small": lambda: _table(*report.nodes_table(report.recorded_nodes())),
         "cuda-predicted": lambda: _table(*report.table(report.recorded())),
     }
     if kind not in makers:

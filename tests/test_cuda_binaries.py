@@ -52,6 +52,10 @@ HOT_PATHS: dict[str, tuple[int, int]] = {
     "successor many, float32, D = 128": (3670, 2),
 }
 
+# Microseconds that a small batch takes in a graph, and each of its kernels: a few per cent more
+# than they are.
+SMALL_BATCH = {"count_rows": 6.3, "select_small": 83.0, "gather_edges": 27.5, "all": 115.0}
+
 # Kernels of the toolkit's CUB, as they are.
 FOREIGN = r"^(void )?cub::"
 
@@ -242,7 +246,15 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("static")
     output = folder / "predicted.json"
     assert static.main(["--build", str(folder / "build"), "--output", str(output)]) == 0
-    return {p.case: p for p in static.report.recorded(output)}
+    nodes = {p.node: p for p in static.report.recorded_nodes(output)}
+    return {p.case: p for p in static.report.recorded(output)} | {"small batch": nodes}
+
+
+@pytest.fixture(scope="module")
+def predicted_nodes(predicted: dict[str, Any]) -> dict[str, Any]:
+    """Of a small batch, a prediction for each node."""
+    nodes: dict[str, Any] = predicted["small batch"]
+    return nodes
 
 
 @pytest.mark.parametrize("case", HOT_PATHS)
@@ -255,6 +267,17 @@ def test_hot_path(case: str, predicted: dict[str, Any]) -> None:
     # warp that waits for everything.
     assert sum(p.units.values()) == p.instructions
     assert 4 * p.units["tensor"] < p.cycles < 8 * p.instructions
+
+
+def test_a_small_batch(predicted_nodes: dict[str, Any]) -> None:
+    from benchmarks.gpu.static import small
+
+    assert list(predicted_nodes) == [*SMALL_BATCH][:-1]
+    assert small.total(predicted_nodes.values()) <= SMALL_BATCH["all"]
+    for name, node in predicted_nodes.items():
+        assert node.microseconds <= SMALL_BATCH[name]
+        # No less than its instructions take, on a scheduler that issues one in a cycle.
+        assert node.cycles > node.instructions
 
 
 def test_the_recorded_predictions_are_of_these_sources(predicted: dict[str, Any]) -> None:
@@ -270,6 +293,11 @@ def test_the_recorded_predictions_are_of_these_sources(predicted: dict[str, Any]
         for case, p in recorded.items()
         if predicted[case].cycles != pytest.approx(p.cycles, rel=0.03)
         or predicted[case].instructions != pytest.approx(p.instructions, rel=0.03)
+    ]
+    stale += [
+        p.node
+        for p in report.recorded_nodes()
+        if predicted["small batch"][p.node].cycles != pytest.approx(p.cycles, rel=0.03)
     ]
     assert not stale, "run python -m benchmarks.gpu.static and python -m benchmarks.pages"
 

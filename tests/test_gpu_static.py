@@ -12,6 +12,7 @@ import pytest
 from benchmarks.gpu.static import multiprocessor
 from benchmarks.gpu.static.listing import Control, Instruction, functions
 from benchmarks.gpu.static.path import Mark, PathError, Sources, Step, common_path
+from benchmarks.gpu.static.whole import Count, Walk
 
 SOURCE = """\
 for each tile
@@ -136,6 +137,36 @@ def test_marks_that_find_nothing(sources: Sources) -> None:
         common_path(blocks, [], [Mark("HMMA")], sources, 1)
 
 
+WHOLE = (
+    "1 S2R R0, SR_TID.X",
+    "L0:",
+    "1 IADD3 R1, R1, 0x1, RZ",
+    "L1:",  # unrolled: two turns of the source's loop
+    "3 LDS R4, [R8]",
+    "3 LDS R5, [R9]",
+    "2 @P0 BRA `(.L_x_1)",
+    "L2:",  # what is left
+    "3 LDS R4, [R8]",
+    "2 @P1 BRA `(.L_x_2)",
+    "1 @P2 BRA `(.L_x_0)",
+    "1 EXIT",
+)
+EACH_TILE = Count(Mark("IADD3", "kernel.cu", "tile"), 3, 0)
+
+
+def walk(counts: list[Count], sources: Sources) -> list[str]:
+    (blocks,) = functions(listing(*WHOLE)).values()
+    return [s.instruction.name for s in Walk(blocks, counts, [], sources).steps()]
+
+
+def test_the_way_through_a_whole_kernel(sources: Sources) -> None:
+    chunks = Count(Mark("LDS", "kernel.cu", "multiply"), 6)
+    tile = ["IADD3", *3 * ["LDS", "LDS", "BRA"], "LDS", "BRA", "BRA"]
+    assert walk([EACH_TILE, chunks], sources) == ["S2R", *3 * tile, "EXIT"]
+    with pytest.raises(PathError, match="no count tells how often"):
+        walk([EACH_TILE], sources)
+
+
 def step(text: str, stall: int = 1, sets: int = 7, waits: int = 0, jumps: bool = False) -> Step:
     return Step(Instruction(text, (), Control(stall, sets, 7, waits)), jumps)
 
@@ -155,6 +186,25 @@ def test_cycles(steps: list[Step], one: float, two: float) -> None:
     for warps, expected in ((1, one), (2, two)):
         cycles = multiprocessor.cycles_per_tile(steps, warps, frozenset(), tiles=400)
         assert cycles == pytest.approx(expected, rel=0.02)
+
+
+def test_cycles_of_blocks() -> None:
+    # Two warps of a block: the one that is early waits for the other at the barrier.
+    wait = step("BAR.SYNC.DEFER_BLOCKING 0x0")
+    late = [step("MOV R1, R2", stall=15)] * 10 + [wait, step("EXIT")]
+    early = [step("MOV R1, R2"), wait, step("EXIT")]
+    ways = [(late, {}), (early, {})]
+    one = multiprocessor.cycles_of_blocks(ways, 1, 1)
+    assert 150 + multiprocessor.BARRIER <= one < 160 + multiprocessor.BARRIER
+    # Blocks at once share the scheduler, others follow.
+    assert multiprocessor.cycles_of_blocks(ways, 2, 2) < 1.2 * one
+    assert multiprocessor.cycles_of_blocks(ways, 1, 3) > 2.8 * one
+    # What the second cache has to move takes its time.
+    load = [step("LDG.E R1"), step("EXIT")]
+    moved = multiprocessor.Transfer(cycles=1000, latency=10)
+    assert multiprocessor.cycles_of_blocks([(load, {0: moved})] * 3, 1, 1) < 20
+    waits = [step("LDG.E R1", sets=0), step("MOV R1, R2", waits=1)]
+    assert 2010 < multiprocessor.cycles_of_blocks([(waits, {0: moved})] * 3, 1, 1) < 2030
 
 
 def test_blocks_at_once() -> None:

@@ -12,14 +12,27 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kColumns = 128;  // that a block gathers at a time: 4 per lane
-// Rows that a warp waits for together.
+// Rows that a warp waits for at a time.
 template <class T>
 constexpr int kAtOnce = sizeof(T) == 4 ? 8 : 4;
 
-// Edges that the warps of a block have room for, where each may be given by a bit.
-__host__ __device__ constexpr int64_t found_room(int64_t anchors) {
-  const int64_t all = kWarps * PushBits::kAnchors;
-  return (anchors + all - 1) / all * all;
+// An element as load_columns has it: not contracted with the subtraction that follows, so that
+// equal rows have no difference.
+template <class X>
+__device__ __forceinline__ float rounded_product(X x, float factor) {
+  return __fmul_rn(widened(x), factor);
+}
+__device__ __forceinline__ double rounded_product(double x, double factor) {
+  return __dmul_rn(x, factor);
+}
+
+// Groups of anchors that a warp looks at, and edges that it has room for: each may be given by a
+// bit.
+__host__ __device__ inline int32_t groups_of_warp(const PushBits& pushes) {
+  return (pushes.groups + kWarps - 1) / kWarps;
+}
+__host__ __device__ inline int32_t found_room(const PushBits& pushes) {
+  return groups_of_warp(pushes) * pushes.anchors;
 }
 
 // A row's edges, as the lanes of one warp find them: those to its class, its own to negatives and
@@ -81,45 +94,91 @@ struct Edges {
     return {int32_t(negative), negative == kNoRow ? T(0) : s.incoming[at].weight};
   }
 
+  // By a warp: adds to `weights` those of slot k of each of kAtOnce<T> anchors, from the e-th on,
+  // whose edge is to the row. `slot_count` and `offset` are those of lane's anchor.
+  __device__ void find_slots(int32_t row, int32_t k, int32_t e, int32_t slot_count, int64_t offset,
+                             T* weights) {
+    const SlotEdges<T>& s = g.slot_edges;
+    int64_t at[kAtOnce<T>];
+    bool there[kAtOnce<T>];
+#pragma unroll
+    for (int u = 0; u < kAtOnce<T>; ++u) {
+      const int32_t count = __shfl_sync(kAllLanes, slot_count, e + u);
+      at[u] = __shfl_sync(kAllLanes, offset, e + u) + max(min(k, count - 1), 0);
+      there[u] = (s.negative[at[u]] == uint32_t(row)) & (k < count);
+    }
+#pragma unroll
+    for (int u = 0; u < kAtOnce<T>; ++u) {
+      const uint32_t those = __ballot_sync(kAllLanes, there[u]);
+      if (those == 0) continue;
+      // One lane has found it, or several where positives drew the same row.
+      T weight = there[u] ? s.incoming[at[u]].weight : T(0);
+      if ((those & (those - 1)) != 0) weight = warp_sum(weight);
+      if (lane() == __ffs(int(those)) - 1) weights[e + u] += weight;
+    }
+  }
+
   // By a warp: those of its share of the anchors whose bits say that they push the row. The weight
   // is that of the anchor's edges to the row, found in its slots.
   __device__ void find(int warp, int32_t row, int32_t* others, T* weights) {
     const SlotEdges<T>& s = g.slot_edges;
-    const int32_t groups = (g.others.count + PushBits::kAnchors - 1) / PushBits::kAnchors;
-    const int32_t each = (groups + kWarps - 1) / kWarps;
-    const int32_t end = min(each * (warp + 1), groups);
-    const uint8_t* const bytes = reinterpret_cast<const uint8_t*>(g.pushes.words) + row;
-    others += each * warp * PushBits::kAnchors;
-    weights += each * warp * PushBits::kAnchors;
-#pragma unroll 2
+    const PushBits& pushes = g.pushes;
+    const int32_t each = groups_of_warp(pushes), end = min(each * (warp + 1), pushes.groups);
+    const uint16_t* const halves = reinterpret_cast<const uint16_t*>(pushes.words) + row;
+    others += found_room(pushes) * warp;
+    weights += found_room(pushes) * warp;
     for (int32_t base = each * warp; base < end; base += 32) {
       const int32_t group = base + lane();
-      const uint32_t bits = group < end ? bytes[int64_t(group) * g.pushes.row_words * 4] : 0;
+      uint32_t bits = group < end ? halves[int64_t(group) * pushes.row_words * 2] : 0;
+      // Lanes with the smaller groups come first.
+      int32_t before = found_count, all = __popc(bits);
 #pragma unroll
-      for (int b = 0; b < PushBits::kAnchors; ++b) {
-        const bool pushes = (bits >> b & 1) != 0;
-        const uint32_t all = __ballot_sync(kAllLanes, pushes);
-        const int32_t before = __popc(all & ((1u << lane()) - 1));
-        if (pushes) others[found_count + before] = PushBits::kAnchors * group + b;
-        found_count += __popc(all);
+      for (int apart = 1; apart < 32; apart *= 2) {
+        const int32_t other = __shfl_up_sync(kAllLanes, all, apart);
+        if (lane() >= apart) all += other;
+      }
+      before += all - __popc(bits);
+      found_count += __shfl_sync(kAllLanes, all, 31);
+      for (; bits != 0; bits &= bits - 1) {
+        others[before++] = pushes.anchors * group + __ffs(int(bits)) - 1;
       }
     }
     __syncwarp();
-    for (int32_t e = lane(); e < found_count; e += 32) {
-      const int32_t anchor = others[e], slot_count = s.slots.count[anchor];
-      const int64_t offset = s.slots.offset[anchor], farthest = s.slot_total + anchor;
-      T weight = s.negative[farthest] == uint32_t(row) ? s.incoming[farthest].weight : T(0);
-#pragma unroll 8
-      for (int32_t k = 0; k < slot_count; ++k) {
-        if (s.negative[offset + k] == uint32_t(row)) weight += s.incoming[offset + k].weight;
+    // 32 edges at a time: a lane looks an anchor up, and all lanes its slots, of which one or more
+    // have an edge to the row. Beside them the farthest's may be one.
+    for (int32_t base = 0; base < found_count; base += 32) {
+      const int32_t there = min(found_count - base, 32);
+      int32_t slot_count = 0;
+      int64_t offset = 0;
+      if (lane() < there) {
+        const int32_t anchor = others[base + lane()];
+        const int64_t farthest = s.slot_total + anchor;
+        slot_count = s.slots.count[anchor];
+        offset = s.slots.offset[anchor];
+        weights[base + lane()] =
+            s.negative[farthest] == uint32_t(row) ? s.incoming[farthest].weight : T(0);
+        others[base + lane()] = g.others.row(anchor);
       }
-      others[e] = g.others.row(anchor);
-      weights[e] = weight;
+      __syncwarp();
+      const int32_t most = warp_max(slot_count);
+      for (int32_t k = lane(); k - lane() < most; k += 32) {
+        for (int32_t e = 0; e < there; e += kAtOnce<T>) {
+          find_slots(row, k, e, slot_count, offset, weights + base);
+        }
+      }
+      __syncwarp();
     }
-    __syncwarp();
     found = others;
     found_weight = weights;
   }
+};
+
+// An edge as it waits in shared memory for its row to be loaded.
+template <class T>
+struct alignas(16) Waiting {
+  int64_t at;  // of the other row's first element
+  T weight;
+  T factor;  // of that row
 };
 
 // Columns of a row's gradient as one warp gathers them.
@@ -133,46 +192,91 @@ struct Sum {
     load_columns(rows, row, column, rows.factor(row), x);
   }
 
-  // By a warp: `count` edges get(e), in their order. Each lane looks one up, and rows are loaded
-  // kAtOnce<T> at a time.
-  template <class Get>
-  __device__ void add(const Rows<T>& others, int64_t count, const Get& get) {
-    for (int64_t base = 0; base < count; base += 32) {
-      Edge<T> edge{0, T(0)};
-      if (base + lane() < count) edge = get(base + lane());
-      const T factor = edge.weight != T(0) ? others.factor(edge.other) : T(0);
-      uint32_t left = __ballot_sync(kAllLanes, edge.weight != T(0));
-      while (left != 0) {
-        T y[kAtOnce<T>][4], weight[kAtOnce<T>];
+  // Rows whose elements are X, aligned. All loads are under way before the first has its value.
+  // Lanes beyond the last column load some that nobody reads.
+  template <class X>
+  __device__ void add_typed(const Rows<T>& rows, const Waiting<T>* waiting, int there) {
+    struct alignas(sizeof(X) == 8 ? 16 : 4 * sizeof(X)) Raw {
+      X x[4];
+    };
+    const X* const from = static_cast<const X*>(rows.data) + min(column, rows.dim - 4);
+    for (int first = 0; first < there; first += kAtOnce<T>) {
+      Raw raw[kAtOnce<T>];
 #pragma unroll
-        for (int u = 0; u < kAtOnce<T>; ++u) {
-          const int from = __ffs(int(left)) - 1;  // -1: there is none, and 31 will do
-          const int32_t other = __shfl_sync(kAllLanes, edge.other, from & 31);
-          const T its_factor = __shfl_sync(kAllLanes, factor, from & 31);
-          weight[u] = left != 0 ? __shfl_sync(kAllLanes, edge.weight, from & 31) : T(0);
-          if (left != 0) load_columns(others, other, column, its_factor, y[u]);
-          left &= left - 1;
-        }
+      for (int u = 0; u < kAtOnce<T>; ++u) {
+        raw[u] = *reinterpret_cast<const Raw*>(from + waiting[first + u].at);
+      }
 #pragma unroll
-        for (int u = 0; u < kAtOnce<T>; ++u) {
-          if (weight[u] == T(0)) break;
+      for (int u = 0; u < kAtOnce<T>; ++u) {
+        const Waiting<T> edge = waiting[first + u];
 #pragma unroll
-          for (int v = 0; v < 4; ++v) sum[v] = fma(weight[u], x[v] - y[u][v], sum[v]);
+        for (int v = 0; v < 4; ++v) {
+          sum[v] = fma(edge.weight, x[v] - rounded_product(raw[u].x[v], edge.factor), sum[v]);
         }
       }
     }
   }
+
+  __device__ void add_waiting(const Rows<T>& rows, const Waiting<T>* waiting, int there) {
+    if (!rows.aligned || rows.dim % 4 != 0) {
+#pragma unroll 4
+      for (int e = 0; e < there; ++e) {
+        T y[4];
+        load_columns(rows, int32_t(waiting[e].at / rows.dim), column, waiting[e].factor, y);
+#pragma unroll
+        for (int v = 0; v < 4; ++v) sum[v] = fma(waiting[e].weight, x[v] - y[v], sum[v]);
+      }
+    } else if constexpr (sizeof(T) == 8) {
+      add_typed<double>(rows, waiting, there);
+    } else {
+      switch (rows.element) {
+        case Element::kHalf:
+          return add_typed<__half>(rows, waiting, there);
+        case Element::kBFloat16:
+          return add_typed<__nv_bfloat16>(rows, waiting, there);
+        default:
+          return add_typed<float>(rows, waiting, there);
+      }
+    }
+  }
+
+  // By a warp: `count` edges get(e), in their order. Each lane looks one up. Those with a weight
+  // wait in `waiting` [32], which is filled up to whole turns with the last one, without a weight.
+  template <class Get>
+  __device__ void add(const Rows<T>& others, int64_t count, Waiting<T>* waiting, const Get& get) {
+    for (int64_t base = 0; base < count; base += 32) {
+      Edge<T> edge{0, T(0)};
+      if (base + lane() < count) edge = get(base + lane());
+      const uint32_t all = __ballot_sync(kAllLanes, edge.weight != T(0));
+      const int there = __popc(all);
+      const int before = __popc(all & ((1u << lane()) - 1));
+      const Waiting<T> own{int64_t(edge.other) * others.dim, edge.weight,
+                           edge.weight != T(0) ? others.factor(edge.other) : T(0)};
+      if (edge.weight != T(0)) waiting[before] = own;
+      if (edge.weight != T(0) && before + 1 == there) {
+        for (int e = there; e % kAtOnce<T> != 0; ++e) waiting[e] = {own.at, T(0), own.factor};
+      }
+      __syncwarp();
+      add_waiting(others, waiting, there);
+      __syncwarp();
+    }
+  }
 };
 
-// Block p: the row at sorted position p. Shared memory: 4 x 128 partial sums, and 4 for the
+// A block has the row at a sorted position. Multiprocessors are given blocks by turns, `apart` of
+// them, so that one of them has rows that lie together: rows of one class gather the same rows,
+// which it then has in its first cache. Shared memory: 4 x 128 partial sums, and 4 for the
 // projection; with bits, an edge of each anchor.
 template <class T>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 4)
-    gather_edges(const Gathered<T> g, T* out) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 7 : 4)
+    gather_edges(const Gathered<T> g, const int32_t apart, T* out) {
   __shared__ T sums[kWarps][kColumns];
   __shared__ T along_sums[kWarps];
+  __shared__ Waiting<T> waiting[kWarps][32];
   __shared__ int64_t incoming[2], inner[2];
-  const int32_t position = int32_t(blockIdx.x);
+  const int32_t together = int32_t(gridDim.x) / apart;
+  const int32_t position = int32_t(blockIdx.x) % apart * together + int32_t(blockIdx.x) / apart;
+  if (position >= g.rows.count) return;
   const int32_t row = g.rows.row(position);
   const int warp = int(threadIdx.x) / 32;
   if (threadIdx.x < 2) {
@@ -185,7 +289,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 4)
   Edges<T> edges(g, position, incoming);
   if (g.pushes.words != nullptr) {
     T* const weights = reinterpret_cast<T*>(dynamic_shared_memory());
-    edges.find(warp, row, reinterpret_cast<int32_t*>(weights + found_room(g.others.count)),
+    edges.find(warp, row, reinterpret_cast<int32_t*>(weights + kWarps * found_room(g.pushes)),
                weights);
   }
   const T scale = *g.scale;
@@ -193,9 +297,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 4)
   T along = 0;  // of the gradient with the unit row
   for (int32_t first = 0; first < g.rows.dim; first += kColumns) {
     Sum<T> sum(g.rows, row, first + 4 * lane());
-    sum.add(g.others, edges.mine(warp), [&](int64_t e) { return edges.get(e, warp); });
+    sum.add(g.others, edges.mine(warp), waiting[warp],
+            [&](int64_t e) { return edges.get(e, warp); });
     if (inner[1] > inner[0]) {
-      sum.add(g.rows, (inner[1] - inner[0] + kWarps - 1 - warp) / kWarps,
+      sum.add(g.rows, (inner[1] - inner[0] + kWarps - 1 - warp) / kWarps, waiting[warp],
               [&](int64_t e) { return g.inner.edge[inner[0] + e * kWarps + warp]; });
     }
 #pragma unroll
@@ -243,12 +348,15 @@ void sort_edges(const Device& device, int64_t rows, const EdgeList<T>& from, uin
 
 template <class T>
 void gather(const Device& device, const Gathered<T>& from, T* out) {
-  const size_t found_bytes = size_t(found_room(from.others.count)) * (sizeof(T) + sizeof(int32_t));
+  const size_t found_bytes =
+      size_t(kWarps * found_room(from.pushes)) * (sizeof(T) + sizeof(int32_t));
+  const int64_t apart = device.processors();
+  const int64_t blocks = (from.rows.count + apart - 1) / apart * apart;
   launch("gather_edges",
          {{"rows", from.rows.count}, {"D", from.rows.dim}, {"edges", from.incoming.count}},
          device.stream(),
-         {unsigned(from.rows.count), kThreads, from.pushes.words == nullptr ? 0 : found_bytes},
-         gather_edges<T>, from, out);
+         {unsigned(blocks), kThreads, from.pushes.words == nullptr ? 0 : found_bytes},
+         gather_edges<T>, from, int32_t(apart), out);
 }
 
 template void sort_edges(const Device&, int64_t, const EdgeList<float>&, uint32_t*, Edge<float>*);

@@ -28,16 +28,23 @@ struct EdgeList {
 
 constexpr uint32_t kNoRow = 0x7fffffffu;
 
-// Which anchors push which rows: bit i % 8 of byte [i / 8][row] is that of sorted anchor i.
+// Which anchors push which rows. Sorted anchors are taken `anchors` at a time, as blocks had them:
+// bit b of half-word [g][row] is that of anchor g * anchors + b.
 struct PushBits {
-  static constexpr int kAnchors = 8;  // of a byte
-  uint32_t* words;                    // [(M + 7) / 8][row_words]; null: not known
-  int32_t row_words;
+  uint32_t* words;    // [groups][row_words]; null: not known
+  int32_t row_words;  // two rows each
+  int32_t anchors;    // up to 16
+  int32_t groups;
 
-  static int32_t words_for(int64_t rows) { return int32_t((rows + 3) / 4); }
-  static int64_t words_for(int64_t anchors, int64_t rows) {
-    return (anchors + kAnchors - 1) / kAnchors * words_for(rows);
-  }
+  PushBits() = default;
+  PushBits(int64_t all_anchors, int32_t of_a_group, int64_t rows)
+      : words(nullptr),
+        row_words(words_for(rows)),
+        anchors(of_a_group),
+        groups(int32_t((all_anchors + of_a_group - 1) / of_a_group)) {}
+
+  int64_t count() const { return int64_t(groups) * row_words; }
+  static int32_t words_for(int64_t rows) { return int32_t((rows + 1) / 2); }
 };
 
 // Sorts edges by the row that they push. Rows are below `rows`, or kNoRow for an unused edge.

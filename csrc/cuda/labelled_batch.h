@@ -26,6 +26,8 @@ struct SideArrays {
   T* inverse_norms = nullptr;  // [count] where cosine
   int64_t panel_bytes = 0;
   PackedRows packed{};  // where by products
+  int64_t interleaved_floats = 0;
+  float* interleaved = nullptr;  // where the search is small: see interleaved.h
 
   void place(Workspace& w);
 };
@@ -73,9 +75,7 @@ class LabelledBatch {
   int64_t largest_class = 0;  // no class has more candidates
 
   // So few that work which grows with the square of the rows takes less time than more kernels.
-  bool few_rows() const {
-    return std::max(pairs.anchors.count, pairs.candidates.count) <= device.limits().counted_rows;
-  }
+  bool few_rows() const { return few_rows(pairs.anchors, pairs.candidates); }
   Slots slots() const { return arrays_.slots.view(); }
   RowFlags* flags() const { return &arrays_.report->flags; }
   const ClassSizes* class_sizes() const { return &arrays_.report->sizes; }
@@ -89,6 +89,9 @@ class LabelledBatch {
   }
 
  private:
+  bool few_rows(const Rows<T>& anchors, const Rows<T>& candidates) const {
+    return std::max(anchors.count, candidates.count) <= device.limits().counted_rows;
+  }
   BatchArrays<T> sizes_of(Distance distance, bool products) const;
 };
 

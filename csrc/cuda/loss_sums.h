@@ -16,19 +16,21 @@ struct LossSums {
   Count* nonzero;
 };
 
-// What the reduction writes.
+// How the anchors are added up, and what is written. An embedding that is not finite, or a class
+// beyond its bound, makes the loss NaN.
 template <class T>
-struct ReducedLoss {
+struct LossReduction {
+  Reduction how;
+  const RowFlags* flags;
+  const ClassSizes* sizes;
   T* loss;         // []
   T* scale;        // [] of the gradients
   double* totals;  // [3] the sum, and its divisors for "mean" and for "mean_nonzero"
 };
 
-// `sizes` for the message of an error. An embedding that is not finite, or a class beyond its
-// bound, makes the loss NaN.
+// `sizes` for the message of an error.
 template <class T, class Count>
 void reduce(const Device& device, const Sizes& sizes, const LossSums<T, Count>& sums,
-            int32_t anchors, Reduction how, const RowFlags* flags, const ClassSizes* class_sizes,
-            const ReducedLoss<T>& to);
+            int32_t anchors, const LossReduction<T>& to);
 
 }  // namespace facenet::cuda

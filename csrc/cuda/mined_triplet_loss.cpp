@@ -6,6 +6,7 @@
 
 #include "common/labelled_operators.h"
 #include "cuda/labelled_batch.h"
+#include "cuda/search_small.h"
 #include "cuda/tensors.h"
 
 namespace facenet::cuda {
@@ -14,7 +15,8 @@ namespace {
 template <class T>
 struct LossArrays {
   int64_t anchors = 0, candidates = 0, slots = 0, edges = 0;
-  bool gradient = false, by_bits = false;
+  bool gradient = false;
+  int32_t bits_of_a_group = 0;  // anchors whose edges are known by bits; 0: edges are sorted
   LossSums<T, int32_t> sums{};
   EdgeArrays<T> of{};
   uint32_t* sorted_row = nullptr;
@@ -26,10 +28,10 @@ struct LossArrays {
     scale = w.take<T>(1);
     if (!gradient) return;
     edges = slots + anchors;
-    of = {w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges), {}};
-    if (by_bits) {
-      of.pushes = {w.take<uint32_t>(PushBits::words_for(anchors, candidates)),
-                   PushBits::words_for(candidates)};
+    of = {slots, w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges), {}};
+    if (bits_of_a_group > 0) {
+      of.pushes = PushBits(anchors, bits_of_a_group, candidates);
+      of.pushes.words = w.take<uint32_t>(of.pushes.count());
       return;
     }
     sorted_row = w.take<uint32_t>(edges);
@@ -46,29 +48,40 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     const LabelledBatch<T> batch(arguments.batch, !is_random(rule.negatives));
     const Device& device = batch.device;
     const Pairs<T>& pairs = batch.pairs;
-    std::optional<Selection<T>> selection(std::in_place, batch, rule);
     const bool gradient = arguments.emb_grad || arguments.ref_grad;
+    const bool incoming = pairs.self || arguments.ref_grad;
+    const int of_small_blocks = small_blocks(batch, rule);
     LossArrays<T> sizes;
     sizes.anchors = emb.size(0);
     sizes.candidates = pairs.candidates.count;
     sizes.slots = batch.slot_count;
     sizes.gradient = gradient;
-    const bool incoming = pairs.self || arguments.ref_grad;
-    sizes.by_bits = incoming && batch.few_rows();
-    const Scratch<LossArrays<T>> arrays(device, sizes);
-    {
-      const Memory slopes(device, gradient ? size_t(batch.slot_count) * sizeof(T) : 0);
-      find_anchor_losses(device, pairs, batch.slots(), selection->arrays(), arguments.rule.margin,
-                         arguments.smooth, gradient, arrays.sums,
-                         reinterpret_cast<T*>(slopes.data()), arrays.of);
+    if (incoming && batch.few_rows()) {
+      sizes.bits_of_a_group = of_small_blocks > 0 ? of_small_blocks : kAnchorsOfLosses;
     }
-    selection.reset();  // The gradient takes the most memory by far: its arrays are freed before.
+    std::optional<Selection<T>> selection;
+    if (of_small_blocks == 0) selection.emplace(batch, rule);
+    const Scratch<LossArrays<T>> arrays(device, sizes);
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
-    reduce(device, sizes_of(pairs).with("slots", batch.slot_count), arrays.sums,
-           pairs.anchors.count, arguments.reduction, batch.flags(), batch.class_sizes(),
-           {data_of<T>(loss), arrays.scale, data_of<double>(totals)});
+    const AnchorLosses<T> losses{T(rule.margin), arguments.smooth, gradient, arrays.sums,
+                                 arrays.of};
+    const LossReduction<T> reduction{arguments.reduction, batch.flags(), batch.class_sizes(),
+                                     data_of<T>(loss),    arrays.scale,  data_of<double>(totals)};
+    if (of_small_blocks > 0) {
+      const SmallLosses<T> all{losses, true, &batch.flags()->blocks_done, reduction};
+      const Selection<T> without_arrays(batch, rule, &all);
+    } else {
+      {
+        const Memory slopes(device, gradient ? size_t(batch.slot_count) * sizeof(T) : 0);
+        find_anchor_losses(device, pairs, batch.slots(), selection->arrays(), losses,
+                           reinterpret_cast<T*>(slopes.data()));
+      }
+      selection.reset();  // The gradient takes the most memory: these arrays are freed before.
+      reduce(device, sizes_of(pairs).with("slots", batch.slot_count), arrays.sums,
+             pairs.anchors.count, reduction);
+    }
 
     Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
     Tensor ref_out =
@@ -76,7 +89,7 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     if (!gradient) return {loss, emb_out, ref_out, totals};
 
     EdgeList<T> sorted{};
-    if (incoming && !arrays.by_bits) {
+    if (incoming && arrays.bits_of_a_group == 0) {
       sort_edges<T>(device, pairs.candidates.count,
                     {arrays.of.row, arrays.of.incoming, arrays.edges}, arrays.sorted_row,
                     arrays.sorted_edge);

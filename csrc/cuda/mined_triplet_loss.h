@@ -10,17 +10,29 @@ namespace facenet::cuda {
 // What the gradient is made of: see SlotEdges of edges.h.
 template <class T>
 struct EdgeArrays {
+  int64_t slots;
   T* positive;        // [slots] the weight of the edge to the positive
   uint32_t* row;      // [slots + M] the row that an edge pushes besides its anchor,
   Edge<T>* incoming;  // [slots + M] and that edge
   PushBits pushes;
 };
 
-// The losses of anchors, and with `gradient` their edges. slopes [slots]: scratch memory for that.
+// What the losses of anchors are made by, and what is written of them.
+template <class T>
+struct AnchorLosses {
+  T margin;
+  bool smooth;
+  bool gradient;  // edges are wanted
+  LossSums<T, int32_t> sums;
+  EdgeArrays<T> edges;
+};
+
+// Anchors of a block of anchor_losses, and so of its PushBits.
+constexpr int kAnchorsOfLosses = 8;
+
+// slopes [slots]: scratch memory, for edges.
 template <class T>
 void find_anchor_losses(const Device& device, const Pairs<T>& pairs, const Slots& slots,
-                        const SelectionArrays<T>& selection, double margin, bool smooth,
-                        bool gradient, const LossSums<T, int32_t>& sums, T* slopes,
-                        const EdgeArrays<T>& to);
+                        const SelectionArrays<T>& selection, const AnchorLosses<T>& to, T* slopes);
 
 }  // namespace facenet::cuda

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "cuda/interleaved.h"
 #include "cuda/labels.cuh"
 #include "cuda/launch.h"
 #include "cuda/panels.h"
@@ -45,17 +46,30 @@ __host__ __device__ int64_t positions_of(const Rows<T>& rows, const PackedRows& 
   return packed.panels == nullptr ? rows.count : padded_rows(rows.count);
 }
 
-// By a warp: the row at a sorted position, which rows.order need not have yet.
+// By a warp: a lane for each of a row's units.
+__device__ void interleave(const Rows<float>& rows, int32_t position, int32_t row, float factor,
+                           float* to) {
+  const int32_t units = units_of(rows.dim);
+  for (int32_t unit = lane(); unit < units; unit += 32) {
+    float x[4] = {};
+    if (position < rows.count) load_columns(rows, row, 4 * unit, factor, x);
+    reinterpret_cast<float4*>(to)[interleaved_unit(position, unit, units)] =
+        float4{x[0], x[1], x[2], x[3]};
+  }
+}
+
+// By a warp: the row at a sorted position, which rows.order need not have yet. Returns the factor
+// of the row.
 template <class T>
-__device__ void look_at_row(const Rows<T>& rows, int32_t position, int32_t row, T* inverse_norms,
-                            const PackedRows& packed, RowFlags* flags) {
+__device__ T look_at_row(const Rows<T>& rows, int32_t position, int32_t row, T* inverse_norms,
+                         const PackedRows& packed, RowFlags* flags) {
   if constexpr (sizeof(T) == 4) {
     if (packed.panels != nullptr) {
       pack(rows, position, row, packed.panels);
       if (position >= rows.count && lane() == 0) packed.terms[position] = 0;
     }
   }
-  if (position >= rows.count) return;
+  if (position >= rows.count) return T(0);
   T largest = 0, squares = 0;
   bool finite = true;
   for (int32_t k = lane(); k < rows.dim; k += 32) {
@@ -80,7 +94,8 @@ __device__ void look_at_row(const Rows<T>& rows, int32_t position, int32_t row, 
     if (!finite) term = T(NAN);
     if (lane() == 0) inverse_norms[row] = term;
   }
-  if (lane() != 0) return;
+  const T factor = rows.distance == Distance::kCosine ? term : T(1);
+  if (lane() != 0) return factor;
   if (packed.terms != nullptr) packed.terms[position] = float(term);
   if (!finite) atomicExch(&flags->not_finite, 1);
   // Of the cosine the terms are inverse norms, but the products are of the rows as they are.
@@ -90,6 +105,7 @@ __device__ void look_at_row(const Rows<T>& rows, int32_t position, int32_t row, 
   if (finite && bits > load_relaxed(&flags->largest_square)) {
     atomicMax(&flags->largest_square, bits);
   }
+  return factor;
 }
 
 // A warp per sorted position.
@@ -108,17 +124,30 @@ struct LabelCount {
   int32_t below = 0, equal_before = 0, equal_behind = 0;
 
   __device__ LabelCount(const int64_t* labels, int32_t count, int64_t label, int32_t first) {
-    for (int32_t j = lane(); j < count; j += 32) {
-      const int64_t other = labels[j];
-      below += other < label;
-      equal_before += other == label && j < first;
-      equal_behind += other == label && j >= first;
-    }
+    // Of the rows before `first` two comparisons tell both, and so of those from there on.
+    const auto look = [&](int32_t begin, int32_t end, int32_t& equal) {
+      int32_t smaller = 0, at_most = 0;
+#pragma unroll 4
+      for (int32_t j = begin + lane(); j < end; j += 32) {
+        const int64_t other = labels[j];
+        smaller += other < label;
+        at_most += other <= label;
+      }
+      below += smaller;
+      equal = warp_sum(at_most - smaller);
+    };
+    look(0, first, equal_before);
+    look(first, count, equal_behind);
     below = warp_sum(below);
-    equal_before = warp_sum(equal_before);
-    equal_behind = warp_sum(equal_behind);
   }
 };
+
+// Positions that count_row is called for.
+template <class T>
+__host__ __device__ int64_t counted_positions(const CountedSide<T>& side) {
+  return side.interleaved == nullptr ? positions_of(side.rows, side.packed)
+                                     : interleaved_rows(side.rows.count);
+}
 
 // By a warp: counts the labels before its row, which gives the row's place among its own side and
 // its class among the other side, and looks at it.
@@ -126,7 +155,7 @@ template <class T>
 __device__ void count_row(const CountedSide<T>& side, const CountedSide<T>& other, bool self,
                           bool slots, int64_t bound, const SlotTable& table, RowFlags* flags) {
   const int32_t row = int32_t(warp_number());
-  if (row >= positions_of(side.rows, side.packed)) return;
+  if (row >= counted_positions(side)) return;
   int32_t position = row;
   if (row < side.rows.count) {
     const int64_t label = side.labels[row];
@@ -145,7 +174,10 @@ __device__ void count_row(const CountedSide<T>& side, const CountedSide<T>& othe
       if (slots) write_slots(table, self, bound, other.rows.count, position, end - begin);
     }
   }
-  look_at_row(side.rows, position, row, side.inverse_norms, side.packed, flags);
+  const T factor = look_at_row(side.rows, position, row, side.inverse_norms, side.packed, flags);
+  if constexpr (sizeof(T) == 4) {
+    if (side.interleaved != nullptr) interleave(side.rows, position, row, factor, side.interleaved);
+  }
 }
 
 // A warp per row: blocks (x, 0) have the anchors, in bank mode blocks (x, 1) the candidates.
@@ -255,8 +287,7 @@ void prepare_by_counting(const Device& device, const CountedSide<T>& anchors,
                          const SlotTable& table, RowFlags* flags) {
   const bool self = candidates == nullptr;
   const CountedSide<T>& others = self ? anchors : *candidates;
-  const int64_t warps = std::max(positions_of(anchors.rows, anchors.packed),
-                                 positions_of(others.rows, others.packed));
+  const int64_t warps = std::max(counted_positions(anchors), counted_positions(others));
   launch("count_rows", {{"M", anchors.rows.count}, {"N", others.rows.count}}, device.stream(),
          {dim3(blocks_of_warps(warps), self ? 1 : 2), kBlock}, count_rows<T>, anchors, others, self,
          slots, bound, table, flags);

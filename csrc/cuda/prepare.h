@@ -32,6 +32,7 @@ struct CountedSide {
   ClassRanges classes;  // among the other side
   T* inverse_norms;
   PackedRows packed;
+  float* interleaved;  // of few pairs: see interleaved.h; null: not wanted
 };
 
 // In one kernel what sort_by_label, make_slots (without `slots` find_classes) and prepare_rows do.

@@ -21,13 +21,6 @@ void search_successor_few(const Device& device, const Pairs<float>& pairs, int64
 void search_successor_many(const Device& device, const Pairs<float>& pairs, const SearchPlan& plan,
                            const SuccessorArguments& to);
 
-// The whole selection of a small batch in one kernel, by differences: fills `to`. It suits few
-// pairs and few thresholds.
-bool suits_search_small(const Device& device, const Pairs<float>& pairs, int64_t most_thresholds);
-void search_small(const Device& device, const Pairs<float>& pairs, const Slots& slots,
-                  int64_t most_thresholds, const TripletRule& rule,
-                  const SelectionArrays<float>& to);
-
 // The search for a random rule: gives each slot a choice, a bucket of its own.
 template <class T>
 void search_random(const Device& device, const Pairs<T>& pairs, const Slots& slots,

@@ -1,147 +1,143 @@
-// The selection of a small batch in one kernel, for there the launches of several take longest.
+// The selection of a small batch in one kernel, for there the launches of several take longest. It
+// may end with the losses of the anchors and their sum.
 //
-// A block has 16 anchors and meets all candidates, 512 at a time. All threads compute the distances
-// of these, by differences, into shared memory. Then warp w takes those of anchor w: positives
-// become its thresholds, negatives compete for the keys of its buckets, and at last each slot
-// chooses. What one warp owns needs no atomics in global memory, and exact distances no second
-// look.
-//
-// The first candidates are those of the anchors' own classes, which the sorted anchors have side by
-// side, so that thresholds are there before any negative is met.
+// A block has a few anchors and meets all candidates. A warp measures 64 candidates at a time, by
+// differences: lane l has candidates l and 32 + l, in registers, and all anchors of the block, from
+// shared memory. So a candidate's column is loaded by one lane alone, and no warp waits for
+// another before all distances are there. Then warp w takes those of anchor w: positives become its
+// thresholds, negatives compete for its buckets, and each slot chooses. What one warp owns needs no
+// atomics in global memory, and exact distances no second look.
+#include "cuda/anchor_loss.cuh"
+#include "cuda/interleaved.h"
 #include "cuda/launch.h"
+#include "cuda/loss_sums.cuh"
 #include "cuda/ptx.cuh"
 #include "cuda/rows.cuh"
-#include "cuda/search.h"
+#include "cuda/search_small.h"
 #include "cuda/selection.cuh"
 
 namespace facenet::cuda {
 namespace {
 
-constexpr int kAnchors = 16;
-constexpr int kThreads = 32 * kAnchors;
-constexpr int kColumns = 512;  // candidates at a time: one that each thread brings
-constexpr int kDepth = 16;     // columns of the embeddings at a time
+constexpr int kThreads = 512, kWarps = kThreads / 32;
+constexpr int64_t kStaticBytes = 512;  // of reduce_by_block, rounded up
 
-// Shared memory. Behind it, for each anchor: keys, thresholds and winning buckets.
-struct Shared {
-  union {
-    float candidates[kDepth][kColumns];
-    float distances[kAnchors][kColumns];  // once all depths of the candidates are read
-  };
-  float anchors[kDepth][kAnchors];
-  bool zero_candidates[kColumns];  // rows of zeros, of the cosine
-  bool zero_anchors[kAnchors];
+struct Batch {
+  Pairs<float> pairs;
+  Slots slots;
+  const float4 *anchors, *candidates;  // interleaved
+  int32_t most_slots;                  // no anchor has more
+  int32_t room;                        // for its thresholds: room_for(most_slots)
+
+  __host__ __device__ int32_t units() const { return units_of(pairs.anchors.dim); }
+  // Candidates, filled up.
+  __host__ __device__ int32_t pitch() const {
+    return int32_t(interleaved_rows(pairs.candidates.count));
+  }
 };
 
-// Thresholds of an anchor that there is room for, a power of two and more than there are.
+// A power of two, and more than there are.
 constexpr int32_t kLeastRoom = 64;
-__host__ __device__ int64_t room_for(int64_t most_thresholds) {
+int32_t room_for(int64_t thresholds) {
   int64_t room = kLeastRoom;
-  while (room <= most_thresholds) room *= 2;
-  return room;
+  while (room <= thresholds) room *= 2;
+  return int32_t(room);
 }
 
-int64_t shared_bytes(int64_t most_thresholds) {
-  const int64_t each = most_thresholds * int64_t(sizeof(uint64_t) + sizeof(int32_t)) +
-                       room_for(most_thresholds) * int64_t(sizeof(float));
-  return int64_t(sizeof(Shared)) + kAnchors * each;
-}
+// A block's shared memory; [i] is that of anchor i.
+struct Shared {
+  uint64_t* keys;     // [most_slots] each, with the distance above
+  float4* anchors;    // [units][anchors]
+  float* distances;   // [pitch] each
+  float* thresholds;  // [room] each, ascending, infinite behind the last
+  float* positives;   // [most_slots] each
+  float* slopes;      // [most_slots] each
+  int32_t* choices;   // [most_slots] each
+  int32_t* winning;   // [most_slots] each
+  uint32_t* pushes;   // [row_words]: see PushBits
+  int64_t bytes;
 
-// A row of one side, which a thread brings to shared memory.
-struct Source {
-  const Rows<float>& rows;
-  int32_t row = 0;
-  float factor = 0;
-  bool there, zero = false;
-
-  __device__ Source(const Rows<float>& rows_, int32_t position, bool there_)
-      : rows(rows_), there(there_) {
-    if (!there) return;
-    row = rows.row(position);
-    factor = rows.factor(row);
-    zero = rows.is_zero(row);
+  __host__ __device__ Shared(unsigned char* begin, const Batch& batch, int anchors_,
+                             int32_t row_words) {
+    unsigned char* next = begin;
+    const int64_t slots = int64_t(anchors_) * batch.most_slots;
+    anchors = take<float4>(next, int64_t(batch.units()) * anchors_);
+    keys = take<uint64_t>(next, slots);
+    distances = take<float>(next, int64_t(anchors_) * batch.pitch());
+    thresholds = take<float>(next, int64_t(anchors_) * batch.room);
+    positives = take<float>(next, slots);
+    slopes = take<float>(next, slots);
+    choices = take<int32_t>(next, slots);
+    winning = take<int32_t>(next, slots);
+    pushes = take<uint32_t>(next, row_words);
+    bytes = next - begin;
   }
-  __device__ void load(int32_t k, float (&x)[8]) const {
-    if (there) return load_columns(rows, row, k, factor, x);
-#pragma unroll
-    for (int v = 0; v < 8; ++v) x[v] = 0;
+
+ private:
+  template <class Value>
+  static __host__ __device__ Value* take(unsigned char*& next, int64_t count) {
+    Value* const array = reinterpret_cast<Value*>(next);
+    next += count * int64_t(sizeof(Value));
+    return array;
   }
 };
 
-// The candidates in the order in which a block meets them: from those of its classes on, and round.
-struct Round {
-  int32_t begin, count;
-  __device__ int32_t position(int32_t at) const {
-    return at < count - begin ? begin + at : at - (count - begin);
-  }
-};
-
-// Of one column of four rows on either side.
-__device__ __forceinline__ void add_squares(const float* a, const float* b,
-                                            float (&squares)[4][4]) {
+// By a warp: the distances of the block's anchors and of 32 kEach candidates, from 32 `half` on.
+template <int kAnchors, int kEach>
+__device__ void measure(const Batch& batch, const Shared& shared, int32_t first_anchor,
+                        int32_t half) {
+  const int32_t units = batch.units();
+  const float4* from = batch.candidates + interleaved_unit(32 * half, 0, units) + lane();
+  const float4* anchors = shared.anchors;
+  float squares[kAnchors][kEach] = {};
+  const auto add = [&](const float4(&x)[kEach]) {
 #pragma unroll
-  for (int r = 0; r < 4; ++r) {
+    for (int a = 0; a < kAnchors; ++a) {
+      const float4 y = anchors[a];
 #pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const float difference = a[r] - b[c];
-      squares[r][c] = fmaf(difference, difference, squares[r][c]);
-    }
-  }
-}
-
-// By all threads: the distances of the block's anchors and the candidates round.position(first)
-// and so on. A thread has 4 x 4 of them: the anchors 4 (warp % 4), the candidates 128 (warp / 4) +
-// 4 lane, and the next. Begins and ends with a barrier.
-__device__ void find_distances(const Pairs<float>& pairs, int32_t first_anchor, const Round& round,
-                               int32_t first, Shared& shared) {
-  const int thread = int(threadIdx.x), warp = thread / 32;
-  const int my_anchor = 4 * (warp % 4), my_column = 128 * (warp / 4) + 4 * lane();
-  const bool any = first + 128 * (warp / 4) < round.count;          // for the whole warp
-  const int brought = thread % kAnchors, half = thread / kAnchors;  // by the first warp
-  const Source candidate(pairs.candidates, round.position(first + thread),
-                         first + thread < round.count);
-  const Source anchor(pairs.anchors, first_anchor + brought,
-                      half < 2 && first_anchor + brought < pairs.anchors.count);
-  float squares[4][4] = {};
-  float x[kDepth / 8][8], a[8];  // of the next depth
-  const auto load = [&](int32_t k) {
-#pragma unroll
-    for (int part = 0; part < kDepth / 8; ++part) candidate.load(k + 8 * part, x[part]);
-    if (half < 2) anchor.load(k + 8 * half, a);
-  };
-  load(0);
-  __syncthreads();  // the last distances are read no more
-  shared.zero_candidates[thread] = candidate.zero;
-  if (half < 1) shared.zero_anchors[brought] = anchor.zero;
-  int32_t k0 = 0;
-  do {
-#pragma unroll
-    for (int k = 0; k < kDepth; ++k) shared.candidates[k][thread] = x[k / 8][k % 8];
-    if (half < 2) {
-#pragma unroll
-      for (int k = 0; k < 8; ++k) shared.anchors[8 * half + k][brought] = a[k];
-    }
-    __syncthreads();
-    k0 += kDepth;
-    if (k0 < pairs.anchors.dim) load(k0);
-    if (any) {
-#pragma unroll
-      for (int k = 0; k < kDepth; ++k) {
-        add_squares(shared.anchors[k] + my_anchor, shared.candidates[k] + my_column, squares);
+      for (int e = 0; e < kEach; ++e) {
+        float& sum = squares[a][e];
+        sum = fmaf(y.x - x[e].x, y.x - x[e].x, sum);
+        sum = fmaf(y.y - x[e].y, y.y - x[e].y, sum);
+        sum = fmaf(y.z - x[e].z, y.z - x[e].z, sum);
+        sum = fmaf(y.w - x[e].w, y.w - x[e].w, sum);
       }
     }
-    __syncthreads();
-  } while (k0 < pairs.anchors.dim);
+    anchors += kAnchors;
+  };
+  float4 next[kEach];  // is under way while its predecessor is added
 #pragma unroll
-  for (int r = 0; r < 4; ++r) {
+  for (int e = 0; e < kEach; ++e) next[e] = from[32 * e];
+#pragma unroll 2
+  for (int32_t unit = 1; unit < units; ++unit) {
+    from += kGroupRows;
+    float4 x[kEach];
 #pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const bool zero = shared.zero_anchors[my_anchor + r] || shared.zero_candidates[my_column + c];
-      shared.distances[my_anchor + r][my_column + c] =
-          distance_or_one(pairs.anchors.distance, squares[r][c], zero);
+    for (int e = 0; e < kEach; ++e) {
+      x[e] = next[e];
+      next[e] = from[32 * e];
+    }
+    add(x);
+  }
+  add(next);
+  const Rows<float>&rows = batch.pairs.anchors, &others = batch.pairs.candidates;
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) {
+    const int32_t column = 32 * (half + e) + lane();
+    float* const to = shared.distances + column;
+    if (rows.distance == Distance::kSqEuclidean) {
+#pragma unroll
+      for (int a = 0; a < kAnchors; ++a) to[a * batch.pitch()] = squares[a][e];
+      continue;
+    }
+    const bool zero = column < others.count && others.is_zero(others.row(column));
+#pragma unroll
+    for (int a = 0; a < kAnchors; ++a) {
+      const int32_t i = min(first_anchor + a, rows.count - 1);
+      to[a * batch.pitch()] =
+          distance_or_one(rows.distance, squares[a][e], zero || rows.is_zero(rows.row(i)));
     }
   }
-  __syncthreads();
 }
 
 // For each of n values, how many of the ascending thresholds are below it. They take their steps
@@ -160,136 +156,211 @@ __device__ __forceinline__ void count_below_each(const float* thresholds, int32_
   for (int32_t half = kLeastRoom / 2; half > 0; half /= 2) step(half);
 }
 
-// What a warp knows of its anchor.
-struct Anchor {
-  int32_t i, count;  // slots; 0: the anchor takes no part
-  int64_t offset;
-  int32_t class_begin, class_end;
-  int32_t buckets = 0;
-  uint64_t farthest = kNoKey;  // of this lane
-  uint64_t* key;               // [buckets] in shared memory, as are
-  float* threshold;            // [room] ascending, infinite behind the last
-  int32_t room;
-
-  // By a warp: negatives compete for the buckets, and for the farthest.
-  __device__ void meet(const Pairs<float>& pairs, const Round& round, int32_t first,
-                       const float* distances, bool semihard, bool wants_farthest) {
-    constexpr int kEach = 4;  // of a lane at a time
-    if (buckets == 0) return;
-    const int32_t there = min(kColumns, round.count - first);
-    const int32_t own_class = class_begin - round.begin - first;
-    for (int32_t base = lane(); base < there; base += 32 * kEach) {
-      float d[kEach];
-      int32_t bucket[kEach];
+// By a warp: calls visit(distance, its bits, bucket, column) for the negatives of an anchor, that
+// is for all distances that are not NaN. A bucket below 0 is none.
+template <class Visit>
+__device__ void for_each_negative(const float* distances, int32_t pitch, const float* thresholds,
+                                  int32_t room, bool semihard, const Visit& visit) {
+  constexpr int kEach = 4;  // of a lane at a time
+#pragma unroll 1
+  for (int32_t base = lane(); base < pitch; base += 32 * kEach) {
+    float d[kEach];
+    int32_t below[kEach];
 #pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        const int32_t c = base + 32 * v;
-        const bool is_own = c >= own_class && c < own_class + (class_end - class_begin);
-        d[v] = c < there && !is_own ? distances[c] : NAN;
-      }
-      if (semihard) count_below_each(threshold, room, d, bucket);
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        const uint32_t bits = bits_of(d[v]);
-        const int32_t k = semihard ? bucket[v] - 1 : 0;
-        const bool closer =
-            d[v] == d[v] && k >= 0 && bits <= uint32_t(load_relaxed(key + max(k, 0)) >> 32);
-        const bool farther = d[v] == d[v] && wants_farthest && ~bits <= uint32_t(farthest >> 32);
-        if (!(closer | farther)) continue;
-        const uint32_t row = uint32_t(pairs.candidates.row(round.position(first + base + 32 * v)));
-        if (closer) offer_key(key + k, closer_key(d[v], row));
-        if (farther) farthest = min(farthest, farther_key(d[v], row));
-      }
+    for (int v = 0; v < kEach; ++v) {
+      d[v] = base + 32 * v < pitch ? distances[base + 32 * v] : NAN;
+      below[v] = d[v] == d[v];
     }
+    if (semihard) count_below_each(thresholds, room, d, below);
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) visit(d[v], below[v] - 1, base + 32 * v);
   }
-};
+}
 
-__global__ void __launch_bounds__(kThreads, 1)
-    select_small(const Pairs<float> pairs, const Slots slots, const int32_t most_thresholds,
-                 const int32_t room, const TripletRule rule, const float margin,
-                 const SelectionArrays<float> to) {
-  Shared& shared = *reinterpret_cast<Shared*>(dynamic_shared_memory());
-  uint64_t* const keys = reinterpret_cast<uint64_t*>(&shared + 1);
-  float* const thresholds = reinterpret_cast<float*>(keys + kAnchors * most_thresholds);
-  int32_t* const winning = reinterpret_cast<int32_t*>(thresholds + kAnchors * room);
-  const int warp = int(threadIdx.x) / 32;
-  const int32_t first_anchor = int32_t(blockIdx.x) * kAnchors;
-  const int32_t last_anchor = min(first_anchor + kAnchors, pairs.anchors.count) - 1;
-  const bool there = first_anchor + warp <= last_anchor;
-  Anchor own;
-  own.i = there ? first_anchor + warp : last_anchor;
-  own.count = there ? slots.count[own.i] : 0;
-  own.offset = slots.offset[own.i];
-  own.class_begin = pairs.class_begin[own.i];
-  own.class_end = pairs.class_end[own.i];
-  own.key = keys + warp * most_thresholds;
-  own.threshold = thresholds + warp * room;
-  own.room = room;
-  float* const d_ap = to.d_ap + own.offset;
-  int32_t* const choice = to.choice + own.offset;
-
-  const bool any = __syncthreads_or(own.count > 0) != 0;
-  const Round round{pairs.class_begin[first_anchor], any ? pairs.candidates.count : 0};
-  const int32_t of_classes = any ? pairs.class_end[last_anchor] - round.begin : 0;
+// By a warp: all that it has to find for its anchor, from the distances to all candidates.
+//   keys, choices -> those of SelectionArrays. Returns the buckets, and the farthest's key.
+__device__ AnchorChoices<float> select_anchor(const Batch& batch, const Shared& shared, int a,
+                                              int32_t i, const TripletRule& rule, float margin,
+                                              uint64_t& farthest) {
+  const Pairs<float>& pairs = batch.pairs;
+  const int32_t count = batch.slots.count[i], begin = pairs.class_begin[i];
+  const int32_t pitch = batch.pitch(), room = batch.room;
+  const int64_t slot = int64_t(a) * batch.most_slots;
+  float* const distances = shared.distances + a * pitch;
+  float* const thresholds = shared.thresholds + a * room;
+  float* const positives = shared.positives + slot;
+  int32_t* const choices = shared.choices + slot;
+  uint64_t* const keys = shared.keys + slot;
   const bool semihard = rule.negatives == NegativeRule::kSemihard;
-  const bool wants_farthest = rule.fallback == Fallback::kFarthest;
-  // Tiles of the classes, then all tiles. Where the classes need one tile it is not repeated.
-  const int32_t class_tiles = (of_classes + kColumns - 1) / kColumns;
-  const int32_t repeated = class_tiles > 1 ? class_tiles : 0;
-  const int32_t steps = repeated + (round.count + kColumns - 1) / kColumns;
-  for (int32_t step = 0; step < steps; ++step) {
-    const int32_t first = (step < class_tiles ? step : step - repeated) * kColumns;
-    find_distances(pairs, first_anchor, round, first, shared);
-    if (step < class_tiles) {
-      const int32_t begin = own.class_begin - round.begin - first;
-      for (int32_t k = lane(); k < own.count; k += 32) {
-        if (begin + k < 0 || begin + k >= kColumns) continue;
-        d_ap[k] =
-            pairs.excluded(own.i, own.class_begin + k) ? NAN : shared.distances[warp][begin + k];
-      }
-      if (step + 1 < class_tiles) continue;
-      __syncwarp();
-      own.buckets = rank_positives(pairs, own.i, rule, own.count, d_ap, choice, own.threshold);
-      for (int32_t k = lane(); k < own.buckets; k += 32) own.key[k] = kNoKey;
-      if (semihard) {
-        for (int32_t k = own.buckets + lane(); k < room; k += 32) own.threshold[k] = INFINITY;
-      }
-      __syncwarp();
-      if (repeated > 0) continue;
-    }
-    own.meet(pairs, round, first, shared.distances[warp], semihard, wants_farthest);
+  for (int32_t k = lane(); k < count; k += 32) {
+    positives[k] = pairs.excluded(i, begin + k) ? NAN : distances[begin + k];
+    distances[begin + k] = NAN;  // no negative
+    keys[k] = kNoKey;
+  }
+  for (int32_t c = pairs.candidates.count + lane(); c < pitch; c += 32) distances[c] = NAN;
+  __syncwarp();
+  const int32_t buckets = rank_positives(pairs, i, rule, count, positives, choices, thresholds);
+  if (semihard) {
+    for (int32_t k = buckets + lane(); k < room; k += 32) thresholds[k] = INFINITY;
   }
   __syncwarp();
+
+  // The halves of a key: the closest distance first, then of its candidates the first row.
+  uint32_t* const halves = reinterpret_cast<uint32_t*>(keys);
+  float far = -1;
+  farthest = kNoKey;
+  if (buckets > 0) {
+    for_each_negative(distances, pitch, thresholds, room, semihard,
+                      [&](float d, int32_t bucket, int32_t) {
+                        far = fmaxf(far, d);
+                        if (bucket < 0) return;
+                        uint32_t* const closest = halves + 2 * bucket + 1;
+                        if (bits_of(d) < load_relaxed(closest)) atomicMin(closest, bits_of(d));
+                      });
+    far = rule.fallback == Fallback::kFarthest ? warp_max(far) : -1.0f;
+    __syncwarp();
+    uint32_t far_row = ~0u;
+    for_each_negative(
+        distances, pitch, thresholds, room, semihard, [&](float d, int32_t bucket, int32_t column) {
+          const bool closest = bucket >= 0 && bits_of(d) == halves[2 * max(bucket, 0) + 1];
+          if (!closest && d != far) return;
+          const uint32_t row = uint32_t(pairs.candidates.row(column));
+          if (closest) atomicMin(halves + 2 * bucket, row);
+          if (d == far) far_row = min(far_row, row);
+        });
 #pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2) {
-    own.farthest = min(own.farthest, __shfl_xor_sync(kAllLanes, own.farthest, apart));
+    for (int apart = 16; apart > 0; apart /= 2) {
+      far_row = min(far_row, __shfl_xor_sync(kAllLanes, far_row, apart));
+    }
+    if (far >= 0) farthest = farther_key(far, far_row);
+    __syncwarp();
   }
-  if (!there) return;
-  if (lane() == 0) {
-    to.bucket_count[own.i] = own.buckets;
-    to.farthest.key[own.i] = own.farthest;
+  const Winners<float> bucket{keys, nullptr};
+  choose_buckets(rule, margin, count, positives, buckets, bucket, farthest != kNoKey,
+                 shared.winning + slot, choices);
+  __syncwarp();
+  return {count, buckets, positives, choices, bucket, {&farthest, nullptr}};
+}
+
+template <int kAnchors>
+__global__ void __launch_bounds__(kThreads, 1)
+    select_small(const Batch batch, const TripletRule rule, const float margin,
+                 const SelectionArrays<float> to, const SmallLosses<float> losses) {
+  const PushBits& pushes = losses.edges.pushes;
+  const int32_t words = pushes.words == nullptr ? 0 : pushes.row_words;
+  const Shared shared(dynamic_shared_memory(), batch, kAnchors, words);
+  const Pairs<float>& pairs = batch.pairs;
+  const int warp = int(threadIdx.x) / 32, units = batch.units();
+  const int32_t first_anchor = int32_t(blockIdx.x) * kAnchors;
+  for (int32_t k = int32_t(threadIdx.x); k < units * kAnchors; k += kThreads) {
+    const int32_t i = first_anchor + k % kAnchors;
+    shared.anchors[k] = i < pairs.anchors.count
+                            ? batch.anchors[interleaved_unit(i, k / kAnchors, units)]
+                            : float4{0, 0, 0, 0};
   }
-  for (int32_t k = lane(); k < own.buckets; k += 32) to.bucket.key[own.offset + k] = own.key[k];
-  const Winners<float> bucket{own.key, nullptr};
-  choose_buckets(rule, margin, own.count, d_ap, own.buckets, bucket, own.farthest != kNoKey,
-                 winning + warp * most_thresholds, choice);
+  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) shared.pushes[k] = 0;
+  __syncthreads();
+  // Two halves of a group for each warp, and what is left to as many warps as there are.
+  const int32_t halves = (pairs.candidates.count + 31) / 32;
+  int32_t first = 0;
+  for (; first + 2 * kWarps <= halves; first += 2 * kWarps) {
+    measure<kAnchors, 2>(batch, shared, first_anchor, first + 2 * warp);
+  }
+  const int32_t left = halves - first, both = max(left - kWarps, 0);
+  if (warp < both) {
+    measure<kAnchors, 2>(batch, shared, first_anchor, first + 2 * warp);  // the last ones
+  } else if (both + warp < left) {
+    measure<kAnchors, 1>(batch, shared, first_anchor, first + both + warp);
+  }
+  __syncthreads();
+
+  const int32_t i = first_anchor + warp;
+  if (warp < kAnchors && i < pairs.anchors.count) {
+    uint64_t farthest;
+    const AnchorChoices<float> found =
+        select_anchor(batch, shared, warp, i, rule, margin, farthest);
+    const int64_t offset = batch.slots.offset[i];
+    if (losses.wanted) {
+      anchor_loss(i, pairs, offset, int32_t(batch.slots.offset[i + 1] - offset), found, losses,
+                  shared.slopes + int64_t(warp) * batch.most_slots, [&](uint32_t row) {
+                    if (words > 0) mark_push(shared.pushes, row, warp);
+                  });
+    } else {
+      if (lane() == 0) {
+        to.bucket_count[i] = found.buckets;
+        to.farthest.key[i] = farthest;
+      }
+      for (int32_t k = lane(); k < found.count; k += 32) {
+        to.d_ap[offset + k] = found.d_ap[k];
+        to.choice[offset + k] = found.choice[k];
+        to.bucket.key[offset + k] = found.bucket.key[k];
+      }
+    }
+  }
+  if (!losses.wanted) return;
+  __syncthreads();
+  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) {
+    pushes.words[int64_t(blockIdx.x) * words + k] = shared.pushes[k];
+  }
+  // The last block to be done adds up all anchors.
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) last = atomicAdd(losses.blocks_done, 1) + 1 == int(gridDim.x);
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  reduce_by_block<kThreads>(losses.sums, pairs.anchors.count, losses.reduction);
+}
+
+struct Shape {
+  int anchors;  // of a block; 0: it does not suit
+  size_t bytes;
+};
+
+// The fewest anchors of a block with which all blocks run at once, or else the most that fit.
+Shape shape_of(const Device& device, const Batch& batch, int32_t row_words) {
+  Shape shape{0, 0};
+  for (const int anchors : {4, 8, 14, 16}) {
+    const Shared shared(nullptr, batch, anchors, row_words);
+    if (shared.bytes + kStaticBytes > device.shared_bytes()) break;
+    shape = {anchors, size_t(shared.bytes)};
+    if (batch.pairs.anchors.count <= int64_t(anchors) * device.processors()) break;
+  }
+  return shape;
+}
+
+Batch batch_of(const SmallSearch& search) {
+  return {search.pairs,
+          search.slots,
+          reinterpret_cast<const float4*>(search.anchors),
+          reinterpret_cast<const float4*>(search.candidates),
+          int32_t(search.most_slots),
+          room_for(search.most_slots)};
 }
 
 }  // namespace
 
-bool suits_search_small(const Device& device, const Pairs<float>& pairs, int64_t most_thresholds) {
-  return is_small(device, pairs.anchors, pairs.candidates) &&
-         shared_bytes(most_thresholds) <= device.shared_bytes();
+int anchors_of_small_blocks(const Device& device, const SmallSearch& search) {
+  if (search.anchors == nullptr) return 0;
+  return shape_of(device, batch_of(search), PushBits::words_for(search.pairs.candidates.count))
+      .anchors;
 }
 
-void search_small(const Device& device, const Pairs<float>& pairs, const Slots& slots,
-                  int64_t most_thresholds, const TripletRule& rule,
-                  const SelectionArrays<float>& to) {
-  const int64_t blocks = (int64_t(pairs.anchors.count) + kAnchors - 1) / kAnchors;
-  launch("select_small", sizes_of(pairs).with("slots", to.slots), device.stream(),
-         {unsigned(blocks), kThreads, size_t(shared_bytes(most_thresholds))}, select_small, pairs,
-         slots, int32_t(most_thresholds), int32_t(room_for(most_thresholds)), rule,
-         float(rule.margin), to);
+void search_small(const Device& device, const SmallSearch& search, const TripletRule& rule,
+                  const SelectionArrays<float>& to, const SmallLosses<float>& losses) {
+  const Batch batch = batch_of(search);
+  const Shape shape = shape_of(device, batch, PushBits::words_for(search.pairs.candidates.count));
+  const auto run = [&](auto* kernel) {
+    const int64_t blocks = (int64_t(batch.pairs.anchors.count) + shape.anchors - 1) / shape.anchors;
+    launch("select_small", sizes_of(batch.pairs).with("slots", to.slots), device.stream(),
+           {unsigned(blocks), kThreads, shape.bytes}, kernel, batch, rule, float(rule.margin), to,
+           losses);
+  };
+  if (shape.anchors == 4) run(select_small<4>);
+  if (shape.anchors == 8) run(select_small<8>);
+  if (shape.anchors == 14) run(select_small<14>);
+  if (shape.anchors == 16) run(select_small<16>);
 }
 
 }  // namespace facenet::cuda

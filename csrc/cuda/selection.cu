@@ -8,6 +8,7 @@
 #include "cuda/pair_tile.cuh"
 #include "cuda/ptx.cuh"
 #include "cuda/search.h"
+#include "cuda/search_small.h"
 #include "cuda/selection.cuh"
 #include "semantics/successor.h"
 
@@ -150,12 +151,6 @@ void select_triplets(const Device& device, const Pairs<T>& pairs, const Slots& s
   const LaunchShape by_anchor{blocks_of_warps(pairs.anchors.count), kBlock};
   if (pairs.anchors.count == 0) return;
 
-  if constexpr (sizeof(T) == 4) {
-    if (work.small) {
-      search_small(device, pairs, slots, most_thresholds, rule, to);
-      return;
-    }
-  }
   find_positives(device, pairs, slots, to.d_ap);
   if (is_random(rule.negatives)) {
     search_random(device, pairs, slots, rule, work, to);
@@ -194,6 +189,11 @@ bool few_undecided(const SearchRounding& rounding, int32_t dim, int64_t threshol
   return double(thresholds) * band * std::sqrt(dim / 25.0) <= FACENET_MOST_UNDECIDED;
 }
 
+SmallSearch small_search(const LabelledBatch<float>& batch) {
+  return {batch.pairs, batch.slots(), batch.arrays().anchors.interleaved,
+          batch.candidate_side().interleaved, batch.largest_class};
+}
+
 template <class T>
 SelectionArrays<T> selection_sizes(const LabelledBatch<T>& batch) {
   SelectionArrays<T> sizes;
@@ -203,14 +203,11 @@ SelectionArrays<T> selection_sizes(const LabelledBatch<T>& batch) {
 }
 
 template <class T>
-SearchArrays<T> search_sizes(const LabelledBatch<T>& batch, const TripletRule& rule, int64_t most) {
+SearchArrays<T> search_sizes(const LabelledBatch<T>& batch, const TripletRule& rule) {
   SearchArrays<T> sizes;
   sizes.anchors = batch.pairs.anchors.count;
   sizes.slots = batch.slot_count;
   sizes.random = is_random(rule.negatives);
-  if constexpr (sizeof(T) == 4) {
-    sizes.small = !sizes.random && suits_search_small(batch.device, batch.pairs, most);
-  }
   sizes.by_products = batch.arrays().anchors.by_products;
   return sizes;
 }
@@ -221,7 +218,7 @@ template <class T>
 void SearchArrays<T>::place(Workspace& w) {
   positive_word = w.take<uint32_t>(random ? slots : 0);
   drawn = w.take<uint64_t>(random ? slots : 0);
-  if (random || small) return;
+  if (random) return;
   threshold = w.take<T>(slots);
   winning_bucket = w.take<int32_t>(slots);
   to_repeat = w.take<int32_t>(anchors);
@@ -240,12 +237,30 @@ void SelectionArrays<T>::place(Workspace& w) {
 }
 
 template <class T>
-Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
-    : arrays_(batch.device, selection_sizes(batch)) {
+int small_blocks(const LabelledBatch<T>& batch, const TripletRule& rule) {
+  if constexpr (sizeof(T) == 4) {
+    if (!is_random(rule.negatives)) {
+      return anchors_of_small_blocks(batch.device, small_search(batch));
+    }
+  }
+  return 0;
+}
+
+template <class T>
+Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule,
+                        const SmallLosses<T>* losses)
+    : arrays_(batch.device, losses == nullptr ? selection_sizes(batch) : SelectionArrays<T>()) {
   const Pairs<T>& pairs = batch.pairs;
+  if constexpr (sizeof(T) == 4) {
+    if (small_blocks(batch, rule) > 0) {
+      search_small(batch.device, small_search(batch), rule, arrays_,
+                   losses == nullptr ? SmallLosses<T>() : *losses);
+      return;
+    }
+  }
   const bool one = rule.positives != PositiveRule::kAll;
   const int64_t most = one ? 1 : batch.largest_class - int64_t(pairs.self);
-  const Scratch<SearchArrays<T>> work(batch.device, search_sizes(batch, rule, most));
+  const Scratch<SearchArrays<T>> work(batch.device, search_sizes(batch, rule));
   SearchPlan plan;
   plan.flags = batch.flags();
   if constexpr (sizeof(T) == 4) {
@@ -262,6 +277,8 @@ Selection<T>::Selection(const LabelledBatch<T>& batch, const TripletRule& rule)
   select_triplets<T>(batch.device, pairs, batch.slots(), most, rule, plan, work, arrays_);
 }
 
+template int small_blocks(const LabelledBatch<float>&, const TripletRule&);
+template int small_blocks(const LabelledBatch<double>&, const TripletRule&);
 template struct SearchArrays<float>;
 template struct SearchArrays<double>;
 template struct SelectionArrays<float>;

@@ -13,6 +13,8 @@ namespace facenet::cuda {
 
 template <class T>
 class LabelledBatch;
+template <class T>
+struct SmallLosses;
 
 // The choices of a slot that are no bucket of its anchor.
 constexpr int32_t kNotSelected = -1;  // no positive, or its negative does not qualify
@@ -48,9 +50,9 @@ template <class T>
 struct SearchArrays {
   int64_t anchors = 0;
   int64_t slots = 0;
-  bool random = false, small = false, by_products = false;
+  bool random = false, by_products = false;
 
-  // Of rules that are not random, unless search_small serves. A bucket has the slot of its
+  // Of rules that are not random. A bucket has the slot of its
   // threshold's rank.
   T* threshold = nullptr;             // ascending within an anchor
   int32_t* winning_bucket = nullptr;  // the bucket of the closest winner from each bucket on
@@ -102,12 +104,18 @@ struct SearchPlan {
 template <class T>
 class Selection {
  public:
-  Selection(const LabelledBatch<T>& batch, const TripletRule& rule);
+  // With `losses` select_small serves, which finds them and fills no arrays.
+  Selection(const LabelledBatch<T>& batch, const TripletRule& rule,
+            const SmallLosses<T>* losses = nullptr);
 
   const SelectionArrays<T>& arrays() const { return arrays_; }
 
  private:
   const Scratch<SelectionArrays<T>> arrays_;
 };
+
+// How many anchors the blocks of select_small have, if that kernel serves; else 0.
+template <class T>
+int small_blocks(const LabelledBatch<T>& batch, const TripletRule& rule);
 
 }  // namespace facenet::cuda

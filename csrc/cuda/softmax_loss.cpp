@@ -45,9 +45,9 @@ LossAndGradients softmax_loss(const SoftmaxLossArguments& arguments) {
     find_softmax_losses(pass, softmax, arguments.partial, arrays.losses);
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
-    reduce(device, sizes_of(pairs), arrays.losses, pairs.anchors.count, arguments.reduction,
-           batch.flags(), batch.class_sizes(),
-           {data_of<T>(loss), arrays.scale, data_of<double>(totals)});
+    reduce(device, sizes_of(pairs), arrays.losses, pairs.anchors.count,
+           {arguments.reduction, batch.flags(), batch.class_sizes(), data_of<T>(loss), arrays.scale,
+            data_of<double>(totals)});
 
     const auto gradient = [&](const PushPass<T>& over, bool wanted, int64_t rows) {
       Tensor out = empty_gradient(emb, kValueType<T>, wanted, rows);

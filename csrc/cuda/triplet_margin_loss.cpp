@@ -53,8 +53,9 @@ LossAndGradients triplet_margin_loss(const TripletMarginLossArguments& arguments
     const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
     finish_bands<T>(device, pairs, batch.slots(), arguments.margin, arrays);
     reduce(device, sizes_of(pairs).with("slots", batch.slot_count), arrays.sums,
-           pairs.anchors.count, arguments.reduction, batch.flags(), batch.class_sizes(),
-           {data_of<T>(loss), arrays.scale, data_of<double>(totals)});
+           pairs.anchors.count,
+           {arguments.reduction, batch.flags(), batch.class_sizes(), data_of<T>(loss), arrays.scale,
+            data_of<double>(totals)});
 
     Tensor emb_out = empty_gradient(emb, kValueType<T>, arguments.emb_grad, emb.size(0));
     Tensor ref_out =

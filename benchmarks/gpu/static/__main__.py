@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import table
-from benchmarks.gpu.static import multiprocessor, report
+from benchmarks.gpu.static import multiprocessor, report, small
 from benchmarks.gpu.static.build import Build, nvcc_version
 from benchmarks.gpu.static.kernels import (
     CASES,
@@ -63,8 +63,13 @@ def main(given: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     build = Build(options.build)
     predictions = [predict(build, case) for case in CASES]
-    report.save(predictions, nvcc_version(), options.output)
+    sources = Sources(CSRC / "cuda")
+    nodes = [
+        small.predict(node, *build.kernel(node.file, node.symbol), sources) for node in small.NODES
+    ]
+    report.save(predictions, nodes, nvcc_version(), options.output)
     print(table.table(*report.table(predictions)))
+    print(table.table(*report.nodes_table(nodes)))
     return 0
 
 

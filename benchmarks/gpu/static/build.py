@@ -13,9 +13,11 @@ from pathlib import Path
 from benchmarks.gpu.static import multiprocessor
 from benchmarks.gpu.static.kernels import CASES, CSRC, ELEMENTS, KERNELS, TILE_ROWS, Case
 from benchmarks.gpu.static.listing import Block, functions
+from benchmarks.gpu.static.small import NODES
 from benchmarks.machine import cuda_tool
 
 ARCHITECTURE = "sm_90a"
+FLAGS = (f"-arch={ARCHITECTURE}", "-std=c++17", "-O3", "-DNDEBUG", "-lineinfo", f"-I{CSRC}")
 _USAGE = re.compile(r" Function (\S+):\n\s*REG:(\d+)")
 
 
@@ -52,6 +54,13 @@ class Build:
         newest = max(p.stat().st_mtime for p in CSRC.rglob("*") if p.is_file())
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda kernel: self._compile(kernel, newest), KERNELS))
+            list(pool.map(lambda node: self._compile_source(node.file, newest), NODES))
+
+    def kernel(self, file: str, symbol: str) -> tuple[list[Block], int]:
+        """Of a kernel in one of the sources: its blocks, and its registers."""
+        found, registers = self._listing(self._folder / f"{file}.small.cubin")
+        (name,) = (s for s in found if symbol in s)
+        return found[name], registers[name]
 
     def code(self, case: Case) -> Code:
         functions, registers = self._listings[case.kernel]
@@ -66,14 +75,19 @@ class Build:
 
     @cached_property
     def _listings(self) -> dict[str, tuple[dict[str, list[Block]], dict[str, int]]]:
-        found = {}
-        for kernel in KERNELS:
-            cubin = self._folder / f"{kernel}.cubin"
-            listing = _output("nvdisasm", "-c", "-gi", "-hex", cubin)
-            usage = dict(_USAGE.findall(_output("cuobjdump", "-res-usage", cubin)))
-            registers = {symbol: int(number) for symbol, number in usage.items()}
-            found[kernel] = functions(listing.splitlines()), registers
-        return found
+        return {kernel: self._listing(self._folder / f"{kernel}.cubin") for kernel in KERNELS}
+
+    @staticmethod
+    def _listing(cubin: Path) -> tuple[dict[str, list[Block]], dict[str, int]]:
+        listing = _output("nvdisasm", "-c", "-gi", "-hex", cubin)
+        usage = dict(_USAGE.findall(_output("cuobjdump", "-res-usage", cubin)))
+        registers = {symbol: int(number) for symbol, number in usage.items()}
+        return functions(listing.splitlines()), registers
+
+    def _compile_source(self, file: str, newest: float) -> None:
+        cubin = self._folder / f"{file}.small.cubin"
+        if not cubin.exists() or cubin.stat().st_mtime <= newest:
+            _output("nvcc", *FLAGS, "-cubin", "-o", cubin, CSRC / "cuda" / f"{file}.cu")
 
     def _compile(self, kernel: str, newest: float) -> None:
         source, cubin = (self._folder / f"{kernel}.{kind}" for kind in ("cu", "cubin"))
@@ -84,8 +98,7 @@ class Build:
         torch = importlib.util.find_spec("torch")
         if torch is None or torch.origin is None:
             raise BuildError("the kernels' headers need torch's: pip install torch")
-        flags = [f"-arch={ARCHITECTURE}", "-std=c++17", "-O3", "-DNDEBUG", "-lineinfo", f"-I{CSRC}"]
-        flags += ["-isystem", str(Path(torch.origin).parent / "include"), "-DUSE_CUDA"]
+        flags = [*FLAGS, "-isystem", str(Path(torch.origin).parent / "include"), "-DUSE_CUDA"]
         flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
         _output("nvcc", *flags, "-cubin", "-o", cubin, source)
 

@@ -7,6 +7,7 @@ measured for sm_90, and loads find the first cache. None was fitted to these ker
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.gpu.static.path import Step
@@ -16,10 +17,13 @@ SHARED_BYTES = 228 * 1024
 RESERVED_BYTES = 1024  # of shared memory, for each block
 BLOCK_BYTES = SHARED_BYTES - RESERVED_BYTES  # the most that a block may have
 MOST_WARPS = 64
+SCHEDULERS = 4
 
 TAKEN = 12  # cycles until a warp goes on behind a jump
 BARRIER = 20
-QUEUE = 16  # cycles by which the memory unit's work may lie ahead
+NEVER = 1 << 60
+# Cycles by which a unit's work may lie ahead of the instruction that is issued.
+QUEUES = {"memory": 16, "second cache": NEVER}
 
 # By the first that matches the opcode: the unit, its cycles for a warp, and the result's latency.
 UNITS: list[tuple[str, str, int, int]] = [
@@ -56,11 +60,23 @@ class Issue:
     sets: int
     frees: int
     waits: tuple[int, ...]
+    barrier: bool
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a load asks of the second cache."""
+
+    cycles: int
+    latency: int
 
 
 @dataclass
 class Warp:
-    at: int
+    block: int
+    trace: list[Issue]
+    turns: int = -1  # it begins again behind its last instruction: so often, or always
+    at: int = 0
     ready: int = 0
     boards: list[int] = field(default_factory=lambda: [0] * 6)
 
@@ -90,16 +106,44 @@ def cycles_per_tile(steps: list[Step], warps: int, slow: frozenset[str], tiles: 
     """
     trace = [_issue(step, slow) for step in steps]
     length = len(trace)
-    all_warps = [Warp(length * w // warps) for w in range(warps)]
+    all_warps = [Warp(w, trace, at=length * w // warps) for w in range(warps)]
+    return _cycles(all_warps, tiles * length * warps) / (tiles * warps)
+
+
+def cycles_of_blocks(
+    ways: Sequence[tuple[list[Step], Mapping[int, Transfer]]], at_once: int, blocks: int
+) -> int:
+    """Cycles of a multiprocessor for blocks of which so many are there at once.
+
+    Each has as many warps on a scheduler as there are ways, and they wait for each other at
+    barriers. Beside the steps of a way its loads from the second cache, by their places. Where a
+    warp ends, that of the next block begins.
+    """
+    traces = [
+        [_issue(step, frozenset(), transfers.get(n)) for n, step in enumerate(steps)]
+        for steps, transfers in ways
+    ]
+    warps = [
+        Warp(slot, trace, turns=len(range(slot, blocks, at_once)))
+        for slot in range(at_once)
+        for trace in traces
+    ]
+    return _cycles(warps, blocks * sum(map(len, traces)))
+
+
+def _cycles(warps: list[Warp], left: int) -> int:
+    """Until so many instructions are issued."""
     busy = Counter[str]()
-    now, left, last = 0, tiles * length * warps, all_warps[0]
+    waiting: dict[int, list[Warp]] = {w.block: [] for w in warps}
+    of_block = Counter(w.block for w in warps)
+    now, last = 0, warps[0]
     while left:
         earliest = None
-        for warp in [last, *(w for w in all_warps if w is not last)]:
-            issue = trace[warp.at]
+        for warp in [last, *(w for w in warps if w is not last)]:
+            issue = warp.trace[warp.at]
             ready = max(warp.ready, *(warp.boards[b] for b in issue.waits), 0)
             if issue.cycles:
-                ready = max(ready, busy[issue.unit] - (QUEUE if issue.unit == "memory" else 0))
+                ready = max(ready, busy[issue.unit] - QUEUES.get(issue.unit, 0))
             if ready <= now:
                 break
             earliest = ready if earliest is None else min(earliest, ready)
@@ -117,19 +161,34 @@ def cycles_per_tile(steps: list[Step], warps: int, slow: frozenset[str], tiles: 
             read = start + (12 if issue.unit == "memory" else 6)
             warp.boards[issue.frees] = max(warp.boards[issue.frees], read)
         warp.ready = now + issue.pause
-        warp.at = (warp.at + 1) % length
+        warp.at += 1
+        if warp.at == len(warp.trace):
+            warp.at = 0
+            warp.turns -= 1
+            warp.ready = warp.ready if warp.turns else NEVER
+        if issue.barrier:
+            together = waiting[warp.block]
+            together.append(warp)
+            warp.ready = NEVER
+            if len(together) == of_block[warp.block]:
+                for other in together:
+                    other.ready = now + issue.pause
+                together.clear()
         last = warp
         now += 1
         left -= 1
-    return now / (tiles * warps)
+    return now
 
 
-def _issue(step: Step, slow: frozenset[str]) -> Issue:
+def _issue(step: Step, slow: frozenset[str], transfer: Transfer | None = None) -> Issue:
     instruction, control = step.instruction, step.instruction.control
     unit, cycles, latency = unit_of(instruction.opcode)
     if instruction.name == "LDG" and instruction.frames and instruction.frames[0][0] in slow:
         latency *= 2
+    if transfer:
+        unit, cycles, latency = "second cache", transfer.cycles, transfer.latency
     pause = max(1, control.stall) + (TAKEN if step.jumps else 0)
-    pause += BARRIER if instruction.name == "BAR" else 0
+    barrier = instruction.name == "BAR"
+    pause += BARRIER if barrier else 0
     waits = tuple(b for b in range(6) if control.waits >> b & 1)
-    return Issue(unit, cycles, latency, pause, control.sets, control.frees, waits)
+    return Issue(unit, cycles, latency, pause, control.sets, control.frees, waits, barrier)

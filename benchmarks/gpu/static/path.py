@@ -108,7 +108,7 @@ def common_path(
     ]
 
 
-def _components(edges: Edges) -> list[set[int]]:
+def components(edges: Edges) -> list[set[int]]:
     """Strongly connected components: Kosaraju's two searches."""
     back: Edges = {n: [] for n in edges}
     for node, after in edges.items():
@@ -116,6 +116,11 @@ def _components(edges: Edges) -> list[set[int]]:
             back[other].append(node)
     finished = [n for root in _search(edges, edges) for n in root]
     return [set(root) for root in _search(back, reversed(finished))]
+
+
+def reached(edges: Edges, root: int) -> list[int]:
+    """What can be reached, in the order in which depth-first search ends."""
+    return _search(edges, [root])[0]
 
 
 def _search(edges: Edges, roots: Iterable[int]) -> list[list[int]]:
@@ -144,7 +149,7 @@ def _search(edges: Edges, roots: Iterable[int]) -> list[list[int]]:
 
 def _loop(edges: Edges, nodes: set[int]) -> Edges | None:
     """The loop with most of the nodes."""
-    loops = [c for c in _components(edges) if c & nodes and any(c & set(edges[n]) for n in c)]
+    loops = [c for c in components(edges) if c & nodes and any(c & set(edges[n]) for n in c)]
     if not loops:
         return None
     loop = max(loops, key=lambda c: len(c & nodes))
@@ -159,7 +164,7 @@ def _head(loop: Edges, blocks: list[Block]) -> int:
 def _best(loop: Edges, head: int, score: Callable[[int], tuple[int, int]]) -> list[int]:
     """The best way from the head to the head again. Loops on it are left at their first end."""
     best: dict[int, tuple[int, int, list[int]]] = {}
-    for node in _search(loop, [head])[0]:
+    for node in reached(loop, head):
         # What is not in `best` yet lies behind: a loop's way back.
         ways = [(0, 0, list[int]())] if head in loop[node] else []
         ways += [best[s] for s in loop[node] if s in best]

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.gpu.static import small
 from benchmarks.machine import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "cuda_predicted.json"
@@ -16,6 +17,15 @@ COLUMNS = [
     "blocks at once",
     "cycles",
     "instructions in a cycle",
+]
+
+NODE_COLUMNS = [
+    "node",
+    "instructions of a warp",
+    "registers",
+    "blocks at once",
+    "cycles",
+    "µs",
 ]
 
 
@@ -48,8 +58,22 @@ def recorded_by() -> str:
     return str(json.loads(RESULTS.read_text())["nvcc"])
 
 
-def save(predictions: list[Prediction], nvcc: str, path: Path = RESULTS) -> None:
-    content = {"nvcc": nvcc, "predictions": [asdict(p) for p in predictions]}
+def recorded_nodes(path: Path = RESULTS) -> list[small.Prediction]:
+    """Those of a small batch."""
+    return [small.Prediction(**entry) for entry in json.loads(path.read_text())["small batch"]]
+
+
+def save(
+    predictions: list[Prediction],
+    nodes: list[small.Prediction],
+    nvcc: str,
+    path: Path = RESULTS,
+) -> None:
+    content = {
+        "nvcc": nvcc,
+        "predictions": [asdict(p) for p in predictions],
+        "small batch": [asdict(p) for p in nodes],
+    }
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -68,3 +92,20 @@ def table(predictions: list[Prediction]) -> tuple[list[str], list[list[str]]]:
         for p in predictions
     ]
     return COLUMNS, rows
+
+
+def nodes_table(nodes: list[small.Prediction]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a small batch, with its clears of memory and the sum."""
+    rows = [
+        [
+            p.node,
+            f"{p.instructions:,}",
+            str(p.registers),
+            str(p.blocks),
+            f"{p.cycles:,}",
+            f"{p.microseconds:.1f}",
+        ]
+        for p in nodes
+    ]
+    clear = ["clear", "", "", "", "", f"{small.CLEARS * small.NODE_MICROSECONDS:.1f}"]
+    return NODE_COLUMNS, [clear, *rows, ["all", "", "", "", "", f"{small.total(nodes):.0f}"]]

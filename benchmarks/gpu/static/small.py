@@ -1,0 +1,229 @@
+"""A small batch in a CUDA graph: its nodes, how often their loops are repeated, and its time.
+
+N = 1,800 rows of D = 128 columns in classes of P = 40, float32, squared distances, semi-hard
+negatives with the farthest as fallback. Every pair of a class is taken to have a negative of its
+own, which is the most that can be. A node takes
+
+    1.3 us + cycles of a multiprocessor / 1.6 GHz,
+
+with the cycles of as many blocks as one of 132 multiprocessors has to run, and a clear of memory
+takes the first term alone. Left out is the time until instructions are in their cache.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmarks.gpu.static import multiprocessor
+from benchmarks.gpu.static.listing import Block
+from benchmarks.gpu.static.multiprocessor import Transfer
+from benchmarks.gpu.static.path import Mark, Sources, Step
+from benchmarks.gpu.static.whole import Count, Walk
+
+N, P, D = 1800, 40, 128
+PROCESSORS = 132
+GIGAHERTZ = 1.6
+# From the end of a kernel to the first instruction of the next one in a graph, as others measured.
+NODE_MICROSECONDS = 1.3
+
+# Of the second cache, as others measured them: cycles until a load has its value, and the bytes
+# that a multiprocessor gets in a cycle while all ask for some.
+LATENCY = 263
+BYTES = 32
+SECTOR = 32  # bytes: the least that is moved
+
+
+@dataclass(frozen=True)
+class Node:
+    """A kernel of the call."""
+
+    name: str
+    file: str
+    symbol: str
+    blocks: int
+    threads: int
+    shared_bytes: int  # about, of a block
+    counts: tuple[Count, ...]
+    cold: tuple[Mark, ...] = ()
+    near: tuple[tuple[Mark, float], ...] = ()  # loads of which a share find the first cache
+    one: tuple[Mark, ...] = ()  # loads of all lanes from about the same place
+    # Of a scheduler's warps of a block: how many, and what they never come to.
+    roles: tuple[tuple[int, tuple[Mark, ...]], ...] = ()
+
+
+def up(a: float, b: float) -> int:
+    """a / b, rounded up."""
+    return int(-(-a // b))
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Of one source file."""
+
+    file: str
+
+    def __call__(self, text: str, opcodes: str = "") -> Mark:
+        return Mark(opcodes, self.file, text)
+
+
+_prepare, _small, _edges = _Marks("prepare.cu"), _Marks("search_small.cu"), _Marks("edges.cu")
+_rows, _selection = _Marks("rows.cuh"), _Marks("selection.cuh")
+_loss, _sums = _Marks("anchor_loss.cuh"), _Marks("loss_sums.cuh")
+
+COLD = (
+    _rows("__half", "LDG"),
+    _rows("__nv_bfloat16", "LDG"),
+    _rows("i < there ?", "LDG"),
+    Mark("CALL|MUFU.RSQ|MUFU.EX2|MUFU.LG2"),
+)
+ANCHORS = 14  # of a block of select_small
+ROWS = up(N, PROCESSORS)  # that gather_edges has for a multiprocessor
+# Edges of a row that a warp adds: a quarter of those to its class, of its own to negatives and of
+# those to it.
+EDGES = up(3 * (P - 1), 4)
+
+NODES = (
+    Node(
+        "count_rows",
+        "prepare",
+        "count_rowsIf",
+        up(N, 8),
+        256,
+        0,
+        (
+            Count(_prepare("const int64_t other = labels[j]", "LDG"), N / 64),
+            Count(_rows("static_cast<const float*>(data)[at]", "LDG"), D / 32),
+        ),
+        cold=(
+            _prepare("LabelCount among", "LDG"),
+            _prepare("scaled = fma", "FFMA"),
+            _prepare("from[unit]", "LDG"),
+        ),
+        near=((_prepare("const int64_t other"), 1.0),),
+    ),
+    Node(
+        "select_small",
+        "search_small",
+        f"select_smallILi{ANCHORS}E",
+        up(N, ANCHORS),
+        512,
+        130_000,
+        (
+            Count(_small("batch.pitch()] = squares", "STS"), N // 1024, 0),
+            Count(_small("sum = fmaf(y.x", "FFMA"), D / 4 - 2, 2 * ANCHORS),
+            Count(_small("[interleaved_unit(i", "LDG"), up(ANCHORS * D / 4, 512), 0),
+            Count(_small("shared.pushes[k] = 0;", "STS"), N / 2 / 512),
+            Count(_small("distances[begin + k] = NAN", "STS"), up(P, 32)),
+            Count(_small("distances[c] = NAN", "STS"), 1),
+            Count(_selection("rank += d_ap", "FSETP"), P, 2),
+            Count(_selection("ranks[k] = rank", "STS"), up(P, 32), 0),
+            Count(_small("k < room; k += 32) thresholds", "STS"), 1),
+            Count(_small("d[v] = base + 32 * v", "LDS"), 2 * up(N, 64)),
+            Count(_selection("winning_bucket[k] =", "STS"), up(P, 32)),
+            Count(_selection("winning_bucket[rank]", "LDS"), up(P, 32)),
+            Count(_loss("slopes[k] = slope;", "ST"), up(P, 32)),
+            Count(_loss("found.choice[other] == k", "LDS"), P),
+            Count(_loss("edges.incoming[at]", "STG"), up(P, 32), 0),
+            Count(_loss("slope != T(0) ? slope", "STG"), up(P, 32)),
+            Count(_small("= shared.pushes[k];", "STG"), N / 2 / 512),
+            Count(_sums("loss += load_relaxed", "LDG"), N / 512),
+            # These are no loops of their own: they are on the way.
+            Count(_small("below[v] += thresholds[", "LDS"), 0, 0),
+            Count(_small("atomicMin(closest"), 0, 0),
+            Count(_small("atomicMin(halves"), 0, 0),
+        ),
+        one=(Mark("LDG", "kernel_arguments.h", "order[position]"),),
+        # 57 times 32 candidates are 15 for four warps at the most.
+        roles=(
+            (3, (_small("measure<kAnchors, 1>", "FFMA"),)),
+            (1, (_small("// the last ones", "FFMA"),)),
+        ),
+    ),
+    Node(
+        "gather_edges",
+        "edges",
+        "gather_edgesIf",
+        PROCESSORS * ROWS,
+        128,
+        20_000,
+        (
+            Count(_edges("uint32_t bits = group < end", "LDG"), 2, 0),
+            Count(_edges("others[before++] =", "STS"), 1, 0),
+            Count(_edges("there[u] = (s.negative", "LDG"), 1, 0),
+            Count(_edges("slot_count = s.slots.count", "LDG"), 1, 0),
+            Count(_edges("k - lane() < most"), up(P, 32), 0),
+            Count(_edges("raw[u] = *reinterpret", "LDG"), up(EDGES, 8), 0),
+            Count(_edges("waiting[e] = {own.at", "STS"), 3),
+            Count(_edges("const Waiting<T> own{"), 1, 0),
+            Count(_edges("total += sums[w]", "LDS"), 1, 0),
+        ),
+        cold=(
+            _edges("g.partial[", "LDG"),
+            _edges("inverse_norm == T(0) ?"),
+            _edges("sum.add(g.rows", "VOTE"),
+            _edges("load_columns(rows, int32_t(waiting", "LDG"),
+            _edges("add_typed<__half>", "LDG"),
+            _edges("add_typed<__nv_b", "LDG"),
+            _edges("weight = warp_sum(weight)", "SHFL"),
+        ),
+        # A third of the edges are to the class, which 7 blocks at once have in common.
+        near=((_edges("raw[u] = *reinterpret", "LDG"), 1 / 3 * 6 / 7),),
+        one=(_edges("? s.incoming[at[u]].weight", "LDG"),),
+    ),
+)
+CLEARS = 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one node; cycles are those of a multiprocessor for all its blocks."""
+
+    node: str
+    instructions: int  # of a warp
+    registers: int
+    blocks: int  # at once on a multiprocessor
+    cycles: int
+
+    @property
+    def microseconds(self) -> float:
+        return NODE_MICROSECONDS + self.cycles / GIGAHERTZ / 1e3
+
+
+def total(predictions: Iterable[Prediction]) -> float:
+    """Microseconds of the whole call."""
+    return CLEARS * NODE_MICROSECONDS + sum(p.microseconds for p in predictions)
+
+
+def predict(node: Node, code: list[Block], registers: int, sources: Sources) -> Prediction:
+    """Follow the warps of a block, and let as many blocks as fit take turns."""
+    ways = []
+    for warps, never in node.roles or ((up(node.threads, 128), ()),):
+        steps = Walk(code, node.counts, (*COLD, *node.cold, *never), sources).steps()
+        ways += [(steps, _transfers(node, steps, sources))] * warps
+    of_one = up(node.blocks, PROCESSORS)
+    fit = multiprocessor.blocks_at_once(registers, node.threads, node.shared_bytes)
+    at_once = min(fit, of_one)
+    cycles = multiprocessor.cycles_of_blocks(ways, at_once, of_one)
+    return Prediction(node.name, len(ways[0][0]), registers, at_once, cycles)
+
+
+def _transfers(node: Node, steps: list[Step], sources: Sources) -> dict[int, Transfer]:
+    """The loads from the second cache, by the place of the step."""
+    found = {}
+    met = Counter[Mark]()
+    for place, step in enumerate(steps):
+        i = step.instruction
+        if i.name != "LDG":
+            continue
+        share = 0.0
+        for mark, of_it in node.near:
+            if mark(i, sources):
+                met[mark] += 1
+                share, number = of_it, met[mark]
+        if share and int(number * share) > int((number - 1) * share):
+            continue
+        size = 32 * (16 if ".128" in i.opcode else 8 if ".64" in i.opcode else 4)
+        if any(mark(i, sources) for mark in node.one):
+            size = SECTOR
+        found[place] = Transfer(multiprocessor.SCHEDULERS * size // BYTES, LATENCY)
+    return found

@@ -1,0 +1,54 @@
+// The reduction by one block.
+#pragma once
+
+#include "cuda/loss_sums.h"
+#include "cuda/ptx.cuh"
+#include "cuda/warp.cuh"
+
+namespace facenet::cuda {
+
+// By all threads of a block: adds up the anchors, always in the same order. Other blocks may have
+// written the sums in the same launch. Shared memory: a word of each for a warp.
+template <int kThreads, class T, class Count>
+__device__ void reduce_by_block(const LossSums<T, Count>& sums, int32_t anchors,
+                                const LossReduction<T>& to) {
+  constexpr int kWarps = kThreads / 32;
+  __shared__ T losses[kWarps];
+  __shared__ int64_t triplet_counts[kWarps], nonzero_counts[kWarps];
+  T loss = 0;
+  int64_t triplets = 0, nonzero = 0;
+#pragma unroll 4
+  for (int32_t i = int32_t(threadIdx.x); i < anchors; i += kThreads) {
+    loss += load_relaxed(sums.loss + i);
+    triplets += load_relaxed(sums.triplets + i);
+    nonzero += load_relaxed(sums.nonzero + i);
+  }
+  const int warp = int(threadIdx.x) / 32;
+  loss = warp_sum(loss);
+  triplets = warp_sum(triplets);
+  nonzero = warp_sum(nonzero);
+  if (lane() == 0) {
+    losses[warp] = loss;
+    triplet_counts[warp] = triplets;
+    nonzero_counts[warp] = nonzero;
+  }
+  __syncthreads();
+  if (warp != 0) return;
+  const bool there = lane() < kWarps;
+  loss = warp_sum(there ? losses[lane()] : T(0));
+  triplets = warp_sum(there ? triplet_counts[lane()] : 0);
+  nonzero = warp_sum(there ? nonzero_counts[lane()] : 0);
+  if (lane() != 0) return;
+  // Without triplets the sum is 0, so any divisor but 0 will do.
+  T divisor = 1;
+  if (to.how == Reduction::kMean) divisor = T(triplets > 0 ? triplets : 1);
+  if (to.how == Reduction::kMeanNonzero) divisor = T(nonzero > 0 ? nonzero : 1);
+  if (to.flags->not_finite != 0 || to.sizes->over_the_bound != 0) divisor = loss = T(NAN);
+  *to.loss = loss / divisor;
+  *to.scale = T(1) / divisor;
+  to.totals[0] = double(loss);
+  to.totals[1] = double(triplets);
+  to.totals[2] = double(nonzero);
+}
+
+}  // namespace facenet::cuda
