@@ -165,6 +165,9 @@ def test_the_way_through_a_whole_kernel(sources: Sources) -> None:
     assert walk([EACH_TILE, chunks], sources) == ["S2R", *3 * tile, "EXIT"]
     with pytest.raises(PathError, match="no count tells how often"):
         walk([EACH_TILE], sources)
+    # The line is there, but no such instruction of it: it would be left out of the way.
+    with pytest.raises(PathError, match=r"expected instructions of .*LD.*mend the marks"):
+        walk([EACH_TILE, chunks, Count(Mark("LD$", "kernel.cu", "multiply"), 0, 0)], sources)
 
 
 def step(text: str, stall: int = 1, sets: int = 7, waits: int = 0, jumps: bool = False) -> Step:

@@ -23,11 +23,11 @@ from benchmarks.gpu.static.whole import Count, Walk
 N, P, D = 1800, 40, 128
 PROCESSORS = 132
 GIGAHERTZ = 1.6
-# From the end of a kernel to the first instruction of the next one in a graph, as others measured.
+# Assumed: from the end of a kernel to the first instruction of the next one in a graph.
 NODE_MICROSECONDS = 1.3
 
-# Of the second cache, as others measured them: cycles until a load has its value, and the bytes
-# that a multiprocessor gets in a cycle while all ask for some.
+# Assumed of the second cache: cycles until a load has its value, and the bytes that a
+# multiprocessor gets in a cycle while all ask for some.
 LATENCY = 263
 BYTES = 32
 SECTOR = 32  # bytes: the least that is moved

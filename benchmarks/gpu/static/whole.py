@@ -60,6 +60,10 @@ class Walk:
             [sum(count.mark(i, sources) for i in b.instructions) for count in self._counts]
             for b in blocks
         ]
+        # Without its instructions a count would let the way pass by what it stands for.
+        for number, count in enumerate(self._counts):
+            if not any(of_block[number] for of_block in self._has):
+                raise PathError(f"expected instructions of {count.mark}; mend the marks")
         marks = list(cold)
         is_cold = [
             any(not i.guard and any(mark(i, sources) for mark in marks) for i in b.instructions)
