@@ -165,6 +165,7 @@ struct Edges {
         for (int32_t e = 0; e < there; e += kAtOnce<T>) {
           find_slots(row, k, e, slot_count, offset, weights + base);
         }
+        __syncwarp();  // the next turn's lanes add to what other lanes have added
       }
       __syncwarp();
     }
