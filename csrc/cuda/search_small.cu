@@ -302,14 +302,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) {
     pushes.words[int64_t(blockIdx.x) * words + k] = shared.pushes[k];
   }
-  // The last block to be done adds up all anchors.
+  // The last block to be done adds up all anchors. Barriers of the block extend the order of this
+  // one thread's fences to the others.
   __shared__ bool last;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) last = atomicAdd(losses.blocks_done, 1) + 1 == int(gridDim.x);
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(losses.blocks_done, 1) + 1 == int(gridDim.x);
+    __threadfence();
+  }
   __syncthreads();
   if (!last) return;
-  __threadfence();
   reduce_by_block<kThreads>(losses.sums, pairs.anchors.count, losses.reduction);
 }
 
