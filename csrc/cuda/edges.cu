@@ -11,7 +11,8 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kColumns = 128;  // that a block gathers at a time: 4 per lane
+constexpr int kColumns = 128;  // that a block gathers at a time: 4 per lane, and one per thread
+static_assert(kColumns == kThreads);
 // Rows that a warp waits for at a time.
 template <class T>
 constexpr int kAtOnce = sizeof(T) == 4 ? 8 : 4;
@@ -35,69 +36,77 @@ __host__ __device__ inline int32_t found_room(const PushBits& pushes) {
   return groups_of_warp(pushes) * pushes.anchors;
 }
 
-// A row's edges, as the lanes of one warp find them: those to its class, its own to negatives and
-// the sorted ones are counted through, and warp w has every fourth from w on. Behind them come the
-// edges that the warp found by bits.
-template <class T>
-struct Edges {
-  const Gathered<T>& g;
-  int32_t position;
-  int64_t slots;  // the first of the row as an anchor,
+// The edges of a row that are counted through, in shared memory: those to its class, its own to
+// negatives and the sorted ones.
+struct CountedEdges {
+  int32_t row, position;
+  int32_t slots;  // the first of the row as an anchor, of less than 2^31,
   int32_t count;  // and how many
-  int32_t class_begin, class_count;
-  int64_t negatives, first_incoming, incoming;
-  const int32_t* found;  // [found_count] in shared memory, with
-  const T* found_weight;
-  int32_t found_count = 0;
+  int32_t class_begin, class_count, negatives;
+  int64_t incoming[2];  // begin and end
 
-  __device__ Edges(const Gathered<T>& from, int32_t at, const int64_t (&sorted)[2])
-      : g(from), position(at), slots(0), count(0), class_begin(0), class_count(0), negatives(0) {
+  template <class T>
+  __device__ void look_up(const Gathered<T>& g, int32_t at) {
     const SlotEdges<T>& s = g.slot_edges;
+    row = g.rows.row(at);
+    position = at;
+    slots = count = class_begin = class_count = negatives = 0;
     if (g.as_anchors) {
-      slots = s.slots.offset[position];
+      slots = int32_t(s.slots.offset[position]);
       count = s.slots.count[position];
       class_begin = s.class_begin[position];
       class_count = count;
-      negatives = s.negative == nullptr ? 0 : int64_t(count) + 1;
+      negatives = s.negative == nullptr ? 0 : count + 1;
     }
     if (g.as_candidates) {  // of its own batch, an anchor's class is the same on both sides
       class_begin = g.anchors_begin[position];
       class_count = g.anchors_end[position] - class_begin;
     }
-    first_incoming = sorted[0];
-    incoming = sorted[1] - sorted[0];
   }
+};
 
-  __device__ int64_t mine(int warp) const {
-    return (class_count + negatives + incoming + kWarps - 1 - warp) / kWarps + found_count;
+// A row's edges, as the lanes of one warp find them: of those that are counted through warp w has
+// every fourth from w on. Behind them come the edges that the warp found by bits.
+template <class T>
+struct Edges {
+  const Gathered<T>& g;
+  const CountedEdges& all;
+  const Edge<T>* found = nullptr;  // [found_count] in shared memory
+  int32_t found_count = 0;
+
+  __device__ Edges(const Gathered<T>& from, const CountedEdges& counted) : g(from), all(counted) {}
+
+  __device__ int32_t mine(int warp) const {
+    const int64_t counted = all.incoming[1] - all.incoming[0] + all.class_count + all.negatives;
+    return int32_t((counted + kWarps - 1 - warp) / kWarps) + found_count;
   }
 
   // The e-th of the warp.
-  __device__ Edge<T> get(int64_t e, int warp) const {
+  __device__ Edge<T> get(int32_t number, int warp) const {
     const SlotEdges<T>& s = g.slot_edges;
-    const int64_t shared_edges = mine(warp) - found_count;
-    if (e >= shared_edges) return {found[e - shared_edges], found_weight[e - shared_edges]};
-    e = e * kWarps + warp;
-    if (e < class_count) {
-      const int32_t other = class_begin + int32_t(e);
+    const int32_t counted = mine(warp) - found_count;
+    if (number >= counted) return found[number - counted];
+    int64_t e = int64_t(number) * kWarps + warp;
+    if (e < all.class_count) {
+      const int32_t other = all.class_begin + int32_t(e);
       T weight = 0;
-      if (count > 0) weight += s.positive[slots + e];
+      if (all.count > 0) weight += s.positive[all.slots + e];
       if (g.as_candidates && s.slots.count[other] > 0) {
-        weight += s.positive[s.slots.offset[other] + position - s.class_begin[other]];
+        weight += s.positive[s.slots.offset[other] + all.position - s.class_begin[other]];
       }
       return {g.others.row(other), weight};
     }
-    e -= class_count;
-    if (e >= negatives) return g.incoming.edge[first_incoming + e - negatives];
-    const int64_t at = e < count ? slots + e : s.slot_total + position;
+    e -= all.class_count;
+    if (e >= all.negatives) return g.incoming.edge[all.incoming[0] + e - all.negatives];
+    const int64_t at = e < all.count ? all.slots + e : s.slot_total + all.position;
     const uint32_t negative = s.negative[at];
     return {int32_t(negative), negative == kNoRow ? T(0) : s.incoming[at].weight};
   }
 
-  // By a warp: adds to `weights` those of slot k of each of kAtOnce<T> anchors, from the e-th on,
-  // whose edge is to the row. `slot_count` and `offset` are those of lane's anchor.
+  // By a warp: adds to the weights of `edges` those of slot k of each of kAtOnce<T> anchors, from
+  // the e-th on, whose edge is to the row. `slot_count` and `offset` are those of lane's anchor.
   __device__ void find_slots(int32_t row, int32_t k, int32_t e, int32_t slot_count, int64_t offset,
-                             T* weights) {
+                             Edge<T>* edges) {
     const SlotEdges<T>& s = g.slot_edges;
     int64_t at[kAtOnce<T>];
     bool there[kAtOnce<T>];
@@ -114,19 +123,18 @@ struct Edges {
       // One lane has found it, or several where positives drew the same row.
       T weight = there[u] ? s.incoming[at[u]].weight : T(0);
       if ((those & (those - 1)) != 0) weight = warp_sum(weight);
-      if (lane() == __ffs(int(those)) - 1) weights[e + u] += weight;
+      if (lane() == __ffs(int(those)) - 1) edges[e + u].weight += weight;
     }
   }
 
   // By a warp: those of its share of the anchors whose bits say that they push the row. The weight
   // is that of the anchor's edges to the row, found in its slots.
-  __device__ void find(int warp, int32_t row, int32_t* others, T* weights) {
+  __device__ void find(int warp, int32_t row, Edge<T>* edges) {
     const SlotEdges<T>& s = g.slot_edges;
     const PushBits& pushes = g.pushes;
     const int32_t each = groups_of_warp(pushes), end = min(each * (warp + 1), pushes.groups);
     const uint16_t* const halves = reinterpret_cast<const uint16_t*>(pushes.words) + row;
-    others += found_room(pushes) * warp;
-    weights += found_room(pushes) * warp;
+    edges += found_room(pushes) * warp;
     for (int32_t base = each * warp; base < end; base += 32) {
       const int32_t group = base + lane();
       uint32_t bits = group < end ? halves[int64_t(group) * pushes.row_words * 2] : 0;
@@ -140,7 +148,7 @@ struct Edges {
       before += all - __popc(bits);
       found_count += __shfl_sync(kAllLanes, all, 31);
       for (; bits != 0; bits &= bits - 1) {
-        others[before++] = pushes.anchors * group + __ffs(int(bits)) - 1;
+        edges[before++].other = pushes.anchors * group + __ffs(int(bits)) - 1;
       }
     }
     __syncwarp();
@@ -151,26 +159,25 @@ struct Edges {
       int32_t slot_count = 0;
       int64_t offset = 0;
       if (lane() < there) {
-        const int32_t anchor = others[base + lane()];
+        Edge<T>& edge = edges[base + lane()];
+        const int32_t anchor = edge.other;
         const int64_t farthest = s.slot_total + anchor;
         slot_count = s.slots.count[anchor];
         offset = s.slots.offset[anchor];
-        weights[base + lane()] =
-            s.negative[farthest] == uint32_t(row) ? s.incoming[farthest].weight : T(0);
-        others[base + lane()] = g.others.row(anchor);
+        edge = {g.others.row(anchor),
+                s.negative[farthest] == uint32_t(row) ? s.incoming[farthest].weight : T(0)};
       }
       __syncwarp();
       const int32_t most = warp_max(slot_count);
       for (int32_t k = lane(); k - lane() < most; k += 32) {
         for (int32_t e = 0; e < there; e += kAtOnce<T>) {
-          find_slots(row, k, e, slot_count, offset, weights + base);
+          find_slots(row, k, e, slot_count, offset, edges + base);
         }
         __syncwarp();  // the next turn's lanes add to what other lanes have added
       }
       __syncwarp();
     }
-    found = others;
-    found_weight = weights;
+    found = edges;
   }
 };
 
@@ -244,8 +251,8 @@ struct Sum {
   // By a warp: `count` edges get(e), in their order. Each lane looks one up. Those with a weight
   // wait in `waiting` [32], which is filled up to whole turns with the last one, without a weight.
   template <class Get>
-  __device__ void add(const Rows<T>& others, int64_t count, Waiting<T>* waiting, const Get& get) {
-    for (int64_t base = 0; base < count; base += 32) {
+  __device__ void add(const Rows<T>& others, int32_t count, Waiting<T>* waiting, const Get& get) {
+    for (int32_t base = 0; base < count; base += 32) {
       Edge<T> edge{0, T(0)};
       if (base + lane() < count) edge = get(base + lane());
       const uint32_t all = __ballot_sync(kAllLanes, edge.weight != T(0));
@@ -274,35 +281,34 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 7 : 4)
   __shared__ T sums[kWarps][kColumns];
   __shared__ T along_sums[kWarps];
   __shared__ Waiting<T> waiting[kWarps][32];
-  __shared__ int64_t incoming[2], inner[2];
+  __shared__ CountedEdges counted;
+  __shared__ int64_t inner[2];
   const int32_t together = int32_t(gridDim.x) / apart;
   const int32_t position = int32_t(blockIdx.x) % apart * together + int32_t(blockIdx.x) / apart;
   if (position >= g.rows.count) return;
   const int32_t row = g.rows.row(position);
   const int warp = int(threadIdx.x) / 32;
   if (threadIdx.x < 2) {
-    incoming[threadIdx.x] =
+    counted.incoming[threadIdx.x] =
         count_below<false>(g.incoming.row, g.incoming.count, uint32_t(row) + threadIdx.x);
     inner[threadIdx.x] =
         count_below<false>(g.inner.row, g.inner.count, uint32_t(row) + threadIdx.x);
   }
+  if (threadIdx.x == 32) counted.look_up(g, position);  // meanwhile
   __syncthreads();
-  Edges<T> edges(g, position, incoming);
+  Edges<T> edges(g, counted);
   if (g.pushes.words != nullptr) {
-    T* const weights = reinterpret_cast<T*>(dynamic_shared_memory());
-    edges.find(warp, row, reinterpret_cast<int32_t*>(weights + kWarps * found_room(g.pushes)),
-               weights);
+    edges.find(warp, row, reinterpret_cast<Edge<T>*>(dynamic_shared_memory()));
   }
   const T scale = *g.scale;
-  const T inverse_norm = g.rows.factor(row);
-  T along = 0;  // of the gradient with the unit row
   for (int32_t first = 0; first < g.rows.dim; first += kColumns) {
-    Sum<T> sum(g.rows, row, first + 4 * lane());
+    Sum<T> sum(g.rows, counted.row, first + 4 * lane());
     sum.add(g.others, edges.mine(warp), waiting[warp],
-            [&](int64_t e) { return edges.get(e, warp); });
+            [&](int32_t e) { return edges.get(e, warp); });
     if (inner[1] > inner[0]) {
-      sum.add(g.rows, (inner[1] - inner[0] + kWarps - 1 - warp) / kWarps, waiting[warp],
-              [&](int64_t e) { return g.inner.edge[inner[0] + e * kWarps + warp]; });
+      const auto count = int32_t((inner[1] - inner[0] + kWarps - 1 - warp) / kWarps);
+      sum.add(g.rows, count, waiting[warp],
+              [&](int32_t e) { return g.inner.edge[inner[0] + int64_t(e) * kWarps + warp]; });
     }
 #pragma unroll
     for (int v = 0; v < 4; ++v) sums[warp][4 * lane() + v] = sum.sum[v];
@@ -313,18 +319,22 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 7 : 4)
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) total += sums[w][threadIdx.x];
       for (int32_t p = 0; p < g.partials; ++p) {
-        total += g.partial[(int64_t(p) * g.rows.count + position) * g.rows.dim + column];
+        total += g.partial[(int64_t(p) * g.rows.count + counted.position) * g.rows.dim + column];
       }
       total *= scale;
-      out[int64_t(row) * g.rows.dim + column] = total;
-      if (g.rows.inverse_norms != nullptr) {
-        along = fma(total, g.rows.raw(row, column) * inverse_norm, along);
-      }
+      out[int64_t(counted.row) * g.rows.dim + column] = total;
     }
     __syncthreads();
   }
   if (g.rows.inverse_norms == nullptr) return;
-  // u = x / |x|: the gradient keeps what is orthogonal to u, over |x|; a zero row gets none.
+  // u = x / |x|: the gradient keeps what is orthogonal to u, over |x|; a zero row gets none. A
+  // thread reads what it has written.
+  const T inverse_norm = g.rows.factor(row);
+  T along = 0;  // of the gradient with the unit row
+  for (int32_t column = int32_t(threadIdx.x); column < g.rows.dim; column += kThreads) {
+    along =
+        fma(out[int64_t(row) * g.rows.dim + column], g.rows.raw(row, column) * inverse_norm, along);
+  }
   along = warp_sum(along);
   if (lane() == 0) along_sums[warp] = along;
   __syncthreads();
@@ -349,8 +359,7 @@ void sort_edges(const Device& device, int64_t rows, const EdgeList<T>& from, uin
 
 template <class T>
 void gather(const Device& device, const Gathered<T>& from, T* out) {
-  const size_t found_bytes =
-      size_t(kWarps * found_room(from.pushes)) * (sizeof(T) + sizeof(int32_t));
+  const size_t found_bytes = size_t(kWarps * found_room(from.pushes)) * sizeof(Edge<T>);
   const int64_t apart = device.processors();
   const int64_t blocks = (from.rows.count + apart - 1) / apart * apart;
   launch("gather_edges",

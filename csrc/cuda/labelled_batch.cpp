@@ -42,10 +42,14 @@ void SideArrays<T>::place(Workspace& w) {
   order.count = count;
   order.place(w);
   inverse_norms = cosine ? w.take<T>(count) : nullptr;
-  interleaved = interleaved_floats > 0 ? w.take<float>(interleaved_floats) : nullptr;
   if (!by_products) return;
   packed.terms = w.take<float>(padded_rows(count));
   packed.panels = w.take<unsigned char>(panel_bytes);
+}
+
+void InterleavedRows::place(Workspace& w) {
+  anchors = w.take<float>(anchor_floats);
+  candidates = has_bank ? w.take<float>(candidate_floats) : anchors;
 }
 
 template <class T>
@@ -82,11 +86,8 @@ struct LabelledBatch<T>::Tensors {
 template <class T>
 BatchArrays<T> LabelledBatch<T>::sizes_of(Distance distance, bool products) const {
   const Tensor &emb = tensors_->emb, &candidates = tensors_->candidates();
-  const Rows<T> anchor_rows = rows_of<T>(emb, distance);
-  const Rows<T> candidate_rows = rows_of<T>(candidates, distance);
-  const bool small = sizeof(T) == 4 && products && is_small(device, anchor_rows, candidate_rows) &&
-                     few_rows(anchor_rows, candidate_rows);
-  products = products && wants_products(device, anchor_rows, candidate_rows);
+  products = products &&
+             wants_products(device, rows_of<T>(emb, distance), rows_of<T>(candidates, distance));
   BatchArrays<T> sizes;
   sizes.anchors.count = emb.size(0);
   sizes.anchors.cosine = distance == Distance::kCosine;
@@ -100,11 +101,6 @@ BatchArrays<T> LabelledBatch<T>::sizes_of(Distance distance, bool products) cons
   sizes.candidates = sizes.anchors;
   sizes.candidates.count = candidates.size(0);
   sizes.candidates.panel_bytes = panel_bytes(candidates.size(0));
-  if (small) {
-    const int64_t columns = 4 * units_of(int32_t(emb.size(1)));
-    sizes.anchors.interleaved_floats = interleaved_rows(emb.size(0)) * columns;
-    sizes.candidates.interleaved_floats = interleaved_rows(candidates.size(0)) * columns;
-  }
   sizes.classes.count = emb.size(0);
   sizes.anchor_classes.count = candidates.size(0);
   sizes.slots.anchors = emb.size(0);
@@ -135,17 +131,25 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
            indices(tensors_->ref_ids),
            self};
   const int64_t bound = std::min(arguments.max_per_class, candidates.size(0));
-  if (emb.size(0) > 0 && few_rows(pairs.anchors, pairs.candidates)) {
+  if (emb.size(0) > 0 && few_rows()) {
+    const int64_t columns = 4 * units_of(pairs.anchors.dim);
+    if (sizeof(T) == 4 && products && columns > 0 &&
+        is_small(device, pairs.anchors, pairs.candidates)) {
+      interleaved_.reset(new Scratch<InterleavedRows>(
+          device, {interleaved_rows(pairs.anchors.count) * columns,
+                   interleaved_rows(pairs.candidates.count) * columns, !self}));
+    }
+    const InterleavedRows copies = interleaved();
     const auto counted = [&](const Rows<T>& rows, const std::optional<Tensor>& labels,
-                             const SideArrays<T>& side, const ClassRanges& classes) {
+                             const SideArrays<T>& side, const ClassRanges& classes, float* copy) {
       return CountedSide<T>{
-          rows,        indices(labels), side.order.order, classes, side.inverse_norms,
-          side.packed, side.interleaved};
+          rows, indices(labels), side.order.order, classes, side.inverse_norms, side.packed, copy};
     };
     const CountedSide<T> anchor_rows =
-        counted(pairs.anchors, tensors_->labels, anchor_side, arrays_.classes);
+        counted(pairs.anchors, tensors_->labels, anchor_side, arrays_.classes, copies.anchors);
     const CountedSide<T> candidate_rows =
-        counted(pairs.candidates, tensors_->ref_labels, candidate_side, arrays_.anchor_classes);
+        counted(pairs.candidates, tensors_->ref_labels, candidate_side, arrays_.anchor_classes,
+                copies.candidates);
     prepare_by_counting(device, anchor_rows, self ? nullptr : &candidate_rows, slots, bound,
                         arrays_.slots, flags());
   } else {

@@ -26,8 +26,16 @@ struct SideArrays {
   T* inverse_norms = nullptr;  // [count] where cosine
   int64_t panel_bytes = 0;
   PackedRows packed{};  // where by products
-  int64_t interleaved_floats = 0;
-  float* interleaved = nullptr;  // where the search is small: see interleaved.h
+
+  void place(Workspace& w);
+};
+
+// What select_small reads: the rows of both sides, see interleaved.h. Null where the search is not
+// small.
+struct InterleavedRows {
+  int64_t anchor_floats = 0, candidate_floats = 0;
+  bool has_bank = false;
+  float *anchors = nullptr, *candidates = nullptr;
 
   void place(Workspace& w);
 };
@@ -68,6 +76,7 @@ class LabelledBatch {
   struct Tensors;
   const std::unique_ptr<const Tensors> tensors_;
   const Scratch<BatchArrays<T>> arrays_;
+  std::unique_ptr<const Scratch<InterleavedRows>> interleaved_;
 
  public:
   Pairs<T> pairs;
@@ -75,11 +84,19 @@ class LabelledBatch {
   int64_t largest_class = 0;  // no class has more candidates
 
   // So few that work which grows with the square of the rows takes less time than more kernels.
-  bool few_rows() const { return few_rows(pairs.anchors, pairs.candidates); }
+  bool few_rows() const {
+    return std::max(pairs.anchors.count, pairs.candidates.count) <= device.limits().counted_rows;
+  }
   Slots slots() const { return arrays_.slots.view(); }
   RowFlags* flags() const { return &arrays_.report->flags; }
   const ClassSizes* class_sizes() const { return &arrays_.report->sizes; }
   const BatchArrays<T>& arrays() const { return arrays_; }
+  InterleavedRows interleaved() const {
+    if (interleaved_ == nullptr) return {};
+    return *interleaved_;
+  }
+  // After the search, so that the gradient may have their memory.
+  void drop_interleaved() { interleaved_.reset(); }
   const SideArrays<T>& candidate_side() const {
     return arrays_.has_bank ? arrays_.candidates : arrays_.anchors;
   }
@@ -89,9 +106,6 @@ class LabelledBatch {
   }
 
  private:
-  bool few_rows(const Rows<T>& anchors, const Rows<T>& candidates) const {
-    return std::max(anchors.count, candidates.count) <= device.limits().counted_rows;
-  }
   BatchArrays<T> sizes_of(Distance distance, bool products) const;
 };
 

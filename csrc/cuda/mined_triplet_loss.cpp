@@ -45,7 +45,7 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
   const TripletRule& rule = arguments.rule;
   return dispatch_compute_type(emb.scalar_type(), [&](auto zero) -> LossAndGradients {
     using T = decltype(zero);
-    const LabelledBatch<T> batch(arguments.batch, !is_random(rule.negatives));
+    LabelledBatch<T> batch(arguments.batch, !is_random(rule.negatives));
     const Device& device = batch.device;
     const Pairs<T>& pairs = batch.pairs;
     const bool gradient = arguments.emb_grad || arguments.ref_grad;
@@ -69,16 +69,18 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
                                  arrays.of};
     const LossReduction<T> reduction{arguments.reduction, batch.flags(), batch.class_sizes(),
                                      data_of<T>(loss),    arrays.scale,  data_of<double>(totals)};
+    // The gradient takes the most memory: what the search alone reads is freed before.
     if (of_small_blocks > 0) {
       const SmallLosses<T> all{losses, true, &batch.flags()->blocks_done, reduction};
       const Selection<T> without_arrays(batch, rule, &all);
+      batch.drop_interleaved();
     } else {
       {
         const Memory slopes(device, gradient ? size_t(batch.slot_count) * sizeof(T) : 0);
         find_anchor_losses(device, pairs, batch.slots(), selection->arrays(), losses,
                            reinterpret_cast<T*>(slopes.data()));
       }
-      selection.reset();  // The gradient takes the most memory: these arrays are freed before.
+      selection.reset();
       reduce(device, sizes_of(pairs).with("slots", batch.slot_count), arrays.sums,
              pairs.anchors.count, reduction);
     }

@@ -5,16 +5,17 @@
 namespace facenet::cuda {
 namespace {
 
+constexpr int kThreads = 32 * kAnchorsOfLosses;  // a warp for each bit
+
 // A warp per anchor. Shared memory: the bits of the block's anchors, where wanted.
 template <class T>
-__global__ void __launch_bounds__(kBlock, 2)
+__global__ void __launch_bounds__(kThreads, 1)
     anchor_losses(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
                   const AnchorLosses<T> to, T* slopes) {
-  static_assert(kBlock == 32 * kAnchorsOfLosses, "a warp for each bit");
   uint32_t* const bits = reinterpret_cast<uint32_t*>(dynamic_shared_memory());
   const PushBits& pushes = to.edges.pushes;
   const int32_t words = pushes.words == nullptr ? 0 : pushes.row_words;
-  for (int32_t k = int32_t(threadIdx.x); k < words; k += kBlock) bits[k] = 0;
+  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) bits[k] = 0;
   __syncthreads();
   if (warp_number() < pairs.anchors.count) {
     const int32_t i = int32_t(warp_number());
@@ -31,7 +32,7 @@ __global__ void __launch_bounds__(kBlock, 2)
                 });
   }
   __syncthreads();
-  for (int32_t k = int32_t(threadIdx.x); k < words; k += kBlock) {
+  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) {
     pushes.words[int64_t(blockIdx.x) * words + k] = bits[k];
   }
 }
@@ -42,8 +43,9 @@ template <class T>
 void find_anchor_losses(const Device& device, const Pairs<T>& pairs, const Slots& slots,
                         const SelectionArrays<T>& selection, const AnchorLosses<T>& to, T* slopes) {
   const PushBits& pushes = to.edges.pushes;
+  const int64_t blocks = (int64_t(pairs.anchors.count) + kAnchorsOfLosses - 1) / kAnchorsOfLosses;
   launch("anchor_losses", sizes_of(pairs).with("slots", selection.slots), device.stream(),
-         {blocks_of_warps(pairs.anchors.count), kBlock,
+         {unsigned(blocks), kThreads,
           pushes.words == nullptr ? 0 : size_t(pushes.row_words) * sizeof(uint32_t)},
          anchor_losses<T>, pairs, slots, selection, to, slopes);
 }

@@ -28,7 +28,7 @@ struct AnchorLosses {
 };
 
 // Anchors of a block of anchor_losses, and so of its PushBits.
-constexpr int kAnchorsOfLosses = 8;
+constexpr int kAnchorsOfLosses = 16;
 
 // slopes [slots]: scratch memory, for edges.
 template <class T>

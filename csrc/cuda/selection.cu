@@ -190,8 +190,8 @@ bool few_undecided(const SearchRounding& rounding, int32_t dim, int64_t threshol
 }
 
 SmallSearch small_search(const LabelledBatch<float>& batch) {
-  return {batch.pairs, batch.slots(), batch.arrays().anchors.interleaved,
-          batch.candidate_side().interleaved, batch.largest_class};
+  const InterleavedRows rows = batch.interleaved();
+  return {batch.pairs, batch.slots(), rows.anchors, rows.candidates, batch.largest_class};
 }
 
 template <class T>

@@ -148,7 +148,7 @@ NODES = (
         20_000,
         (
             Count(_edges("uint32_t bits = group < end", "LDG"), 2, 0),
-            Count(_edges("others[before++] =", "STS"), 1, 0),
+            Count(_edges("edges[before++].other =", "STS"), 1, 0),
             Count(_edges("there[u] = (s.negative", "LDG"), 1, 0),
             Count(_edges("slot_count = s.slots.count", "LDG"), 1, 0),
             Count(_edges("k - lane() < most"), up(P, 32), 0),
