@@ -144,7 +144,7 @@ def test_all_rows_equal(positives: str, negatives: str, dtype: torch.dtype) -> N
         assert_same_triplets(select_triplets(x, y, **options), expected)
 
 
-@pytest.mark.parametrize("n", [240, 141])
+@pytest.mark.parametrize("n", [240, 141, 520])
 def test_more_than_a_hundred_positives_per_anchor(n: int) -> None:
     x, y = make_batch("halves", n, 6, cloud="integers")
     assert_same_triplets(select_triplets(x, y), reference.select_triplets(x, y))

@@ -92,6 +92,27 @@ __device__ __forceinline__ uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) 
   return __viaddmin_u32(a, b, c);
 }
 
+// A place in an array in shared memory, of 32 bits: a load from near it needs no arithmetic.
+class SharedPlace {
+ public:
+  __device__ __forceinline__ explicit SharedPlace(const float* array)
+      : address_(uint32_t(__cvta_generic_to_shared(array))) {}
+
+  // The element so far behind the place.
+  __device__ __forceinline__ float behind(int32_t elements) const {
+    float x;
+    asm volatile("ld.shared.f32 %0, [%1];\n" : "=f"(x) : "r"(address_ + 4 * elements) : "memory");
+    return x;
+  }
+  __device__ __forceinline__ void move(int32_t elements) { address_ += uint32_t(4 * elements); }
+  __device__ __forceinline__ uint32_t operator-(SharedPlace other) const {
+    return (address_ - other.address_) / 4;
+  }
+
+ private:
+  uint32_t address_;
+};
+
 // A look at a word that other threads may be changing by atomics at this moment.
 template <class Word>
 __device__ __forceinline__ Word load_relaxed(const Word* word) {

@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kThreads = 512, kWarps = kThreads / 32;
 constexpr int64_t kStaticBytes = 512;  // of reduce_by_block, rounded up
+constexpr int kEach = 4;               // distances that a lane looks at together
 
 struct Batch {
   Pairs<float> pairs;
@@ -46,9 +47,11 @@ int32_t room_for(int64_t thresholds) {
 
 // A block's shared memory; [i] is that of anchor i.
 struct Shared {
-  uint64_t* keys;     // [most_slots] each, with the distance above
   float4* anchors;    // [units][anchors]
+  uint64_t* keys;     // [1 + most_slots] each, with the distance above; the first is no bucket's
   float* distances;   // [pitch] each
+  uint32_t* rows;     // [pitch] of the candidates
+  uint8_t* below;     // [pitch] each: the thresholds below a distance, where so many are counted
   float* thresholds;  // [room] each, ascending, infinite behind the last
   float* positives;   // [most_slots] each
   float* slopes;      // [most_slots] each
@@ -62,8 +65,10 @@ struct Shared {
     unsigned char* next = begin;
     const int64_t slots = int64_t(anchors_) * batch.most_slots;
     anchors = take<float4>(next, int64_t(batch.units()) * anchors_);
-    keys = take<uint64_t>(next, slots);
+    keys = take<uint64_t>(next, slots + anchors_);  // `anchors_` is even: what follows is aligned
     distances = take<float>(next, int64_t(anchors_) * batch.pitch());
+    rows = take<uint32_t>(next, batch.pitch());
+    below = take<uint8_t>(next, int64_t(anchors_) * batch.pitch());
     thresholds = take<float>(next, int64_t(anchors_) * batch.room);
     positives = take<float>(next, slots);
     slopes = take<float>(next, slots);
@@ -140,42 +145,62 @@ __device__ void measure(const Batch& batch, const Shared& shared, int32_t first_
   }
 }
 
-// For each of n values, how many of the ascending thresholds are below it. They take their steps
-// together. thresholds [room]
-template <int n>
+// For each of kEach values, how many of the ascending thresholds [room] are below it. They take
+// their steps together: a load, a comparison and an addition each.
 __device__ __forceinline__ void count_below_each(const float* thresholds, int32_t room,
-                                                 const float (&values)[n], int32_t (&below)[n]) {
+                                                 const float (&values)[kEach],
+                                                 uint32_t (&below)[kEach]) {
+  const SharedPlace first(thresholds);
+  SharedPlace from[kEach] = {first, first, first, first};
   const auto step = [&](int32_t half) {
 #pragma unroll
-    for (int v = 0; v < n; ++v) below[v] += thresholds[below[v] + half - 1] < values[v] ? half : 0;
+    for (int v = 0; v < kEach; ++v) {
+      if (from[v].behind(half - 1) < values[v]) from[v].move(half);
+    }
   };
-#pragma unroll
-  for (int v = 0; v < n; ++v) below[v] = 0;
-  for (int32_t half = room / 2; half >= kLeastRoom; half /= 2) step(half);
+  for (int32_t half = room / 2; half >= kLeastRoom; half /= 2) step(half);  // of large classes
 #pragma unroll
   for (int32_t half = kLeastRoom / 2; half > 0; half /= 2) step(half);
+#pragma unroll
+  for (int v = 0; v < kEach; ++v) below[v] = from[v] - first;
 }
 
-// By a warp: calls visit(distance, its bits, bucket, column) for the negatives of an anchor, that
-// is for all distances that are not NaN. A bucket below 0 is none.
-template <class Visit>
-__device__ void for_each_negative(const float* distances, int32_t pitch, const float* thresholds,
-                                  int32_t room, bool semihard, const Visit& visit) {
-  constexpr int kEach = 4;  // of a lane at a time
-#pragma unroll 1
-  for (int32_t base = lane(); base < pitch; base += 32 * kEach) {
-    float d[kEach];
-    int32_t below[kEach];
-#pragma unroll
-    for (int v = 0; v < kEach; ++v) {
-      d[v] = base + 32 * v < pitch ? distances[base + 32 * v] : NAN;
-      below[v] = d[v] == d[v];
-    }
-    if (semihard) count_below_each(thresholds, room, d, below);
-#pragma unroll
-    for (int v = 0; v < kEach; ++v) visit(d[v], below[v] - 1, base + 32 * v);
+// The distances of an anchor, as its warp goes through them: each lane has kEach side by side.
+struct Search {
+  const float* distances;  // [pitch] NaN: no negative
+  uint8_t* counts;         // [pitch]
+  int32_t pitch;
+  const float* thresholds;  // [room]
+  int32_t room;
+  bool semihard;
+
+  // Whether a count is kept in a byte, so that it is there when it is asked for once more.
+  __device__ bool keeps() const { return room <= 256; }
+
+  __device__ void load(int32_t base, float (&d)[kEach]) const {
+    const float4 x = *reinterpret_cast<const float4*>(distances + base);
+    d[0] = x.x, d[1] = x.y, d[2] = x.z, d[3] = x.w;
   }
-}
+
+  // Thresholds below each: its bucket and one. 0 is none.
+  __device__ void count(const float (&d)[kEach], uint32_t (&below)[kEach]) const {
+    if (semihard) return count_below_each(thresholds, room, d, below);
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) below[v] = d[v] == d[v];
+  }
+
+  __device__ void keep(int32_t base, const uint32_t (&below)[kEach]) const {
+    *reinterpret_cast<uint32_t*>(counts + base) =
+        below[0] | below[1] << 8 | below[2] << 16 | below[3] << 24;
+  }
+
+  // What keep() was given.
+  __device__ void kept(int32_t base, uint32_t (&below)[kEach]) const {
+    const uint32_t all = *reinterpret_cast<const uint32_t*>(counts + base);
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) below[v] = all >> 8 * v & 255;
+  }
+};
 
 // By a warp: all that it has to find for its anchor, from the distances to all candidates.
 //   keys, choices -> those of SelectionArrays. Returns the buckets, and the farthest's key.
@@ -190,7 +215,7 @@ __device__ AnchorChoices<float> select_anchor(const Batch& batch, const Shared& 
   float* const thresholds = shared.thresholds + a * room;
   float* const positives = shared.positives + slot;
   int32_t* const choices = shared.choices + slot;
-  uint64_t* const keys = shared.keys + slot;
+  uint64_t* const keys = shared.keys + slot + a + 1;
   const bool semihard = rule.negatives == NegativeRule::kSemihard;
   for (int32_t k = lane(); k < count; k += 32) {
     positives[k] = pairs.excluded(i, begin + k) ? NAN : distances[begin + k];
@@ -205,29 +230,59 @@ __device__ AnchorChoices<float> select_anchor(const Batch& batch, const Shared& 
   }
   __syncwarp();
 
-  // The halves of a key: the closest distance first, then of its candidates the first row.
-  uint32_t* const halves = reinterpret_cast<uint32_t*>(keys);
+  // The halves of a key: the closest distance first, then of its candidates the first row. Below
+  // the thresholds nothing is closer than what is there.
+  uint32_t* const first = reinterpret_cast<uint32_t*>(keys - 1);
+  uint32_t* const closest = first + 1;  // of bucket b: closest[2 * (b + 1)]
   float far = -1;
   farthest = kNoKey;
   if (buckets > 0) {
-    for_each_negative(distances, pitch, thresholds, room, semihard,
-                      [&](float d, int32_t bucket, int32_t) {
-                        far = fmaxf(far, d);
-                        if (bucket < 0) return;
-                        uint32_t* const closest = halves + 2 * bucket + 1;
-                        if (bits_of(d) < load_relaxed(closest)) atomicMin(closest, bits_of(d));
-                      });
+    const Search search{distances, shared.below + a * pitch, pitch, thresholds, room, semihard};
+    if (lane() == 0) *closest = 0;
+    __syncwarp();
+#pragma unroll 1
+    for (int32_t base = kEach * lane(); base < pitch; base += 32 * kEach) {
+      float d[kEach];
+      uint32_t below[kEach];
+      search.load(base, d);
+      search.count(d, below);
+#pragma unroll
+      for (int v = 0; v < kEach; ++v) {
+        far = fmaxf(far, d[v]);
+        uint32_t* const to = closest + 2 * below[v];
+        if (bits_of(d[v]) < load_relaxed(to)) atomicMin(to, bits_of(d[v]));
+      }
+      if (search.keeps()) search.keep(base, below);
+    }
     far = rule.fallback == Fallback::kFarthest ? warp_max(far) : -1.0f;
     __syncwarp();
+    if (lane() == 0) *closest = ~0u;  // and no distance
+    __syncwarp();
     uint32_t far_row = ~0u;
-    for_each_negative(
-        distances, pitch, thresholds, room, semihard, [&](float d, int32_t bucket, int32_t column) {
-          const bool closest = bucket >= 0 && bits_of(d) == halves[2 * max(bucket, 0) + 1];
-          if (!closest && d != far) return;
-          const uint32_t row = uint32_t(pairs.candidates.row(column));
-          if (closest) atomicMin(halves + 2 * bucket, row);
-          if (d == far) far_row = min(far_row, row);
-        });
+#pragma unroll 1
+    for (int32_t base = kEach * lane(); base < pitch; base += 32 * kEach) {
+      float d[kEach];
+      uint32_t below[kEach];
+      search.load(base, d);
+      if (search.keeps()) {
+        search.kept(base, below);
+      } else {
+        search.count(d, below);  // once more
+      }
+      bool wins[kEach], any = false;
+#pragma unroll
+      for (int v = 0; v < kEach; ++v) {
+        wins[v] = bits_of(d[v]) == closest[2 * below[v]];
+        any = any | wins[v] | (d[v] == far);
+      }
+      if (!any) continue;
+#pragma unroll
+      for (int v = 0; v < kEach; ++v) {
+        const uint32_t row = shared.rows[base + v];
+        if (wins[v]) atomicMin(first + 2 * below[v], row);
+        if (d[v] == far) far_row = min(far_row, row);
+      }
+    }
 #pragma unroll
     for (int apart = 16; apart > 0; apart /= 2) {
       far_row = min(far_row, __shfl_xor_sync(kAllLanes, far_row, apart));
@@ -259,6 +314,9 @@ __global__ void __launch_bounds__(kThreads, 1)
                             : float4{0, 0, 0, 0};
   }
   for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) shared.pushes[k] = 0;
+  for (int32_t c = int32_t(threadIdx.x); c < pairs.candidates.count; c += kThreads) {
+    shared.rows[c] = uint32_t(pairs.candidates.row(c));
+  }
   __syncthreads();
   // Two halves of a group for each warp, and what is left to as many warps as there are.
   const int32_t halves = (pairs.candidates.count + 31) / 32;

@@ -107,7 +107,7 @@ NODES = (
         f"select_smallILi{ANCHORS}E",
         up(N, ANCHORS),
         512,
-        130_000,
+        168_000,
         (
             Count(_small("batch.pitch()] = squares", "STS"), N // 1024, 0),
             Count(_small("sum = fmaf(y.x", "FFMA"), D / 4 - 2, 2 * ANCHORS),
@@ -118,7 +118,8 @@ NODES = (
             Count(_selection("rank += d_ap", "FSETP"), P, 2),
             Count(_selection("ranks[k] = rank", "STS"), up(P, 32), 0),
             Count(_small("k < room; k += 32) thresholds", "STS"), 1),
-            Count(_small("d[v] = base + 32 * v", "LDS"), 2 * up(N, 64)),
+            Count(_small("shared.rows[c] =", "STS"), N / 512),
+            Count(_small("*reinterpret_cast<const float4*>(distances", "LDS"), up(N, 128), 0),
             Count(_selection("winning_bucket[k] =", "STS"), up(P, 32)),
             Count(_selection("winning_bucket[rank]", "LDS"), up(P, 32)),
             Count(_loss("slopes[k] = slope;", "ST"), up(P, 32)),
@@ -128,9 +129,15 @@ NODES = (
             Count(_small("= shared.pushes[k];", "STG"), N / 2 / 512),
             Count(_sums("loss += load_relaxed", "LDG"), N / 512),
             # These are no loops of their own: they are on the way.
-            Count(_small("below[v] += thresholds[", "LDS"), 0, 0),
-            Count(_small("atomicMin(closest"), 0, 0),
-            Count(_small("atomicMin(halves"), 0, 0),
+            Count(_small("from[v].behind(half - 1)", "LDS"), 0, 0),
+            Count(_small("atomicMin(to"), 0, 0),
+            Count(_small("(counts + base) =", "STS"), 0, 0),
+            Count(_small("atomicMin(first"), 0, 0),
+        ),
+        cold=(
+            _small("// of large classes", "LDS"),
+            _small("// once more", "LDS"),
+            _small("below[v] = d[v] == d[v]", "FSETP"),
         ),
         one=(Mark("LDG", "kernel_arguments.h", "order[position]"),),
         # 57 times 32 candidates are 15 for four warps at the most.

@@ -42,6 +42,18 @@ __forceinline__ void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (&a)[4],
 
 inline uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) { return __viaddmin_u32(a, b, c); }
 
+class SharedPlace {
+ public:
+  explicit SharedPlace(const float* array) : at_(array) {}
+
+  float behind(int32_t elements) const { return at_[elements]; }
+  void move(int32_t elements) { at_ += elements; }
+  uint32_t operator-(SharedPlace other) const { return uint32_t(at_ - other.at_); }
+
+ private:
+  const float* at_;
+};
+
 template <class Word>
 __forceinline__ Word load_relaxed(const Word* word) {
   static_assert(sizeof(Word) == 4 || sizeof(Word) == 8, "32 or 64 bits");
