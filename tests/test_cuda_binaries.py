@@ -47,9 +47,9 @@ INSTRUCTIONS: list[tuple[str, range, set[str]]] = [
 HOT_PATHS: dict[str, tuple[int, int]] = {
     "successor few, bfloat16, D = 128": (985, 3),
     "successor few, bfloat16, D = 512": (2330, 2),
-    "successor few, float32, D = 128": (3430, 2),
+    "successor few, float32, D = 128": (2650, 2),
     "successor many, bfloat16, D = 128": (1235, 3),
-    "successor many, float32, D = 128": (3670, 2),
+    "successor many, float32, D = 128": (2890, 2),
 }
 
 # Microseconds that a small batch takes in a graph, and each of its kernels: a few per cent more

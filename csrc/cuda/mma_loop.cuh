@@ -203,15 +203,14 @@ class MmaLoop {
     }
   }
 
-  // Float32 into a TF32 and what that leaves of it, both rounded to nearest, ties away from zero,
-  // as cvt.rna.tf32 does. That takes three times as many instructions for what is not finite, which
-  // the guard keeps away. The matrix units do not read the lower 13 bits.
+  // Float32 into a TF32 and what that leaves of it. Both are cut off, which SearchRounding counts
+  // on: the first here, and what is left by the matrix units, which do not read the lower 13 bits.
   template <int n>
   __device__ static void split(uint32_t (&x)[n], uint32_t (&small)[n]) {
 #pragma unroll
     for (int v = 0; v < n; ++v) {
-      const uint32_t big = (x[v] + 0x1000u) & ~0x1fffu;
-      small[v] = bits_of(value_of(x[v]) - value_of(big)) + 0x1000u;
+      const uint32_t big = x[v] & ~0x1fffu;
+      small[v] = bits_of(value_of(x[v]) - value_of(big));
       x[v] = big;
     }
   }

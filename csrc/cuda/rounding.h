@@ -25,8 +25,9 @@
 //
 //   5/8 D       the products of 16-bit types
 //   9/4 D       those of float32: three times TF32's (3xTF32)
-//   24          what 3xTF32 leaves out: of x = big + small + rest the rests, at most 2^-20 |x| even
-//               if the split cuts off, and small.small
+//   24          what 3xTF32 leaves out. x = big + small + rest, all cut off: big has 11 digits of
+//               24 and small the next 11, so that |small| <= 2^-10 |x| and |rest| <= 2^-20 |x|.
+//               What is left out is small.small and a rest of each side: 3 times 2^-20 |x| |y|
 //   D / 64 + 3  |x|^2 and |y|^2, added up by the lanes of a warp (look_at_rows)
 //   2           their sum, and the last multiply-add
 //
