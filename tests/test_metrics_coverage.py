@@ -109,11 +109,7 @@ def test_an_interval_of_95_percent_has_the_figure_of_all_people_as_often() -> No
 )
 def test_every_figure_is_covered(effects: tuple[float, float, float]) -> None:
     covered = cover(Population(*effects), times=1000, identities=300, pairs=10)
-    # An optimum over thresholds is too good by what is not quite known, so it may be covered less.
-    optima = ("min_dcf", "min_cllr")
-    assert all(
-        (0.91 if key in optima else 0.93) <= share <= 0.97 for key, share in covered.items()
-    ), covered
+    assert all(0.93 <= share <= 0.97 for share in covered.values()), covered
 
 
 @pytest.mark.ci

@@ -7,13 +7,25 @@ thresholds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "auc", "eer", "eer_convex_hull", "fnmr_at", "min_cllr"]
+__all__ = ["Rows", "auc", "eer", "eer_convex_hull", "fnmr_at", "min_cllr", "optimum"]
 
 Rows = NDArray[np.float64]
+Figure = Callable[[Rows, Rows], Rows]
+
+_BANDWIDTH = 1.0
+"""Of the difference of two deviates: half a standard deviation of normal distances."""
+
+_STEP = 0.01
+"""Along deviations: too small for another threshold to become the best."""
+
+_FOR_A_MEAN = 256
+"""Replicates that tell what is gained by a choice, on average."""
 
 _HALVINGS = 20
 _LOG_ODDS = np.linspace(-16, 16, 129)
@@ -70,6 +82,80 @@ def min_cllr(fmr: Rows, fnmr: Rows) -> Rows:
         area += (fmr + prior * (fnmr - fmr)).min(1)
     area *= (_LOG_ODDS[1] - _LOG_ODDS[0]) / (2 * math.log(2))
     return area
+
+
+def optimum(figure: Figure, fmr: Rows, fnmr: Rows, different: int, same: int) -> Rows:
+    """Return a figure of the best of many thresholds, of a curve and of replicates of it.
+
+    The best threshold is best by luck too: there are fewer errors than among other people.
+    Replicates of the same uneven curve would repeat that luck: they vary too little, and gain less
+    by the choice than the curve has. So they are taken around a smooth curve S, deviating by D:
+
+        row = figure(curve) + slope of the figure at S along D - gain
+
+    The gain is what S + D gains by the choice on average, and half a pair of either kind: the best
+    threshold is just behind a same pair, or just before a different one.
+
+    Args:
+        figure: of rows of FMR and of FNMR.
+        fmr: [1 + R, T].
+        fnmr: [1 + R, T].
+        different: number of pairs that FMR is of.
+        same: number of pairs that FNMR is of.
+
+    Returns:
+        [1 + R]; the first is the figure of the curve itself. Without an error all rows are 0.
+
+    Source: Cattaneo, Jansson, Nagasawa, *Bootstrap-based inference for cube root asymptotics*,
+    Econometrica 2020; Hong, Li, *The numerical delta method*, Journal of Econometrics 2018, for the
+    slope.
+    """
+    value = figure(fmr[:1], fnmr[:1])
+    if value == 0:
+        return figure(fmr, fnmr)
+    curve = smooth(fmr[:1], fnmr[:1], different, same)
+    deviations = fmr - fmr[:1], fnmr - fnmr[:1]
+    at = figure(*curve)
+    along = [of + _STEP * by for of, by in zip(curve, deviations, strict=True)]
+    slopes = (figure(*along) - at) / _STEP
+    some = slice(1, 1 + _FOR_A_MEAN)
+    moved = figure(*(_cut(of + by[some]) for of, by in zip(curve, deviations, strict=True)))
+    halved = [_cut(of - 0.5 / count) for of, count in zip(curve, (different, same), strict=True)]
+    gain = (slopes[some] - (moved - at)).mean() + at - figure(*halved)
+    rows: Rows = value + slopes - gain
+    rows[0] = value[0]
+    return rows
+
+
+def _cut(rows: Rows) -> Rows:
+    """Return curves of rates: from 0 to 1, and never falling, or never rising if they end lower."""
+    monotone = np.maximum if rows[0, -1] > rows[0, 0] else np.minimum
+    risen: Rows = monotone.accumulate(rows, axis=1)
+    return np.clip(risen, 0, 1, out=risen)
+
+
+def smooth(fmr: Rows, fnmr: Rows, different: int, same: int) -> tuple[Rows, Rows]:
+    """Smooth a curve on normal-deviate axes, by local linear regression; see :func:`optimum`.
+
+    Source: Fan, Gijbels, *Local polynomial modelling and its applications*, 1996, section 2.3.
+    """
+    inside = slice(1, -1)  # the first threshold accepts nothing, the last all
+    deviates = [
+        torch.special.ndtri(torch.from_numpy((rows[0, inside] * count + 0.5) / (count + 1))).numpy()
+        for rows, count in ((fmr, different), (fnmr, same))
+    ]
+    place = deviates[0] - deviates[1]  # linear in the distance where distances are normal
+    apart = place - place[:, None]
+    near = np.exp(-((apart / _BANDWIDTH) ** 2) / 2)
+    first, second = (near * apart).sum(1, keepdims=True), (near * apart**2).sum(1, keepdims=True)
+    weights = near * (second + 1e-9 - apart * first)  # a single threshold has no slope
+    weights /= weights.sum(1, keepdims=True)
+    curves = []
+    for rows, deviate in zip((fmr, fnmr), deviates, strict=True):
+        curve = rows[:1].copy()
+        curve[0, inside] = torch.special.ndtr(torch.from_numpy(weights @ deviate)).numpy()
+        curves.append(_cut(curve))
+    return curves[0], curves[1]
 
 
 def _around(rows: Rows, before: NDArray[np.intp]) -> tuple[Rows, Rows]:

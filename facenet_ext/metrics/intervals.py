@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 __all__ = ["Difference", "Interval", "interval_of", "paired_difference"]
 
-_OPTIMISM = 1 / (2 ** (2 / 3) - 1)
-"""How many times too good the best of many thresholds is, for each time that replicates show."""
-
 
 class Interval(NamedTuple):
     """Where a figure of other people of the same kind is likely to be.
@@ -57,9 +54,9 @@ def interval_of(
     Where no error was made, replicates have none either. The rule of 3 then says what rate of
     errors may have gone unseen; of other figures there is no interval.
 
-    An optimum, the best of many thresholds, is too good on the pairs at hand, and once more so
-    in a replicate of them. How much follows a power of 2/3 of the variance, which a replicate has
-    twice. So the first is 1 / (2^(2/3) - 1) = 1.7 times the second, and is taken back.
+    An optimum, the best of many thresholds, is better on the pairs at hand than with other people,
+    and the replicates of :class:`Replicates` are better again by as much. The interval is around
+    what is left when that is taken back. (A bias so large would mislead Efron's interval.)
 
     Args:
         figures: [1 + R], of the pairs themselves and of the replicates.
@@ -83,10 +80,9 @@ def interval_of(
         >>> nothing_wrong.low, round(nothing_wrong.high, 3)
         (0.0, 0.03)
 
-    Source: Efron, Tibshirani, *An introduction to the bootstrap*, 1993, section 14.3; Kim,
-    Pollard, *Cube root asymptotics*, Annals of Statistics 1990, for the power; Mansfield, Wayman,
-    *Best practices in testing and reporting performance of biometric devices*, 2002, for the rule
-    of 3.
+    Source: Efron, Tibshirani, *An introduction to the bootstrap*, 1993, section 14.3; Mansfield,
+    Wayman, *Best practices in testing and reporting performance of biometric devices*, 2002, for
+    the rule of 3.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence}")
@@ -98,6 +94,9 @@ def interval_of(
             unseen = 1 - (1 - confidence) ** (1 / independent)
             return Interval(0.0, unseen) if value == 0 else Interval(1 - unseen, 1.0)
         return Interval(math.nan, math.nan)
+    if kind == "optimum":
+        unseen = base - drawn.mean()
+        drawn, base = drawn - drawn.mean() + value + unseen, value + unseen
     below = ((drawn < base).mean() + (drawn <= base).mean()) / 2
     bias = _normal_quantile(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
     centred = drawn - drawn.mean()
@@ -110,9 +109,6 @@ def interval_of(
     moved = bias + tail
     shares = torch.special.ndtr(torch.from_numpy(bias + moved / (1 - acceleration * moved)))
     low, high = np.quantile(drawn, shares.numpy())
-    if kind == "optimum":
-        unseen = (drawn.mean() - base) * (_OPTIMISM - 1)
-        low, high = low - unseen, high - unseen
     return Interval(float(low), float(high))
 
 
