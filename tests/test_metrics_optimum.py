@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm  # type: ignore[import-untyped]
 from test_metrics_intervals import pairs_of_people
 
-from facenet_ext.metrics import _curves, interval_of, resample_identities
+from facenet_ext.metrics import _curves, interval_of, resample_identities, summarize
 
 
 def test_an_optimum_gains_more_around_a_smooth_curve() -> None:
@@ -61,3 +63,11 @@ def test_a_smooth_curve_leaves_out_the_steps() -> None:
     assert abs(apart[1].mean()) < 0.03
     assert np.all(np.diff(smooth[0]) >= 0)
     assert np.all(np.diff(smooth[1]) <= 0)
+
+
+@pytest.mark.parametrize("nearer", [0.0, 0.2], ids=["right", "wrong"])
+def test_where_nothing_varies_an_optimum_has_no_interval(nearer: float) -> None:
+    same = torch.tensor([True, False] * 100)
+    ends = [torch.tensor(pair * 100) for pair in ([1, 3], [2, 4])]
+    found = summarize(1.9 + 0.1 * ~same - 2 * nearer * ~same, same, *ends).figures["min_dcf"]
+    assert math.isnan(found.interval.low)

@@ -118,6 +118,8 @@ def optimum(figure: Figure, fmr: Rows, fnmr: Rows, different: int, same: int) ->
     at = figure(*curve)
     along = [of + _STEP * by for of, by in zip(curve, deviations, strict=True)]
     slopes = (figure(*along) - at) / _STEP
+    if not slopes.any():  # nothing varies there
+        return value + slopes
     some = slice(1, 1 + _FOR_A_MEAN)
     moved = figure(*(_cut(of + by[some]) for of, by in zip(curve, deviations, strict=True)))
     halved = [_cut(of - 0.5 / count) for of, count in zip(curve, (different, same), strict=True)]
