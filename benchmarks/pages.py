@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import input, scale, speakers, study, use
+from benchmarks import committees, input, scale, speakers, study, use
 from benchmarks.gpu.static import report
 from benchmarks.machine import ROOT
 from benchmarks.results import Peak, Results, Timing
@@ -37,9 +37,9 @@ def figures(what: str) -> str:
     """The figures that a page's mark names.
 
     They are "machine", "targets", "training", "study", "study-machine", "study-aligned",
-    "scale-rates", "scale-checks", "scale-rows", "scale-machine", "input", "input-targets",
-    "input-machine", "use", "use-in-short", "speakers", "speakers-machine", "cuda-predicted",
-    "cuda-small", or of one operator its "times", "peaks" or "peers".
+    "committees", "scale-rates", "scale-checks", "scale-rows", "scale-machine", "input",
+    "input-targets", "input-machine", "use", "use-in-short", "speakers", "speakers-machine",
+    "cuda-predicted", "cuda-small", or of one operator its "times", "peaks" or "peers".
     """
     results = Results.load(RESULTS)
     kind, _, operator = what.partition(" ")
@@ -59,6 +59,7 @@ def figures(what: str) -> str:
             study.rows(study.recorded(study.RESULTS.with_stem(study.PLANS[1]))),
             words=2,
         ),
+        "committees": lambda: _table(*committees.table()),
         "scale-rates": lambda: _table(["", "measured"], scale.rates_table(scale.recorded())),
         "scale-checks": lambda: _table(scale.CHECKED, scale.checks_table(scale.recorded())),
         "scale-rows": lambda: _table(scale.ROWS_OF, scale.rows_table(scale.recorded())),

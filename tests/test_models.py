@@ -1,9 +1,10 @@
 """Claims about the networks."""
 
+import numpy as np
 import pytest
 import torch
 
-from facenet_ext.models import Alignment, Committee, SmallNet
+from facenet_ext.models import WCCN, Alignment, Cohort, Committee, SmallNet
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,67 @@ def test_a_committee_measures_its_members_mean_distance() -> None:
     assert committee.embedding_dim == embeddings.shape[1] == 8
     for part, expected in zip(committee.parts(embeddings), each, strict=True):
         torch.testing.assert_close(part, expected)
+
+
+def test_wccn_makes_one_persons_images_scatter_alike_in_all_directions() -> None:
+    generator = np.random.default_rng(3)
+    counts = generator.integers(1, 5, 300)  # some classes say nothing
+    labels = generator.permutation(np.repeat(np.arange(300), counts))
+    mixing = generator.normal(size=(6, 6))
+    rows = (
+        generator.normal(size=(300, 6))[labels] + generator.normal(size=(len(labels), 6)) @ mixing
+    )
+    wccn = WCCN(6)
+    wccn.fit(torch.tensor(rows), torch.tensor(labels))
+    covariance, used = np.zeros((6, 6)), 0
+    for label in np.flatnonzero(counts > 1):
+        own = rows[labels == label]
+        covariance += np.cov(own.T) * len(own)
+        used += len(own)
+    covariance /= used
+    shrunk = covariance / np.diag(covariance).mean() + 0.1 * np.eye(6)
+    transform = wccn.transform.double().numpy()
+    np.testing.assert_allclose(transform @ shrunk @ transform.T, np.eye(6), atol=1e-5)
+    wanted = (rows - rows[counts[labels] > 1].mean(0)) @ transform
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(wccn(torch.tensor(rows).float()).numpy(), wanted, atol=1e-5)
+
+
+def test_wccn_of_classes_with_one_row_each_changes_nothing() -> None:
+    rows = torch.nn.functional.normalize(torch.randn(9, 4))
+    wccn = WCCN(4)
+    wccn.fit(rows, torch.arange(9))
+    wccn.fit(rows.repeat(2, 1), torch.arange(9).repeat(2))  # copies do not scatter
+    torch.testing.assert_close(wccn(rows), rows)
+    wccn.fit(rows, torch.arange(9) // 3)
+    assert (wccn(rows) - rows).abs().max() > 0.01
+
+
+def test_a_cohort_adds_the_hellinger_distance_of_resemblances() -> None:
+    generator = np.random.default_rng(5)
+    rows = generator.normal(size=(20, 6))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    labels = np.repeat([3, 1, 7, 5], 5)
+    cohort = Cohort(6, 3)
+    unfitted = cohort(torch.tensor(rows).float()).numpy()
+    squared = ((rows[:, None] - rows) ** 2).sum(2)
+    np.testing.assert_allclose(((unfitted[:, None] - unfitted) ** 2).sum(2), squared, atol=1e-5)
+    cohort.fit(torch.tensor(rows), torch.tensor(labels))
+    people = np.stack([rows[labels == label].sum(0) for label in (1, 3, 5)])  # the first three
+    people /= np.linalg.norm(people, axis=1, keepdims=True)
+    shares = np.exp(rows @ people.T / 0.14)
+    shares /= shares.sum(1, keepdims=True)
+    hellinger = 0.5 * ((np.sqrt(shares)[:, None] - np.sqrt(shares)) ** 2).sum(2)
+    found = cohort(torch.tensor(rows).float()).numpy()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    distances = ((found[:, None] - found) ** 2).sum(2)
+    np.testing.assert_allclose(distances, (squared + 4 * hellinger) / 3, atol=1e-5)
+
+
+def test_a_cohort_of_fewer_people_takes_them_again() -> None:
+    rows = torch.nn.functional.normalize(torch.randn(10, 4))
+    few, twice = Cohort(4, 5), Cohort(4, 10)
+    for cohort in (few, twice):
+        cohort.fit(rows, torch.arange(10) // 2)
+    a, b = (cohort(rows) @ cohort(rows).T for cohort in (few, twice))
+    torch.testing.assert_close(a, b)

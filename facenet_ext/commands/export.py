@@ -20,7 +20,7 @@ def execute(options: ExportOptions) -> None:
     if Path(options.output).is_dir() or not Path(options.output).name:
         raise InputError(f"{options.output}: a folder; give the name of a file to write")
     try:
-        export_onnx(module.network, options.output)
+        export_onnx(module.network, options.output, module.head)
     except ModuleNotFoundError as missing:
         raise InputError(how_to_install(missing.name or "a package", "onnx")) from None
     except OSError as error:
@@ -39,13 +39,12 @@ def execute(options: ExportOptions) -> None:
             "output": options.output,
             "bytes": Path(options.output).stat().st_size,
             "input": list(module.network.input_shape),
-            "embedding_dim": module.network.embedding_dim,
+            "embedding_dim": module.embedding_dim,
         }
         print(json.dumps(figures, indent=2))
         return
     shape = "x".join(map(str, module.network.input_shape))
     make_console().print(
-        f"{options.output}: {size:.1f} MB, inputs of {shape}, embeddings of "
-        f"{module.network.embedding_dim}",
+        f"{options.output}: {size:.1f} MB, inputs of {shape}, embeddings of {module.embedding_dim}",
         soft_wrap=True,
     )

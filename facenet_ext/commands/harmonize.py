@@ -124,7 +124,7 @@ def _options(new: Options, old: Embedder, options: HarmonizeOptions) -> Options:
     """Return the options of both stages, without what is each one's own."""
     data = new.data if options.data is None else new.data.of(options.data)
     lr = new.optimizer.lr if options.lr is None else options.lr
-    dim, members = old.network.embedding_dim, new.model.members
+    dim, members = old.embedding_dim, new.model.members
     if dim % members:
         raise InputError(
             f"--new {options.new}: has {members} members, among which the {dim} numbers of the old "
@@ -133,7 +133,7 @@ def _options(new: Options, old: Embedder, options: HarmonizeOptions) -> Options:
     return replace(
         new,
         data=data,
-        model=replace(new.model, embedding_dim=dim // members),
+        model=replace(new.model, embedding_dim=dim // members, wccn=False, cohort=0),
         distillation=DistillationOptions(),
         mining=replace(new.mining, mine_every=0),
         optimizer=replace(new.optimizer, lr=lr),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -9,9 +11,10 @@ from torch.nn.functional import normalize
 from facenet_ext._network_names import ANY_LENGTH
 from facenet_ext.common.errors import InputError
 from facenet_ext.embedding.crop_resize import CropResize
-from facenet_ext.embedding.networks import build_network
+from facenet_ext.embedding.networks import build_head, build_network
 from facenet_ext.embedding.options import Options
 from facenet_ext.embedding.provenance import Training
+from facenet_ext.models import Cohort
 
 
 class Embedder(nn.Module):
@@ -23,6 +26,7 @@ class Embedder(nn.Module):
 
     Attributes:
         network: embeds prepared examples.
+        head: what transforms the mean of an example's views: see :func:`.build_head`.
         prepare: cuts and scales images to the network's input.
         images: whether the examples are images.
         matches: the SHA-256 of an older model's checkpoint whose embeddings these can be compared
@@ -46,9 +50,16 @@ class Embedder(nn.Module):
         self.shape = shape
         self.images = len(shape) == 3
         self.network = build_network(options, shape)
+        self.head = build_head(options, self.network.embedding_dim)
         self.prepare = CropResize(options.data.crop, options.data.input_size)
         self.matches: str | None = None
         self.provenance = Training(options.data.data)
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, the length of an embedding."""
+        longer = [layer.embedding_dim for layer in self.head if isinstance(layer, Cohort)]
+        return longer[0] if longer else self.network.embedding_dim
 
     @property
     def device(self) -> torch.device:
@@ -69,10 +80,8 @@ class Embedder(nn.Module):
         and not ``--test-flip false``: of spectrograms these run backwards.
         """
         if not self.images:
-            embeddings = self.embed_once(examples)
-            if self.flips:
-                embeddings = normalize(embeddings + self.embed_once(examples.flip(-1)))
-            return embeddings
+            views = [examples, examples.flip(-1)] if self.flips else [examples]
+            return self._mean([self.network(view) for view in views])
         shift = self.options.data.test_shift
         moves = [(x, y) for x in (-shift, 0, shift) for y in (-shift, 0, shift)] if shift else []
         views = []
@@ -81,7 +90,13 @@ class Embedder(nn.Module):
             views.append(self.network(inputs))
             if self.flips:
                 views.append(self.network(inputs.flip(3)))
-        return views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
+        return self._mean(views)
+
+    def _mean(self, views: list[Tensor]) -> Tensor:
+        """Return the embeddings of examples of which each view was embedded."""
+        embeddings = views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
+        transformed: Tensor = self.head(embeddings)
+        return transformed
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether it embeds examples of a shape; images and sequences may have any size."""
@@ -96,7 +111,8 @@ class Embedder(nn.Module):
 
         Args:
             examples: [B, ...], on any device.
-            views: "all" embeds as ``forward`` does, "one" as :meth:`embed_once` does.
+            views: "all" embeds as ``forward`` does, "one" as :meth:`embed_once` does, and "network"
+                as the network alone does, without the head.
 
         Returns:
             [B, D] float32 on the CPU.
@@ -104,8 +120,12 @@ class Embedder(nn.Module):
         Raises:
             InputError: an embedding is NaN or infinite.
         """
-        forward = self if views == "all" else self.embed_once
-        embeddings: Tensor = forward(examples.to(self.device)).float().cpu()
+        ways: dict[str, Callable[[Tensor], Tensor]] = {
+            "all": self.__call__,
+            "one": self.embed_once,
+            "network": self._through_network,
+        }
+        embeddings = ways[views](examples.to(self.device)).float().cpu()
         if not bool(embeddings.isfinite().all()):
             kind = "images" if self.images else "features"
             raise InputError(
@@ -116,6 +136,9 @@ class Embedder(nn.Module):
 
     def embed_once(self, examples: Tensor) -> Tensor:
         """Embed examples by one pass through the network; of images it sees the central crop."""
+        return self._mean([self._through_network(examples)])
+
+    def _through_network(self, examples: Tensor) -> Tensor:
         if self.images:
             examples = self.prepare(examples).to(memory_format=torch.channels_last)
         embeddings: Tensor = self.network(examples)

@@ -53,12 +53,13 @@ def embed_examples(
         [3]
     """
     ranks = Ranks.of()
+    dim = embedder.network.embedding_dim if views == "network" else embedder.embedding_dim
     rows = np.arange(len(examples)) if rows is None else rows
     step = _BATCH * ranks.size
     starts = range(_BATCH * ranks.rank, _BATCH * ranks.rank + len(rows), step)
     own = (rows[start : start + _BATCH].tolist() for start in starts)
     for batch in examples.batches(own, copy=False):
-        embeddings = torch.empty(0, embedder.network.embedding_dim)
+        embeddings = torch.empty(0, dim)
         if len(batch.values):
             embeddings = embedder.embed(batch.values, views)
             if not substitutes:
@@ -89,7 +90,7 @@ def embed_to_file(
     unfinished = path.with_name(f".{path.name}")
     file = None
     if ranks.rank == 0:
-        shape = (len(rows), embedder.network.embedding_dim)
+        shape = (len(rows), embedder.embedding_dim)
         file = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
     done = 0
     with evaluating(embedder):

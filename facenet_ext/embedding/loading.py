@@ -178,7 +178,9 @@ def load_embedder(path: Path, model: str | None = None, option: str = "model") -
         with torch.random.fork_rng(devices=[]):  # a new network draws weights, to be replaced
             embedder = Embedder(options, tuple(kept["shape"]))
         # The state of training alone, such as that of augmentation, is left out.
-        weights = {n: w for n, w in state["state_dict"].items() if n.startswith("network.")}
+        weights = {
+            n: w for n, w in state["state_dict"].items() if n.startswith(("network.", "head."))
+        }
         check_model(state | {"state_dict": weights}, embedder, path, "")
         embedder.load_state_dict(weights)
     except InputError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from torch import nn
+
 from facenet_ext._network_names import BUILT_IN, FOR_FEATURES, is_own
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import printable
@@ -11,6 +13,8 @@ from facenet_ext.embedding.options import Options
 from facenet_ext.models import (
     IRESNETS,
     PAPER,
+    WCCN,
+    Cohort,
     Committee,
     NormalizedNetwork,
     SmallNet,
@@ -39,6 +43,22 @@ def build_network(options: Options, shape: tuple[int, ...]) -> NormalizedNetwork
             raise InputError(f"`{name}` []: give one number, or one per member")
     members = [_build_member(options, shape, member) for member in range(options.model.members)]
     return members[0] if len(members) == 1 else Committee(members)
+
+
+def build_head(options: Options, dim: int) -> nn.Sequential:
+    """Build the layers behind a network that are fitted to the training, not learned.
+
+    Args:
+        options: of the run: ``--wccn`` and ``--cohort`` ask for one each.
+        dim: D, the length of the network's embeddings.
+
+    Returns:
+        ``[N, D]`` to ``[N, D']``; without these options it has no layers, and changes nothing.
+    """
+    layers: list[nn.Module] = [WCCN(dim)] if options.model.wccn else []
+    if options.model.cohort:
+        layers.append(Cohort(dim, options.model.cohort))
+    return nn.Sequential(*layers)
 
 
 def check_named(model: object, source: object, asked: str, option: str = "model") -> None:

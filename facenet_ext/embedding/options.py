@@ -229,6 +229,17 @@ class ModelOptions:
         "--embedding-dim numbers each",
         PositiveInt,
     )
+    wccn: bool = rare(
+        False,
+        "whiten embeddings by how those of one person scatter, measured on training examples at "
+        "each evaluation: within-class covariance normalisation",
+    )
+    cohort: int = rare(
+        0,
+        "people of the training; an embedding tells which of them it resembles too, so that images "
+        "which are near to everybody do not pass for one person",
+        NonNegativeInt,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

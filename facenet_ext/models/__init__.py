@@ -10,11 +10,13 @@
 | `vectors.py` | networks for features |
 | `wrapped.py`, `registry.py` | networks of one's own: how they are used, how they are named |
 | `committee.py` | several networks as one |
+| `wccn.py`, `cohort.py` | layers behind a network that are fitted, not learned |
 | `cost.py`, `summary.py` | what networks cost |
 | `export.py` | writes ONNX |
 """
 
 from facenet_ext.models.alignment import Alignment
+from facenet_ext.models.cohort import Cohort
 from facenet_ext.models.committee import Committee, members_of
 from facenet_ext.models.cost import LayerCost, layer_costs, milliseconds_per_image
 from facenet_ext.models.export import export_onnx
@@ -24,13 +26,16 @@ from facenet_ext.models.network import EmbeddingNetwork, NormalizedNetwork
 from facenet_ext.models.registry import build_own, register, registered
 from facenet_ext.models.small import SmallNet
 from facenet_ext.models.vectors import conv1d, conv2d, mlp
+from facenet_ext.models.wccn import WCCN
 from facenet_ext.models.wrapped import WrappedNetwork
 from facenet_ext.models.zeiler_fergus import nn1
 
 __all__ = [
     "IRESNETS",
     "PAPER",
+    "WCCN",
     "Alignment",
+    "Cohort",
     "Committee",
     "EmbeddingNetwork",
     "IResNet",

@@ -9,13 +9,16 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from facenet_ext._files import replacing
 from facenet_ext.models.committee import Committee
 from facenet_ext.models.network import NormalizedNetwork, evaluating
 
 
-def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> None:
+def export_onnx(
+    network: NormalizedNetwork | Committee, path: str | Path, head: nn.Module | None = None
+) -> None:
     """Write a network as ONNX, for batches of any size.
 
     The input is called "images" (or "features") and the output "embeddings", rows of length 1.
@@ -24,6 +27,7 @@ def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> Non
     Args:
         network: exported in evaluation mode; its mode is restored.
         path: of the .onnx file.
+        head: what transforms the network's embeddings, such as a :class:`.WCCN`, or None.
 
     Raises:
         ModuleNotFoundError: onnx and onnxscript are not installed (the extra ``onnx``).
@@ -45,6 +49,7 @@ def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> Non
     try:
         with (
             evaluating(network),
+            evaluating(head or nn.Identity()),
             replacing(Path(path)) as unfinished,
             warnings.catch_warnings(),
             contextlib.redirect_stderr(io.StringIO()),  # what it prints, its error says too
@@ -52,7 +57,7 @@ def export_onnx(network: NormalizedNetwork | Committee, path: str | Path) -> Non
             warnings.simplefilter("ignore")  # the exporter warns of its own internals
             logging.disable(logging.WARNING)
             torch.onnx.export(
-                network,
+                network if head is None else nn.Sequential(network, head),
                 (example,),
                 unfinished,
                 input_names=[name],

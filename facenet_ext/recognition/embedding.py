@@ -104,7 +104,7 @@ def embed_images(
         others="other images or another model",
     ) as blocks:
         if blocks is not None:
-            parts = _Parts(blocks, module.network.embedding_dim)
+            parts = _Parts(blocks, module.embedding_dim)
             work = _Work(module, model.views, images, parts, stop_at_unreadable, batch)
             before = ranks.number(blocks.done)
             with claiming(ranks) as claims:

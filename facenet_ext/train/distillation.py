@@ -75,6 +75,7 @@ class DistilledModule(EmbeddingModule):
             members_of(self.network), members_of(teacher.network), strict=False
         ):
             _begin_with(network, member)
+        self.head.load_state_dict(teacher.head.state_dict())
         self.matches = teacher_checkpoint
         # In a list, as torch would make an attribute a part of this module's parameters and state.
         self._teacher = [teacher.eval().requires_grad_(False)]
@@ -234,6 +235,13 @@ def _check(module: EmbeddingModule, teacher: Embedder) -> None:
             raise InputError(
                 f"`{name}` {own}: the model to learn from has {other}, and both must see the same; "
                 "leave it out"
+            )
+    for name in ("wccn", "cohort"):
+        own, other = getattr(module.options.model, name), getattr(teacher.options.model, name)
+        if own != other:
+            raise InputError(
+                f"`{name}` {str(own).lower()}: the model to learn from has {str(other).lower()}, "
+                "and this one takes it from there; leave it out"
             )
     length = teacher.network.embedding_dim
     if module.network.embedding_dim != length:

@@ -62,10 +62,10 @@ class HarmonicModule(EmbeddingModule):
                 f"the old model embeds {list(old.shape)} and the new one {list(shape)}: both must "
                 "see the same; train the new one on data of that shape"
             )
-        if self.network.embedding_dim != old.network.embedding_dim:
+        if self.embedding_dim != old.embedding_dim:
             raise InputError(
-                f"`model` {options.model.model}: returns {self.network.embedding_dim} numbers, and "
-                f"the old model's embeddings have {old.network.embedding_dim}; let the function "
+                f"`model` {options.model.model}: returns {self.embedding_dim} numbers, and "
+                f"the old model's embeddings have {old.embedding_dim}; let the function "
                 "take embedding_dim"
             )
         weights = start.network.state_dict()

@@ -31,6 +31,7 @@ from facenet_ext.train.augmentation import Augmentation, Reversal
 from facenet_ext.train.data import TrainVal
 from facenet_ext.train.draws import Rows, all_dropout
 from facenet_ext.train.fitting import check_features
+from facenet_ext.train.head import fit_head
 from facenet_ext.train.optimization import make_optimizer, make_scheduler
 from facenet_ext.train.processes import share_buffers
 
@@ -170,11 +171,13 @@ class EmbeddingModule(Embedder, LightningModule):
         return 0.0
 
     def on_validation_epoch_start(self) -> None:
-        """Let all processes evaluate the same network, and measure the range of its features."""
+        """Let all processes evaluate the same network; fit what is measured on the training."""
         ranks = Ranks.of()
         share_buffers(self, ranks)
+        data: TrainVal = self.trainer.datamodule.data  # type: ignore[attr-defined]
+        if self.matches is None:  # else embeddings stay where the other model's are
+            fit_head(self, data.train, self.options.run.seed)
         if self.images and ranks.rank == 0:  # rank 0 writes the checkpoints
-            data: TrainVal = self.trainer.datamodule.data  # type: ignore[attr-defined]
             self.provenance = self.provenance.with_range(
                 self, data.train.values, data.val.values, self.global_step
             )
@@ -211,7 +214,7 @@ class EmbeddingModule(Embedder, LightningModule):
     def _all_embeddings(self) -> Tensor:
         """Return what all processes have embedded, in the order of the examples."""
         ranks = Ranks.of()
-        dim = self.network.embedding_dim
+        dim = self.embedding_dim
         own = torch.cat([torch.empty(0, dim), *self._embeddings])
         counts = torch.tensor(self._counts, device=ranks.device)
         self._embeddings.clear()

@@ -109,9 +109,7 @@ def measure(
     step = statistics.median(watch.steps[1:] or watch.steps)
     if every := module.options.mining.mine_every:
         step += watch.embedding / ranks.size * len(batches.data.train) / every
-    metrics = _measure_metrics(
-        module.network.embedding_dim, len(batches.data.val), batches.data.pairs
-    )
+    metrics = _measure_metrics(module.embedding_dim, len(batches.data.val), batches.data.pairs)
     evaluation = watch.preparing + watch.evaluating / ranks.size * len(batches.data.val) + metrics
     return Pace(step, evaluation)
 

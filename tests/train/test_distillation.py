@@ -12,6 +12,7 @@ import torch
 from command_runs import Command, assert_told
 from small_runs import TINY, write_faces
 from test_resume import assert_same, interrupt_before, last
+from torch import nn
 
 from facenet_ext.cli.train_options import parse
 from facenet_ext.data.images import read_image
@@ -51,6 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teacher(command: Command, place: Path) -> Path:
     """A committee of two with eighteen views, in ``teacher/``."""
     views = ["--members", 2, "--flip", "true", "--test-shift", 0.1, "--noise", 0.1]
+    views += ["--wccn", "true", "--cohort", 3]
     arguments = [*TINY, *views, "--data", place / "faces", "--held-out", 0.4, "--seed", 3]
     status, _, err = command("train", *arguments, "--output", "teacher")
     assert (status, err) == (0, "")
@@ -141,14 +143,16 @@ def test_one_network_learns_in_one_view_what_the_committee_embeds_in_many(
     old = load_embedder(checkpoint_path("teacher"))
     paths = sorted(faces.glob("*/*.png"))
     images = torch.stack([read_image(path, 96, 1) for path in paths])
+    head, old.head = old.head.state_dict(), nn.Sequential()  # where few dimensions count more
     wanted = old.embed(images)
     distances = {}
     for run, weight in (("alone", 1e-9), ("runs/one", 1)):
         status, out, err = command(*arguments, "--distil-weight", weight, "--output", run)
         assert (status, err) == (0, "")
         student = load_embedder(checkpoint_path(run))
-        embeddings = student.embed(images)
-        assert torch.equal(embeddings, student.embed(images, "one"))
+        assert_same(student.head.state_dict(), head)
+        assert torch.equal(student.embed(images), student.embed(images, "one"))
+        embeddings = student.embed(images, "network")
         distances[run] = (embeddings - wanted).square().sum(1).mean().item()
     assert distances["alone"] > 1.5, "embeddings at random are 2 apart"
     assert distances["runs/one"] < 0.2
@@ -225,6 +229,13 @@ def test_bad_input_is_told_in_a_line(command: Command, teacher: Path, tmp_path: 
         ("--distil", "nowhere"): "--distil nowhere: no such checkpoint",
         ("--distil", str(tmp_path)): f"--distil {tmp_path}: not a run's folder",
         ("--distil", "teacher", "--embedding-dim", "5"): "its embeddings have 16 numbers",
+        (
+            "--distil",
+            "teacher",
+            "--wccn",
+            "false",
+        ): "--wccn false: the model to learn from has true",
+        ("--distil", "teacher", "--cohort", "4"): "--cohort 4: the model to learn from has 3",
         ("--distil", "teacher", "--input-size", "24"): "--input-size 24: the model to learn from",
         ("--distil", "teacher", "--channels", "3"): "--distil teacher: embeds [1, 96, 96]",
         ("--distil", "teacher", "--distil-weight", "0"): "distil",

@@ -50,7 +50,7 @@ def test_every_command_prints_names_as_they_are(
     assert_says("are in h[/]\n", "harmonize", RUN, "--new", RUN, "--output", "h[/]", *short)
     for module in (facenet_ext.models, facenet_ext.commands.export):  # it takes seconds to write
         monkeypatch.setattr(
-            module, "export_onnx", lambda _, path: Path(path).touch(), raising=False
+            module, "export_onnx", lambda _, path, __: Path(path).touch(), raising=False
         )
     assert_says("f[old].onnx: ", "export", RUN, "f[old].onnx")
     made = ("i[/]/identified.csv", "c[old]/clusters.csv", "c[old]/sheets/cluster-0000.png")

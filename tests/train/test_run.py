@@ -20,6 +20,8 @@ from facenet_ext.cli.train_options import parse
 from facenet_ext.data.names import data_name
 from facenet_ext.embedding.folders import run_folder
 from facenet_ext.embedding.loading import load_embedder
+from facenet_ext.evaluation.verification import verify
+from facenet_ext.models import WCCN
 from facenet_ext.train.data import Batches, load
 from facenet_ext.train.module import EmbeddingModule
 
@@ -235,6 +237,51 @@ def test_members_take_windows_and_losses_in_turn(facenet: Facenet, faces: Path) 
     training = EmbeddingModule(module.options, module.shape, steps=1)
     loss = training.batch_loss(images, embeddings, labels)
     torch.testing.assert_close(loss, torch.stack(alone).mean())
+
+
+def test_the_head_is_fitted_to_the_training_at_each_evaluation(
+    facenet: Facenet, faces: Path
+) -> None:
+    status, _, err = facenet(
+        *("--data", faces, "--held-out", 0.4, "--members", 2, "--wccn", "true", "--cohort", 3),
+        *("--ema", 0.9, "--test-shift", 0.1, "--output", "run"),
+    )
+    assert (status, err) == (0, "")
+    module = load_embedder(Path("run/checkpoints/last.ckpt"))
+    data = load(module.options.data, Console(quiet=True))
+    train, val = (
+        torch.stack([part.values[i] for i in range(len(part))]) for part in (data.train, data.val)
+    )
+    labels, counts = torch.unique(data.train.labels, return_counts=True)
+    several = torch.isin(data.train.labels, labels[counts > 1])
+    assert not several.all()
+    expected = WCCN(16)
+    with torch.no_grad():
+        embedded = module.network(module.prepare(train[several]))
+        expected.fit(embedded, data.train.labels[several])
+        transformed = expected(embedded)
+    wccn, cohort = module.head
+    assert (wccn.transform - torch.eye(16)).abs().max() > 0.1
+    torch.testing.assert_close(wccn.transform, expected.transform, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(wccn.mean, expected.mean, rtol=1e-3, atol=1e-3)
+    means = torch.stack(
+        [transformed[data.train.labels[several] == label].mean(0) for label in labels[counts > 1]]
+    )
+    people = torch.nn.functional.normalize(means)
+    assert len(torch.unique((cohort.people @ people.T).argmax(1))) == 3
+    torch.testing.assert_close((cohort.people @ people.T).amax(1), torch.ones(3))
+    # It transforms the mean of the views, and the run's figures are those of its embeddings.
+    with torch.no_grad():
+        shifts = [(x, y) for x in (-0.1, 0, 0.1) for y in (-0.1, 0, 0.1)]
+        views = [module.network(module.prepare(val, shift)) for shift in shifts]
+        if module.flips:
+            views += [module.network(module.prepare(val, shift).flip(3)) for shift in shifts]
+        wanted = module.head(torch.nn.functional.normalize(torch.stack(views).sum(0)))
+    embedded = module.embed(val)
+    torch.testing.assert_close(embedded, wanted, rtol=1e-4, atol=1e-4)
+    assert embedded.shape[1] == module.embedding_dim == 19
+    figures = json.loads(Path("run/metrics.json").read_text())
+    assert figures["auc"] == pytest.approx(verify(embedded, data.pairs).auc, abs=1e-3)
 
 
 def test_max_minutes_stops_early_and_still_reports(facenet: Facenet) -> None:
