@@ -83,15 +83,22 @@ class Alignment(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return [N, C, aligned_size, aligned_size] of [N, C, size, size]."""
-        pose = images.new_zeros(len(images), 4) if self.pose is None else self.pose(images)
+        theta = self.positions(images)
         with full_precision(images):  # half precision blurs positions
             x = at_least_float32(images)
-            zoom, turn, right, down = torch.tanh(pose.to(x.dtype)).unbind(1)
+            shape = [x.shape[0], x.shape[1], self.aligned_size, self.aligned_size]
+            grid = affine_grid(theta, shape, align_corners=False)
+            window = grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+        return window.contiguous(memory_format=torch.channels_last)
+
+    def positions(self, images: Tensor) -> Tensor:
+        """Return where each image's window lies: [N, 2, 3], from u to positions in the image."""
+        pose = images.new_zeros(len(images), 4) if self.pose is None else self.pose(images)
+        with full_precision(images):
+            pose = at_least_float32(pose)
+            zoom, turn, right, down = torch.tanh(pose).unbind(1)
             scale = self.window * torch.exp(_ZOOM * zoom)
             cos, sin = scale * torch.cos(_TURN * turn), scale * torch.sin(_TURN * turn)
             x_center, y_center = (2 * place - 1 for place in self.center)
             rows = [cos, -sin, x_center + _SHIFT * right, sin, cos, y_center + _SHIFT * down]
-            shape = [x.shape[0], x.shape[1], self.aligned_size, self.aligned_size]
-            grid = affine_grid(torch.stack(rows, 1).view(-1, 2, 3), shape, align_corners=False)
-            window = grid_sample(x, grid, padding_mode="reflection", align_corners=False)
-        return window.contiguous(memory_format=torch.channels_last)
+            return torch.stack(rows, 1).view(-1, 2, 3)
