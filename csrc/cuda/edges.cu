@@ -11,6 +11,13 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
+
+// Blocks of gather_edges<float> beside each other: as many as need no spilled register.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kBeside = 6;
+#else
+constexpr int kBeside = 7;
+#endif
 constexpr int kColumns = 128;  // that a block gathers at a time: 4 per lane, and one per thread
 static_assert(kColumns == kThreads);
 // Rows that a warp waits for at a time.
@@ -276,7 +283,7 @@ struct Sum {
 // which it then has in its first cache. Shared memory: 4 x 128 partial sums, and 4 for the
 // projection; with bits, an edge of each anchor.
 template <class T>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 7 : 4)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kBeside : 4)
     gather_edges(const Gathered<T> g, const int32_t apart, T* out) {
   __shared__ T sums[kWarps][kColumns];
   __shared__ T along_sums[kWarps];
