@@ -74,7 +74,9 @@ def embed_to_file(
     path: Path,
     progress: Callable[[int, int], None],
 ) -> NDArray[np.float32]:
-    """Embed examples, one pass through the network each, into a file.
+    """Embed examples by the network alone, one pass each, into a file.
+
+    Triplets are mined of these: the loss sees what the network returns, without the head.
 
     Args:
         embedder: put into evaluation mode and back.
@@ -90,11 +92,11 @@ def embed_to_file(
     unfinished = path.with_name(f".{path.name}")
     file = None
     if ranks.rank == 0:
-        shape = (len(rows), embedder.embedding_dim)
+        shape = (len(rows), embedder.network.embedding_dim)
         file = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
     done = 0
     with evaluating(embedder):
-        for part in embed_examples(embedder, examples, rows, "one", substitutes=True):
+        for part in embed_examples(embedder, examples, rows, "network", substitutes=True):
             if file is not None:
                 file[done : done + len(part)] = part.numpy()
             done += len(part)

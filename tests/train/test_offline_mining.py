@@ -6,11 +6,16 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_runs import Facenet
 from test_resume import EVERYTHING, assert_same, interrupt_before, last
 
+from facenet_ext.data.examples import Examples
+from facenet_ext.embedding.embedder import Embedder
+from facenet_ext.embedding.examples import embed_to_file
+from facenet_ext.embedding.options import ModelOptions, Options
 from facenet_ext.mining import read_triplets
 from facenet_ext.samplers import MPerClassSampler
 from facenet_ext.train.data import MinedTriplets
@@ -36,6 +41,19 @@ def test_mined_triplets_change_what_is_learned(facenet: Facenet, faces: Path) ->
     assert facenet(*MINING, "--data", faces, "--output", "mined")[0] == 0
     weight = "network.members.0.embedding.weight"
     assert not torch.equal(last("plain")["state_dict"][weight], last("mined")["state_dict"][weight])
+
+
+def test_triplets_are_mined_of_what_the_network_returns(tmp_path: Path) -> None:
+    """The loss sees that, and not what the head makes of it."""
+    model = ModelOptions(width=4, stages=(1, 1), embedding_dim=8, wccn=True, cohort=3)
+    embedder = Embedder(Options(model=model), (1, 16, 16)).eval()
+    images = torch.randint(256, (5, 1, 16, 16), dtype=torch.uint8)
+    examples = Examples(images, torch.arange(5))
+    rows = np.array([4, 0, 2])
+    found = embed_to_file(embedder, examples, rows, tmp_path / "rows.npy", lambda *_: None)
+    torch.testing.assert_close(
+        torch.from_numpy(found.copy()), embedder.embed(images, "network")[rows]
+    )
 
 
 # Before the first search, at the step after it, just before the second, and in the last.
