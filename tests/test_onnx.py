@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from facenet_ext.models import (
     PAPER,
+    WCCN,
+    Cohort,
     Committee,
     EmbeddingNetwork,
     SmallNet,
@@ -54,8 +57,14 @@ def test_onnxruntime_embeds_as_torch_does(name: str, tmp_path: Path) -> None:
         if hasattr(module, "running_var") and module.running_var is not None:
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
+    head = nn.Sequential()
+    if name == "small":
+        head.extend([WCCN(network.embedding_dim), Cohort(network.embedding_dim, 4)])
+        rows = nn.functional.normalize(torch.randn(12, network.embedding_dim))
+        for layer in head:
+            layer.fit(rows, torch.arange(12) // 2)
     path = tmp_path / "network.onnx"
-    export_onnx(network, path)
+    export_onnx(network, path, head)
     assert network.training
     assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
     onnx.checker.check_model(str(path))
@@ -67,5 +76,5 @@ def test_onnxruntime_embeds_as_torch_does(name: str, tmp_path: Path) -> None:
         inputs = torch.rand(batch, *network.input_shape)
         (found,) = session.run(["embeddings"], {entry.name: inputs.numpy()})
         with torch.no_grad():
-            expected = network(inputs)
+            expected = head(network(inputs))
         np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
