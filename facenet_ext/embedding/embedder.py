@@ -81,7 +81,7 @@ class Embedder(nn.Module):
         """
         if not self.images:
             views = [examples, examples.flip(-1)] if self.flips else [examples]
-            return self._mean([self.network(view) for view in views])
+            return self._embeddings_of([self.network(view) for view in views])
         shift = self.options.data.test_shift
         moves = [(x, y) for x in (-shift, 0, shift) for y in (-shift, 0, shift)] if shift else []
         views = []
@@ -90,10 +90,10 @@ class Embedder(nn.Module):
             views.append(self.network(inputs))
             if self.flips:
                 views.append(self.network(inputs.flip(3)))
-        return self._mean(views)
+        return self._embeddings_of(views)
 
-    def _mean(self, views: list[Tensor]) -> Tensor:
-        """Return the embeddings of examples of which each view was embedded."""
+    def _embeddings_of(self, views: list[Tensor]) -> Tensor:
+        """Return the embeddings of examples from the network's embeddings of their views."""
         embeddings = views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
         transformed: Tensor = self.head(embeddings)
         return transformed
@@ -136,7 +136,7 @@ class Embedder(nn.Module):
 
     def embed_once(self, examples: Tensor) -> Tensor:
         """Embed examples by one pass through the network; of images it sees the central crop."""
-        return self._mean([self._through_network(examples)])
+        return self._embeddings_of([self._through_network(examples)])
 
     def _through_network(self, examples: Tensor) -> Tensor:
         if self.images:

@@ -38,6 +38,8 @@ def fit_head(embedder: Embedder, examples: Examples, seed: int) -> None:
     embeddings = torch.cat(list(embed_examples(embedder, examples, rows, "network")))
     readable = embeddings.isfinite().all(1)
     embeddings, labels = embeddings[readable], torch.from_numpy(place[classes[rows]])[readable]
+    if not len(labels):
+        return
     for layer in embedder.head:
         assert isinstance(layer, (WCCN, Cohort))
         layer.fit(embeddings, labels)
