@@ -43,6 +43,7 @@ from facenet_ext.train.distillation import (
     tell,
 )
 from facenet_ext.train.fitting import Changes, fit_batches, split_of
+from facenet_ext.train.freed_memory import ReturnFreedMemory
 from facenet_ext.train.module import EmbeddingModule
 from facenet_ext.train.offline_mining import OfflineMining
 from facenet_ext.train.optimization import AveragedWeights
@@ -235,7 +236,7 @@ def _trainer(
     callbacks: list[Callback] = show_progress(steps, console)
     if options.optimizer.ema:
         callbacks.append(AveragedWeights(options.optimizer.ema))
-    callbacks.append(GracefulStop(saved, steps, deadline))
+    callbacks += [GracefulStop(saved, steps, deadline), ReturnFreedMemory()]
     if options.mining.mine_every:
         callbacks.append(OfflineMining(folder, options, batches, console))
     callbacks.append(
