@@ -15,6 +15,8 @@ from facenet_ext.models import (
     Cohort,
     Committee,
     EmbeddingNetwork,
+    FisherVectors,
+    Head,
     SmallNet,
     conv1d,
     conv2d,
@@ -57,12 +59,16 @@ def test_onnxruntime_embeds_as_torch_does(name: str, tmp_path: Path) -> None:
         if hasattr(module, "running_var") and module.running_var is not None:
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
-    head = nn.Sequential()
+    dim = network.embedding_dim
+    head = Head(None, None, None, dim)
     if name == "small":
-        head.extend([WCCN(network.embedding_dim), Cohort(network.embedding_dim, 4)])
-        rows = nn.functional.normalize(torch.randn(12, network.embedding_dim))
-        for layer in head:
-            layer.fit(rows, torch.arange(12) // 2)
+        wccn, cohort = WCCN(dim), Cohort(dim + 6, 4)
+        head = Head(wccn, FisherVectors((1, 32, 32), 6, components=3), cohort, dim)
+        labels = torch.arange(12) // 2
+        wccn.fit(nn.functional.normalize(torch.randn(12, dim)), labels)
+        cohort.fit(nn.functional.normalize(torch.randn(12, dim + 6)), labels)
+        for buffer in head.fisher.buffers():
+            buffer.uniform_(0.1, 1)
     path = tmp_path / "network.onnx"
     export_onnx(network, path, head)
     assert network.training
@@ -76,5 +82,5 @@ def test_onnxruntime_embeds_as_torch_does(name: str, tmp_path: Path) -> None:
         inputs = torch.rand(batch, *network.input_shape)
         (found,) = session.run(["embeddings"], {entry.name: inputs.numpy()})
         with torch.no_grad():
-            expected = head(network(inputs))
+            expected = head(network(inputs), inputs)
         np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)

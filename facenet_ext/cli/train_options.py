@@ -34,6 +34,7 @@ _DISTILLED = {
     "loss": "triplet",
     "test_shift": 0.0,
     "test_flip": False,
+    "fisher_step": 2,
     "dropout": 0.0,
     "mine_every": 0,
     "max_minutes": None,

@@ -133,7 +133,7 @@ def _options(new: Options, old: Embedder, options: HarmonizeOptions) -> Options:
     return replace(
         new,
         data=data,
-        model=replace(new.model, embedding_dim=dim // members, wccn=False, cohort=0),
+        model=replace(new.model, embedding_dim=dim // members, wccn=False, fisher=0, cohort=0),
         distillation=DistillationOptions(),
         mining=replace(new.mining, mine_every=0),
         optimizer=replace(new.optimizer, lr=lr),

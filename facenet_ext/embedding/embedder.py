@@ -14,7 +14,6 @@ from facenet_ext.embedding.crop_resize import CropResize
 from facenet_ext.embedding.networks import build_head, build_network
 from facenet_ext.embedding.options import Options
 from facenet_ext.embedding.provenance import Training
-from facenet_ext.models import Cohort
 
 
 class Embedder(nn.Module):
@@ -50,7 +49,7 @@ class Embedder(nn.Module):
         self.shape = shape
         self.images = len(shape) == 3
         self.network = build_network(options, shape)
-        self.head = build_head(options, self.network.embedding_dim)
+        self.head = build_head(options, self.network)
         self.prepare = CropResize(options.data.crop, options.data.input_size)
         self.matches: str | None = None
         self.provenance = Training(options.data.data)
@@ -58,8 +57,7 @@ class Embedder(nn.Module):
     @property
     def embedding_dim(self) -> int:
         """D, the length of an embedding."""
-        longer = [layer.embedding_dim for layer in self.head if isinstance(layer, Cohort)]
-        return longer[0] if longer else self.network.embedding_dim
+        return self.head.embedding_dim
 
     @property
     def device(self) -> torch.device:
@@ -69,8 +67,7 @@ class Embedder(nn.Module):
     @property
     def flips(self) -> bool:
         """Whether an embedding is the mean with that of the mirror image."""
-        flips = self.options.data.test_flip
-        return self.options.augmentation.flip if flips is None else flips
+        return self.options.flips
 
     def forward(self, examples: Tensor) -> Tensor:
         """Embed examples as they are, without augmentation: [N, D] float32.
@@ -81,7 +78,7 @@ class Embedder(nn.Module):
         """
         if not self.images:
             views = [examples, examples.flip(-1)] if self.flips else [examples]
-            return self._embeddings_of([self.network(view) for view in views])
+            return self._embeddings_of([self.network(view) for view in views], examples)
         shift = self.options.data.test_shift
         moves = [(x, y) for x in (-shift, 0, shift) for y in (-shift, 0, shift)] if shift else []
         views = []
@@ -90,12 +87,12 @@ class Embedder(nn.Module):
             views.append(self.network(inputs))
             if self.flips:
                 views.append(self.network(inputs.flip(3)))
-        return self._embeddings_of(views)
+        return self._embeddings_of(views, self.prepare(examples))
 
-    def _embeddings_of(self, views: list[Tensor]) -> Tensor:
-        """Return the embeddings of examples from the network's embeddings of their views."""
+    def _embeddings_of(self, views: list[Tensor], inputs: Tensor) -> Tensor:
+        """Return the embeddings of inputs from the network's embeddings of their views."""
         embeddings = views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0))
-        transformed: Tensor = self.head(embeddings)
+        transformed: Tensor = self.head(embeddings, inputs)
         return transformed
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
@@ -136,10 +133,16 @@ class Embedder(nn.Module):
 
     def embed_once(self, examples: Tensor) -> Tensor:
         """Embed examples by one pass through the network; of images it sees the central crop."""
-        return self._embeddings_of([self._through_network(examples)])
+        inputs = self.inputs(examples)
+        return self._embeddings_of([self.network(inputs)], inputs)
+
+    def inputs(self, examples: Tensor) -> Tensor:
+        """Return what the network sees of examples: of images the central crop."""
+        if not self.images:
+            return examples
+        inputs: Tensor = self.prepare(examples)
+        return inputs.to(memory_format=torch.channels_last)
 
     def _through_network(self, examples: Tensor) -> Tensor:
-        if self.images:
-            examples = self.prepare(examples).to(memory_format=torch.channels_last)
-        embeddings: Tensor = self.network(examples)
+        embeddings: Tensor = self.network(self.inputs(examples))
         return embeddings

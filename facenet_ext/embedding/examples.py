@@ -15,7 +15,7 @@ from facenet_ext.data.examples import Examples
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.models.network import evaluating
 
-__all__ = ["embed_examples", "embed_to_file"]
+__all__ = ["embed_examples", "embed_to_file", "rows_of_examples"]
 
 _BATCH = 256
 
@@ -52,19 +52,44 @@ def embed_examples(
         >>> [len(part) for part in embed_examples(embedder, images, np.arange(0, 300, 100))]
         [3]
     """
-    ranks = Ranks.of()
     dim = embedder.network.embedding_dim if views == "network" else embedder.embedding_dim
     rows = np.arange(len(examples)) if rows is None else rows
+    return rows_of_examples(
+        lambda values: embedder.embed(values, views), dim, examples, rows, substitutes=substitutes
+    )
+
+
+def rows_of_examples(
+    function: Callable[[Tensor], Tensor],
+    dim: int,
+    examples: Examples,
+    rows: NDArray[np.int64],
+    *,
+    substitutes: bool = False,
+) -> Iterator[Tensor]:
+    """Apply a function to examples in order, as :func:`embed_examples` applies a model.
+
+    Args:
+        function: returns ``[B, dim]`` of ``[B, ...]`` examples, B up to 256.
+        dim: see there.
+        examples: what to apply it to.
+        rows: see :func:`embed_examples`.
+        substitutes: see there.
+
+    Yields:
+        [B, dim] float32 on the CPU, of the next rows; every process gets all of them.
+    """
+    ranks = Ranks.of()
     step = _BATCH * ranks.size
     starts = range(_BATCH * ranks.rank, _BATCH * ranks.rank + len(rows), step)
     own = (rows[start : start + _BATCH].tolist() for start in starts)
     for batch in examples.batches(own, copy=False):
-        embeddings = torch.empty(0, dim)
+        results = torch.empty(0, dim)
         if len(batch.values):
-            embeddings = embedder.embed(batch.values, views)
+            results = function(batch.values)
             if not substitutes:
-                embeddings[~batch.readable.cpu()] = torch.nan
-        yield torch.cat(ranks.all_gather_rows(embeddings)).cpu()
+                results[~batch.readable.cpu()] = torch.nan
+        yield torch.cat(ranks.all_gather_rows(results)).cpu()
 
 
 def embed_to_file(

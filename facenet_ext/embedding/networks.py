@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from torch import nn
-
 from facenet_ext._network_names import BUILT_IN, FOR_FEATURES, is_own
 from facenet_ext.common.errors import InputError
 from facenet_ext.common.text import printable
@@ -16,6 +14,8 @@ from facenet_ext.models import (
     WCCN,
     Cohort,
     Committee,
+    FisherVectors,
+    Head,
     NormalizedNetwork,
     SmallNet,
     build_own,
@@ -45,20 +45,28 @@ def build_network(options: Options, shape: tuple[int, ...]) -> NormalizedNetwork
     return members[0] if len(members) == 1 else Committee(members)
 
 
-def build_head(options: Options, dim: int) -> nn.Sequential:
+def build_head(options: Options, network: NormalizedNetwork | Committee) -> Head:
     """Build the layers behind a network that are fitted to the training, not learned.
 
     Args:
-        options: of the run: ``--wccn`` and ``--cohort`` ask for one each.
-        dim: D, the length of the network's embeddings.
+        options: of the run: ``--wccn``, ``--fisher`` and ``--cohort`` ask for one each.
+        network: what they follow.
 
-    Returns:
-        ``[N, D]`` to ``[N, D']``; without these options it has no layers, and changes nothing.
+    Raises:
+        InputError: Fisher vectors are of images, and these are none, or they are too small.
     """
-    layers: list[nn.Module] = [WCCN(dim)] if options.model.wccn else []
-    if options.model.cohort:
-        layers.append(Cohort(dim, options.model.cohort))
-    return nn.Sequential(*layers)
+    o, dim = options.model, network.embedding_dim
+    fisher = None
+    if o.fisher:
+        try:
+            fisher = FisherVectors(
+                network.input_shape, o.fisher, mirror=options.flips, step=o.fisher_step
+            )
+        except ValueError as error:
+            raise InputError(f"`fisher` {o.fisher}: {error}") from None
+    wccn = WCCN(dim) if o.wccn else None
+    cohort = Cohort(dim + o.fisher, o.cohort) if o.cohort else None
+    return Head(wccn, fisher, cohort, dim)
 
 
 def check_named(model: object, source: object, asked: str, option: str = "model") -> None:

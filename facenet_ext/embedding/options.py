@@ -234,6 +234,17 @@ class ModelOptions:
         "whiten embeddings by how those of one person scatter, measured on training examples at "
         "each evaluation: within-class covariance normalisation",
     )
+    fisher: int = rare(
+        0,
+        "numbers that tell of an image what its patches look like, joined to an embedding: Fisher "
+        "vectors, fitted to training images at the first evaluation, beside the network",
+        NonNegativeInt,
+    )
+    fisher_step: int = rare(
+        1,
+        "take one patch of so many across and down: with 2 Fisher vectors take a third of the time",
+        PositiveInt,
+    )
     cohort: int = rare(
         0,
         "people of the training; an embedding tells which of them it resembles too, so that images "
@@ -388,6 +399,11 @@ class Options:
     mining: MiningOptions = MiningOptions()
     optimizer: OptimizerOptions = OptimizerOptions()
     run: RunOptions = RunOptions()
+
+    @property
+    def flips(self) -> bool:
+        """Whether an embedding is the mean with that of the mirror image."""
+        return self.augmentation.flip if self.data.test_flip is None else self.data.test_flip
 
     def flat(self) -> dict[str, Any]:
         """Return all options by name, as a config file has them."""

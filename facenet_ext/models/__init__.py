@@ -10,7 +10,8 @@
 | `vectors.py` | networks for features |
 | `wrapped.py`, `registry.py` | networks of one's own: how they are used, how they are named |
 | `committee.py` | several networks as one |
-| `wccn.py`, `cohort.py` | layers behind a network that are fitted, not learned |
+| `head.py`, `wccn.py`, `cohort.py` | what follows a network and is fitted, not learned |
+| `fisher.py` | embeds images by their patches, beside a network |
 | `cost.py`, `summary.py` | what networks cost |
 | `export.py` | writes ONNX |
 """
@@ -20,6 +21,8 @@ from facenet_ext.models.cohort import Cohort
 from facenet_ext.models.committee import Committee, members_of
 from facenet_ext.models.cost import LayerCost, layer_costs, milliseconds_per_image
 from facenet_ext.models.export import export_onnx
+from facenet_ext.models.fisher import FisherVectors
+from facenet_ext.models.head import Head
 from facenet_ext.models.inception import nn2, nn3, nn4, nns1, nns2
 from facenet_ext.models.iresnet import IResNet, iresnet18, iresnet50, iresnet100
 from facenet_ext.models.network import EmbeddingNetwork, NormalizedNetwork
@@ -38,6 +41,8 @@ __all__ = [
     "Cohort",
     "Committee",
     "EmbeddingNetwork",
+    "FisherVectors",
+    "Head",
     "IResNet",
     "LayerCost",
     "NormalizedNetwork",

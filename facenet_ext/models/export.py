@@ -9,15 +9,16 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from facenet_ext._files import replacing
 from facenet_ext.models.committee import Committee
+from facenet_ext.models.head import Head
 from facenet_ext.models.network import NormalizedNetwork, evaluating
 
 
 def export_onnx(
-    network: NormalizedNetwork | Committee, path: str | Path, head: nn.Module | None = None
+    network: NormalizedNetwork | Committee, path: str | Path, head: Head | None = None
 ) -> None:
     """Write a network as ONNX, for batches of any size.
 
@@ -27,7 +28,7 @@ def export_onnx(
     Args:
         network: exported in evaluation mode; its mode is restored.
         path: of the .onnx file.
-        head: what transforms the network's embeddings, such as a :class:`.WCCN`, or None.
+        head: what follows the network, or None.
 
     Raises:
         ModuleNotFoundError: onnx and onnxscript are not installed (the extra ``onnx``).
@@ -45,11 +46,11 @@ def export_onnx(
     name = "images" if len(network.input_shape) == 3 else "features"
     weight = next(network.parameters())
     example = torch.rand(2, *network.input_shape, device=weight.device, dtype=weight.dtype)
+    whole = network if head is None else _WithHead(network, head)
     silenced = logging.root.manager.disable
     try:
         with (
-            evaluating(network),
-            evaluating(head or nn.Identity()),
+            evaluating(whole),
             replacing(Path(path)) as unfinished,
             warnings.catch_warnings(),
             contextlib.redirect_stderr(io.StringIO()),  # what it prints, its error says too
@@ -57,7 +58,7 @@ def export_onnx(
             warnings.simplefilter("ignore")  # the exporter warns of its own internals
             logging.disable(logging.WARNING)
             torch.onnx.export(
-                network if head is None else nn.Sequential(network, head),
+                whole,
                 (example,),
                 unfinished,
                 input_names=[name],
@@ -69,3 +70,13 @@ def export_onnx(
             )
     finally:
         logging.disable(silenced)
+
+
+class _WithHead(nn.Module):
+    def __init__(self, network: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        embeddings: Tensor = self.head(self.network(inputs), inputs)
+        return embeddings

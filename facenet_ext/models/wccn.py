@@ -20,10 +20,10 @@ class WCCN(nn.Module):
         C = \frac{1}{M} \sum_i \frac{n_i}{n_i - 1} (f_i - \mu_i)(f_i - \mu_i)^T
 
     m is the mean of the embeddings, n_i how many there are of the class of i, and mu_i their mean;
-    c is the mean of C's diagonal, and lambda 0.1. Classes of one are left out. Directions in which
-    images of one person differ count less then. A :class:`.Committee` whose members learned apart
-    needs it most: what they are wrong about together is in the covariance between them, and no
-    member's loss has seen it.
+    c is the mean of C's diagonal, and lambda 0.1. Classes of one are left out of C. Directions in
+    which images of one person differ count less then. A :class:`.Committee` whose members learned
+    apart needs it most: what they are wrong about together is in the covariance between them, and
+    no member's loss has seen it.
 
     Before :meth:`fit`, embeddings of length 1 stay as they are.
 
@@ -67,6 +67,7 @@ class WCCN(nn.Module):
         several = counts[classes] > 1
         if not several.any():
             return
+        mean = embeddings.cpu().double().mean(0)
         rows, classes = embeddings.cpu()[several].double(), classes[several]
         sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, classes, rows)
         n = counts[classes, None]
@@ -78,5 +79,5 @@ class WCCN(nn.Module):
         values, vectors = torch.linalg.eigh(covariance)
         # Relative to the mean variance, W is near I where there is little to whiten.
         scales = (values / variance).clamp_min(0).add(_SHRINKAGE).rsqrt()
-        self.mean.copy_(rows.mean(0))
+        self.mean.copy_(mean)
         self.transform.copy_((vectors * scales) @ vectors.T)

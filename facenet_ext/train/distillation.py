@@ -236,7 +236,7 @@ def _check(module: EmbeddingModule, teacher: Embedder) -> None:
                 f"`{name}` {own}: the model to learn from has {other}, and both must see the same; "
                 "leave it out"
             )
-    for name in ("wccn", "cohort"):
+    for name in ("wccn", "fisher", "cohort"):
         own, other = getattr(module.options.model, name), getattr(teacher.options.model, name)
         if own != other:
             raise InputError(

@@ -102,6 +102,7 @@ class EmbeddingModule(Embedder, LightningModule):
         self.evaluation: dict[str, Any] | None = None
         self._embeddings: list[Tensor] = []
         self._counts: list[int] = []
+        self._fitted: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the step's randomness a function of the seed and the step."""
@@ -177,6 +178,7 @@ class EmbeddingModule(Embedder, LightningModule):
         data: TrainVal = self.trainer.datamodule.data  # type: ignore[attr-defined]
         if self.matches is None:  # else embeddings stay where the other model's are
             fit_head(self, data.train, self.options.run.seed)
+        self._fitted = {name: value.clone() for name, value in self.head.state_dict().items()}
         if self.images and ranks.rank == 0:  # rank 0 writes the checkpoints
             self.provenance = self.provenance.with_range(
                 self, data.train.values, data.val.values, self.global_step
@@ -198,6 +200,8 @@ class EmbeddingModule(Embedder, LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Verify the pairs and log the main figures."""
+        # The averaged network was in this one's place, with its head; both go on with the same.
+        self.head.load_state_dict(self._fitted)
         embeddings = self._all_embeddings()
         if self.pairs is None or self.trainer.sanity_checking:
             return

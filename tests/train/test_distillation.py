@@ -12,9 +12,9 @@ import torch
 from command_runs import Command, assert_told
 from small_runs import TINY, write_faces
 from test_resume import assert_same, interrupt_before, last
-from torch import nn
 
 from facenet_ext.cli.train_options import parse
+from facenet_ext.common.errors import InputError
 from facenet_ext.data.images import read_image
 from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import CONFIG
@@ -30,6 +30,7 @@ from facenet_ext.embedding.options import (
     read_options,
 )
 from facenet_ext.evaluation.held_out import read_names
+from facenet_ext.models import Head
 from facenet_ext.train.distillation import DistilledModule, one_view
 from facenet_ext.train.draws import Rows
 
@@ -115,6 +116,33 @@ def test_the_loss_is_the_triplets_and_the_weighted_squared_distance() -> None:
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_fisher_vectors_are_taken_over_and_have_fewer_patches() -> None:
+    size, shape = 32, (1, 32, 32)
+    data = dataclasses.replace(OPTIONS.data, image_size=size, input_size=size)
+    model = dataclasses.replace(OPTIONS.model, fisher=4)
+    teacher = Embedder(dataclasses.replace(OPTIONS, data=data, model=model), shape)
+    for buffer in teacher.head.fisher.buffers():  # type: ignore[union-attr]
+        buffer.uniform_(0.1, 1)
+    one = dataclasses.replace(model, members=1, embedding_dim=16, fisher_step=2)
+    view = dataclasses.replace(data, test_shift=0.0, test_flip=False)
+    options = dataclasses.replace(OPTIONS, data=view, model=one)
+
+    def made(options: Options) -> DistilledModule:
+        return DistilledModule(options, shape, 1, teacher=teacher, teacher_checkpoint="a hash")
+
+    own, theirs = made(options).head.fisher, teacher.head.fisher
+    assert own is not None
+    assert theirs is not None
+    assert_same(own.state_dict(), theirs.state_dict())
+    images = torch.rand(2, *shape)
+    found, wanted = own.reduced(images), theirs.reduced(images)
+    assert (len(found), len(wanted)) == (1, 2)
+    assert found[0].shape[1] < 0.4 * wanted[0].shape[1]
+    other = dataclasses.replace(options, model=dataclasses.replace(one, fisher=5))
+    with pytest.raises(InputError, match="`fisher` 5: the model to learn from has 4"):
+        made(other)
+
+
 def test_a_network_begins_as_the_first_member_of_the_committee() -> None:
     shape, images = (1, SIZE, SIZE), torch.rand(5, 1, SIZE, SIZE)
     teacher = Embedder(OPTIONS, shape)
@@ -143,7 +171,8 @@ def test_one_network_learns_in_one_view_what_the_committee_embeds_in_many(
     old = load_embedder(checkpoint_path("teacher"))
     paths = sorted(faces.glob("*/*.png"))
     images = torch.stack([read_image(path, 96, 1) for path in paths])
-    head, old.head = old.head.state_dict(), nn.Sequential()  # where few dimensions count more
+    head = old.head.state_dict()
+    old.head = Head(None, None, None, 16)  # it makes few dimensions count more
     wanted = old.embed(images)
     distances = {}
     for run, weight in (("alone", 1e-9), ("runs/one", 1)):
@@ -180,7 +209,7 @@ def test_the_options_are_the_teachers_but_for_one_network_and_one_view(tmp_path:
     config.write_text(dump(dataclasses.replace(OPTIONS, model=model, loss=loss, run=run)))
     options, _, given = parse(["--distil", str(tmp_path), "--width", "6"], "train")
     differing = {"members", "embedding_dim", "dropout", "width", "test_shift", "test_flip"}
-    differing |= {"output", "max_minutes", "distil", "loss"}
+    differing |= {"fisher_step", "output", "max_minutes", "distil", "loss"}
     flat, theirs = options.flat(), read_options(config).flat()
     assert {name for name in flat if flat[name] != theirs[name]} == differing
     assert (flat["members"], flat["embedding_dim"], flat["width"]) == (1, 16, 6)

@@ -118,7 +118,7 @@ def test_help_shows_the_defaults_for_every_kind_of_data_where_none_is_named(
     told = "for aligned 144, for digits 24, for faces 144, for features 16, for paper 90)"
     assert f"(default: 32, {told}" in shown["identities"]
     assert "(default: 0, for aligned 24, for faces 24)" in shown["negatives"]
-    sizes = "for aligned [64,48], for faces [72,72,48]"
+    sizes = "for aligned [64,48,64,64], for faces [72,72,48]"
     assert f"(default: null, {sizes})" in shown["aligned-size"]
     assert "(default: 2)" in shown["min-images"]
     assert not [line for line in lines if "type:" in line or "Literal" in line]

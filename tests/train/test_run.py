@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,11 +19,14 @@ from small_runs import Facenet, write_faces, write_pairs
 from facenet_ext import SupConLoss, TripletLoss
 from facenet_ext.cli.train_options import parse
 from facenet_ext.data.names import data_name
+from facenet_ext.embedding.embedder import Embedder
 from facenet_ext.embedding.folders import run_folder
 from facenet_ext.embedding.loading import load_embedder
 from facenet_ext.evaluation.verification import verify
-from facenet_ext.models import WCCN
+from facenet_ext.models import WCCN, FisherVectors
+from facenet_ext.train import head
 from facenet_ext.train.data import Batches, load
+from facenet_ext.train.fisher import fit_fisher
 from facenet_ext.train.module import EmbeddingModule
 
 PICTURES = ("roc.png", "det.png", "distances.png", "training.png", "mistakes.png")
@@ -240,11 +244,16 @@ def test_members_take_windows_and_losses_in_turn(facenet: Facenet, faces: Path) 
 
 
 def test_the_head_is_fitted_to_the_training_at_each_evaluation(
-    facenet: Facenet, faces: Path
+    facenet: Facenet, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fitted = []
+    monkeypatch.setattr(
+        head, "fit_fisher", lambda *given: (fitted.append(given), fit_fisher(*given))
+    )
     status, _, err = facenet(
         *("--data", faces, "--held-out", 0.4, "--members", 2, "--wccn", "true", "--cohort", 3),
-        *("--ema", 0.9, "--test-shift", 0.1, "--output", "run"),
+        *("--fisher", 6, "--input-size", 32, "--ema", 0.9, "--evaluations", 3),
+        *("--test-shift", 0.1, "--output", "run"),
     )
     assert (status, err) == (0, "")
     module = load_embedder(Path("run/checkpoints/last.ckpt"))
@@ -257,10 +266,12 @@ def test_the_head_is_fitted_to_the_training_at_each_evaluation(
     assert not several.all()
     expected = WCCN(16)
     with torch.no_grad():
-        embedded = module.network(module.prepare(train[several]))
+        inputs = module.prepare(train[several])
+        embedded = module.network(inputs)
         expected.fit(embedded, data.train.labels[several])
-        transformed = expected(embedded)
-    wccn, cohort = module.head
+        described = 2 * module.head.fisher(inputs)
+        transformed = torch.cat([expected(embedded), described], 1) / 5**0.5
+    wccn, cohort = module.head.wccn, module.head.cohort
     assert (wccn.transform - torch.eye(16)).abs().max() > 0.1
     torch.testing.assert_close(wccn.transform, expected.transform, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(wccn.mean, expected.mean, rtol=1e-3, atol=1e-3)
@@ -268,6 +279,20 @@ def test_the_head_is_fitted_to_the_training_at_each_evaluation(
         [transformed[data.train.labels[several] == label].mean(0) for label in labels[counts > 1]]
     )
     people = torch.nn.functional.normalize(means)
+    assert len(fitted) == 1
+    # Fisher vectors are fitted once, to all images, and no average of weights changes them.
+    fisher = FisherVectors(module.network.input_shape, 6)
+    fresh = Embedder(module.options, module.shape).eval()
+    fresh.head.fisher = fisher
+    everybody = np.arange(len(data.train))
+    fit_fisher(fresh, data.train, everybody, data.train.labels, module.options.run.seed)
+    assert_close = torch.testing.assert_close
+    assert_close(fisher(inputs), module.head.fisher(inputs), rtol=1e-3, atol=1e-3)
+    kept = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    assert any(name.startswith("head.fisher.") for name in kept["state_dict"])
+    for name, value in kept["state_dict"].items():
+        if name.startswith("head."):
+            assert_close(kept["current_model_state"][name], value, rtol=0, atol=0, msg=name)
     assert len(torch.unique((cohort.people @ people.T).argmax(1))) == 3
     torch.testing.assert_close((cohort.people @ people.T).amax(1), torch.ones(3))
     # It transforms the mean of the views, and the run's figures are those of its embeddings.
@@ -276,10 +301,11 @@ def test_the_head_is_fitted_to_the_training_at_each_evaluation(
         views = [module.network(module.prepare(val, shift)) for shift in shifts]
         if module.flips:
             views += [module.network(module.prepare(val, shift).flip(3)) for shift in shifts]
-        wanted = module.head(torch.nn.functional.normalize(torch.stack(views).sum(0)))
+        mean = torch.nn.functional.normalize(torch.stack(views).sum(0))
+        wanted = module.head(mean, module.inputs(val))
     embedded = module.embed(val)
     torch.testing.assert_close(embedded, wanted, rtol=1e-4, atol=1e-4)
-    assert embedded.shape[1] == module.embedding_dim == 19
+    assert embedded.shape[1] == module.embedding_dim == 16 + 6 + 3
     figures = json.loads(Path("run/metrics.json").read_text())
     assert figures["auc"] == pytest.approx(verify(embedded, data.pairs).auc, abs=1e-3)
 
