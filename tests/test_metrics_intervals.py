@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.stats import bootstrap  # type: ignore[import-untyped]
+from scipy.stats import bootstrap, norm  # type: ignore[import-untyped]
 from torch import Tensor
 
 from facenet_ext.metrics import (
@@ -111,6 +111,13 @@ def test_replicates_spread_as_drawing_people_one_by_one_does() -> None:
     product = np.array([weighted_rates(pairs, 0.5, seed) for seed in range(1000)]).T
     np.testing.assert_allclose(ours[:, 1:].std(1), product.std(1), rtol=0.1)
     np.testing.assert_allclose(ours[:, 1:].mean(1), ours[:, 0], rtol=0.02)
+
+
+def test_each_identity_is_drawn_as_often_over_all_replicates() -> None:
+    drawn = resample_identities(**pairs_of_people(), at=(0.5,), replicates=50)
+    for rows in drawn.at_threshold(0.5):
+        # Where each drawing is by itself, their mean is off by the root of 1 / 50.
+        assert abs(rows[1:].mean() - rows[0]) < 0.02 * rows[1:].std()
 
 
 def test_identities_may_have_any_number_and_the_sides_any_order() -> None:
@@ -225,6 +232,19 @@ def test_the_interval_of_a_mean_is_scipys() -> None:
     assert ours.high == pytest.approx(high, abs=0.04 * width)
     mean = values.mean()
     assert ours.high - mean > 1.15 * (mean - ours.low)
+
+
+def test_an_interval_is_as_wide_with_few_replicates() -> None:
+    """Of R normal replicates the least has the share 1 / (R + 1) below it, not 0."""
+    generator = np.random.default_rng(0)
+    held = []
+    for _ in range(2000):
+        drawn = generator.normal(size=100)
+        figures = np.append(0.0, drawn - np.median(drawn))
+        held.append([norm.cdf(end) for end in interval_of(figures, confidence=0.95)])
+    low, high = np.mean(held, 0)
+    # Its own noise in the acceleration widens an interval a little.
+    assert high - low == pytest.approx(0.95, abs=0.004)
 
 
 def test_a_band_is_made_of_intervals() -> None:

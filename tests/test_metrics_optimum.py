@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from scipy.stats import norm  # type: ignore[import-untyped]
 from test_metrics_intervals import pairs_of_people
 
-from facenet_ext.metrics import _curves, interval_of, resample_identities, summarize
+from facenet_ext.metrics import Replicates, _curves, interval_of, resample_identities, summarize
 
 
 def test_an_optimum_gains_more_around_a_smooth_curve() -> None:
@@ -57,12 +58,35 @@ def test_a_smooth_curve_leaves_out_the_steps() -> None:
         np.pad(of, 1, constant_values=ends)[None]
         for of, ends in zip(points, ((0, 1), (1, 0)), strict=True)
     ]
-    smooth = _curves.smooth(rows[0], rows[1], 10_000, 10_000)
+    smooth = _curves.smoothed(rows[0], rows[1], 10_000, 10_000)
     apart = [norm.ppf(x[0, 1:-1]) + norm.ppf(y[0, 1:-1]) + 1 for x, y in (rows, smooth)]
     assert apart[1].std() < 0.3 * apart[0].std()
     assert abs(apart[1].mean()) < 0.03
     assert np.all(np.diff(smooth[0]) >= 0)
     assert np.all(np.diff(smooth[1]) <= 0)
+
+
+@pytest.mark.parametrize(
+    ("figure", "curve"),
+    [
+        (Replicates.eer, _curves.eer),
+        (lambda of: of.fnmr_at_fmr(0.1), lambda fmr, fnmr: _curves.fnmr_at(fmr, fnmr, 0.1)),
+    ],
+    ids=["EER", "FNMR at FMR"],
+)
+def test_where_the_threshold_moves_replicates_are_not_biased_by_the_steps(
+    figure: Callable[[Replicates], _curves.Rows], curve: _curves.Figure
+) -> None:
+    """Replicates of the curve itself are, those of each set of pairs by another amount."""
+    biases = []
+    for seed in range(12):
+        drawn = resample_identities(**pairs_of_people(seed, people=60), replicates=400)
+        around = figure(drawn), curve(drawn.fmr, drawn.fnmr)
+        assert around[0][0] == around[1][0]
+        assert around[0].std() == pytest.approx(around[1].std(), rel=0.25)
+        biases.append([(rows[1:].mean() - rows[0]) / rows.std() for rows in around])
+    smooth, plain = np.std(biases, axis=0)
+    assert smooth < 0.5 * plain
 
 
 @pytest.mark.parametrize("nearer", [0.0, 0.2], ids=["right", "wrong"])

@@ -41,8 +41,9 @@ ABOUT = (
 )
 """What is kept of an evaluation's figures, for a report."""
 
-_FORMAT = 1
+_FORMAT = 2
 _KEY = b"facenet_ext"
+_FOLDS = ((), ("fold",), ("first_fold", "second_fold"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ScoredPairs:
         labels: [items] integers, the identity of each item; None where items are identities.
         accepted: [N] int8, whether accuracy takes the pair for one of one identity: 1 or 0; -1
             where it does not judge the pair. None where there is no accuracy.
+        folds: [N] or [N, 2] integers, as :class:`.Pairs` has them; None where there is no accuracy.
         accuracy: the mean over folds.
         balanced: whether the two kinds of pair weigh the same in it.
         about: what was evaluated, as :data:`ABOUT` lists it, and the "folder" that it was read of.
@@ -66,6 +68,7 @@ class ScoredPairs:
     known: bool
     labels: Tensor | None = None
     accepted: Tensor | None = None
+    folds: Tensor | None = None
     accuracy: float | None = None
     balanced: bool = False
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -118,6 +121,7 @@ def pairs_of_verification(verification: Verification, names: Sequence[str]) -> S
         known=pairs.labels is not None,
         labels=pairs.labels,
         accepted=accepted.masked_fill(~judged, -1),
+        folds=pairs.folds,
         accuracy=accuracy.mean,
         balanced=pairs.balanced,
     )
@@ -141,7 +145,8 @@ def write_scored(path: Path, pairs: ScoredPairs, figures: dict[str, Any]) -> Non
     """Write pairs as Parquet, whole or not at all: 4 to 7 bytes a pair.
 
     The columns are ``distance``, ``same``, ``first`` and ``second`` (the identities, where they are
-    known), and ``accepted`` (where there is an accuracy).
+    known), and ``accepted`` and ``fold``, or ``first_fold`` and ``second_fold`` (where there is an
+    accuracy).
 
     Args:
         path: of the file.
@@ -158,10 +163,15 @@ def write_scored(path: Path, pairs: ScoredPairs, figures: dict[str, Any]) -> Non
     columns = [("distance", pa.float32()), ("same", pa.bool_())]
     columns += [(name, pa.int32()) for name in ("first", "second") if pairs.known]
     columns += [("accepted", pa.bool_())] * (pairs.accepted is not None)
+    folds: list[Any] = []
+    if pairs.folds is not None:
+        folds = list(pairs.folds.reshape(len(pairs.folds), -1).T.numpy())
+    fold_names = _FOLDS[len(folds)]
+    columns += [(name, pa.int32()) for name in fold_names]
     schema = pa.schema(columns, {_KEY: json.dumps(told).encode()})
     packed = {
         "compression": "zstd",
-        "use_dictionary": ["first", "second"],
+        "use_dictionary": ["first", "second", *fold_names],
         "column_encoding": {"distance": "BYTE_STREAM_SPLIT"},
     }
     with replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema, **packed) as writer:
@@ -174,6 +184,7 @@ def write_scored(path: Path, pairs: ScoredPairs, figures: dict[str, Any]) -> Non
             if pairs.accepted is not None:
                 accepted = pairs.accepted[begin : begin + len(block.same)].numpy()
                 chunk.append(pa.array(accepted == 1, mask=accepted < 0))
+            chunk += [np.asarray(of[begin : begin + len(block.same)], np.int32) for of in folds]
             writer.write_table(pa.table(chunk, schema=schema))
             begin += len(block.same)
 
@@ -214,11 +225,13 @@ def read_scored(folder: Path) -> ScoredPairs:
             "'facenet evaluate' again"
         )
     ends = (columns.get("first"), columns.get("second"))
+    folds = [columns[name] for name in columns if name.endswith("fold")]
     return ScoredPairs(
         TensorPairs(columns["distance"], columns["same"], *ends),
         told["fingerprint"],
         known="first" in columns,
         accepted=columns["accepted"].to(torch.int8) if "accepted" in columns else None,
+        folds=torch.stack(folds, 1).squeeze(1) if folds else None,
         accuracy=told["accuracy"],
         balanced=told["balanced"],
         about={**told["about"], "folder": str(folder)},

@@ -101,6 +101,15 @@ class Counts:
     by_bucket: NDArray[np.int32]
     identities: int
 
+    def __sub__(self, some: Counts) -> Counts:
+        """Return the counts of the pairs that are not among some of them."""
+        return Counts(
+            self.totals - some.totals,
+            self.by_identity - some.by_identity,
+            self.by_bucket - some.by_bucket,
+            self.identities,
+        )
+
     def independent(self, columns: slice) -> int:
         """Return how many pairs in some columns certainly have nobody in common."""
         own = int(self.by_identity[:, columns].any(1).sum())
@@ -160,15 +169,20 @@ def _bucket(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64
 def draw_weights(groups: int, replicates: int, seed: int) -> NDArray[np.float32]:
     """Return how much more or less often than once each identity is drawn.
 
+    Over all replicates each is drawn as often (the balanced bootstrap), so that the mean of
+    replicates is no matter of chance.
+
     Returns:
         [replicates, groups]; scaled by sqrt(groups / (groups - 1)), as a variance is that is
         estimated from deviations from a mean.
+
+    Source: Davison, Hinkley, Schechtman, *Efficient bootstrap simulation*, Biometrika 1986.
     """
     generator = np.random.default_rng(seed)
     weights = np.empty((replicates, groups), np.float32)
     for row in weights:
         row[:] = np.bincount(generator.integers(groups, size=groups), minlength=groups)
-    weights -= 1
+    weights -= weights.mean(0)
     weights *= np.sqrt(groups / max(1, groups - 1))
     return weights
 

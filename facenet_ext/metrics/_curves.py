@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "auc", "eer", "eer_convex_hull", "fnmr_at", "min_cllr", "optimum"]
+__all__ = [
+    *("Figure", "Rows", "around_smooth", "auc", "eer", "eer_convex_hull", "fnmr_at"),
+    *("min_cllr", "moving", "optimum"),
+]
 
 Rows = NDArray[np.float64]
 Figure = Callable[[Rows, Rows], Rows]
@@ -84,7 +87,57 @@ def min_cllr(fmr: Rows, fnmr: Rows) -> Rows:
     return area
 
 
-def optimum(figure: Figure, fmr: Rows, fnmr: Rows, different: int, same: int) -> Rows:
+def around_smooth(fmr: Rows, fnmr: Rows, different: int, same: int) -> tuple[Rows, Rows]:
+    """Return a smooth curve, and curves that deviate from it as replicates from their own.
+
+    Args:
+        fmr: [1 + R, T].
+        fnmr: [1 + R, T].
+        different: number of pairs that FMR is of.
+        same: number of pairs that FNMR is of.
+    """
+    smooth = smoothed(fmr[:1], fnmr[:1], different, same)
+    curves = [_cut(of + (rows - rows[:1])) for of, rows in zip(smooth, (fmr, fnmr), strict=True)]
+    return curves[0], curves[1]
+
+
+def moving(figure: Figure, fmr: Rows, fnmr: Rows, around: tuple[Rows, Rows]) -> Rows:
+    """Return a figure whose threshold moves with the curve, of a curve and of replicates of it.
+
+    How uneven the curve is at that threshold is chance. Replicates of the same curve would all
+    have that unevenness: they are biased by it, and vary as its slope there. So they are taken
+    around a smooth curve S, deviating by D:
+
+        row = figure(curve) + figure(S + D) - figure(S)
+
+    Args:
+        figure: of rows of FMR and of FNMR.
+        fmr: [1 + R, T].
+        fnmr: [1 + R, T].
+        around: what :func:`around_smooth` returns of these.
+
+    Returns:
+        [1 + R]; the first is the figure of the curve itself. Without an error, and with nothing but
+        errors, replicates are of this curve.
+
+    Source: Hall, DiCiccio, Romano, *On smoothing and the bootstrap*, Annals of Statistics 1989.
+    """
+    value = figure(fmr[:1], fnmr[:1])
+    if value in (0, 1):
+        return figure(fmr, fnmr)
+    rows = figure(*around)
+    moved: Rows = value + (rows - rows[0])
+    return moved
+
+
+def optimum(
+    figure: Figure,
+    fmr: Rows,
+    fnmr: Rows,
+    around: tuple[Rows, Rows],
+    different: int,
+    same: int,
+) -> Rows:
     """Return a figure of the best of many thresholds, of a curve and of replicates of it.
 
     The best threshold is best by luck too: there are fewer errors than among other people.
@@ -100,6 +153,7 @@ def optimum(figure: Figure, fmr: Rows, fnmr: Rows, different: int, same: int) ->
         figure: of rows of FMR and of FNMR.
         fmr: [1 + R, T].
         fnmr: [1 + R, T].
+        around: what :func:`around_smooth` returns of these.
         different: number of pairs that FMR is of.
         same: number of pairs that FNMR is of.
 
@@ -113,7 +167,7 @@ def optimum(figure: Figure, fmr: Rows, fnmr: Rows, different: int, same: int) ->
     value = figure(fmr[:1], fnmr[:1])
     if value == 0:
         return figure(fmr, fnmr)
-    curve = smooth(fmr[:1], fnmr[:1], different, same)
+    curve = [of[:1] for of in around]
     deviations = fmr - fmr[:1], fnmr - fnmr[:1]
     at = figure(*curve)
     along = [of + _STEP * by for of, by in zip(curve, deviations, strict=True)]
@@ -121,7 +175,7 @@ def optimum(figure: Figure, fmr: Rows, fnmr: Rows, different: int, same: int) ->
     if not slopes.any():  # nothing varies there
         return value + slopes
     some = slice(1, 1 + _FOR_A_MEAN)
-    moved = figure(*(_cut(of + by[some]) for of, by in zip(curve, deviations, strict=True)))
+    moved = figure(*(of[some] for of in around))
     halved = [_cut(of - 0.5 / count) for of, count in zip(curve, (different, same), strict=True)]
     gain = (slopes[some] - (moved - at)).mean() + at - figure(*halved)
     rows: Rows = value + slopes - gain
@@ -136,8 +190,8 @@ def _cut(rows: Rows) -> Rows:
     return np.clip(risen, 0, 1, out=risen)
 
 
-def smooth(fmr: Rows, fnmr: Rows, different: int, same: int) -> tuple[Rows, Rows]:
-    """Smooth a curve on normal-deviate axes, by local linear regression; see :func:`optimum`.
+def smoothed(fmr: Rows, fnmr: Rows, different: int, same: int) -> tuple[Rows, Rows]:
+    """Smooth a curve on normal-deviate axes, by local linear regression; see :func:`moving`.
 
     Source: Fan, Gijbels, *Local polynomial modelling and its applications*, 1996, section 2.3.
     """

@@ -108,7 +108,8 @@ def interval_of(
     acceleration = min(max(acceleration, -0.1), 0.1)
     moved = bias + tail
     shares = torch.special.ndtr(torch.from_numpy(bias + moved / (1 - acceleration * moved)))
-    low, high = np.quantile(drawn, shares.numpy())
+    # Of R replicates the k-th is at k / (R + 1): between the least and the next is more than 1 / R.
+    low, high = np.quantile(drawn, shares.numpy(), method="weibull")
     return Interval(float(low), float(high))
 
 

@@ -41,6 +41,7 @@ class PairedReplicates(NamedTuple):
         figure: Callable[[Replicates], Rows],
         values: tuple[float, float] | None = None,
         *,
+        besides: tuple[Rows, Rows] | None = None,
         confidence: float = 0.95,
     ) -> Difference:
         """Return the first system's figure minus the second's.
@@ -48,12 +49,16 @@ class PairedReplicates(NamedTuple):
         Args:
             figure: of each row of replicates.
             values: the exact figures, which the interval is around; by default those of the rows.
+            besides: [R] each, what replicates of either vary by besides, with the same identities.
             confidence: of the interval, in (0, 1).
         """
         gap, alone = (figure(one) - figure(other) for one, other in (self.identities, self.pairs))
         value = gap[0] if values is None else values[0] - values[1]
         scale = scale_of(gap[1:].var(keepdims=True), alone[1:].var(keepdims=True))
         rows = value + np.append(0, scale * (gap[1:] - gap[0]))
+        if besides is not None:
+            more = besides[0] - besides[1]
+            rows[1:] += more - more.mean()
         return paired_difference(
             rows,
             np.zeros_like(rows),

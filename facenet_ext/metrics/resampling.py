@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal
 
@@ -39,9 +40,11 @@ class Replicates:
     the replicates. They are taken from the curve at ``thresholds``, and interpolated between them;
     the figures' own functions are exact. :func:`interval_of` makes an interval of the rows.
 
-    A figure of the best of many thresholds (:meth:`eer_convex_hull`, :meth:`min_dcf`,
-    :meth:`min_cllr`) is too good on the pairs at hand. Its replicates are better again, on average
-    by as much; :func:`interval_of` takes it back. For this they are around a smooth curve.
+    Figures whose threshold is another one in each replicate are taken around a smooth curve, so
+    that they vary as with other people, not as this uneven curve has it. One of the best of many
+    thresholds (:meth:`eer_convex_hull`, :meth:`min_dcf`, :meth:`min_cllr`) is too good on the pairs
+    at hand. Its replicates are better again, on average by as much; :func:`interval_of` takes it
+    back.
 
     Attributes:
         thresholds: [T] float64, ascending; the first is -inf and accepts nothing, the last is inf
@@ -74,11 +77,11 @@ class Replicates:
     def fnmr_at_fmr(self, fmr: float) -> NDArray[np.float64]:
         """Return FNMR at a wanted FMR, each row at its own threshold; see :func:`.fnmr_at_fmr`."""
         check_share("fmr", fmr)
-        return _curves.fnmr_at(self.fmr, self.fnmr, fmr)
+        return self._moving(functools.partial(_curves.fnmr_at, rate=fmr))
 
     def eer(self) -> NDArray[np.float64]:
         """Return the equal error rate by interpolation; see :func:`.eer`."""
-        return _curves.eer(self.fmr, self.fnmr)
+        return self._moving(_curves.eer)
 
     def eer_convex_hull(self) -> NDArray[np.float64]:
         """Return the equal error rate of the convex hull; see :func:`.eer_convex_hull`."""
@@ -123,9 +126,17 @@ class Replicates:
         costs: NDArray[np.float64] = np.diff(self.fmr) @ of_different - np.diff(self.fnmr) @ of_same
         return costs / 2
 
+    @functools.cached_property
+    def _around(self) -> tuple[_curves.Rows, _curves.Rows]:
+        same, different = self.pairs
+        return _curves.around_smooth(self.fmr, self.fnmr, different, same)
+
+    def _moving(self, figure: _curves.Figure) -> _curves.Rows:
+        return _curves.moving(figure, self.fmr, self.fnmr, self._around)
+
     def _optimum(self, figure: _curves.Figure) -> _curves.Rows:
         same, different = self.pairs
-        return _curves.optimum(figure, self.fmr, self.fnmr, different, same)
+        return _curves.optimum(figure, self.fmr, self.fnmr, self._around, different, same)
 
     def band(
         self, fmr: NDArray[Any] | list[float], confidence: float = 0.95

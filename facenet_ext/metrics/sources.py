@@ -110,6 +110,11 @@ class TensorPairs:
         first, second = (None if end is None else end.detach().cpu() for end in (first, second))
         return cls(distances, same, first, second)
 
+    def __getitem__(self, chosen: Tensor) -> TensorPairs:
+        """Return the pairs that a mask chooses, [N] bool."""
+        ends = (None if end is None else end[chosen] for end in (self.first, self.second))
+        return TensorPairs(self.distances[chosen], self.same[chosen], *ends)
+
     @property
     def used(self) -> NDArray[np.bool_]:
         """[items] bool, whether an item is in a pair; there are none behind the last of these."""

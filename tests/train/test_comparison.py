@@ -26,6 +26,7 @@ from facenet_ext.evaluation.scored_pairs import (
 )
 from facenet_ext.evaluation.verification import Verification
 from facenet_ext.metrics import kfold_accuracy, val_far
+from facenet_ext.metrics.folds import replicate_choices
 from facenet_ext.metrics.sources import TensorPairs
 
 FIGURES = dict.fromkeys(ABOUT, "") | {"protocol": "all pairs", "warnings": []}
@@ -188,6 +189,8 @@ def test_what_is_kept_reads_back_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(found.pairs.same, pairs.same)
     assert torch.equal(found.pairs.first.long(), pairs.labels[pairs.first])
     assert torch.equal(found.accepted, one.accepted)
+    assert found.folds is not None
+    assert torch.equal(found.folds.long(), pairs.folds)
     assert (one.accepted == -1).any(), "pairs between two folds are not judged"
     assert (found.fingerprint, found.accuracy, found.balanced) == (
         *(one.fingerprint, one.accuracy),
@@ -267,6 +270,64 @@ class Two:
             errors = system.different.cdf(grid) + system.same.sf(grid)
             figures.append(system.figures((0.1, 0.01)) | {"accuracy": 1 - errors.min() / 2})
         return {key: figures[1][key] - figures[0][key] for key in figures[0]}
+
+
+@pytest.mark.ci
+def test_accuracy_varies_by_the_thresholds_that_are_chosen() -> None:
+    """By as much as it is off what the best threshold of all people gives."""
+    two = Two(0.4, 0.7, 0.7)
+    grid = np.linspace(-15, 15, 20001)
+    best = [grid[(of.different.cdf(grid) + of.same.sf(grid)).argmin()] for of in two.systems]
+    changes, replicated = [], []
+    for seed in range(120):
+        both = two.draw(seed, 150, 8)
+        change = []
+        for one, threshold in zip(both, best, strict=True):
+            assert one.accepted is not None
+            assert isinstance(one.pairs, TensorPairs)
+            judged = one.pairs[one.accepted >= 0]
+            right = ((judged.distances <= threshold) == judged.same).double()
+            at_best = (right[judged.same].mean() + right[~judged.same].mean()).item() / 2
+            assert one.accuracy is not None
+            change.append(one.accuracy - at_best)
+        changes.append(change)
+        if seed % 6:
+            continue
+        rows = []
+        for one in both:
+            assert one.folds is not None
+            assert isinstance(one.pairs, TensorPairs)
+            rows.append(
+                replicate_choices(one.pairs, one.labels, one.folds, 0.5, replicates=200, seed=seed)
+            )
+        replicated.append([*(of.mean() for of in rows), (rows[1] - rows[0]).std()])
+    *means, spread = np.mean(replicated, 0)
+    assert means == pytest.approx(np.mean(changes, 0), rel=0.5)  # twice the noise of 120 means
+    assert spread == pytest.approx(np.diff(changes).std(), rel=0.2)
+
+
+def test_thresholds_of_one_fold_are_chosen_on_what_they_judge() -> None:
+    pairs, distances = people(count=10)
+    assert pairs.labels is not None
+    source = TensorPairs(distances, pairs.same, pairs.first, pairs.second)
+    folds = torch.zeros(len(distances), dtype=torch.int64)
+    change = replicate_choices(source, pairs.labels, folds, 0.5, replicates=50, seed=0)
+    assert change.min() >= 0, "the best of the very pairs is never worse"
+    assert change.max() > 0
+
+
+def test_pairs_between_two_folds_choose_no_threshold_of_these() -> None:
+    pairs, distances = people(count=20)
+    folds = pairs.folds % 2
+    between = (folds[:, 0] != folds[:, 1]).nonzero()[:, 0]
+    others = distances.clone()
+    others[between] = distances[between.roll(1)]  # the curve of all pairs stays as it is
+    found = []
+    for of in (distances, others):
+        source = TensorPairs(of, pairs.same, pairs.first, pairs.second)
+        found.append(replicate_choices(source, pairs.labels, folds, 0.5, replicates=50, seed=0))
+    assert np.array_equal(*found)
+    assert found[0].std() > 0
 
 
 def cover(population: Two, times: int, identities: int, pairs: int) -> dict[str, float]:
