@@ -80,9 +80,10 @@ def interval_of(
         >>> nothing_wrong.low, round(nothing_wrong.high, 3)
         (0.0, 0.03)
 
-    Source: Efron, Tibshirani, *An introduction to the bootstrap*, 1993, section 14.3; Mansfield,
-    Wayman, *Best practices in testing and reporting performance of biometric devices*, 2002, for
-    the rule of 3.
+    Source: Efron, Tibshirani, *An introduction to the bootstrap*, 1993, section 14.3; Hyndman, Fan,
+    *Sample quantiles in statistical packages*, The American Statistician 1996, definition 6;
+    Mansfield, Wayman, *Best practices in testing and reporting performance of biometric devices*,
+    2002, for the rule of 3.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence}")
@@ -108,7 +109,7 @@ def interval_of(
     acceleration = min(max(acceleration, -0.1), 0.1)
     moved = bias + tail
     shares = torch.special.ndtr(torch.from_numpy(bias + moved / (1 - acceleration * moved)))
-    # Of R replicates the k-th is at k / (R + 1): between the least and the next is more than 1 / R.
+    # The k-th of R replicates has k / (R + 1) of all below it on average: the least has some too.
     low, high = np.quantile(drawn, shares.numpy(), method="weibull")
     return Interval(float(low), float(high))
 
