@@ -117,7 +117,8 @@ class FisherVectors(nn.Module):
         """Return the Fisher vectors of images, [N, F], of length 1."""
         if torch.compiler.is_exporting():  # of batches of any size
             return self._vectors(inputs)
-        return torch.cat([self._vectors(some) for some in torch.split(inputs, _AT_ONCE)])
+        at_once = _AT_ONCE * self.step**2
+        return torch.cat([self._vectors(some) for some in torch.split(inputs, at_once)])
 
     def patches(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Describe all patches of images.
