@@ -20,7 +20,8 @@ _SPACINGS = (3, 6, 9)
 """Pixels from one cell to the next, for patches of three sizes."""
 _REDUCED = 64
 _AT_ONCE = 2
-"""Images: what the patches of more belong to leaves the caches, and takes a half longer."""
+"""Images of which all patches are taken. What those of more belong to leaves the caches, and takes
+a half longer."""
 
 
 class FisherVectors(nn.Module):
