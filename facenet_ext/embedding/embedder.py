@@ -87,7 +87,9 @@ class Embedder(nn.Module):
             views.append(self.network(inputs))
             if self.flips:
                 views.append(self.network(inputs.flip(3)))
-        return self._embeddings_of(views, self.prepare(examples))
+            if move == (0, 0):
+                central = inputs
+        return self._embeddings_of(views, central)
 
     def _embeddings_of(self, views: list[Tensor], inputs: Tensor) -> Tensor:
         """Return the embeddings of inputs from the network's embeddings of their views."""

@@ -48,6 +48,8 @@ def fit_head(embedder: Embedder, examples: Examples, seed: int) -> None:
         fit_fisher(embedder, examples, *_drawn(examples.labels.numpy(), 1, seed), seed)
     if head.cohort is not None:
         some = labels < len(head.cohort.people)
+        if not some.any():
+            return
 
         def joined(values: Tensor) -> Tensor:
             inputs = embedder.inputs(values.to(embedder.device))

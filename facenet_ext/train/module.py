@@ -178,6 +178,7 @@ class EmbeddingModule(Embedder, LightningModule):
         data: TrainVal = self.trainer.datamodule.data  # type: ignore[attr-defined]
         if self.matches is None:  # else embeddings stay where the other model's are
             fit_head(self, data.train, self.options.run.seed)
+            share_buffers(self.head, ranks)  # processors of other kinds may round otherwise
         self._fitted = {name: value.clone() for name, value in self.head.state_dict().items()}
         if self.images and ranks.rank == 0:  # rank 0 writes the checkpoints
             self.provenance = self.provenance.with_range(

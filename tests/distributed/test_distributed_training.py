@@ -24,7 +24,7 @@ EVERYTHING = shlex.split("""
     --max-steps 20 --evaluations 4 --dropout 0.5 --flip true --rotation 10 --brightness 0.1
     --contrast 0.1 --gamma 0.2 --illumination 0.1 --blur 0.5 --noise 0.1 --erasing 0.5
     --members 2 --aligned-size [12,10] --schedule onecycle --clip 1 --ema 0.9 --seed 5
-    --sync-batch-norm true --wccn true --fisher 5 --cohort 4 --negatives 2 --input-size 32
+    --sync-batch-norm true --wccn true --fisher 6 --cohort 4 --negatives 2 --input-size 32
     --negative-rule random_violating
     --mine-every 6 --mined-triplets 3 --held-out 0.4
 """)
