@@ -65,7 +65,9 @@ SELECTED = {75: f"({OLDER}) and not offset", 90: QUICK}
 NOT_OF_KERNELS = "number_of_threads"
 # What small batches take other kernels for. The limits of a GPU, or more: every test is small.
 SMALL = "golden or labels_of_every_size or difficult_clouds or every_rule_against_a_bank "
-SMALL += "or hundred_positives or every_number_of_columns or tiny_banks or all_rows_equal "
+SMALL += (
+    "or hundred_positives or every_number_of_columns or tiny_banks or all_rows_equal or many_tiles "
+)
 SMALL += "or every_number_of_thresholds or bound or non_finite or last_rows or zero_rows"
 SMALL = f"triplet and not margin_loss and not offset and ({SMALL})"
 SMALL += " or (distance_of_a_positive and dtype0) or every_random_rule"

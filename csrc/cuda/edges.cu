@@ -110,27 +110,35 @@ struct Edges {
     return {int32_t(negative), negative == kNoRow ? T(0) : s.incoming[at].weight};
   }
 
-  // By a warp: adds to the weights of `edges` those of slot k of each of kAtOnce<T> anchors, from
-  // the e-th on, whose edge is to the row. `slot_count` and `offset` are those of lane's anchor.
-  __device__ void find_slots(int32_t row, int32_t k, int32_t e, int32_t slot_count, int64_t offset,
+  // By a warp, half of which has an anchor: adds to the weights of `edges` those of slot k of each
+  // of 2 kAtOnce<T> anchors, from the e-th on, whose edge is to the row. `slot_count` and `offset`
+  // are those of lane's anchor.
+  __device__ void find_slots(int32_t row, int32_t k, int32_t e, int32_t slot_count, int32_t offset,
                              Edge<T>* edges) {
     const SlotEdges<T>& s = g.slot_edges;
-    int64_t at[kAtOnce<T>];
+    e += lane() / 16;
+    int32_t at[kAtOnce<T>];
     bool there[kAtOnce<T>];
 #pragma unroll
     for (int u = 0; u < kAtOnce<T>; ++u) {
-      const int32_t count = __shfl_sync(kAllLanes, slot_count, e + u);
-      at[u] = __shfl_sync(kAllLanes, offset, e + u) + max(min(k, count - 1), 0);
+      const int32_t count = __shfl_sync(kAllLanes, slot_count, e + 2 * u);
+      at[u] = __shfl_sync(kAllLanes, offset, e + 2 * u) + max(min(k, count - 1), 0);
       there[u] = (s.negative[at[u]] == uint32_t(row)) & (k < count);
     }
 #pragma unroll
     for (int u = 0; u < kAtOnce<T>; ++u) {
       const uint32_t those = __ballot_sync(kAllLanes, there[u]);
       if (those == 0) continue;
-      // One lane has found it, or several where positives drew the same row.
+      // One lane of a half has found it, or several where positives drew the same row.
       T weight = there[u] ? s.incoming[at[u]].weight : T(0);
-      if ((those & (those - 1)) != 0) weight = warp_sum(weight);
-      if (lane() == __ffs(int(those)) - 1) edges[e + u].weight += weight;
+      if ((those & (those - 1)) != 0) {
+#pragma unroll
+        for (int apart = 8; apart > 0; apart /= 2) {
+          weight += __shfl_xor_sync(kAllLanes, weight, apart);
+        }
+      }
+      const uint32_t own = those >> lane() / 16 * 16 & 0xffff;
+      if (lane() % 16 == __ffs(int(own)) - 1) edges[e + 2 * u].weight += weight;
     }
   }
 
@@ -142,20 +150,27 @@ struct Edges {
     const int32_t each = groups_of_warp(pushes), end = min(each * (warp + 1), pushes.groups);
     const uint16_t* const halves = reinterpret_cast<const uint16_t*>(pushes.words) + row;
     edges += found_room(pushes) * warp;
-    for (int32_t base = each * warp; base < end; base += 32) {
-      const int32_t group = base + lane();
-      uint32_t bits = group < end ? halves[int64_t(group) * pushes.row_words * 2] : 0;
+    for (int32_t base = each * warp; base < end; base += 64) {  // a lane has two groups
+      const int32_t group = base + 2 * lane();
+      uint32_t bits = 0;
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        if (group + n >= end) continue;
+        bits |= uint32_t(halves[int64_t(group + n) * pushes.row_words * 2]) << 16 * n;
+      }
       // Lanes with the smaller groups come first.
-      int32_t before = found_count, all = __popc(bits);
+      int32_t all = __popc(bits);
+      int32_t before = found_count - all;
 #pragma unroll
       for (int apart = 1; apart < 32; apart *= 2) {
         const int32_t other = __shfl_up_sync(kAllLanes, all, apart);
         if (lane() >= apart) all += other;
       }
-      before += all - __popc(bits);
+      before += all;
       found_count += __shfl_sync(kAllLanes, all, 31);
       for (; bits != 0; bits &= bits - 1) {
-        edges[before++].other = pushes.anchors * group + __ffs(int(bits)) - 1;
+        const int b = __ffs(int(bits)) - 1;
+        edges[before++].other = pushes.anchors * (group + b / 16) + b % 16;
       }
     }
     __syncwarp();
@@ -163,21 +178,20 @@ struct Edges {
     // have an edge to the row. Beside them the farthest's may be one.
     for (int32_t base = 0; base < found_count; base += 32) {
       const int32_t there = min(found_count - base, 32);
-      int32_t slot_count = 0;
-      int64_t offset = 0;
+      int32_t slot_count = 0, offset = 0;
       if (lane() < there) {
         Edge<T>& edge = edges[base + lane()];
         const int32_t anchor = edge.other;
         const int64_t farthest = s.slot_total + anchor;
         slot_count = s.slots.count[anchor];
-        offset = s.slots.offset[anchor];
+        offset = int32_t(s.slots.offset[anchor]);
         edge = {g.others.row(anchor),
                 s.negative[farthest] == uint32_t(row) ? s.incoming[farthest].weight : T(0)};
       }
       __syncwarp();
       const int32_t most = warp_max(slot_count);
-      for (int32_t k = lane(); k - lane() < most; k += 32) {
-        for (int32_t e = 0; e < there; e += kAtOnce<T>) {
+      for (int32_t k = lane() % 16; k - lane() % 16 < most; k += 16) {
+        for (int32_t e = 0; e < there; e += 2 * kAtOnce<T>) {
           find_slots(row, k, e, slot_count, offset, edges + base);
         }
         __syncwarp();  // the next turn's lanes add to what other lanes have added

@@ -1,8 +1,8 @@
 // Rows as select_small reads them: float32, sorted by label, times their factors, 4 columns at a
 // time.
 //
-// A *unit* is 4 columns of a row. A group has 64 rows: first their first units, then their second
-// ones, so that the lanes of a warp, two rows each, read them side by side. Columns are filled up
+// A *unit* is 4 columns of a row. A group has 32 rows: first their first units, then their second
+// ones, so that the lanes of a warp, a row each, read them side by side. Columns are filled up
 // to a unit, and rows to a group, with zeros.
 #pragma once
 
@@ -12,7 +12,7 @@
 
 namespace facenet::cuda {
 
-constexpr int kGroupRows = 64;
+constexpr int kGroupRows = 32;
 
 __host__ __device__ constexpr int64_t interleaved_rows(int64_t rows) {
   return (rows + kGroupRows - 1) / kGroupRows * kGroupRows;

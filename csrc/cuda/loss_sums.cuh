@@ -17,11 +17,19 @@ __device__ void reduce_by_block(const LossSums<T, Count>& sums, int32_t anchors,
   __shared__ int64_t triplet_counts[kWarps], nonzero_counts[kWarps];
   T loss = 0;
   int64_t triplets = 0, nonzero = 0;
-#pragma unroll 4
-  for (int32_t i = int32_t(threadIdx.x); i < anchors; i += kThreads) {
-    loss += load_relaxed(sums.loss + i);
-    triplets += load_relaxed(sums.triplets + i);
-    nonzero += load_relaxed(sums.nonzero + i);
+  constexpr int kEach = 4;  // anchors that a thread waits for together
+#pragma unroll 1
+  for (int32_t first = int32_t(threadIdx.x); first < anchors; first += kEach * kThreads) {
+#pragma unroll
+    for (int n = 0; n < kEach; ++n) {
+      const bool there = first + n * kThreads < anchors;
+      const int32_t i = there ? first + n * kThreads : first;
+      const T own = load_relaxed(sums.loss + i);
+      const Count counts[2] = {load_relaxed(sums.triplets + i), load_relaxed(sums.nonzero + i)};
+      loss += there ? own : T(0);
+      triplets += there ? counts[0] : 0;
+      nonzero += there ? counts[1] : 0;
+    }
   }
   const int warp = int(threadIdx.x) / 32;
   loss = warp_sum(loss);

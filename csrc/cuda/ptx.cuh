@@ -92,24 +92,44 @@ __device__ __forceinline__ uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) 
   return __viaddmin_u32(a, b, c);
 }
 
-// A place in an array in shared memory, of 32 bits: a load from near it needs no arithmetic.
-class SharedPlace {
+// A bucket in an array of them in shared memory, known by 32 bits: no arithmetic leads to its words
+// and to those near by. Other threads may be lowering a distance or a row at this moment.
+class SharedBucket {
  public:
-  __device__ __forceinline__ explicit SharedPlace(const float* array)
+  struct Words {  // an odd number of them, so that buckets begin in different banks
+    float threshold;
+    uint32_t closest, row;
+  };
+
+  SharedBucket() = default;
+  __device__ __forceinline__ explicit SharedBucket(const Words* array)
       : address_(uint32_t(__cvta_generic_to_shared(array))) {}
 
-  // The element so far behind the place.
-  __device__ __forceinline__ float behind(int32_t elements) const {
+  __device__ __forceinline__ void move(int32_t buckets) { address_ += kBytes * buckets; }
+  // Of the bucket so far behind.
+  __device__ __forceinline__ float threshold(int32_t behind) const {
     float x;
-    asm volatile("ld.shared.f32 %0, [%1];\n" : "=f"(x) : "r"(address_ + 4 * elements) : "memory");
+    asm volatile("ld.shared.f32 %0, [%1];\n"
+                 : "=f"(x)
+                 : "r"(address_ + kBytes * behind)
+                 : "memory");
     return x;
   }
-  __device__ __forceinline__ void move(int32_t elements) { address_ += uint32_t(4 * elements); }
-  __device__ __forceinline__ uint32_t operator-(SharedPlace other) const {
-    return (address_ - other.address_) / 4;
+  __device__ __forceinline__ uint32_t closest() const {
+    uint32_t x;
+    asm volatile("ld.volatile.shared.u32 %0, [%1 + 4];\n" : "=r"(x) : "r"(address_) : "memory");
+    return x;
+  }
+  __device__ __forceinline__ void lower_closest_and_forget_row(uint32_t to) const {
+    asm volatile("red.shared.min.u32 [%0 + 4], %1;\n" ::"r"(address_), "r"(to) : "memory");
+    asm volatile("red.shared.or.b32 [%0 + 8], %1;\n" ::"r"(address_), "r"(~0u) : "memory");
+  }
+  __device__ __forceinline__ void lower_row(uint32_t to) const {
+    asm volatile("red.shared.min.u32 [%0 + 8], %1;\n" ::"r"(address_), "r"(to) : "memory");
   }
 
  private:
+  static constexpr int32_t kBytes = sizeof(Words);
   uint32_t address_;
 };
 

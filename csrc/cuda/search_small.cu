@@ -1,13 +1,14 @@
 // The selection of a small batch in one kernel, for there the launches of several take longest. It
 // may end with the losses of the anchors and their sum.
 //
-// A block has a few anchors and meets all candidates. A warp measures 64 candidates at a time, by
-// differences: lane l has candidates l and 32 + l, in registers, and all anchors of the block, from
-// shared memory. So a candidate's column is loaded by one lane alone, and no warp waits for
-// another before all distances are there. Then warp w takes those of anchor w: positives become its
-// thresholds, negatives compete for its buckets, and each slot chooses. What one warp owns needs no
-// atomics in global memory, and exact distances no second look.
+// A block has a few anchors and meets all candidates. A warp measures up to 128 candidates at a
+// time, by differences: lane l has candidates l, 32 + l and so on, in registers, and all anchors of
+// the block, from shared memory. So a candidate's column is loaded by one lane alone, and no warp
+// waits for another before all distances are there. Then warp w takes those of anchor w: positives
+// become its thresholds, negatives compete for its buckets, and each slot chooses. What one warp
+// owns needs no atomics in global memory, and exact distances no second look.
 #include "cuda/anchor_loss.cuh"
+#include "cuda/anchor_search.cuh"
 #include "cuda/interleaved.h"
 #include "cuda/launch.h"
 #include "cuda/loss_sums.cuh"
@@ -21,7 +22,6 @@ namespace {
 
 constexpr int kThreads = 512, kWarps = kThreads / 32;
 constexpr int64_t kStaticBytes = 512;  // of reduce_by_block, rounded up
-constexpr int kEach = 4;               // distances that a lane looks at together
 
 struct Batch {
   Pairs<float> pairs;
@@ -31,33 +31,32 @@ struct Batch {
   int32_t room;                        // for its thresholds: room_for(most_slots)
 
   __host__ __device__ int32_t units() const { return units_of(pairs.anchors.dim); }
-  // Candidates, filled up.
+  // Candidates, filled up to what a warp looks at together.
   __host__ __device__ int32_t pitch() const {
-    return int32_t(interleaved_rows(pairs.candidates.count));
+    constexpr int32_t kTogether = AnchorSearch::kTogether;
+    return (pairs.candidates.count + kTogether - 1) / kTogether * kTogether;
   }
 };
 
 // A power of two, and more than there are.
-constexpr int32_t kLeastRoom = 64;
 int32_t room_for(int64_t thresholds) {
-  int64_t room = kLeastRoom;
+  int64_t room = AnchorSearch::kLeastRoom;
   while (room <= thresholds) room *= 2;
   return int32_t(room);
 }
 
 // A block's shared memory; [i] is that of anchor i.
 struct Shared {
-  float4* anchors;    // [units][anchors]
-  uint64_t* keys;     // [1 + most_slots] each, with the distance above; the first is no bucket's
-  float* distances;   // [pitch] each
-  uint32_t* rows;     // [pitch] of the candidates
-  uint8_t* below;     // [pitch] each: the thresholds below a distance, where so many are counted
-  float* thresholds;  // [room] each, ascending, infinite behind the last
-  float* positives;   // [most_slots] each
-  float* slopes;      // [most_slots] each
-  int32_t* choices;   // [most_slots] each
-  int32_t* winning;   // [most_slots] each
-  uint32_t* pushes;   // [row_words]: see PushBits
+  float4* anchors;               // [units][anchors]
+  uint64_t* keys;                // [most_slots] each, with the distance above
+  float* distances;              // [pitch] each
+  uint32_t* rows;                // [pitch] of the candidates
+  SharedBucket::Words* buckets;  // [room] each: see AnchorSearch
+  float* positives;              // [most_slots] each
+  float* slopes;                 // [most_slots] each
+  int32_t* choices;              // [most_slots] each
+  int32_t* winning;              // [most_slots] each
+  uint32_t* pushes;              // [row_words]: see PushBits
   int64_t bytes;
 
   __host__ __device__ Shared(unsigned char* begin, const Batch& batch, int anchors_,
@@ -65,11 +64,10 @@ struct Shared {
     unsigned char* next = begin;
     const int64_t slots = int64_t(anchors_) * batch.most_slots;
     anchors = take<float4>(next, int64_t(batch.units()) * anchors_);
-    keys = take<uint64_t>(next, slots + anchors_);  // `anchors_` is even: what follows is aligned
+    keys = take<uint64_t>(next, slots);  // `anchors_` is even: what follows is aligned
     distances = take<float>(next, int64_t(anchors_) * batch.pitch());
     rows = take<uint32_t>(next, batch.pitch());
-    below = take<uint8_t>(next, int64_t(anchors_) * batch.pitch());
-    thresholds = take<float>(next, int64_t(anchors_) * batch.room);
+    buckets = take<SharedBucket::Words>(next, int64_t(anchors_) * batch.room);
     positives = take<float>(next, slots);
     slopes = take<float>(next, slots);
     choices = take<int32_t>(next, slots);
@@ -87,48 +85,50 @@ struct Shared {
   }
 };
 
-// By a warp: the distances of the block's anchors and of 32 kEach candidates, from 32 `half` on.
-template <int kAnchors, int kEach>
+__device__ __forceinline__ void add_square(const float4& y, const float4& x, float& sum) {
+  sum = fmaf(y.x - x.x, y.x - x.x, sum);
+  sum = fmaf(y.y - x.y, y.y - x.y, sum);
+  sum = fmaf(y.z - x.z, y.z - x.z, sum);
+  sum = fmaf(y.w - x.w, y.w - x.w, sum);
+}
+
+// By a warp: the distances of the block's anchors and of the candidates of kGroups groups, from
+// `group` on.
+template <int kAnchors, int kGroups>
 __device__ void measure(const Batch& batch, const Shared& shared, int32_t first_anchor,
-                        int32_t half) {
-  const int32_t units = batch.units();
-  const float4* from = batch.candidates + interleaved_unit(32 * half, 0, units) + lane();
+                        int32_t group) {
+  const int32_t units = batch.units(), apart = units * kGroupRows;
+  const float4* from = batch.candidates + interleaved_unit(kGroupRows * group, 0, units) + lane();
   const float4* anchors = shared.anchors;
-  float squares[kAnchors][kEach] = {};
-  const auto add = [&](const float4(&x)[kEach]) {
+  float squares[kAnchors][kGroups] = {};
+  const auto add = [&](const float4(&x)[kGroups]) {
 #pragma unroll
     for (int a = 0; a < kAnchors; ++a) {
       const float4 y = anchors[a];
 #pragma unroll
-      for (int e = 0; e < kEach; ++e) {
-        float& sum = squares[a][e];
-        sum = fmaf(y.x - x[e].x, y.x - x[e].x, sum);
-        sum = fmaf(y.y - x[e].y, y.y - x[e].y, sum);
-        sum = fmaf(y.z - x[e].z, y.z - x[e].z, sum);
-        sum = fmaf(y.w - x[e].w, y.w - x[e].w, sum);
-      }
+      for (int e = 0; e < kGroups; ++e) add_square(y, x[e], squares[a][e]);
     }
     anchors += kAnchors;
   };
-  float4 next[kEach];  // is under way while its predecessor is added
+  float4 next[kGroups];  // is under way while its predecessor is added
 #pragma unroll
-  for (int e = 0; e < kEach; ++e) next[e] = from[32 * e];
+  for (int e = 0; e < kGroups; ++e) next[e] = from[apart * e];
 #pragma unroll 2
   for (int32_t unit = 1; unit < units; ++unit) {
     from += kGroupRows;
-    float4 x[kEach];
+    float4 x[kGroups];
 #pragma unroll
-    for (int e = 0; e < kEach; ++e) {
+    for (int e = 0; e < kGroups; ++e) {
       x[e] = next[e];
-      next[e] = from[32 * e];
+      next[e] = from[apart * e];
     }
     add(x);
   }
   add(next);
   const Rows<float>&rows = batch.pairs.anchors, &others = batch.pairs.candidates;
 #pragma unroll
-  for (int e = 0; e < kEach; ++e) {
-    const int32_t column = 32 * (half + e) + lane();
+  for (int e = 0; e < kGroups; ++e) {
+    const int32_t column = kGroupRows * (group + e) + lane();
     float* const to = shared.distances + column;
     if (rows.distance == Distance::kSqEuclidean) {
 #pragma unroll
@@ -145,62 +145,25 @@ __device__ void measure(const Batch& batch, const Shared& shared, int32_t first_
   }
 }
 
-// For each of kEach values, how many of the ascending thresholds [room] are below it. They take
-// their steps together: a load, a comparison and an addition each.
-__device__ __forceinline__ void count_below_each(const float* thresholds, int32_t room,
-                                                 const float (&values)[kEach],
-                                                 uint32_t (&below)[kEach]) {
-  const SharedPlace first(thresholds);
-  SharedPlace from[kEach] = {first, first, first, first};
-  const auto step = [&](int32_t half) {
-#pragma unroll
-    for (int v = 0; v < kEach; ++v) {
-      if (from[v].behind(half - 1) < values[v]) from[v].move(half);
-    }
-  };
-  for (int32_t half = room / 2; half >= kLeastRoom; half /= 2) step(half);  // of large classes
-#pragma unroll
-  for (int32_t half = kLeastRoom / 2; half > 0; half /= 2) step(half);
-#pragma unroll
-  for (int v = 0; v < kEach; ++v) below[v] = from[v] - first;
+// By a block: the distances to the candidates from `first` on, fewer than 32. A thread has a pair.
+template <int kAnchors>
+__device__ void measure_last(const Batch& batch, const Shared& shared, int32_t first_anchor,
+                             int32_t first) {
+  static_assert(31 * kAnchors <= kThreads);
+  const Rows<float>&rows = batch.pairs.anchors, &others = batch.pairs.candidates;
+  const int32_t a = int32_t(threadIdx.x) % kAnchors, units = batch.units();
+  const int32_t column = first + int32_t(threadIdx.x) / kAnchors;
+  if (column >= others.count) return;
+  const float4* const from = batch.candidates + interleaved_unit(column, 0, units);
+  float squares = 0;
+#pragma unroll 4
+  for (int32_t unit = 0; unit < units; ++unit) {
+    add_square(shared.anchors[unit * kAnchors + a], from[unit * kGroupRows], squares);
+  }
+  const int32_t i = min(first_anchor + a, rows.count - 1);
+  const bool zero = others.is_zero(others.row(column)) || rows.is_zero(rows.row(i));
+  shared.distances[a * batch.pitch() + column] = distance_or_one(rows.distance, squares, zero);
 }
-
-// The distances of an anchor, as its warp goes through them: each lane has kEach side by side.
-struct Search {
-  const float* distances;  // [pitch] NaN: no negative
-  uint8_t* counts;         // [pitch]
-  int32_t pitch;
-  const float* thresholds;  // [room]
-  int32_t room;
-  bool semihard;
-
-  // Whether a count is kept in a byte, so that it is there when it is asked for once more.
-  __device__ bool keeps() const { return room <= 256; }
-
-  __device__ void load(int32_t base, float (&d)[kEach]) const {
-    const float4 x = *reinterpret_cast<const float4*>(distances + base);
-    d[0] = x.x, d[1] = x.y, d[2] = x.z, d[3] = x.w;
-  }
-
-  // Thresholds below each: its bucket and one. 0 is none.
-  __device__ void count(const float (&d)[kEach], uint32_t (&below)[kEach]) const {
-    if (semihard) return count_below_each(thresholds, room, d, below);
-#pragma unroll
-    for (int v = 0; v < kEach; ++v) below[v] = d[v] == d[v];
-  }
-
-  __device__ void keep(int32_t base, const uint32_t (&below)[kEach]) const {
-    *reinterpret_cast<uint32_t*>(counts + base) =
-        below[0] | below[1] << 8 | below[2] << 16 | below[3] << 24;
-  }
-
-  // What keep() was given.
-  __device__ void kept(int32_t base, uint32_t (&below)[kEach]) const {
-    const uint32_t all = *reinterpret_cast<const uint32_t*>(counts + base);
-#pragma unroll
-    for (int v = 0; v < kEach; ++v) below[v] = all >> 8 * v & 255;
-  }
-};
 
 // By a warp: all that it has to find for its anchor, from the distances to all candidates.
 //   keys, choices -> those of SelectionArrays. Returns the buckets, and the farthest's key.
@@ -209,90 +172,50 @@ __device__ AnchorChoices<float> select_anchor(const Batch& batch, const Shared& 
                                               uint64_t& farthest) {
   const Pairs<float>& pairs = batch.pairs;
   const int32_t count = batch.slots.count[i], begin = pairs.class_begin[i];
-  const int32_t pitch = batch.pitch(), room = batch.room;
+  const int32_t pitch = batch.pitch();
   const int64_t slot = int64_t(a) * batch.most_slots;
   float* const distances = shared.distances + a * pitch;
-  float* const thresholds = shared.thresholds + a * room;
   float* const positives = shared.positives + slot;
+  float* const thresholds = shared.slopes + slot;  // until there are slopes
   int32_t* const choices = shared.choices + slot;
-  uint64_t* const keys = shared.keys + slot + a + 1;
-  const bool semihard = rule.negatives == NegativeRule::kSemihard;
+  uint64_t* const keys = shared.keys + slot;
+  const AnchorSearch search{distances, shared.rows, pitch, shared.buckets + a * batch.room,
+                            batch.room};
+#pragma unroll 1
   for (int32_t k = lane(); k < count; k += 32) {
     positives[k] = pairs.excluded(i, begin + k) ? NAN : distances[begin + k];
     distances[begin + k] = NAN;  // no negative
-    keys[k] = kNoKey;
   }
+#pragma unroll 1
   for (int32_t c = pairs.candidates.count + lane(); c < pitch; c += 32) distances[c] = NAN;
   __syncwarp();
+  const bool semihard = rule.negatives == NegativeRule::kSemihard;
   const int32_t buckets = rank_positives(pairs, i, rule, count, positives, choices, thresholds);
-  if (semihard) {
-    for (int32_t k = buckets + lane(); k < room; k += 32) thresholds[k] = INFINITY;
+  __syncwarp();
+#pragma unroll 1
+  for (int32_t k = lane(); k < batch.room; k += 32) {
+    // The one bucket of the closest of all has no threshold.
+    const float threshold = k >= buckets ? INFINITY : semihard ? thresholds[k] : -1.0f;
+    search.buckets[k] = {threshold, k == 0 ? 0 : ~0u, ~0u};
   }
   __syncwarp();
-
-  // The halves of a key: the closest distance first, then of its candidates the first row. Below
-  // the thresholds nothing is closer than what is there.
-  uint32_t* const first = reinterpret_cast<uint32_t*>(keys - 1);
-  uint32_t* const closest = first + 1;  // of bucket b: closest[2 * (b + 1)]
   float far = -1;
-  farthest = kNoKey;
   if (buckets > 0) {
-    const Search search{distances, shared.below + a * pitch, pitch, thresholds, room, semihard};
-    if (lane() == 0) *closest = 0;
-    __syncwarp();
-#pragma unroll 1
-    for (int32_t base = kEach * lane(); base < pitch; base += 32 * kEach) {
-      float d[kEach];
-      uint32_t below[kEach];
-      search.load(base, d);
-      search.count(d, below);
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        far = fmaxf(far, d[v]);
-        uint32_t* const to = closest + 2 * below[v];
-        if (bits_of(d[v]) < load_relaxed(to)) atomicMin(to, bits_of(d[v]));
-      }
-      if (search.keeps()) search.keep(base, below);
-    }
-    far = rule.fallback == Fallback::kFarthest ? warp_max(far) : -1.0f;
-    __syncwarp();
-    if (lane() == 0) *closest = ~0u;  // and no distance
-    __syncwarp();
-    uint32_t far_row = ~0u;
-#pragma unroll 1
-    for (int32_t base = kEach * lane(); base < pitch; base += 32 * kEach) {
-      float d[kEach];
-      uint32_t below[kEach];
-      search.load(base, d);
-      if (search.keeps()) {
-        search.kept(base, below);
-      } else {
-        search.count(d, below);  // once more
-      }
-      bool wins[kEach], any = false;
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        wins[v] = bits_of(d[v]) == closest[2 * below[v]];
-        any = any | wins[v] | (d[v] == far);
-      }
-      if (!any) continue;
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        const uint32_t row = shared.rows[base + v];
-        if (wins[v]) atomicMin(first + 2 * below[v], row);
-        if (d[v] == far) far_row = min(far_row, row);
-      }
-    }
-#pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2) {
-      far_row = min(far_row, __shfl_xor_sync(kAllLanes, far_row, apart));
-    }
-    if (far >= 0) farthest = farther_key(far, far_row);
-    __syncwarp();
+    far = batch.room > AnchorSearch::kLeastRoom ? search.find_closest<true>()  // of large classes
+                                                : search.find_closest<false>();
   }
+  __syncwarp();
+#pragma unroll 1
+  for (int32_t k = lane(); k < count; k += 32) {
+    const SharedBucket::Words& found = search.buckets[k + 1];
+    keys[k] = closer_key(value_of(found.closest), found.row);
+  }
+  far = rule.fallback == Fallback::kFarthest ? warp_max(far) : -1.0f;
+  farthest = far >= 0 ? search.find_farthest(far) : kNoKey;
+  __syncwarp();
   const Winners<float> bucket{keys, nullptr};
-  choose_buckets(rule, margin, count, positives, buckets, bucket, farthest != kNoKey,
-                 shared.winning + slot, choices);
+  choose_buckets<true>(rule, margin, count, positives, buckets, bucket, farthest != kNoKey,
+                       shared.winning + slot, choices);
   __syncwarp();
   return {count, buckets, positives, choices, bucket, {&farthest, nullptr}};
 }
@@ -307,29 +230,42 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Pairs<float>& pairs = batch.pairs;
   const int warp = int(threadIdx.x) / 32, units = batch.units();
   const int32_t first_anchor = int32_t(blockIdx.x) * kAnchors;
+#pragma unroll 1
   for (int32_t k = int32_t(threadIdx.x); k < units * kAnchors; k += kThreads) {
     const int32_t i = first_anchor + k % kAnchors;
     shared.anchors[k] = i < pairs.anchors.count
                             ? batch.anchors[interleaved_unit(i, k / kAnchors, units)]
                             : float4{0, 0, 0, 0};
   }
+#pragma unroll 1
   for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) shared.pushes[k] = 0;
-  for (int32_t c = int32_t(threadIdx.x); c < pairs.candidates.count; c += kThreads) {
-    shared.rows[c] = uint32_t(pairs.candidates.row(c));
+  constexpr int kRows = 4;  // that a thread waits for together
+#pragma unroll 1
+  for (int32_t c = int32_t(threadIdx.x); c < pairs.candidates.count; c += kRows * kThreads) {
+    uint32_t row[kRows];
+#pragma unroll
+    for (int n = 0; n < kRows; ++n) {
+      row[n] = uint32_t(pairs.candidates.row(min(c + n * kThreads, pairs.candidates.count - 1)));
+    }
+#pragma unroll
+    for (int n = 0; n < kRows; ++n) {
+      if (c + n * kThreads < pairs.candidates.count) shared.rows[c + n * kThreads] = row[n];
+    }
   }
   __syncthreads();
-  // Two halves of a group for each warp, and what is left to as many warps as there are.
-  const int32_t halves = (pairs.candidates.count + 31) / 32;
-  int32_t first = 0;
-  for (; first + 2 * kWarps <= halves; first += 2 * kWarps) {
-    measure<kAnchors, 2>(batch, shared, first_anchor, first + 2 * warp);
+  // Groups, of which a warp has one more than another at most.
+  const int32_t groups = pairs.candidates.count / kGroupRows, more = groups % kWarps;
+  int32_t group = groups / kWarps * warp + min(warp, more);
+  const int32_t end = group + groups / kWarps + (warp < more);
+  constexpr int kMost = kAnchors == 14 ? 4 : kAnchors == 8 ? 2 : 3;  // without spilled registers
+#pragma unroll 1
+  for (; group + kMost <= end; group += kMost) {
+    measure<kAnchors, kMost>(batch, shared, first_anchor, group);
   }
-  const int32_t left = halves - first, both = max(left - kWarps, 0);
-  if (warp < both) {
-    measure<kAnchors, 2>(batch, shared, first_anchor, first + 2 * warp);  // the last ones
-  } else if (both + warp < left) {
-    measure<kAnchors, 1>(batch, shared, first_anchor, first + both + warp);
-  }
+  if (kMost > 3 && group + 3 == end) measure<kAnchors, 3>(batch, shared, first_anchor, group);
+  if (group + 2 == end) measure<kAnchors, 2>(batch, shared, first_anchor, group);
+  if (group + 1 == end) measure<kAnchors, 1>(batch, shared, first_anchor, group);
+  measure_last<kAnchors>(batch, shared, first_anchor, kGroupRows * groups);
   __syncthreads();
 
   const int32_t i = first_anchor + warp;
@@ -357,6 +293,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   if (!losses.wanted) return;
   __syncthreads();
+#pragma unroll 1
   for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) {
     pushes.words[int64_t(blockIdx.x) * words + k] = shared.pushes[k];
   }

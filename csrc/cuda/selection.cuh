@@ -29,7 +29,8 @@ __device__ int32_t rank_positives(const Pairs<T>& pairs, int32_t anchor, const T
     if (counts) {
       rank = 0;
       if (all && semihard) {
-        for (int32_t m = 0; m < count; ++m) rank += d_ap[m] < d || (d_ap[m] == d && m < k);
+#pragma unroll 4
+        for (int32_t m = 0; m < count; ++m) rank += (d_ap[m] < d) | ((d_ap[m] == d) & (m < k));
       }
     } else if (there && d != d && all && !pairs.excluded(anchor, pairs.class_begin[anchor] + k)) {
       rank = kFarthest;  // it compares with nothing, so the fallback decides
@@ -57,7 +58,8 @@ __device__ inline uint64_t smallest_behind(uint64_t word, uint64_t later) {
 // its threshold's on, or what the fallback says.
 //   d_ap [count], bucket [buckets], ranks (in `choice`) [count] -> winning_bucket [buckets]: that
 //   of the closest winner from each bucket on; choice [count]
-template <class T>
+// kOrdered: no winner is as close as that of an earlier bucket.
+template <bool kOrdered = false, class T>
 __device__ void choose_buckets(const TripletRule& rule, T margin, int32_t count, const T* d_ap,
                                int32_t buckets, const Winners<T>& bucket, bool has_farthest,
                                int32_t* winning_bucket, int32_t* choice) {
@@ -69,9 +71,12 @@ __device__ void choose_buckets(const TripletRule& rule, T margin, int32_t count,
   for (int32_t base = (buckets + 31) / 32 * 32 - 32; base >= 0; base -= 32) {
     const int32_t k = base + lane();
     const uint64_t key = k < buckets ? bucket.key[k] : kNoKey;
-    const uint64_t behind = smallest_behind(key, later_key);
-    const bool wins = key < behind;
-    later_key = __shfl_sync(kAllLanes, key < behind ? key : behind, 0);
+    bool wins = key != kNoKey;
+    if constexpr (!kOrdered) {
+      const uint64_t behind = smallest_behind(key, later_key);
+      wins = key < behind;
+      later_key = __shfl_sync(kAllLanes, wins ? key : behind, 0);
+    }
     const uint32_t has = __ballot_sync(kAllLanes, wins);
     const uint32_t from_here = has >> lane();
     if (k < buckets) {

@@ -68,6 +68,7 @@ class _Marks:
 
 _prepare, _small, _edges = _Marks("prepare.cu"), _Marks("search_small.cu"), _Marks("edges.cu")
 _rows, _selection = _Marks("rows.cuh"), _Marks("selection.cuh")
+_search = _Marks("anchor_search.cuh")
 _loss, _sums = _Marks("anchor_loss.cuh"), _Marks("loss_sums.cuh")
 
 COLD = (
@@ -77,10 +78,17 @@ COLD = (
     Mark("CALL|MUFU.RSQ|MUFU.EX2|MUFU.LG2"),
 )
 ANCHORS = 14  # of a block of select_small
+TOGETHER = 32 * 8  # distances that a warp of it looks at: AnchorSearch::kTogether
 ROWS = up(N, PROCESSORS)  # that gather_edges has for a multiprocessor
 # Edges of a row that a warp adds: a quarter of those to its class, of its own to negatives and of
 # those to it.
 EDGES = up(3 * (P - 1), 4)
+
+# Of select_small's warps, by how many groups they measure.
+_LEFT = _small("add_square(shared.anchors[unit", "FFMA")
+_NOT_1_OR_2 = (_small("measure<kAnchors, 1>", "FFMA"), _small("measure<kAnchors, 2>", "FFMA"))
+_NOT_3 = (*_NOT_1_OR_2, _small("measure<kAnchors, 3>", "FFMA"))
+_NOT_4 = (*_NOT_1_OR_2, _small("measure<kAnchors, kMost>", "FFMA"))
 
 NODES = (
     Node(
@@ -109,41 +117,39 @@ NODES = (
         512,
         168_000,
         (
-            Count(_small("batch.pitch()] = squares", "STS"), N // 1024, 0),
-            Count(_small("sum = fmaf(y.x", "FFMA"), D / 4 - 2, 2 * ANCHORS),
+            Count(_small("batch.pitch()] = squares", "STS"), 1, 0),
+            Count(_small("const float4 y = anchors[a];", "LDS"), D / 4 - 2, ANCHORS),
+            Count(_small("add_square(shared.anchors[unit", "FFMA"), D / 4, 4),
             Count(_small("[interleaved_unit(i", "LDG"), up(ANCHORS * D / 4, 512), 0),
-            Count(_small("shared.pushes[k] = 0;", "STS"), N / 2 / 512),
+            Count(_small("shared.pushes[k] = 0;", "STS"), up(N / 2, 512)),
             Count(_small("distances[begin + k] = NAN", "STS"), up(P, 32)),
-            Count(_small("distances[c] = NAN", "STS"), 1),
-            Count(_selection("rank += d_ap", "FSETP"), P, 2),
+            Count(_small("distances[c] = NAN", "STS"), up(-N % TOGETHER, 32)),
+            Count(_selection("rank += (d_ap", "FSETP"), P, 2),
             Count(_selection("ranks[k] = rank", "STS"), up(P, 32), 0),
-            Count(_small("k < room; k += 32) thresholds", "STS"), 1),
-            Count(_small("shared.rows[c] =", "STS"), N / 512),
-            Count(_small("*reinterpret_cast<const float4*>(distances", "LDS"), up(N, 128), 0),
+            Count(_small("search.buckets[k] = {", "STS"), 2, 0),
+            Count(_small("keys[k] = closer_key(", "STS"), up(P, 32)),
+            Count(_small("shared.rows[c + n", "STS"), up(N, 2048), 4),
+            Count(_search("known[v] = at[v].closest()", "LDS"), up(N, TOGETHER), TOGETHER // 32),
             Count(_selection("winning_bucket[k] =", "STS"), up(P, 32)),
             Count(_selection("winning_bucket[rank]", "LDS"), up(P, 32)),
             Count(_loss("slopes[k] = slope;", "ST"), up(P, 32)),
             Count(_loss("found.choice[other] == k", "LDS"), P),
             Count(_loss("edges.incoming[at]", "STG"), up(P, 32), 0),
             Count(_loss("slope != T(0) ? slope", "STG"), up(P, 32)),
-            Count(_small("= shared.pushes[k];", "STG"), N / 2 / 512),
-            Count(_sums("loss += load_relaxed", "LDG"), N / 512),
+            Count(_small("= shared.pushes[k];", "STG"), up(N / 2, 512)),
+            Count(_sums("own = load_relaxed", "LDG"), up(N, 2048), 4),
+            Count(_search("any = any | (d[v] == far)", "FSETP"), up(N, TOGETHER), TOGETHER // 32),
             # These are no loops of their own: they are on the way.
-            Count(_small("from[v].behind(half - 1)", "LDS"), 0, 0),
-            Count(_small("atomicMin(to"), 0, 0),
-            Count(_small("(counts + base) =", "STS"), 0, 0),
-            Count(_small("atomicMin(first"), 0, 0),
+            Count(_search("at[v].threshold(half - 1)", "LDS"), 0, 0),
+            Count(_search("at[v].lower_row"), 0, 0),
         ),
-        cold=(
-            _small("// of large classes", "LDS"),
-            _small("// once more", "LDS"),
-            _small("below[v] = d[v] == d[v]", "FSETP"),
-        ),
+        cold=(_small("// of large classes", "LDS"),),
         one=(Mark("LDG", "kernel_arguments.h", "order[position]"),),
-        # 57 times 32 candidates are 15 for four warps at the most.
+        # 56 times 32 candidates are 3 or 4 for a warp. The 8 that are left have 4 warps' threads.
         roles=(
-            (3, (_small("measure<kAnchors, 1>", "FFMA"),)),
-            (1, (_small("// the last ones", "FFMA"),)),
+            (1, _NOT_3),
+            (1, (*_NOT_3, _LEFT)),
+            (2, (*_NOT_4, _LEFT)),
         ),
     ),
     Node(
@@ -154,14 +160,14 @@ NODES = (
         128,
         20_000,
         (
-            Count(_edges("uint32_t bits = group < end", "LDG"), 2, 0),
+            Count(_edges("bits |= uint32_t(halves", "LDG"), 1, 0),
             Count(_edges("edges[before++].other =", "STS"), 1, 0),
-            Count(_edges("there[u] = (s.negative", "LDG"), 1, 0),
+            Count(_edges("there[u] = (s.negative", "LDG"), up(up(P - 1, 4), 16), 0),
             Count(_edges("slot_count = s.slots.count", "LDG"), 1, 0),
-            Count(_edges("k - lane() < most"), up(P, 32), 0),
+            Count(_edges("k - lane() % 16 < most"), up(P, 16), 0),
             Count(_edges("raw[u] = *reinterpret", "LDG"), up(EDGES, 8), 0),
             Count(_edges("waiting[e] = {own.at", "STS"), 3),
-            Count(_edges("const Waiting<T> own{"), 1, 0),
+            Count(_edges("const uint32_t all = __ballot", "VOTE"), 1, 0),
             Count(_edges("total += sums[w]", "LDS"), 1, 0),
         ),
         cold=(
@@ -171,10 +177,13 @@ NODES = (
             _edges("load_columns(rows, int32_t(waiting", "LDG"),
             _edges("add_typed<__half>", "LDG"),
             _edges("add_typed<__nv_b", "LDG"),
-            _edges("weight = warp_sum(weight)", "SHFL"),
+            _edges("weight += __shfl_xor_sync", "SHFL"),
         ),
-        # A third of the edges are to the class, which 7 blocks at once have in common.
-        near=((_edges("raw[u] = *reinterpret", "LDG"), 1 / 3 * 6 / 7),),
+        # A third of the edges are to the class, which 7 blocks at once have in common. The last
+        # turn is filled up with the last row once more.
+        near=(
+            (_edges("raw[u] = *reinterpret", "LDG"), 1 - EDGES / up(EDGES, 8) / 8 * (1 - 2 / 7)),
+        ),
         one=(_edges("? s.incoming[at[u]].weight", "LDG"),),
     ),
 )

@@ -42,18 +42,6 @@ __forceinline__ void mma_m16n8k8_tf32(float (&c)[4], const uint32_t (&a)[4],
 
 inline uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) { return __viaddmin_u32(a, b, c); }
 
-class SharedPlace {
- public:
-  explicit SharedPlace(const float* array) : at_(array) {}
-
-  float behind(int32_t elements) const { return at_[elements]; }
-  void move(int32_t elements) { at_ += elements; }
-  uint32_t operator-(SharedPlace other) const { return uint32_t(at_ - other.at_); }
-
- private:
-  const float* at_;
-};
-
 template <class Word>
 __forceinline__ Word load_relaxed(const Word* word) {
   static_assert(sizeof(Word) == 4 || sizeof(Word) == 8, "32 or 64 bits");
@@ -61,5 +49,28 @@ __forceinline__ Word load_relaxed(const Word* word) {
   emulation::atomic_load(word, &value, sizeof value);
   return value;
 }
+
+class SharedBucket {
+ public:
+  struct Words {
+    float threshold;
+    uint32_t closest, row;
+  };
+
+  SharedBucket() = default;
+  explicit SharedBucket(Words* array) : at_(array) {}
+
+  void move(int32_t buckets) { at_ += buckets; }
+  float threshold(int32_t behind) const { return at_[behind].threshold; }
+  uint32_t closest() const { return load_relaxed(&at_->closest); }
+  void lower_closest_and_forget_row(uint32_t to) const {
+    atomicMin(&at_->closest, to);
+    atomicOr(&at_->row, ~0u);
+  }
+  void lower_row(uint32_t to) const { atomicMin(&at_->row, to); }
+
+ private:
+  Words* at_;
+};
 
 }  // namespace facenet::cuda
