@@ -243,8 +243,10 @@ def test_a_non_finite_row_anywhere_makes_the_loss_non_finite(
         spoiled = x.clone()
         spoiled[row, row % 17] = value
         options = {"distance": DISTANCES[row % 3], "fallback": FALLBACKS[row % 2]}
-        loss = mined_triplet_loss(spoiled, y, positives=positives, negatives=negatives, **options)
-        assert not loss.isfinite(), (row, options)
+        options |= {"positives": positives, "negatives": negatives}
+        for bound in (None, 1000):  # a GPU tells what is wrong with a row in another way
+            loss = mined_triplet_loss(spoiled, y, max_per_class=bound, **options)
+            assert not loss.isfinite(), (row, bound, options)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -254,7 +256,9 @@ def test_a_non_finite_row_of_a_bank_makes_the_loss_non_finite(value: float) -> N
     for row in range(30):
         spoiled = c.clone()
         spoiled[row, 2] = value
-        assert not mined_triplet_loss(x, y, ref_emb=spoiled, ref_labels=z).isfinite(), row
+        for bound in (None, 30):
+            loss = mined_triplet_loss(x, y, ref_emb=spoiled, ref_labels=z, max_per_class=bound)
+            assert not loss.isfinite(), (row, bound)
 
 
 # --- how it is called ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 #include "cuda/mined_triplet_loss.h"
 #include "cuda/ptx.cuh"
+#include "cuda/push_table.cuh"
 #include "cuda/warp.cuh"
 #include "semantics/hinge.h"
 
@@ -23,19 +24,22 @@ struct AnchorChoices {
   }
 };
 
-// In the words of one group of anchors: its anchor `bit` pushes the row.
-__device__ __forceinline__ void mark_push(uint32_t* words, uint32_t row, int bit) {
-  atomicOr(words + row / 2, 1u << (16 * (row % 2) + uint32_t(bit)));
-}
+// Of one anchor's triplets.
+template <class T>
+struct AnchorSums {
+  T loss;
+  int32_t triplets, nonzero;
+};
 
-// The hinges of its triplets, added up in a fixed order; where edges are wanted their slopes
-// [count], which nothing else reads, and the edges. The triplets that share a negative share one
-// edge to it. The anchor has `room` slots from `offset` on. pushes(row) is called for the row of
-// every edge to a negative.
-template <class T, class Pushes>
-__device__ void anchor_loss(int32_t i, const Pairs<T>& pairs, int64_t offset, int32_t room,
-                            const AnchorChoices<T>& found, const AnchorLosses<T>& to, T* slopes,
-                            const Pushes& pushes) {
+// Returns the sums of its triplets, added up in a fixed order. Where edges are wanted, writes
+// slopes [count], which nothing else reads, and the edges. The triplets that share a negative share
+// one edge to it. The anchor has `room` slots from `offset` on. keep(k, push) is called for each of
+// them, and with k = `room` for the farthest's. kTogether choices lie together, aligned, as do
+// slopes, and are filled up with kNotSelected.
+template <int kTogether = 1, class T, class Keep>
+__device__ AnchorSums<T> anchor_loss(int32_t i, const Pairs<T>& pairs, int64_t offset, int32_t room,
+                                     const AnchorChoices<T>& found, const AnchorLosses<T>& to,
+                                     T* slopes, const Keep& keep) {
   const Distance kind = pairs.anchors.distance;
   const bool smooth = to.smooth;
   T loss = 0, farthest_slopes = 0;
@@ -53,44 +57,63 @@ __device__ void anchor_loss(int32_t i, const Pairs<T>& pairs, int64_t offset, in
     }
     if (to.gradient) slopes[k] = slope;
   }
-  loss = warp_sum(loss);
-  triplets = warp_sum(triplets);
-  nonzero = warp_sum(nonzero);
   farthest_slopes = warp_sum(farthest_slopes);
-  if (lane() == 0) {
-    to.sums.loss[i] = loss;
-    to.sums.triplets[i] = triplets;
-    to.sums.nonzero[i] = nonzero;
-  }
-  if (!to.gradient) return;
+  const AnchorSums<T> sums = {warp_sum(loss), warp_sum(triplets), warp_sum(nonzero)};
+  if (!to.gradient) return sums;
   __syncwarp();
   const EdgeArrays<T>& edges = to.edges;
   const int32_t row = pairs.anchors.row(i);
-  const auto put = [&](int64_t at, bool there, uint32_t negative, T weight) {
-    if (there) pushes(negative);
-    edges.row[at] = there ? negative : kNoRow;
-    edges.incoming[at] = {row, there ? weight : T(0)};
+  const auto put = [&](int64_t at, int32_t k, const Push<T>& push) {
+    keep(k, push);
+    edges.row[at] = push.row;
+    if (edges.weight != nullptr) {
+      edges.weight[at] = push.weight;
+    } else {
+      edges.incoming[at] = {row, push.weight};
+    }
   };
-  for (int32_t k = lane(); k < room; k += 32) {
-    T sum = 0;
-    if (k < found.buckets && found.bucket.has(k)) {
-      for (int32_t other = 0; other < found.count; ++other) {
-        if (found.choice[other] == k) sum += slopes[other];
+  constexpr int kEach = 2;  // buckets that a lane adds up together
+#pragma unroll 1
+  for (int32_t base = 0; base < room; base += 32 * kEach) {
+    T sum[kEach] = {};
+#pragma unroll(4 / kTogether)
+    for (int32_t other = 0; other < found.count; other += kTogether) {
+      const Several<int32_t, kTogether> choice = load_several<kTogether>(found.choice + other);
+      const Several<T, kTogether> slope = load_several<kTogether>(slopes + other);
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) {
+#pragma unroll
+        for (int v = 0; v < kEach; ++v) {
+          if (choice.x[n] == base + 32 * v + lane()) sum[v] += slope.x[n];
+        }
       }
     }
-    const bool there = sum != T(0);
-    put(offset + k, there, there ? found.bucket.row(k) : 0,
-        there ? -sum * distance_slope(kind, found.bucket.closer_distance(k)) : T(0));
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) {
+      const int32_t k = base + 32 * v + lane();
+      if (k >= room) continue;
+      Push<T> push = {kNoRow, T(0)};
+      if (sum[v] != T(0)) {
+        push = {found.bucket.row(k),
+                -sum[v] * distance_slope(kind, found.bucket.closer_distance(k))};
+      }
+      put(offset + k, k, push);
+    }
   }
   if (lane() == 0) {
-    const bool there = farthest_slopes != T(0);
-    put(edges.slots + i, there, there ? found.farthest.row(0) : 0,
-        there ? -farthest_slopes * distance_slope(kind, found.farthest.farther_distance(0)) : T(0));
+    Push<T> push = {kNoRow, T(0)};
+    if (farthest_slopes != T(0)) {
+      push = {found.farthest.row(0),
+              -farthest_slopes * distance_slope(kind, found.farthest.farther_distance(0))};
+    }
+    put(edges.slots + i, room, push);
   }
+#pragma unroll 1
   for (int32_t k = lane(); k < found.count; k += 32) {
     const T slope = slopes[k];
     edges.positive[offset + k] = slope != T(0) ? slope * distance_slope(kind, found.d_ap[k]) : T(0);
   }
+  return sums;
 }
 
 }  // namespace facenet::cuda

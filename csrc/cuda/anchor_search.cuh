@@ -10,32 +10,26 @@ namespace facenet::cuda {
 // The distances of an anchor, as its warp goes through them: a lane has kQuads times 4 side by
 // side.
 struct AnchorSearch {
-  static constexpr int kEach = 8;  // distances that a lane looks at together: kQuads times 4, with
-  static constexpr int kQuads = kEach / 4;  // those of other lanes between
-  static constexpr int32_t kTogether = 32 * kEach;
+  static constexpr int kQuads = 2;                 // that a lane looks at together,
+  static constexpr int32_t kQuadColumns = 4 * 32;  // with those of other lanes between
   static constexpr int32_t kLeastRoom = 64;
 
   const float* distances;  // [pitch] NaN: no negative
   const uint32_t* rows;    // [pitch]
-  int32_t pitch;
+  int32_t pitch;           // whole quads of all lanes
   // [room] Their thresholds ascend, infinite behind the last. What lies between one and the one
   // before competes for it, and what does not lie above the first for nothing.
   SharedBucket::Words* buckets;
   int32_t room;  // a power of two, kLeastRoom or more, and more than there are
 
-  // The candidate that v is. `base`: of the warp's.
-  __device__ static int32_t column(int32_t base, int v) {
-    return base + v / 4 * 128 + 4 * lane() + v % 4;
-  }
-
-  template <class Word>
+  template <class Word, int kEach>
   __device__ static void load(const Word* from, int32_t base, Word (&to)[kEach]) {
     struct alignas(16) Four {
       Word word[4];
     };
 #pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      const Four four = *reinterpret_cast<const Four*>(from + column(base, 4 * q));
+    for (int q = 0; q < kEach / 4; ++q) {
+      const Four four = *reinterpret_cast<const Four*>(from + base + q * kQuadColumns + 4 * lane());
 #pragma unroll
       for (int v = 0; v < 4; ++v) to[4 * q + v] = four.word[v];
     }
@@ -43,7 +37,7 @@ struct AnchorSearch {
 
   // Moves each to the first bucket whose threshold is not below the distance. They take their steps
   // together: a load, a comparison and an addition each.
-  template <bool kLarge>
+  template <bool kLarge, int kEach>
   __device__ __forceinline__ void find(const float (&d)[kEach], SharedBucket (&at)[kEach]) const {
     const auto step = [&](int32_t half) {
 #pragma unroll
@@ -58,61 +52,60 @@ struct AnchorSearch {
     for (int32_t half = kLeastRoom / 2; half > 0; half /= 2) step(half);
   }
 
-  // By a warp: of each bucket the closest distance, and of its candidates the first row. Returns
-  // the farthest of the lane; -1: none.
-  template <bool kLarge>
-  __device__ float find_closest() const {
-    const SharedBucket begin(buckets);
-    float far = -1;
-#pragma unroll 1
-    for (int32_t base = 0; base < pitch; base += kTogether) {
-      float d[kEach];
-      load(distances, base, d);
-      SharedBucket at[kEach];
+  // By a warp: lowers the buckets by kTurnQuads quads of each lane.
+  template <bool kLarge, int kTurnQuads>
+  __device__ __forceinline__ void lower(int32_t base, const SharedBucket& begin) const {
+    constexpr int kEach = 4 * kTurnQuads;
+    float d[kEach];
+    load(distances, base, d);
+    SharedBucket at[kEach];
 #pragma unroll
-      for (int v = 0; v < kEach; ++v) at[v] = begin;
-      find<kLarge>(d, at);
-      uint32_t known[kEach];
+    for (int v = 0; v < kEach; ++v) at[v] = begin;
+    find<kLarge>(d, at);
+    uint32_t known[kEach];
 #pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        known[v] = at[v].closest();
-        far = fmaxf(far, d[v]);
-      }
-      __syncwarp();
-      // Rows that were found before are not as close.
+    for (int v = 0; v < kEach; ++v) known[v] = at[v].closest();
+    __syncwarp();
+    // Rows that were found before are not as close.
 #pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        if (bits_of(d[v]) < known[v]) at[v].lower_closest_and_forget_row(bits_of(d[v]));
-      }
-      __syncwarp();
-      uint32_t closest[kEach], row[kEach];
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) closest[v] = at[v].closest();
-      load(rows, base, row);
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        if (closest[v] == bits_of(d[v])) at[v].lower_row(row[v]);
-      }
-      __syncwarp();
+    for (int v = 0; v < kEach; ++v) {
+      if (bits_of(d[v]) < known[v]) at[v].lower_closest_and_forget_row(bits_of(d[v]));
     }
-    return far;
+    __syncwarp();
+    uint32_t closest[kEach], row[kEach];
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) closest[v] = at[v].closest();
+    load(rows, base, row);
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) {
+      if (closest[v] == bits_of(d[v])) at[v].lower_row(row[v]);
+    }
+    __syncwarp();
   }
 
-  // By a warp: the key of the farthest, whose distance is `far`.
-  __device__ uint64_t find_farthest(float far) const {
+  // By a warp: of each bucket the closest distance, and of its candidates the first row.
+  template <bool kLarge>
+  __device__ void find_closest() const {
+    const SharedBucket begin(buckets);
+    int32_t base = 0;
+#pragma unroll 1
+    for (; base + kQuads * kQuadColumns <= pitch; base += kQuads * kQuadColumns) {
+      lower<kLarge, kQuads>(base, begin);
+    }
+    if (base < pitch) lower<kLarge, 1>(base, begin);
+  }
+
+  // By a warp: the key of the farthest.
+  __device__ uint64_t find_farthest() const {
+    float far = -1;
+#pragma unroll 1
+    for (int32_t c = lane(); c < pitch; c += 32) far = fmaxf(far, distances[c]);
+    far = warp_max(far);
+    if (far < 0) return kNoKey;
     uint32_t row = ~0u;
 #pragma unroll 1
-    for (int32_t base = 0; base < pitch; base += kTogether) {
-      float d[kEach];
-      load(distances, base, d);
-      bool any = false;
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) any = any | (d[v] == far);
-      if (!any) continue;
-#pragma unroll
-      for (int v = 0; v < kEach; ++v) {
-        if (d[v] == far) row = min(row, rows[column(base, v)]);
-      }
+    for (int32_t c = lane(); c < pitch; c += 32) {
+      if (distances[c] == far) row = min(row, rows[c]);
     }
 #pragma unroll
     for (int apart = 16; apart > 0; apart /= 2) {

@@ -3,7 +3,7 @@
 // There are no atomics on floating-point numbers. Every row gathers the edges that push it, in a
 // fixed order. An anchor's own edges lie in its slots. The edges from other rows are sorted by the
 // row they push. This sort is stable, so equal calls add in equal order. Of few rows there is no
-// sort: a bit for each anchor and row says which anchors push which rows.
+// sort: blocks have the edges of a few anchors in the order of their rows, and a row looks them up.
 #pragma once
 
 #include "cuda/device.h"
@@ -28,23 +28,43 @@ struct EdgeList {
 
 constexpr uint32_t kNoRow = 0x7fffffffu;
 
-// Which anchors push which rows. Sorted anchors are taken `anchors` at a time, as blocks had them:
-// bit b of half-word [g][row] is that of anchor g * anchors + b.
-struct PushBits {
-  uint32_t* words;    // [groups][row_words]; null: not known
-  int32_t row_words;  // two rows each
-  int32_t anchors;    // up to 16
+// Of a group of anchors and kRows rows: which anchors push which of them.
+struct alignas(8) PushCell {
+  static constexpr int kRows = 3;
+
+  // Four half-words: bit b of the j-th is that of anchor b and row j; the last one is the number of
+  // the first edge, modulo 2^16. Where it is 2^16 there are no edges.
+  uint32_t words[2];
+
+  static __host__ __device__ int32_t cells_for(int64_t rows) {
+    return int32_t((rows + kRows - 1) / kRows);
+  }
+};
+
+// The edges of anchors to negatives once more, by the rows that they push. Sorted anchors are taken
+// `anchors` at a time, a *group*, as blocks have them. A group has its edges in the order of their
+// rows, and of a row in that of the anchors. An anchor has one edge to a row here.
+template <class T>
+struct PushTable {
+  static constexpr int64_t kMostRows = 4096;  // 16 anchors have 2^16 edges to them, no more
+
+  PushCell* cells;  // [cells of the rows][groups]; null: there is no table
+  int32_t* begin;   // [groups] where the group's edges are
+  T* weight;        // [slots + M] of all edges
+  int32_t row_cells;
+  int32_t anchors;  // up to 16
   int32_t groups;
 
-  PushBits() = default;
-  PushBits(int64_t all_anchors, int32_t of_a_group, int64_t rows)
-      : words(nullptr),
-        row_words(words_for(rows)),
+  PushTable() = default;
+  PushTable(int64_t all_anchors, int32_t of_a_group, int64_t rows)
+      : cells(nullptr),
+        begin(nullptr),
+        weight(nullptr),
+        row_cells(PushCell::cells_for(rows)),
         anchors(of_a_group),
         groups(int32_t((all_anchors + of_a_group - 1) / of_a_group)) {}
 
-  int64_t count() const { return int64_t(groups) * row_words; }
-  static int32_t words_for(int64_t rows) { return int32_t((rows + 1) / 2); }
+  int64_t count() const { return int64_t(groups) * row_cells; }
 };
 
 // Sorts edges by the row that they push. Rows are below `rows`, or kNoRow for an unused edge.
@@ -59,7 +79,8 @@ struct SlotEdges {
   Slots slots;
   const T* positive;         // [slots] weights; 0: no edge
   const uint32_t* negative;  // [slots + M] the caller's row; kNoRow: no edge; null: none at all
-  const Edge<T>* incoming;   // [slots + M] the same edge as the negative has it
+  const T* weight;           // [slots + M] of the same edges,
+  int32_t weights_apart;     // so far from each other
   int64_t slot_total;
   const int32_t* class_begin;  // [M] of the anchor among the candidates
 };
@@ -75,7 +96,7 @@ struct Gathered {
   const int32_t* anchors_begin;  // [rows] sorted anchors of the row's class
   const int32_t* anchors_end;
   EdgeList<T> incoming;  // as candidates, by the negative edges of all anchors: these, sorted,
-  PushBits pushes;       // or these bits, by which the rows find them in the slots
+  PushTable<T> pushes;   // or these
   EdgeList<T> inner;     // from `rows` themselves, where others push them too
   const T* partial;      // [partials, rows, dim] by sorted position: sums to be added
   int32_t partials;

@@ -11,6 +11,10 @@ namespace facenet::cuda {
 
 enum class Element : int32_t { kFloat, kDouble, kHalf, kBFloat16 };
 
+__host__ __device__ constexpr int element_bytes(Element element) {
+  return element == Element::kDouble ? 8 : element == Element::kFloat ? 4 : 2;
+}
+
 // A batch: rows in the caller's memory and type, found through the order that sorts them by label.
 // No copy of them is converted, and MmaLoop alone reads a sorted one (panels.h).
 //

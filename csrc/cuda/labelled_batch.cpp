@@ -10,6 +10,7 @@
 #include "cuda/interleaved.h"
 #include "cuda/launch.h"
 #include "cuda/panels.h"
+#include "cuda/small_blocks.h"
 #include "cuda/tensors.h"
 
 namespace facenet::cuda {
@@ -50,6 +51,7 @@ void SideArrays<T>::place(Workspace& w) {
 void InterleavedRows::place(Workspace& w) {
   anchors = w.take<float>(anchor_floats);
   candidates = has_bank ? w.take<float>(candidate_floats) : anchors;
+  unfit = unfit_rows > 0 ? w.take<int32_t>(unfit_rows) : nullptr;
 }
 
 template <class T>
@@ -121,8 +123,6 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
   const SideArrays<T>& anchor_side = arrays_.anchors;
   const SideArrays<T>& candidate_side = this->candidate_side();
   const Tensor &emb = tensors_->emb, &candidates = tensors_->candidates();
-  check_cuda(cudaMemsetAsync(arrays_.report, 0, sizeof(BatchReport), device.stream()),
-             "clearing flags");
   pairs = {rows_of_side(emb, anchor_side, distance),
            rows_of_side(candidates, candidate_side, distance),
            arrays_.classes.begin,
@@ -131,25 +131,27 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
            indices(tensors_->ref_ids),
            self};
   const int64_t bound = std::min(arguments.max_per_class, candidates.size(0));
-  if (emb.size(0) > 0 && few_rows()) {
-    const int64_t columns = 4 * units_of(pairs.anchors.dim);
-    if (sizeof(T) == 4 && products && columns > 0 &&
-        is_small(device, pairs.anchors, pairs.candidates)) {
-      interleaved_.reset(new Scratch<InterleavedRows>(
-          device, {interleaved_rows(pairs.anchors.count) * columns,
-                   interleaved_rows(pairs.candidates.count) * columns, !self}));
-    }
-    const InterleavedRows copies = interleaved();
+  const bool few = emb.size(0) > 0 && few_rows();
+  if (few && products && is_small(device, pairs.anchors, pairs.candidates)) interleave(bound);
+  const InterleavedRows copies = interleaved();
+  if (copies.unfit == nullptr) {
+    check_cuda(cudaMemsetAsync(arrays_.report, 0, sizeof(BatchReport), device.stream()),
+               "clearing flags");
+  }
+  if (few) {
     const auto counted = [&](const Rows<T>& rows, const std::optional<Tensor>& labels,
-                             const SideArrays<T>& side, const ClassRanges& classes, float* copy) {
+                             const SideArrays<T>& side, const ClassRanges& classes, float* copy,
+                             int32_t* unfit) {
       return CountedSide<T>{
-          rows, indices(labels), side.order.order, classes, side.inverse_norms, side.packed, copy};
+          rows, indices(labels), side.order.order, classes, side.inverse_norms, side.packed, copy,
+          unfit};
     };
-    const CountedSide<T> anchor_rows =
-        counted(pairs.anchors, tensors_->labels, anchor_side, arrays_.classes, copies.anchors);
+    int32_t* const unfit = copies.unfit;
+    const CountedSide<T> anchor_rows = counted(pairs.anchors, tensors_->labels, anchor_side,
+                                               arrays_.classes, copies.anchors, unfit);
     const CountedSide<T> candidate_rows =
         counted(pairs.candidates, tensors_->ref_labels, candidate_side, arrays_.anchor_classes,
-                copies.candidates);
+                copies.candidates, unfit == nullptr ? nullptr : unfit + pairs.anchors.count);
     prepare_by_counting(device, anchor_rows, self ? nullptr : &candidate_rows, slots, bound,
                         arrays_.slots, flags());
   } else {
@@ -179,6 +181,23 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
   }
   FACENET_CHECK(slot_count < std::numeric_limits<int32_t>::max(), "labels: ", slot_count,
                 " pairs of an anchor and a positive, more than 2^31; use smaller classes");
+}
+
+// Makes room for the rows as select_small reads them, if it serves. `bound`: on the slots of an
+// anchor; 0: not known yet.
+template <class T>
+void LabelledBatch<T>::interleave(int64_t bound) {
+  const int64_t anchors = pairs.anchors.count, candidates = pairs.candidates.count;
+  const int64_t columns = 4 * units_of(pairs.anchors.dim);
+  if (sizeof(T) != 4 || columns == 0) return;
+  const SmallSizes sizes{pairs.anchors.count, pairs.candidates.count, pairs.anchors.dim, bound};
+  if (bound > 0 && anchors_of_small_blocks(device, sizes) == 0) return;
+  InterleavedRows rows;
+  rows.anchor_floats = interleaved_rows(anchors) * columns;
+  rows.candidate_floats = interleaved_rows(candidates) * columns;
+  rows.has_bank = !pairs.self;
+  if (bound > 0) rows.unfit_rows = anchors + (pairs.self ? 0 : candidates);
+  interleaved_.reset(new Scratch<InterleavedRows>(device, rows));
 }
 
 template struct SideArrays<float>;

@@ -35,7 +35,12 @@ struct SideArrays {
 struct InterleavedRows {
   int64_t anchor_floats = 0, candidate_floats = 0;
   bool has_bank = false;
+  int64_t unfit_rows = 0;
   float *anchors = nullptr, *candidates = nullptr;
+  // [unfit_rows] 1: the row is not finite, or its class is larger than max_per_class. The anchors
+  // and then those of a bank. count_rows writes them and clears the report, which select_small may
+  // tell then: a clear of its own would take as long as a kernel. Null without max_per_class.
+  int32_t* unfit = nullptr;
 
   void place(Workspace& w);
 };
@@ -107,6 +112,7 @@ class LabelledBatch {
 
  private:
   BatchArrays<T> sizes_of(Distance distance, bool products) const;
+  void interleave(int64_t bound);
 };
 
 }  // namespace facenet::cuda

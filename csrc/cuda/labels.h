@@ -28,7 +28,7 @@ struct ClassRanges {
 // What the host reads of a batch, in one copy.
 struct ClassSizes {
   int64_t slots;           // in all
-  int32_t largest;         // the most slots of an anchor
+  int32_t largest;         // the most slots of an anchor; with a bound not known
   int32_t over_the_bound;  // 1: some class has more rows than max_per_class
 };
 

@@ -8,7 +8,7 @@ constexpr int kReduceThreads = 512;
 template <class T, class Count>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_losses(const LossSums<T, Count> sums, const int32_t anchors, const LossReduction<T> to) {
-  reduce_by_block<kReduceThreads>(sums, anchors, to);
+  reduce_by_block<kReduceThreads, 4>(sums, anchors, to);
 }
 
 }  // namespace

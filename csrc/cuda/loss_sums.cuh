@@ -7,17 +7,17 @@
 
 namespace facenet::cuda {
 
-// By all threads of a block: adds up the anchors, always in the same order. Other blocks may have
-// written the sums in the same launch. Shared memory: a word of each for a warp.
-template <int kThreads, class T, class Count>
+// By all threads of a block: adds up the anchors, always in the same order. A thread waits for
+// kEach of them together. Other blocks may have written the sums in the same launch. Shared memory:
+// a word of each for a warp.
+template <int kThreads, int kEach, class T, class Count>
 __device__ void reduce_by_block(const LossSums<T, Count>& sums, int32_t anchors,
                                 const LossReduction<T>& to) {
   constexpr int kWarps = kThreads / 32;
   __shared__ T losses[kWarps];
-  __shared__ int64_t triplet_counts[kWarps], nonzero_counts[kWarps];
+  __shared__ Count triplet_counts[kWarps], nonzero_counts[kWarps];
   T loss = 0;
-  int64_t triplets = 0, nonzero = 0;
-  constexpr int kEach = 4;  // anchors that a thread waits for together
+  Count triplets = 0, nonzero = 0;
 #pragma unroll 1
   for (int32_t first = int32_t(threadIdx.x); first < anchors; first += kEach * kThreads) {
 #pragma unroll
@@ -44,14 +44,16 @@ __device__ void reduce_by_block(const LossSums<T, Count>& sums, int32_t anchors,
   if (warp != 0) return;
   const bool there = lane() < kWarps;
   loss = warp_sum(there ? losses[lane()] : T(0));
-  triplets = warp_sum(there ? triplet_counts[lane()] : 0);
-  nonzero = warp_sum(there ? nonzero_counts[lane()] : 0);
+  triplets = warp_sum(there ? triplet_counts[lane()] : Count(0));
+  nonzero = warp_sum(there ? nonzero_counts[lane()] : Count(0));
   if (lane() != 0) return;
   // Without triplets the sum is 0, so any divisor but 0 will do.
   T divisor = 1;
   if (to.how == Reduction::kMean) divisor = T(triplets > 0 ? triplets : 1);
   if (to.how == Reduction::kMeanNonzero) divisor = T(nonzero > 0 ? nonzero : 1);
-  if (to.flags->not_finite != 0 || to.sizes->over_the_bound != 0) divisor = loss = T(NAN);
+  if (load_relaxed(&to.flags->not_finite) != 0 || to.sizes->over_the_bound != 0) {
+    divisor = loss = T(NAN);
+  }
   *to.loss = loss / divisor;
   *to.scale = T(1) / divisor;
   to.totals[0] = double(loss);

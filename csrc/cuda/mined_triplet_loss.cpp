@@ -16,7 +16,8 @@ template <class T>
 struct LossArrays {
   int64_t anchors = 0, candidates = 0, slots = 0, edges = 0;
   bool gradient = false;
-  int32_t bits_of_a_group = 0;  // anchors whose edges are known by bits; 0: edges are sorted
+  bool incoming = false;           // the candidates get one too, as such
+  int32_t anchors_of_a_group = 0;  // of the PushTable; 0: edges are sorted
   LossSums<T, int32_t> sums{};
   EdgeArrays<T> of{};
   uint32_t* sorted_row = nullptr;
@@ -28,12 +29,17 @@ struct LossArrays {
     scale = w.take<T>(1);
     if (!gradient) return;
     edges = slots + anchors;
-    of = {slots, w.take<T>(slots), w.take<uint32_t>(edges), w.take<Edge<T>>(edges), {}};
-    if (bits_of_a_group > 0) {
-      of.pushes = PushBits(anchors, bits_of_a_group, candidates);
-      of.pushes.words = w.take<uint32_t>(of.pushes.count());
+    of = {slots, w.take<T>(slots), w.take<uint32_t>(edges), nullptr, nullptr, {}};
+    if (!incoming || anchors_of_a_group > 0) of.weight = w.take<T>(edges);
+    if (!incoming) return;
+    if (anchors_of_a_group > 0) {
+      of.pushes = PushTable<T>(anchors, anchors_of_a_group, candidates);
+      of.pushes.cells = w.take<PushCell>(of.pushes.count());
+      of.pushes.begin = w.take<int32_t>(of.pushes.groups);
+      of.pushes.weight = w.take<T>(edges);
       return;
     }
+    of.incoming = w.take<Edge<T>>(edges);
     sorted_row = w.take<uint32_t>(edges);
     sorted_edge = w.take<Edge<T>>(edges);
   }
@@ -56,8 +62,9 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     sizes.candidates = pairs.candidates.count;
     sizes.slots = batch.slot_count;
     sizes.gradient = gradient;
-    if (incoming && batch.few_rows()) {
-      sizes.bits_of_a_group = of_small_blocks > 0 ? of_small_blocks : kAnchorsOfLosses;
+    sizes.incoming = incoming;
+    if (incoming && batch.few_rows() && pairs.candidates.count <= PushTable<T>::kMostRows) {
+      sizes.anchors_of_a_group = of_small_blocks > 0 ? of_small_blocks : kAnchorsOfLosses;
     }
     std::optional<Selection<T>> selection;
     if (of_small_blocks == 0) selection.emplace(batch, rule);
@@ -65,13 +72,14 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
 
     Tensor loss = torch::stable::new_empty(emb, {}, kValueType<T>);
     const Tensor totals = torch::stable::new_empty(emb, {3}, ScalarType::Double);
-    const AnchorLosses<T> losses{T(rule.margin), arguments.smooth, gradient, arrays.sums,
-                                 arrays.of};
+    const AnchorLosses<T> losses{T(rule.margin), arguments.smooth,
+                                 gradient,       is_random(rule.negatives),
+                                 arrays.sums,    arrays.of};
     const LossReduction<T> reduction{arguments.reduction, batch.flags(), batch.class_sizes(),
                                      data_of<T>(loss),    arrays.scale,  data_of<double>(totals)};
     // The gradient takes the most memory: what the search alone reads is freed before.
     if (of_small_blocks > 0) {
-      const SmallLosses<T> all{losses, true, &batch.flags()->blocks_done, reduction};
+      const SmallLosses<T> all{losses, true, batch.flags(), reduction};
       const Selection<T> without_arrays(batch, rule, &all);
       batch.drop_interleaved();
     } else {
@@ -91,15 +99,21 @@ LossAndGradients mined_triplet_loss(const MinedTripletLossArguments& arguments) 
     if (!gradient) return {loss, emb_out, ref_out, totals};
 
     EdgeList<T> sorted{};
-    if (incoming && arrays.bits_of_a_group == 0) {
+    if (incoming && arrays.anchors_of_a_group == 0) {
       sort_edges<T>(device, pairs.candidates.count,
                     {arrays.of.row, arrays.of.incoming, arrays.edges}, arrays.sorted_row,
                     arrays.sorted_edge);
       sorted = {arrays.sorted_row, arrays.sorted_edge, arrays.edges};
     }
     Gathered<T> g{};
-    g.slot_edges = {batch.slots(),      arrays.of.positive, arrays.of.row,
-                    arrays.of.incoming, batch.slot_count,   pairs.class_begin};
+    g.slot_edges.slots = batch.slots();
+    g.slot_edges.positive = arrays.of.positive;
+    g.slot_edges.negative = arrays.of.row;
+    const bool table = arrays.of.incoming == nullptr;
+    g.slot_edges.weight = table ? arrays.of.weight : &arrays.of.incoming->weight;
+    g.slot_edges.weights_apart = table ? 1 : int32_t(sizeof(Edge<T>) / sizeof(T));
+    g.slot_edges.slot_total = batch.slot_count;
+    g.slot_edges.class_begin = pairs.class_begin;
     g.anchors_begin = batch.anchor_classes().begin;
     g.anchors_end = batch.anchor_classes().end;
     g.scale = arrays.scale;

@@ -7,18 +7,20 @@ namespace {
 
 constexpr int kThreads = 32 * kAnchorsOfLosses;  // a warp for each bit
 
-// A warp per anchor. Shared memory: the bits of the block's anchors, where wanted.
+// A warp per anchor. Shared memory: the cells of the block's anchors, where wanted.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
     anchor_losses(const Pairs<T> pairs, const Slots slots, const SelectionArrays<T> selection,
                   const AnchorLosses<T> to, T* slopes) {
-  uint32_t* const bits = reinterpret_cast<uint32_t*>(dynamic_shared_memory());
-  const PushBits& pushes = to.edges.pushes;
-  const int32_t words = pushes.words == nullptr ? 0 : pushes.row_words;
-  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) bits[k] = 0;
+  PushCell* const cells = reinterpret_cast<PushCell*>(dynamic_shared_memory());
+  const PushTable<T>& pushes = to.edges.pushes;
+  const int32_t cell_count = pushes.cells == nullptr ? 0 : pushes.row_cells;
+  for (int32_t k = int32_t(threadIdx.x); k < cell_count; k += kThreads) cells[k] = {};
   __syncthreads();
-  if (warp_number() < pairs.anchors.count) {
-    const int32_t i = int32_t(warp_number());
+  const int warp = int(threadIdx.x) / 32;
+  const int32_t i = int32_t(blockIdx.x) * kAnchorsOfLosses + warp;
+  const bool there = i < pairs.anchors.count;
+  if (there) {
     const int64_t offset = slots.offset[i];
     const AnchorChoices<T> found{slots.count[i],
                                  selection.bucket_count[i],
@@ -26,15 +28,32 @@ __global__ void __launch_bounds__(kThreads, 1)
                                  selection.choice + offset,
                                  selection.bucket.behind(offset),
                                  selection.farthest.behind(i)};
-    anchor_loss(i, pairs, offset, int32_t(slots.offset[i + 1] - offset), found, to, slopes + offset,
-                [&](uint32_t row) {
-                  if (words > 0) mark_push(bits, row, int(threadIdx.x) / 32);
-                });
+    const AnchorSums<T> sums =
+        anchor_loss(i, pairs, offset, int32_t(slots.offset[i + 1] - offset), found, to,
+                    slopes + offset, [&](int32_t, const Push<T>& push) {
+                      if (cell_count > 0 && push.row != kNoRow) mark_push(cells, push.row, warp);
+                    });
+    if (lane() == 0) {
+      to.sums.loss[i] = sums.loss;
+      to.sums.triplets[i] = sums.triplets;
+      to.sums.nonzero[i] = sums.nonzero;
+    }
   }
+  if (cell_count == 0) return;
   __syncthreads();
-  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) {
-    pushes.words[int64_t(blockIdx.x) * words + k] = bits[k];
-  }
+  const int32_t first = int32_t(blockIdx.x) * kAnchorsOfLosses;
+  const int32_t begin = int32_t(slots.offset[first]) + first;  // as many slots as there are before
+  number_pushes<kThreads>(cells, int32_t(blockIdx.x), begin, pushes);
+  __syncthreads();
+  if (!there) return;
+  const EdgeArrays<T>& edges = to.edges;
+  const int64_t offset = slots.offset[i];
+  const int32_t room = int32_t(slots.offset[i + 1] - offset);
+  const auto get = [&](int32_t k) {
+    const int64_t at = k < room ? offset + k : edges.slots + i;
+    return Push<T>{edges.row[at], edges.weight[at]};
+  };
+  place_pushes(cells, warp, room, to.repeats, get, pushes.weight + begin);
 }
 
 }  // namespace
@@ -42,11 +61,11 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class T>
 void find_anchor_losses(const Device& device, const Pairs<T>& pairs, const Slots& slots,
                         const SelectionArrays<T>& selection, const AnchorLosses<T>& to, T* slopes) {
-  const PushBits& pushes = to.edges.pushes;
+  const PushTable<T>& pushes = to.edges.pushes;
   const int64_t blocks = (int64_t(pairs.anchors.count) + kAnchorsOfLosses - 1) / kAnchorsOfLosses;
   launch("anchor_losses", sizes_of(pairs).with("slots", selection.slots), device.stream(),
          {unsigned(blocks), kThreads,
-          pushes.words == nullptr ? 0 : size_t(pushes.row_words) * sizeof(uint32_t)},
+          pushes.cells == nullptr ? 0 : size_t(pushes.row_cells) * sizeof(PushCell)},
          anchor_losses<T>, pairs, slots, selection, to, slopes);
 }
 

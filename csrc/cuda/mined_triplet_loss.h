@@ -13,8 +13,9 @@ struct EdgeArrays {
   int64_t slots;
   T* positive;        // [slots] the weight of the edge to the positive
   uint32_t* row;      // [slots + M] the row that an edge pushes besides its anchor,
-  Edge<T>* incoming;  // [slots + M] and that edge
-  PushBits pushes;
+  T* weight;          // [slots + M] its weight: where there is a table,
+  Edge<T>* incoming;  // [slots + M] or the edge as that row has it
+  PushTable<T> pushes;
 };
 
 // What the losses of anchors are made by, and what is written of them.
@@ -23,11 +24,12 @@ struct AnchorLosses {
   T margin;
   bool smooth;
   bool gradient;  // edges are wanted
+  bool repeats;   // slots of an anchor may have the same negative, and an edge to it each
   LossSums<T, int32_t> sums;
   EdgeArrays<T> edges;
 };
 
-// Anchors of a block of anchor_losses, and so of its PushBits.
+// Anchors of a block of anchor_losses, and so of a group of their PushTable.
 constexpr int kAnchorsOfLosses = 16;
 
 // slopes [slots]: scratch memory, for edges.

@@ -59,10 +59,10 @@ __device__ void interleave(const Rows<float>& rows, int32_t position, int32_t ro
 }
 
 // By a warp: the row at a sorted position, which rows.order need not have yet. Returns the factor
-// of the row.
+// of the row. Whether it is finite goes to `unfit`, to what is there, or without it to the flags.
 template <class T>
 __device__ T look_at_row(const Rows<T>& rows, int32_t position, int32_t row, T* inverse_norms,
-                         const PackedRows& packed, RowFlags* flags) {
+                         const PackedRows& packed, RowFlags* flags, int32_t* unfit = nullptr) {
   if constexpr (sizeof(T) == 4) {
     if (packed.panels != nullptr) {
       pack(rows, position, row, packed.panels);
@@ -72,11 +72,20 @@ __device__ T look_at_row(const Rows<T>& rows, int32_t position, int32_t row, T* 
   if (position >= rows.count) return T(0);
   T largest = 0, squares = 0;
   bool finite = true;
-  for (int32_t k = lane(); k < rows.dim; k += 32) {
-    const T x = rows.raw(row, k);
-    finite = finite && x - x == T(0);
-    largest = max(largest, T(fabs(x)));
-    squares = fma(x, x, squares);
+  constexpr int kEach = 4;  // elements that a lane waits for together
+#pragma unroll 1
+  for (int32_t first = lane(); first < rows.dim; first += 32 * kEach) {
+    T x[kEach];
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) {
+      x[v] = first + 32 * v < rows.dim ? rows.raw(row, first + 32 * v) : T(0);
+    }
+#pragma unroll
+    for (int v = 0; v < kEach; ++v) {
+      finite = finite & (x[v] - x[v] == T(0));
+      largest = max(largest, T(fabs(x[v])));
+      squares = fma(x[v], x[v], squares);
+    }
   }
   largest = warp_max(largest);
   finite = __all_sync(kAllLanes, finite) != 0;
@@ -96,8 +105,10 @@ __device__ T look_at_row(const Rows<T>& rows, int32_t position, int32_t row, T* 
   }
   const T factor = rows.distance == Distance::kCosine ? term : T(1);
   if (lane() != 0) return factor;
-  if (packed.terms != nullptr) packed.terms[position] = float(term);
-  if (!finite) atomicExch(&flags->not_finite, 1);
+  if (!finite && unfit != nullptr) *unfit = 1;
+  if (!finite && unfit == nullptr) atomicExch(&flags->not_finite, 1);
+  if (packed.terms == nullptr) return factor;  // what follows is for products
+  packed.terms[position] = float(term);
   // Of the cosine the terms are inverse norms, but the products are of the rows as they are.
   const bool vanishes = rows.distance == Distance::kCosine && largest > T(0) && size < T(kSmallest);
   if (!(term < T(kLargest)) || !(size < T(kLargest)) || vanishes) atomicExch(&flags->unfit, 1);
@@ -171,20 +182,29 @@ __device__ void count_row(const CountedSide<T>& side, const CountedSide<T>& othe
       side.order[position] = row;
       side.classes.begin[position] = begin;
       side.classes.end[position] = end;
-      if (slots) write_slots(table, self, bound, other.rows.count, position, end - begin);
+      const bool over = slots && write_slots(table, self, bound, other.rows.count, position,
+                                             end - begin, side.unfit == nullptr);
+      if (side.unfit != nullptr) side.unfit[position] = over;
     }
   }
-  const T factor = look_at_row(side.rows, position, row, side.inverse_norms, side.packed, flags);
+  int32_t* const unfit = side.unfit == nullptr ? nullptr : side.unfit + position;
+  const T factor =
+      look_at_row(side.rows, position, row, side.inverse_norms, side.packed, flags, unfit);
   if constexpr (sizeof(T) == 4) {
     if (side.interleaved != nullptr) interleave(side.rows, position, row, factor, side.interleaved);
   }
 }
 
-// A warp per row: blocks (x, 0) have the anchors, in bank mode blocks (x, 1) the candidates.
+// A warp per row: blocks (x, 0) have the anchors, in bank mode blocks (x, 1) the candidates. With
+// `unfit` the flags and sizes are cleared.
 template <class T>
 __global__ void __launch_bounds__(kBlock, 2)
     count_rows(const CountedSide<T> anchors, const CountedSide<T> candidates, const bool self,
                const bool slots, const int64_t bound, const SlotTable table, RowFlags* flags) {
+  if (anchors.unfit != nullptr && thread_number() == 0 && blockIdx.y == 0) {
+    *flags = RowFlags{};
+    *table.sizes = ClassSizes{};
+  }
   if (blockIdx.y == 0) {
     count_row(anchors, candidates, self, slots, bound, table, flags);
   } else {

@@ -33,6 +33,7 @@ struct CountedSide {
   T* inverse_norms;
   PackedRows packed;
   float* interleaved;  // of few pairs: see interleaved.h; null: not wanted
+  int32_t* unfit;      // by sorted position; null: the flags and sizes are told
 };
 
 // In one kernel what sort_by_label, make_slots (without `slots` find_classes) and prepare_rows do.

@@ -16,74 +16,13 @@
 #include "cuda/rows.cuh"
 #include "cuda/search_small.h"
 #include "cuda/selection.cuh"
+#include "cuda/small_memory.cuh"
 
 namespace facenet::cuda {
 namespace {
 
 constexpr int kThreads = 512, kWarps = kThreads / 32;
-constexpr int64_t kStaticBytes = 512;  // of reduce_by_block, rounded up
-
-struct Batch {
-  Pairs<float> pairs;
-  Slots slots;
-  const float4 *anchors, *candidates;  // interleaved
-  int32_t most_slots;                  // no anchor has more
-  int32_t room;                        // for its thresholds: room_for(most_slots)
-
-  __host__ __device__ int32_t units() const { return units_of(pairs.anchors.dim); }
-  // Candidates, filled up to what a warp looks at together.
-  __host__ __device__ int32_t pitch() const {
-    constexpr int32_t kTogether = AnchorSearch::kTogether;
-    return (pairs.candidates.count + kTogether - 1) / kTogether * kTogether;
-  }
-};
-
-// A power of two, and more than there are.
-int32_t room_for(int64_t thresholds) {
-  int64_t room = AnchorSearch::kLeastRoom;
-  while (room <= thresholds) room *= 2;
-  return int32_t(room);
-}
-
-// A block's shared memory; [i] is that of anchor i.
-struct Shared {
-  float4* anchors;               // [units][anchors]
-  uint64_t* keys;                // [most_slots] each, with the distance above
-  float* distances;              // [pitch] each
-  uint32_t* rows;                // [pitch] of the candidates
-  SharedBucket::Words* buckets;  // [room] each: see AnchorSearch
-  float* positives;              // [most_slots] each
-  float* slopes;                 // [most_slots] each
-  int32_t* choices;              // [most_slots] each
-  int32_t* winning;              // [most_slots] each
-  uint32_t* pushes;              // [row_words]: see PushBits
-  int64_t bytes;
-
-  __host__ __device__ Shared(unsigned char* begin, const Batch& batch, int anchors_,
-                             int32_t row_words) {
-    unsigned char* next = begin;
-    const int64_t slots = int64_t(anchors_) * batch.most_slots;
-    anchors = take<float4>(next, int64_t(batch.units()) * anchors_);
-    keys = take<uint64_t>(next, slots);  // `anchors_` is even: what follows is aligned
-    distances = take<float>(next, int64_t(anchors_) * batch.pitch());
-    rows = take<uint32_t>(next, batch.pitch());
-    buckets = take<SharedBucket::Words>(next, int64_t(anchors_) * batch.room);
-    positives = take<float>(next, slots);
-    slopes = take<float>(next, slots);
-    choices = take<int32_t>(next, slots);
-    winning = take<int32_t>(next, slots);
-    pushes = take<uint32_t>(next, row_words);
-    bytes = next - begin;
-  }
-
- private:
-  template <class Value>
-  static __host__ __device__ Value* take(unsigned char*& next, int64_t count) {
-    Value* const array = reinterpret_cast<Value*>(next);
-    next += count * int64_t(sizeof(Value));
-    return array;
-  }
-};
+constexpr int64_t kStaticBytes = 1024;  // that SmallMemory does not have, rounded up
 
 __device__ __forceinline__ void add_square(const float4& y, const float4& x, float& sum) {
   sum = fmaf(y.x - x.x, y.x - x.x, sum);
@@ -95,9 +34,9 @@ __device__ __forceinline__ void add_square(const float4& y, const float4& x, flo
 // By a warp: the distances of the block's anchors and of the candidates of kGroups groups, from
 // `group` on.
 template <int kAnchors, int kGroups>
-__device__ void measure(const Batch& batch, const Shared& shared, int32_t first_anchor,
+__device__ void measure(const SmallBatch& batch, const SmallMemory& shared, int32_t first_anchor,
                         int32_t group) {
-  const int32_t units = batch.units(), apart = units * kGroupRows;
+  const int32_t units = batch.layout.units, apart = units * kGroupRows;
   const float4* from = batch.candidates + interleaved_unit(kGroupRows * group, 0, units) + lane();
   const float4* anchors = shared.anchors;
   float squares[kAnchors][kGroups] = {};
@@ -113,7 +52,7 @@ __device__ void measure(const Batch& batch, const Shared& shared, int32_t first_
   float4 next[kGroups];  // is under way while its predecessor is added
 #pragma unroll
   for (int e = 0; e < kGroups; ++e) next[e] = from[apart * e];
-#pragma unroll 2
+#pragma unroll(kAnchors == 16 ? 1 : 2)  // without spilled registers
   for (int32_t unit = 1; unit < units; ++unit) {
     from += kGroupRows;
     float4 x[kGroups];
@@ -132,14 +71,14 @@ __device__ void measure(const Batch& batch, const Shared& shared, int32_t first_
     float* const to = shared.distances + column;
     if (rows.distance == Distance::kSqEuclidean) {
 #pragma unroll
-      for (int a = 0; a < kAnchors; ++a) to[a * batch.pitch()] = squares[a][e];
+      for (int a = 0; a < kAnchors; ++a) to[a * batch.layout.pitch] = squares[a][e];
       continue;
     }
     const bool zero = column < others.count && others.is_zero(others.row(column));
 #pragma unroll
     for (int a = 0; a < kAnchors; ++a) {
       const int32_t i = min(first_anchor + a, rows.count - 1);
-      to[a * batch.pitch()] =
+      to[a * batch.layout.pitch] =
           distance_or_one(rows.distance, squares[a][e], zero || rows.is_zero(rows.row(i)));
     }
   }
@@ -147,11 +86,11 @@ __device__ void measure(const Batch& batch, const Shared& shared, int32_t first_
 
 // By a block: the distances to the candidates from `first` on, fewer than 32. A thread has a pair.
 template <int kAnchors>
-__device__ void measure_last(const Batch& batch, const Shared& shared, int32_t first_anchor,
-                             int32_t first) {
+__device__ void measure_last(const SmallBatch& batch, const SmallMemory& shared,
+                             int32_t first_anchor, int32_t first) {
   static_assert(31 * kAnchors <= kThreads);
   const Rows<float>&rows = batch.pairs.anchors, &others = batch.pairs.candidates;
-  const int32_t a = int32_t(threadIdx.x) % kAnchors, units = batch.units();
+  const int32_t a = int32_t(threadIdx.x) % kAnchors, units = batch.layout.units;
   const int32_t column = first + int32_t(threadIdx.x) / kAnchors;
   if (column >= others.count) return;
   const float4* const from = batch.candidates + interleaved_unit(column, 0, units);
@@ -162,47 +101,62 @@ __device__ void measure_last(const Batch& batch, const Shared& shared, int32_t f
   }
   const int32_t i = min(first_anchor + a, rows.count - 1);
   const bool zero = others.is_zero(others.row(column)) || rows.is_zero(rows.row(i));
-  shared.distances[a * batch.pitch() + column] = distance_or_one(rows.distance, squares, zero);
+  shared.distances[a * batch.layout.pitch + column] = distance_or_one(rows.distance, squares, zero);
 }
 
+// Where an anchor's slots and its class are. Looked up before the distances are measured.
+struct Span {
+  int32_t offset, room, count;  // of its slots, and how many have a positive
+  int32_t class_begin;
+};
+
 // By a warp: all that it has to find for its anchor, from the distances to all candidates.
-//   keys, choices -> those of SelectionArrays. Returns the buckets, and the farthest's key.
-__device__ AnchorChoices<float> select_anchor(const Batch& batch, const Shared& shared, int a,
-                                              int32_t i, const TripletRule& rule, float margin,
+//   keys, choices -> those of SelectionArrays. Returns the buckets, and the farthest's key where
+//   a slot takes it.
+__device__ AnchorChoices<float> select_anchor(const SmallBatch& batch, const SmallMemory& shared,
+                                              int a, int32_t i, const Span& span,
+                                              const TripletRule& rule, float margin,
                                               uint64_t& farthest) {
   const Pairs<float>& pairs = batch.pairs;
-  const int32_t count = batch.slots.count[i], begin = pairs.class_begin[i];
-  const int32_t pitch = batch.pitch();
-  const int64_t slot = int64_t(a) * batch.most_slots;
+  const int32_t count = span.count, begin = span.class_begin;
+  const int32_t pitch = batch.layout.pitch;
+  const int64_t slot = int64_t(a) * batch.layout.slot_pitch;
   float* const distances = shared.distances + a * pitch;
   float* const positives = shared.positives + slot;
   float* const thresholds = shared.slopes + slot;  // until there are slopes
   int32_t* const choices = shared.choices + slot;
-  uint64_t* const keys = shared.keys + slot;
-  const AnchorSearch search{distances, shared.rows, pitch, shared.buckets + a * batch.room,
-                            batch.room};
+  uint64_t* const keys = shared.keys + slot + a;
+  const AnchorSearch search{distances, shared.rows, pitch, shared.buckets + a * batch.layout.room,
+                            batch.layout.room};
 #pragma unroll 1
-  for (int32_t k = lane(); k < count; k += 32) {
-    positives[k] = pairs.excluded(i, begin + k) ? NAN : distances[begin + k];
-    distances[begin + k] = NAN;  // no negative
+  for (int32_t k = lane(); k < (count + kSlotsTogether - 1) / kSlotsTogether * kSlotsTogether;
+       k += 32) {
+    const bool there = k < count;
+    positives[k] = there && !pairs.excluded(i, begin + k) ? distances[begin + k] : NAN;
+    if (there) {
+      distances[begin + k] = NAN;  // no negative
+    } else {
+      choices[k] = kNotSelected;
+    }
   }
 #pragma unroll 1
   for (int32_t c = pairs.candidates.count + lane(); c < pitch; c += 32) distances[c] = NAN;
   __syncwarp();
   const bool semihard = rule.negatives == NegativeRule::kSemihard;
-  const int32_t buckets = rank_positives(pairs, i, rule, count, positives, choices, thresholds);
+  const int32_t buckets =
+      rank_positives<kSlotsTogether>(pairs, i, rule, count, positives, choices, thresholds);
   __syncwarp();
 #pragma unroll 1
-  for (int32_t k = lane(); k < batch.room; k += 32) {
+  for (int32_t k = lane(); k < batch.layout.room; k += 32) {
     // The one bucket of the closest of all has no threshold.
     const float threshold = k >= buckets ? INFINITY : semihard ? thresholds[k] : -1.0f;
     search.buckets[k] = {threshold, k == 0 ? 0 : ~0u, ~0u};
   }
   __syncwarp();
-  float far = -1;
-  if (buckets > 0) {
-    far = batch.room > AnchorSearch::kLeastRoom ? search.find_closest<true>()  // of large classes
-                                                : search.find_closest<false>();
+  if (buckets > 0 && batch.layout.room > AnchorSearch::kLeastRoom) {
+    search.find_closest<true>();  // of large classes
+  } else if (buckets > 0) {
+    search.find_closest<false>();
   }
   __syncwarp();
 #pragma unroll 1
@@ -210,35 +164,58 @@ __device__ AnchorChoices<float> select_anchor(const Batch& batch, const Shared& 
     const SharedBucket::Words& found = search.buckets[k + 1];
     keys[k] = closer_key(value_of(found.closest), found.row);
   }
-  far = rule.fallback == Fallback::kFarthest ? warp_max(far) : -1.0f;
-  farthest = far >= 0 ? search.find_farthest(far) : kNoKey;
   __syncwarp();
   const Winners<float> bucket{keys, nullptr};
-  choose_buckets<true>(rule, margin, count, positives, buckets, bucket, farthest != kNoKey,
-                       shared.winning + slot, choices);
+  const bool falls_back = choose_buckets<true>(rule, margin, count, positives, buckets, bucket,
+                                               true, shared.winning + slot, choices);
+  farthest = kNoKey;
+  if (__any_sync(kAllLanes, falls_back)) {
+    farthest = search.find_farthest();
+#pragma unroll 1
+    for (int32_t k = lane(); farthest == kNoKey && k < count; k += 32) {
+      if (choices[k] == kFarthest) choices[k] = kNotSelected;
+    }
+  }
   __syncwarp();
   return {count, buckets, positives, choices, bucket, {&farthest, nullptr}};
 }
 
 template <int kAnchors>
 __global__ void __launch_bounds__(kThreads, 1)
-    select_small(const Batch batch, const TripletRule rule, const float margin,
+    select_small(const SmallBatch batch, const TripletRule rule, const float margin,
                  const SelectionArrays<float> to, const SmallLosses<float> losses) {
-  const PushBits& pushes = losses.edges.pushes;
-  const int32_t words = pushes.words == nullptr ? 0 : pushes.row_words;
-  const Shared shared(dynamic_shared_memory(), batch, kAnchors, words);
+  const PushTable<float>& pushes = losses.edges.pushes;
+  const int32_t cells = pushes.cells == nullptr ? 0 : pushes.row_cells;
+  const SmallMemory shared(dynamic_shared_memory(), batch.layout, kAnchors);
   const Pairs<float>& pairs = batch.pairs;
-  const int warp = int(threadIdx.x) / 32, units = batch.units();
+  const int warp = int(threadIdx.x) / 32, units = batch.layout.units;
   const int32_t first_anchor = int32_t(blockIdx.x) * kAnchors;
+  // What is loaded is not waited for before all of it is under way. Threads that need no span load
+  // one too: without a branch.
+  const int32_t own =
+      min(first_anchor + min(int32_t(threadIdx.x), kAnchors - 1), pairs.anchors.count - 1);
+  const int64_t offset = batch.slots.offset[own], next_offset = batch.slots.offset[own + 1];
+  const int32_t slot_count = batch.slots.count[own], class_begin = pairs.class_begin[own];
+  // Blocks look at all rows between them: at their anchors, and at their share of a bank.
+  int32_t unfit_row = 0;
+  if (batch.unfit != nullptr) {
+    unfit_row = batch.unfit[own];
+    const int32_t* const of_bank = batch.unfit + pairs.anchors.count;
 #pragma unroll 1
-  for (int32_t k = int32_t(threadIdx.x); k < units * kAnchors; k += kThreads) {
-    const int32_t i = first_anchor + k % kAnchors;
-    shared.anchors[k] = i < pairs.anchors.count
-                            ? batch.anchors[interleaved_unit(i, k / kAnchors, units)]
-                            : float4{0, 0, 0, 0};
+    for (int64_t c = thread_number(); c < pairs.candidates.count && !pairs.self;
+         c += int64_t(gridDim.x) * kThreads) {
+      unfit_row |= of_bank[c];
+    }
   }
+  const auto anchor_unit = [&](int32_t k) {
+    const int32_t i = first_anchor + k % kAnchors;
+    return k < units * kAnchors && i < pairs.anchors.count
+               ? batch.anchors[interleaved_unit(i, k / kAnchors, units)]
+               : float4{0, 0, 0, 0};
+  };
+  float4 unit = anchor_unit(int32_t(threadIdx.x));
 #pragma unroll 1
-  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) shared.pushes[k] = 0;
+  for (int32_t k = int32_t(threadIdx.x); k < cells; k += kThreads) shared.pushes[k] = {};
   constexpr int kRows = 4;  // that a thread waits for together
 #pragma unroll 1
   for (int32_t c = int32_t(threadIdx.x); c < pairs.candidates.count; c += kRows * kThreads) {
@@ -252,7 +229,18 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (c + n * kThreads < pairs.candidates.count) shared.rows[c + n * kThreads] = row[n];
     }
   }
-  __syncthreads();
+#pragma unroll 1
+  for (int32_t k = int32_t(threadIdx.x); k < units * kAnchors; k += kThreads) {
+    shared.anchors[k] = unit;
+    unit = anchor_unit(k + kThreads);
+  }
+  __shared__ Span spans[kAnchors];
+  if (int(threadIdx.x) < kAnchors) {
+    spans[threadIdx.x] = {int32_t(offset), int32_t(next_offset - offset), slot_count, class_begin};
+  }
+  __shared__ bool unfit;  // some row that the block has looked at
+  const bool any_unfit = __syncthreads_or(unfit_row) != 0;
+  if (threadIdx.x == 0) unfit = any_unfit;
   // Groups, of which a warp has one more than another at most.
   const int32_t groups = pairs.candidates.count / kGroupRows, more = groups % kWarps;
   int32_t group = groups / kWarps * warp + min(warp, more);
@@ -269,45 +257,69 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
 
   const int32_t i = first_anchor + warp;
-  if (warp < kAnchors && i < pairs.anchors.count) {
+  const bool has_anchor = warp < kAnchors && i < pairs.anchors.count;
+  __shared__ AnchorSums<float> sums[kAnchors];
+  if (warp < kAnchors && lane() == 0) sums[warp] = {0, 0, 0};
+  uint64_t* const keys = shared.keys + int64_t(warp) * (batch.layout.slot_pitch + 1);
+  if (has_anchor) {
+    const Span span = spans[warp];
     uint64_t farthest;
     const AnchorChoices<float> found =
-        select_anchor(batch, shared, warp, i, rule, margin, farthest);
-    const int64_t offset = batch.slots.offset[i];
+        select_anchor(batch, shared, warp, i, span, rule, margin, farthest);
     if (losses.wanted) {
-      anchor_loss(i, pairs, offset, int32_t(batch.slots.offset[i + 1] - offset), found, losses,
-                  shared.slopes + int64_t(warp) * batch.most_slots, [&](uint32_t row) {
-                    if (words > 0) mark_push(shared.pushes, row, warp);
-                  });
+      const AnchorSums<float> own_sums =
+          anchor_loss<kSlotsTogether>(i, pairs, span.offset, span.room, found, losses,
+                                      shared.slopes + int64_t(warp) * batch.layout.slot_pitch,
+                                      [&](int32_t k, const Push<float>& push) {
+                                        if (cells == 0) return;
+                                        if (push.row != kNoRow)
+                                          mark_push(shared.pushes, push.row, warp);
+                                        keys[k] = uint64_t(bits_of(push.weight)) << 32 | push.row;
+                                      });
+      if (lane() == 0) sums[warp] = own_sums;
     } else {
       if (lane() == 0) {
         to.bucket_count[i] = found.buckets;
         to.farthest.key[i] = farthest;
       }
       for (int32_t k = lane(); k < found.count; k += 32) {
-        to.d_ap[offset + k] = found.d_ap[k];
-        to.choice[offset + k] = found.choice[k];
-        to.bucket.key[offset + k] = found.bucket.key[k];
+        to.d_ap[span.offset + k] = found.d_ap[k];
+        to.choice[span.offset + k] = found.choice[k];
+        to.bucket.key[span.offset + k] = found.bucket.key[k];
       }
     }
   }
   if (!losses.wanted) return;
   __syncthreads();
-#pragma unroll 1
-  for (int32_t k = int32_t(threadIdx.x); k < words; k += kThreads) {
-    pushes.words[int64_t(blockIdx.x) * words + k] = shared.pushes[k];
-  }
-  // The last block to be done adds up all anchors. Barriers of the block extend the order of this
-  // one thread's fences to the others.
+  const int32_t begin = spans[0].offset + first_anchor;
+  if (cells > 0) number_pushes<kThreads>(shared.pushes, int32_t(blockIdx.x), begin, pushes);
+  __syncthreads();
+  // The last block to be done adds up all blocks. Barriers of the block extend the order of one
+  // thread's fences to the others. It is of a warp that has no anchor, if there is such a warp.
   __shared__ bool last;
-  if (threadIdx.x == 0) {
-    __threadfence();
-    last = atomicAdd(losses.blocks_done, 1) + 1 == int(gridDim.x);
-    __threadfence();
+  if (warp == kWarps - 1) {
+    const AnchorSums<float> of_lane = lane() < kAnchors ? sums[lane()] : AnchorSums<float>{0, 0, 0};
+    const AnchorSums<float> all = {warp_sum(of_lane.loss), warp_sum(of_lane.triplets),
+                                   warp_sum(of_lane.nonzero)};
+    if (lane() == 0) {
+      losses.sums.loss[blockIdx.x] = all.loss;
+      losses.sums.triplets[blockIdx.x] = all.triplets;
+      losses.sums.nonzero[blockIdx.x] = all.nonzero;
+      if (unfit) atomicExch(&losses.flags->not_finite, 1);
+      __threadfence();
+      last = atomicAdd(&losses.flags->blocks_done, 1) + 1 == int(gridDim.x);
+      __threadfence();
+    }
+  }
+  if (cells > 0 && has_anchor) {
+    const auto get = [&](int32_t k) {
+      return Push<float>{uint32_t(keys[k]), value_of(uint32_t(keys[k] >> 32))};
+    };
+    place_pushes(shared.pushes, warp, spans[warp].room, false, get, pushes.weight + begin);
   }
   __syncthreads();
   if (!last) return;
-  reduce_by_block<kThreads>(losses.sums, pairs.anchors.count, losses.reduction);
+  reduce_by_block<kThreads, 1>(losses.sums, int32_t(gridDim.x), losses.reduction);
 }
 
 struct Shape {
@@ -316,38 +328,32 @@ struct Shape {
 };
 
 // The fewest anchors of a block with which all blocks run at once, or else the most that fit.
-Shape shape_of(const Device& device, const Batch& batch, int32_t row_words) {
+Shape shape_of(const Device& device, const SmallSizes& sizes) {
   Shape shape{0, 0};
   for (const int anchors : {4, 8, 14, 16}) {
-    const Shared shared(nullptr, batch, anchors, row_words);
+    const SmallMemory shared(nullptr, SmallLayout(sizes), anchors);
     if (shared.bytes + kStaticBytes > device.shared_bytes()) break;
     shape = {anchors, size_t(shared.bytes)};
-    if (batch.pairs.anchors.count <= int64_t(anchors) * device.processors()) break;
+    if (sizes.anchors <= int64_t(anchors) * device.processors()) break;
   }
   return shape;
 }
 
-Batch batch_of(const SmallSearch& search) {
-  return {search.pairs,
-          search.slots,
-          reinterpret_cast<const float4*>(search.anchors),
-          reinterpret_cast<const float4*>(search.candidates),
-          int32_t(search.most_slots),
-          room_for(search.most_slots)};
-}
-
 }  // namespace
 
-int anchors_of_small_blocks(const Device& device, const SmallSearch& search) {
-  if (search.anchors == nullptr) return 0;
-  return shape_of(device, batch_of(search), PushBits::words_for(search.pairs.candidates.count))
-      .anchors;
+int anchors_of_small_blocks(const Device& device, const SmallSizes& sizes) {
+  return shape_of(device, sizes).anchors;
 }
 
 void search_small(const Device& device, const SmallSearch& search, const TripletRule& rule,
                   const SelectionArrays<float>& to, const SmallLosses<float>& losses) {
-  const Batch batch = batch_of(search);
-  const Shape shape = shape_of(device, batch, PushBits::words_for(search.pairs.candidates.count));
+  const SmallBatch batch{search.pairs,
+                         search.slots,
+                         reinterpret_cast<const float4*>(search.anchors),
+                         reinterpret_cast<const float4*>(search.candidates),
+                         search.unfit,
+                         SmallLayout(search.sizes())};
+  const Shape shape = shape_of(device, search.sizes());
   const auto run = [&](auto* kernel) {
     const int64_t blocks = (int64_t(batch.pairs.anchors.count) + shape.anchors - 1) / shape.anchors;
     launch("select_small", sizes_of(batch.pairs).with("slots", to.slots), device.stream(),

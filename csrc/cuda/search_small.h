@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/mined_triplet_loss.h"
+#include "cuda/small_blocks.h"
 
 namespace facenet::cuda {
 
@@ -11,20 +12,21 @@ struct SmallSearch {
   Pairs<float> pairs;
   Slots slots;
   const float *anchors, *candidates;
-  int64_t most_slots;  // no anchor has more
+  int64_t most_slots;    // no anchor has more
+  const int32_t* unfit;  // see InterleavedRows; null: the flags have been told
+
+  SmallSizes sizes() const {
+    return {pairs.anchors.count, pairs.candidates.count, pairs.anchors.dim, most_slots};
+  }
 };
 
 // With these, select_small ends with what find_anchor_losses and reduce do.
 template <class T>
 struct SmallLosses : AnchorLosses<T> {
   bool wanted;
-  int32_t* blocks_done;  // 0 at first
+  RowFlags* flags;  // whose blocks_done is 0 at first
   LossReduction<T> reduction;
 };
-
-// How many anchors a block has, which is the `anchors` of their PushBits; 0: select_small suits
-// only fewer pairs or fewer slots.
-int anchors_of_small_blocks(const Device& device, const SmallSearch& search);
 
 // Searches by differences. Fills `to`, or where losses are wanted these alone.
 void search_small(const Device& device, const SmallSearch& search, const TripletRule& rule,

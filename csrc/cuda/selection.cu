@@ -191,7 +191,8 @@ bool few_undecided(const SearchRounding& rounding, int32_t dim, int64_t threshol
 
 SmallSearch small_search(const LabelledBatch<float>& batch) {
   const InterleavedRows rows = batch.interleaved();
-  return {batch.pairs, batch.slots(), rows.anchors, rows.candidates, batch.largest_class};
+  return {batch.pairs,     batch.slots(),       rows.anchors,
+          rows.candidates, batch.largest_class, rows.unfit};
 }
 
 template <class T>
@@ -240,7 +241,8 @@ template <class T>
 int small_blocks(const LabelledBatch<T>& batch, const TripletRule& rule) {
   if constexpr (sizeof(T) == 4) {
     if (!is_random(rule.negatives)) {
-      return anchors_of_small_blocks(batch.device, small_search(batch));
+      const SmallSearch search = small_search(batch);
+      return search.anchors == nullptr ? 0 : anchors_of_small_blocks(batch.device, search.sizes());
     }
   }
   return 0;

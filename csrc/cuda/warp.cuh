@@ -30,12 +30,30 @@ __device__ __forceinline__ T pick(const T (&x)[n], int at) {
   return picked;
 }
 
+// n values that lie together, aligned.
+template <class T, int n>
+struct alignas(n * sizeof(T)) Several {
+  T x[n];
+};
+template <int n, class T>
+__device__ __forceinline__ Several<T, n> load_several(const T* from) {
+  return *reinterpret_cast<const Several<T, n>*>(from);
+}
+
 // Adds the same lanes in the same order every time, so the result has the same bits.
 template <class T>
 __device__ T warp_sum(T value) {
 #pragma unroll
   for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(kAllLanes, value, apart);
   return value;
+}
+
+__device__ inline int32_t warp_sum(int32_t value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return __reduce_add_sync(kAllLanes, value);
+#else
+  return warp_sum<int32_t>(value);
+#endif
 }
 
 template <class T>

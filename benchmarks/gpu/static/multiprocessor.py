@@ -33,6 +33,7 @@ UNITS: list[tuple[str, str, int, int]] = [
     (r"LDS\S*\.128", "memory", 8, 29),
     (r"LDS", "memory", 4, 29),
     (r"LDG|LD\b", "memory", 4, 45),
+    (r"REDUX", "special", 8, 30),
     (r"ATOM|RED", "memory", 4, 300),
     (r"STS|STG|ST\b", "memory", 4, 20),
     (r"SHFL", "memory", 4, 25),

@@ -95,7 +95,7 @@ def table(predictions: list[Prediction]) -> tuple[list[str], list[list[str]]]:
 
 
 def nodes_table(nodes: list[small.Prediction]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a small batch, with its clears of memory and the sum."""
+    """Columns and rows of a small batch, with the sum."""
     rows = [
         [
             p.node,
@@ -107,5 +107,4 @@ def nodes_table(nodes: list[small.Prediction]) -> tuple[list[str], list[list[str
         ]
         for p in nodes
     ]
-    clear = ["clear", "", "", "", "", f"{small.CLEARS * small.NODE_MICROSECONDS:.1f}"]
-    return NODE_COLUMNS, [clear, *rows, ["all", "", "", "", "", f"{small.total(nodes):.0f}"]]
+    return NODE_COLUMNS, [*rows, ["all", "", "", "", "", f"{small.total(nodes):.1f}"]]

@@ -6,8 +6,8 @@ own, which is the most that can be. A node takes
 
     1.3 us + cycles of a multiprocessor / 1.6 GHz,
 
-with the cycles of as many blocks as one of 132 multiprocessors has to run, and a clear of memory
-takes the first term alone. Left out is the time until instructions are in their cache.
+with the cycles of as many blocks as one of 132 multiprocessors has to run. Left out is the time
+until instructions are in their cache.
 """
 
 from collections import Counter
@@ -47,6 +47,7 @@ class Node:
     cold: tuple[Mark, ...] = ()
     near: tuple[tuple[Mark, float], ...] = ()  # loads of which a share find the first cache
     one: tuple[Mark, ...] = ()  # loads of all lanes from about the same place
+    sectors: tuple[tuple[Mark, float], ...] = ()  # loads from places apart: how many of 32 bytes
     # Of a scheduler's warps of a block: how many, and what they never come to.
     roles: tuple[tuple[int, tuple[Mark, ...]], ...] = ()
 
@@ -70,6 +71,7 @@ _prepare, _small, _edges = _Marks("prepare.cu"), _Marks("search_small.cu"), _Mar
 _rows, _selection = _Marks("rows.cuh"), _Marks("selection.cuh")
 _search = _Marks("anchor_search.cuh")
 _loss, _sums = _Marks("anchor_loss.cuh"), _Marks("loss_sums.cuh")
+_pushes, _row_edges = _Marks("push_table.cuh"), _Marks("row_edges.cuh")
 
 COLD = (
     _rows("__half", "LDG"),
@@ -78,11 +80,12 @@ COLD = (
     Mark("CALL|MUFU.RSQ|MUFU.EX2|MUFU.LG2"),
 )
 ANCHORS = 14  # of a block of select_small
-TOGETHER = 32 * 8  # distances that a warp of it looks at: AnchorSearch::kTogether
+CELLS = up(N, 3)  # of the rows that a group pushes: see PushCell
+QUADS = up(N, 4 * 32)  # of the distances that a lane of it looks at: two at a time
 ROWS = up(N, PROCESSORS)  # that gather_edges has for a multiprocessor
 # Edges of a row that a warp adds: a quarter of those to its class, of its own to negatives and of
 # those to it.
-EDGES = up(3 * (P - 1), 4)
+EDGES = 3 * (P - 1) / 4
 
 # Of select_small's warps, by how many groups they measure.
 _LEFT = _small("add_square(shared.anchors[unit", "FFMA")
@@ -100,14 +103,20 @@ NODES = (
         0,
         (
             Count(_prepare("const int64_t other = labels[j]", "LDG"), N / 64),
-            Count(_rows("static_cast<const float*>(data)[at]", "LDG"), D / 32),
+            Count(_prepare("squares = fma(x[v], x[v]", "FFMA"), 1, 0),
+            Count(_prepare("interleaved_unit(position, unit", "STG"), 1, 0),
+            Count(_prepare("write_slots(table", "STG"), 0, 0),
         ),
         cold=(
             _prepare("LabelCount among", "LDG"),
             _prepare("scaled = fma", "FFMA"),
             _prepare("from[unit]", "LDG"),
         ),
-        near=((_prepare("const int64_t other"), 1.0),),
+        # A row is loaded a second time, to be copied.
+        near=(
+            (_prepare("const int64_t other"), 1.0),
+            (_rows("static_cast<const float*>(rows"), 1.0),
+        ),
     ),
     Node(
         "select_small",
@@ -117,33 +126,45 @@ NODES = (
         512,
         168_000,
         (
-            Count(_small("batch.pitch()] = squares", "STS"), 1, 0),
+            Count(_small("batch.layout.pitch] = squares", "STS"), 1, 0),
             Count(_small("const float4 y = anchors[a];", "LDS"), D / 4 - 2, ANCHORS),
             Count(_small("add_square(shared.anchors[unit", "FFMA"), D / 4, 4),
-            Count(_small("[interleaved_unit(i", "LDG"), up(ANCHORS * D / 4, 512), 0),
-            Count(_small("shared.pushes[k] = 0;", "STS"), up(N / 2, 512)),
+            Count(_small("shared.anchors[k] = unit", "STS"), up(ANCHORS * D / 4, 512), 0),
+            Count(_small("shared.pushes[k] = {};", "STS"), up(CELLS, 512), 0),
             Count(_small("distances[begin + k] = NAN", "STS"), up(P, 32)),
-            Count(_small("distances[c] = NAN", "STS"), up(-N % TOGETHER, 32)),
-            Count(_selection("rank += (d_ap", "FSETP"), P, 2),
-            Count(_selection("ranks[k] = rank", "STS"), up(P, 32), 0),
+            Count(_small("distances[c] = NAN", "STS"), up(-N % (4 * 32), 32)),
+            Count(_selection("less[v] += other.x[n] < d", "FSET"), P, 2),
+            Count(_selection("ranks[k] = rank", "STS"), up(P, 64), 0),
             Count(_small("search.buckets[k] = {", "STS"), 2, 0),
             Count(_small("keys[k] = closer_key(", "STS"), up(P, 32)),
             Count(_small("shared.rows[c + n", "STS"), up(N, 2048), 4),
-            Count(_search("known[v] = at[v].closest()", "LDS"), up(N, TOGETHER), TOGETHER // 32),
+            Count(_search("lower<kLarge, kQuads>(base"), QUADS // 2, 0),
+            Count(_search("lower<kLarge, 1>(base"), 0, 0),
             Count(_selection("winning_bucket[k] =", "STS"), up(P, 32)),
             Count(_selection("winning_bucket[rank]", "LDS"), up(P, 32)),
             Count(_loss("slopes[k] = slope;", "ST"), up(P, 32)),
-            Count(_loss("found.choice[other] == k", "LDS"), P),
-            Count(_loss("edges.incoming[at]", "STG"), up(P, 32), 0),
+            Count(_loss("sum[v] += slope", "FADD"), P, 2),
+            Count(_loss("put(offset + k, k, push)"), up(P, 64), 0),
             Count(_loss("slope != T(0) ? slope", "STG"), up(P, 32)),
-            Count(_small("= shared.pushes[k];", "STG"), up(N / 2, 512)),
-            Count(_sums("own = load_relaxed", "LDG"), up(N, 2048), 4),
-            Count(_search("any = any | (d[v] == far)", "FSETP"), up(N, TOGETHER), TOGETHER // 32),
+            Count(_pushes("own += edges_of(", "LDS"), up(CELLS, 512), 0),
+            Count(_pushes("to.cells[int64_t(c)", "STG"), up(CELLS, 512), 0),
+            Count(_pushes("+ __popc(pushers(", "STG"), up(P, 32), 0),
+            Count(_sums("own = load_relaxed", "LDG"), 1, 0),
             # These are no loops of their own: they are on the way.
-            Count(_search("at[v].threshold(half - 1)", "LDS"), 0, 0),
+            Count(_small("unfit_row = batch.unfit", "LDG"), 0, 0),
             Count(_search("at[v].lower_row"), 0, 0),
+            Count(_search("at[v].lower_closest"), 0, 0),
+            Count(_search("at[v].threshold(half - 1)", "LDS"), 0, 0),
         ),
-        cold=(_small("// of large classes", "LDS"),),
+        cold=(
+            _small("// of large classes", "LDS"),
+            _small("unfit_row |= of_bank", "LDG"),
+            # One warp beside those that place edges, and done before them.
+            _small("losses.sums.nonzero[blockIdx.x] =", "STG"),
+            _selection("rank += d_ap[m] ==", "LDS"),
+            _search("far = fmaxf(far, distances[c])", "LDS"),
+            _search("if (distances[c] == far)", "LDS"),
+        ),
         one=(Mark("LDG", "kernel_arguments.h", "order[position]"),),
         # 56 times 32 candidates are 3 or 4 for a warp. The 8 that are left have 4 warps' threads.
         roles=(
@@ -160,34 +181,41 @@ NODES = (
         128,
         20_000,
         (
-            Count(_edges("bits |= uint32_t(halves", "LDG"), 1, 0),
-            Count(_edges("edges[before++].other =", "STS"), 1, 0),
-            Count(_edges("there[u] = (s.negative", "LDG"), up(up(P - 1, 4), 16), 0),
-            Count(_edges("slot_count = s.slots.count", "LDG"), 1, 0),
-            Count(_edges("k - lane() % 16 < most"), up(P, 16), 0),
+            Count(_row_edges("cells_of[2] = {cells[a]", "LDG"), 1, 0),
+            Count(_row_edges("edges[before + n] = {b", "STS"), 3, 0),
             Count(_edges("raw[u] = *reinterpret", "LDG"), up(EDGES, 8), 0),
-            Count(_edges("waiting[e] = {own.at", "STS"), 3),
             Count(_edges("const uint32_t all = __ballot", "VOTE"), 1, 0),
             Count(_edges("total += sums[w]", "LDS"), 1, 0),
+            # Lanes have edges of all kinds. The longest of the ways to their addresses counts.
+            Count(_row_edges("weight = s.positive + all.slots"), 0, 0),
+            Count(_row_edges("next = s.slots.offset[anchor + (class", "LDG"), 0, 0),
+            Count(_row_edges("edge.other = *row", "LDG"), 0, 0),
+            Count(_row_edges("edge.weight = *weight", "LDG"), 0, 0),
+            Count(_row_edges("edge.weight += *second", "LDG"), 0, 0),
+            Count(_edges("waiting[before] =", "STS"), 0, 0),
+            Count(_edges("waiting[there + lane()] =", "STS"), 0, 0),
         ),
         cold=(
             _edges("g.partial[", "LDG"),
             _edges("inverse_norm == T(0) ?"),
             _edges("sum.add(g.rows", "VOTE"),
-            _edges("load_columns(rows, int32_t(waiting", "LDG"),
+            _edges("load_typed(reinterpret_cast<const X*>(data", "LDG"),
             _edges("add_typed<__half>", "LDG"),
             _edges("add_typed<__nv_b", "LDG"),
-            _edges("weight += __shfl_xor_sync", "SHFL"),
         ),
         # A third of the edges are to the class, which 7 blocks at once have in common. The last
         # turn is filled up with the last row once more.
         near=(
             (_edges("raw[u] = *reinterpret", "LDG"), 1 - EDGES / up(EDGES, 8) / 8 * (1 - 2 / 7)),
         ),
-        one=(_edges("? s.incoming[at[u]].weight", "LDG"),),
+        # What lies together is shared by the four warps of a block, which have every fourth edge.
+        sectors=(
+            (_row_edges("edge.other = *row", "LDG"), (5 + 5 + P) / 4),
+            (_row_edges("edge.weight = *weight", "LDG"), (5 + 5 + P) / 4),
+            (_row_edges("edge.weight += *second", "LDG"), P / 4),
+        ),
     ),
 )
-CLEARS = 1
 
 
 @dataclass(frozen=True)
@@ -207,7 +235,7 @@ class Prediction:
 
 def total(predictions: Iterable[Prediction]) -> float:
     """Microseconds of the whole call."""
-    return CLEARS * NODE_MICROSECONDS + sum(p.microseconds for p in predictions)
+    return sum(p.microseconds for p in predictions)
 
 
 def predict(node: Node, code: list[Block], registers: int, sources: Sources) -> Prediction:
@@ -241,5 +269,8 @@ def _transfers(node: Node, steps: list[Step], sources: Sources) -> dict[int, Tra
         size = 32 * (16 if ".128" in i.opcode else 8 if ".64" in i.opcode else 4)
         if any(mark(i, sources) for mark in node.one):
             size = SECTOR
+        for mark, sectors in node.sectors:
+            if mark(i, sources):
+                size = round(sectors * SECTOR)
         found[place] = Transfer(multiprocessor.SCHEDULERS * size // BYTES, LATENCY)
     return found

@@ -54,7 +54,10 @@ class Walk:
         cold: Iterable[Mark],
         sources: Sources,
     ) -> None:
-        self._blocks, self._counts = blocks, list(counts)
+        # Those that name a loop itself come first: what is left over of an unrolled loop within it
+        # has that one's instructions too. Those that only say what is on the way come last.
+        self._blocks = blocks
+        self._counts = sorted(counts, key=lambda count: (count.turns == 0, count.each > 0))
         # By block and count its instructions.
         self._has = [
             [sum(count.mark(i, sources) for i in b.instructions) for count in self._counts]
