@@ -46,9 +46,9 @@ OPERATORS = (
 # Quick, and enough to notice most barriers of the kernels missing.
 QUICK = (
     "every_dtype_and_cloud or integers_of_every_dtype or golden or every_number_of_columns "
-    "or hundred_positives or labels_of_every_size or every_rule_against_a_bank or difficult_clouds "
-    "or bound or every_number_of_thresholds or matrix_units or anchor_swap or last_rows "
-    "or every_random_rule or first_of_all_sorted or within_are_those "
+    "or hundred_positives or labels_of_every_size or extreme_labels or every_rule_against_a_bank "
+    "or difficult_clouds or bound or every_number_of_thresholds or matrix_units or anchor_swap "
+    "or last_rows or every_random_rule or first_of_all_sorted or within_are_those "
     "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank "
     "or softmax_against_a_bank or (at_random and quads and dtype0 and sqeuclidean) "
     "or (distance_of_a_positive and dtype0) "

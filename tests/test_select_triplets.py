@@ -316,10 +316,13 @@ def test_labels_of_every_size(offset: int) -> None:
     assert_same_triplets(select_triplets(x, y + offset), reference.select_triplets(x, y))
 
 
-def test_the_extreme_labels() -> None:
-    y = torch.tensor([2**63 - 1, -(2**63), 0, -1]).repeat(12)
-    x = make_cloud("integers", 48, 5)
+@pytest.mark.parametrize("rows", [48, 132])  # few rows are counted, more are found in a table
+def test_the_extreme_labels(rows: int) -> None:
+    y = torch.tensor([2**63 - 1, -(2**63), 0, -1]).repeat(rows // 4)
+    x = make_cloud("integers", rows, 5)
     assert_same_triplets(select_triplets(x, y), reference.select_triplets(x, y))
+    bank = {"ref_emb": x[7:], "ref_labels": y[7:]}
+    assert_same_triplets(select_triplets(x, y, **bank), reference.select_triplets(x, y, **bank))
 
 
 def test_ids_of_every_size() -> None:

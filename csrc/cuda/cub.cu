@@ -19,27 +19,30 @@ void with_temporary(const char* what, const Device& device, int64_t count, const
   check_cuda(f(memory.data(), bytes), what, sizes);
 }
 
-template <class Key, class Value>
-void sort(const Device& device, int64_t count, int bits, const Key* keys, Key* sorted_keys,
+template <class Value>
+void sort(const Device& device, int64_t count, int64_t keys, const uint32_t* from, uint32_t* sorted,
           const Value* values, Value* sorted_values) {
   if (count == 0) return;
+  // Only the lowest bits count. All of them are ones in kNoRow, and in no key below `keys`.
+  int bits = 1;
+  while ((int64_t(1) << bits) <= keys) ++bits;
   with_temporary("sort", device, count, [&](void* temporary, size_t& bytes) {
-    return ::cub::DeviceRadixSort::SortPairs(temporary, bytes, keys, sorted_keys, values,
-                                             sorted_values, count, 0, bits, device.stream());
+    return ::cub::DeviceRadixSort::SortPairs(temporary, bytes, from, sorted, values, sorted_values,
+                                             count, 0, bits, device.stream());
   });
 }
 
 }  // namespace
 
-void sort_by_key(const Device& device, int64_t count, const int64_t* keys, int64_t* sorted_keys,
-                 const int32_t* values, int32_t* sorted_values) {
-  sort(device, count, 64, keys, sorted_keys, values, sorted_values);
+void sort_by_key(const Device& device, int64_t count, int64_t keys, const uint32_t* from,
+                 uint32_t* sorted, const int32_t* values, int32_t* sorted_values) {
+  sort(device, count, keys, from, sorted, values, sorted_values);
 }
 
 template <class T>
-void sort_by_key(const Device& device, int64_t count, int bits, const uint32_t* keys,
-                 uint32_t* sorted_keys, const Edge<T>* values, Edge<T>* sorted_values) {
-  sort(device, count, bits, keys, sorted_keys, values, sorted_values);
+void sort_by_key(const Device& device, int64_t count, int64_t keys, const uint32_t* from,
+                 uint32_t* sorted, const Edge<T>* values, Edge<T>* sorted_values) {
+  sort(device, count, keys, from, sorted, values, sorted_values);
 }
 
 void add_up(const Device& device, int64_t count, const int64_t* terms, int64_t* sums) {
@@ -48,9 +51,9 @@ void add_up(const Device& device, int64_t count, const int64_t* terms, int64_t* 
   });
 }
 
-template void sort_by_key(const Device&, int64_t, int, const uint32_t*, uint32_t*,
+template void sort_by_key(const Device&, int64_t, int64_t, const uint32_t*, uint32_t*,
                           const Edge<float>*, Edge<float>*);
-template void sort_by_key(const Device&, int64_t, int, const uint32_t*, uint32_t*,
+template void sort_by_key(const Device&, int64_t, int64_t, const uint32_t*, uint32_t*,
                           const Edge<double>*, Edge<double>*);
 
 }  // namespace facenet::cuda

@@ -10,14 +10,14 @@ namespace facenet::cuda {
 template <class T>
 struct Edge;
 
-// Stable: what has equal keys keeps its order.
-void sort_by_key(const Device& device, int64_t count, const int64_t* keys, int64_t* sorted_keys,
-                 const int32_t* values, int32_t* sorted_values);
+// Stable: what has equal keys keeps its order. Keys are below `keys`.
+void sort_by_key(const Device& device, int64_t count, int64_t keys, const uint32_t* from,
+                 uint32_t* sorted, const int32_t* values, int32_t* sorted_values);
 
-// Only the lowest `bits` of the keys count.
+// The same for edges, whose keys may be kNoRow too: these come last.
 template <class T>
-void sort_by_key(const Device& device, int64_t count, int bits, const uint32_t* keys,
-                 uint32_t* sorted_keys, const Edge<T>* values, Edge<T>* sorted_values);
+void sort_by_key(const Device& device, int64_t count, int64_t keys, const uint32_t* from,
+                 uint32_t* sorted, const Edge<T>* values, Edge<T>* sorted_values);
 
 // sums[k] becomes the sum of the terms before term k. [count] both
 void add_up(const Device& device, int64_t count, const int64_t* terms, int64_t* sums);

@@ -17,8 +17,8 @@ namespace facenet::cuda {
 
 // Where a call goes from one kernel to another, and what a kernel lets wait.
 struct Limits {
-  // Up to this many rows, each is compared with all labels. That takes less time than the passes of
-  // a radix sort over the eight bytes of a label.
+  // Up to this many rows, each is compared with all labels. That takes less time than a table of
+  // labels and a radix sort, which are ten nodes of a graph.
   int64_t counted_rows = 4096;
   // Up to this many multiply-adds of a search it is small: search_small takes less time than the
   // kernels of a search by products.

@@ -223,10 +223,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kBeside : 4)
 template <class T>
 void sort_edges(const Device& device, int64_t rows, const EdgeList<T>& from, uint32_t* row,
                 Edge<T>* edge) {
-  // Of kNoRow the bits that count are all ones: it comes after every row there is.
-  int bits = 1;
-  while ((int64_t(1) << bits) <= rows) ++bits;
-  sort_by_key(device, from.count, bits, from.row, row, from.edge, edge);
+  sort_by_key(device, from.count, rows, from.row, row, from.edge, edge);
 }
 
 template <class T>

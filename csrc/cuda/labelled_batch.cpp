@@ -155,10 +155,10 @@ LabelledBatch<T>::LabelledBatch(const BatchArguments& arguments, bool products, 
     prepare_by_counting(device, anchor_rows, self ? nullptr : &candidate_rows, slots, bound,
                         arrays_.slots, flags());
   } else {
-    sort_by_label(device, indices(tensors_->labels), anchor_side.order);
+    sort_by_label(device, indices(tensors_->labels), anchor_side.order,
+                  indices(tensors_->ref_labels), self ? nullptr : &candidate_side.order);
     prepare_rows(device, pairs.anchors, anchor_side.inverse_norms, anchor_side.packed, flags());
     if (!self) {
-      sort_by_label(device, indices(tensors_->ref_labels), candidate_side.order);
       prepare_rows(device, pairs.candidates, candidate_side.inverse_norms, candidate_side.packed,
                    flags());
       find_classes(device, candidate_side.order, anchor_side.order, arrays_.anchor_classes);

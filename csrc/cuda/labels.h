@@ -7,11 +7,12 @@
 
 namespace facenet::cuda {
 
-// One side's rows sorted by label, stable.
+// One side's rows, those of a label together, stable.
 struct LabelOrder {
   int64_t count = 0;
-  int32_t* order = nullptr;   // [count] the caller's row of each sorted position
-  int64_t* labels = nullptr;  // [count] sorted
+  int32_t* order = nullptr;  // [count] the caller's row of each sorted position
+  // [count] ascending. Rows of a label have one key, on both sides: the first row of the label.
+  uint32_t* keys = nullptr;
 
   void place(Workspace& w);
 };
@@ -42,8 +43,11 @@ struct SlotTable {
   Slots view() const { return {offset, count}; }
 };
 
-// labels [to.count]
-void sort_by_label(const Device& device, const int64_t* labels, const LabelOrder& to);
+// labels [anchors.count], ref_labels [candidates->count]; both null: the anchors are the
+// candidates. A hash table finds the first row of each label. To sort by its number takes two
+// passes of a radix sort up to 2^16 rows, and by a label of 64 bits eight.
+void sort_by_label(const Device& device, const int64_t* labels, const LabelOrder& anchors,
+                   const int64_t* ref_labels, const LabelOrder* candidates);
 
 void find_classes(const Device& device, const LabelOrder& of, const LabelOrder& among,
                   const ClassRanges& to);
