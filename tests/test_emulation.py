@@ -71,6 +71,7 @@ SMALL += (
 SMALL += "or every_number_of_thresholds or bound or non_finite or last_rows or zero_rows"
 SMALL = f"triplet and not margin_loss and not offset and ({SMALL})"
 SMALL += " or (distance_of_a_positive and dtype0) or every_random_rule"
+SMALL += " or gradient_is_that_of_the_draws or gradient_against_a_bank"
 ALL_SMALL = {"counted_rows": 4096, "small_work": 1_000_000_000}
 CAPABILITIES = tuple(SELECTED)
 
