@@ -52,7 +52,7 @@ QUICK = (
     "or all_rows_equal or at_the_ends_of_their_type or zero_columns or autocast_with_a_bank "
     "or softmax_against_a_bank or (at_random and quads and dtype0 and sqeuclidean) "
     "or (distance_of_a_positive and dtype0) "
-    "or (near_parallel and 1024 and sqeuclidean and not dtype2)"
+    "or (near_parallel and 1024 and sqeuclidean and not dtype2) or order_of_blocks"
 )
 # "far" is an offset too, and a larger one. 72 rows cross a tile's edge as 520 do, in less time.
 QUICK = f"({QUICK}) and not offset and not 520"
@@ -71,7 +71,7 @@ SMALL += (
 SMALL += "or every_number_of_thresholds or bound or non_finite or last_rows or zero_rows"
 SMALL = f"triplet and not margin_loss and not offset and ({SMALL})"
 SMALL += " or (distance_of_a_positive and dtype0) or every_random_rule"
-SMALL += " or gradient_is_that_of_the_draws or gradient_against_a_bank"
+SMALL += " or gradient_is_that_of_the_draws or gradient_against_a_bank or order_of_blocks"
 ALL_SMALL = {"counted_rows": 4096, "small_work": 1_000_000_000}
 CAPABILITIES = tuple(SELECTED)
 

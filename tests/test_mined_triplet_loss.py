@@ -16,6 +16,7 @@ from helpers import (
     FALLBACKS,
     NEGATIVES,
     POSITIVES,
+    RANDOM,
     REDUCTIONS,
     ROWS,
     SetThreads,
@@ -25,6 +26,7 @@ from helpers import (
     make_cloud,
     make_labels,
     on_cuda_kernels,
+    seeded,
 )
 from tolerances import DTYPES, result_dtype
 
@@ -324,6 +326,29 @@ def test_the_number_of_threads_does_not_change_a_bit(
     for threads in (1, 2, 2, 3):
         set_threads(threads)
         loss = mined_triplet_loss(x, y, positives=rule[0], negatives=rule[1])
+        results.append((loss.detach(), *torch.autograd.grad(loss, x)))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("n", [97, 150])
+@pytest.mark.parametrize(
+    "rule", [("all", "semihard"), ("hardest", "hardest"), ("all", "random_semihard")]
+)
+@pytest.mark.parametrize("bound", [None, 75])
+def test_the_order_of_blocks_does_not_change_a_bit(
+    bound: int | None, rule: tuple[str, str], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The emulation of the CUDA kernels runs blocks, warps and lanes in an order of the seed's."""
+    x, y = make_batch("uneven", n, 33)
+    x.requires_grad_()
+    results = []
+    for seed in range(5):
+        monkeypatch.setenv("FACENET_EMULATED_SEED", str(seed))
+        generator = seeded(3) if rule[1] in RANDOM else None
+        loss = mined_triplet_loss(
+            x, y, positives=rule[0], negatives=rule[1], generator=generator, max_per_class=bound
+        )
         results.append((loss.detach(), *torch.autograd.grad(loss, x)))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
